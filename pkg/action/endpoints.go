@@ -1,0 +1,54 @@
+package action
+
+import (
+	"net"
+	"net/url"
+	"strings"
+)
+
+// Endpoints are the servers that make up Charmhub. Their URLs have no slash at
+// the end.
+type Endpoints struct {
+	Store    *url.URL // the publisher API
+	Storage  *url.URL // takes uploaded files
+	Registry *url.URL // takes images
+	SSO      *url.URL // refreshes credentials
+}
+
+// endpoints reads where the servers are: from the inputs, else from the
+// variables that charmcraft reads, else Charmhub's own.
+func (r *reader) endpoints() Endpoints {
+	return Endpoints{
+		Store:    r.endpoint("store-url", "CHARMCRAFT_STORE_API_URL", "https://api.charmhub.io"),
+		Storage:  r.endpoint("storage-url", "CHARMCRAFT_UPLOAD_URL", "https://storage.snapcraftcontent.com"),
+		Registry: r.endpoint("registry-url", "CHARMCRAFT_REGISTRY_URL", "https://registry.jujucharms.com"),
+		SSO:      r.endpoint("sso-url", "CHARMCRAFT_STORE_SSO_URL", "https://login.ubuntu.com"),
+	}
+}
+
+// endpoint reads one URL. No complaint repeats it, since a URL that is wrong may
+// be wrong by holding a password.
+func (r *reader) endpoint(input, variable, production string) *url.URL {
+	origin, value := "input "+input, r.first(input, variable)
+	switch {
+	case value == "":
+		value = production
+	case r.input(input) == "":
+		origin = "variable " + variable
+	}
+	u, err := url.Parse(strings.TrimRight(value, "/"))
+	switch {
+	case err != nil || u.Hostname() == "":
+		r.complain("The %s is no absolute URL: write it like %s.", origin, production)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		r.complain("The %s holds more than a server and a path: write it like %s.", origin, production)
+	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
+		r.complain("The %s has to start with https://, because secrets are sent there; http:// is only for servers on this machine.", origin)
+	}
+	return u
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,225 @@
+package action
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const someDigest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// good are inputs without a flaw.
+var good = env{
+	"INPUT_CHARM":       "my-charm",
+	"INPUT_RESOURCE":    "my-image",
+	"INPUT_DIGEST":      someDigest,
+	"INPUT_STORE-TOKEN": "a-token",
+}
+
+var goodFile = good.with(env{"INPUT_DIGEST": "", "INPUT_FILEPATH": "out/file.tgz"})
+
+func parsed(t *testing.T, raw string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestInputsOfADigest(t *testing.T) {
+	r, _ := newRunner(t, good)
+	got, err := r.Inputs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Inputs{
+		Charm: "my-charm", Resource: "my-image", Digest: someDigest, Token: "a-token",
+		Endpoints: Endpoints{
+			Store:    parsed(t, "https://api.charmhub.io"),
+			Storage:  parsed(t, "https://storage.snapcraftcontent.com"),
+			Registry: parsed(t, "https://registry.jujucharms.com"),
+			SSO:      parsed(t, "https://login.ubuntu.com"),
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestInputsInFull(t *testing.T) {
+	r, out := newRunner(t, env{
+		"GITHUB_ACTIONS": "true",
+		"INPUT_CHARM":    " 3scale-k8s\n", "INPUT_RESOURCE": "My_image.2",
+		"INPUT_IMAGE":    "\n  one@" + someDigest + "  \r\n\n ./a.rock platform=linux/arm64\n",
+		"INPUT_PLATFORM": "linux/arm/v7", "INPUT_DRY-RUN": "True",
+		"CHARMCRAFT_AUTH":          "line-one\nline-two\n",
+		"CHARMCRAFT_STORE_API_URL": "https://ignored.example", "INPUT_STORE-URL": "http://127.0.0.1:8080/",
+		"CHARMCRAFT_UPLOAD_URL":    "http://[::1]:1/",
+		"CHARMCRAFT_REGISTRY_URL":  "http://localhost:5000",
+		"CHARMCRAFT_STORE_SSO_URL": "https://login.example/base/",
+	})
+	got, err := r.Inputs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Inputs{
+		Charm: "3scale-k8s", Resource: "My_image.2", Token: "line-one\nline-two",
+		Images:   []string{"one@" + someDigest, "./a.rock platform=linux/arm64"},
+		Platform: "linux/arm/v7", DryRun: true,
+		Endpoints: Endpoints{
+			Store:    parsed(t, "http://127.0.0.1:8080"),
+			Storage:  parsed(t, "http://[::1]:1"),
+			Registry: parsed(t, "http://localhost:5000"),
+			SSO:      parsed(t, "https://login.example/base"),
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := out.String(); got != "::add-mask::line-one\n::add-mask::line-two\n" {
+		t.Errorf("printed %q", got)
+	}
+}
+
+func TestArchitectures(t *testing.T) {
+	for given, want := range map[string][]string{
+		"":                       {"all"},
+		"all":                    {"all"},
+		"arm64, amd64 ,amd64":    {"amd64", "arm64"},
+		"riscv64\ns390x ppc64el": {"ppc64el", "riscv64", "s390x"},
+	} {
+		r, _ := newRunner(t, goodFile.with(env{"INPUT_ARCHITECTURES": given}))
+		got, err := r.Inputs()
+		if err != nil {
+			t.Errorf("%q: %v", given, err)
+		}
+		if diff := cmp.Diff(want, got.Architectures); diff != "" {
+			t.Errorf("%q: %s", given, diff)
+		}
+	}
+}
+
+// TestDefaultsOfActionYAML shows that what the runner fills in by itself is no
+// contradiction to an image.
+func TestDefaultsOfActionYAML(t *testing.T) {
+	r, _ := newRunner(t, good.with(env{"INPUT_ARCHITECTURES": "all", "INPUT_DRY-RUN": "false"}))
+	got, err := r.Inputs()
+	if err != nil || got.Architectures != nil || got.DryRun {
+		t.Errorf("got architectures %q, dry-run %t, error %v", got.Architectures, got.DryRun, err)
+	}
+}
+
+func TestDigestsTaken(t *testing.T) {
+	for _, digest := range []string{someDigest, someDigest[7:], "0123456789ab"} {
+		r, _ := newRunner(t, good.with(env{"INPUT_DIGEST": digest}))
+		if got, err := r.Inputs(); err != nil || got.Digest != digest {
+			t.Errorf("%s: got %q, error %v", digest, got.Digest, err)
+		}
+	}
+}
+
+// TestComplaints changes one thing about good inputs at a time.
+func TestComplaints(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		inputs env
+		change env
+		want   []string // parts of the one complaint
+	}{
+		{"no charm", good, env{"INPUT_CHARM": " "}, []string{"input charm is missing", "charm: my-charm"}},
+		{"upper case", good, env{"INPUT_CHARM": "My_Charm"}, []string{`input charm is "My_Charm"`, "lower-case"}},
+		{"no letter", good, env{"INPUT_CHARM": "12-34"}, []string{"at least one letter"}},
+		{"hyphen first", good, env{"INPUT_CHARM": "-x"}, []string{"input charm"}},
+		{"hyphen last", good, env{"INPUT_CHARM": "x-"}, []string{"input charm"}},
+		{"two hyphens", good, env{"INPUT_CHARM": "x--y"}, []string{"single hyphens"}},
+		{"path as charm", good, env{"INPUT_CHARM": "../x"}, []string{"input charm"}},
+		{"no resource", good, env{"INPUT_RESOURCE": ""}, []string{"input resource is missing", "resource: my-image"}},
+		{"path as resource", good, env{"INPUT_RESOURCE": "a/b"}, []string{`input resource is "a/b"`}},
+		{"dots as resource", good, env{"INPUT_RESOURCE": ".."}, []string{"input resource"}},
+
+		{"no source", good, env{"INPUT_DIGEST": ""}, []string{"None of the inputs digest, image and filepath"}},
+		{"blank lines", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "\n \n"}, []string{"None of the inputs"}},
+		{"two sources", good, env{"INPUT_FILEPATH": "x"}, []string{"digest and filepath are both given"}},
+		{"two images", good, env{"INPUT_IMAGE": "x"}, []string{"digest and image are both given"}},
+		{"three sources", good, env{"INPUT_FILEPATH": "x", "INPUT_IMAGE": "y"}, []string{"all given"}},
+
+		{"tag", good, env{"INPUT_DIGEST": "my-app:1.2"}, []string{`"my-app:1.2"`, "tag", "${{ steps.build.outputs.imageid }}", "docker images --digests", "docker inspect --format '{{.Id}}'"}},
+		{"name", good, env{"INPUT_DIGEST": "ubuntu"}, []string{"tag"}},
+		{"repository digest", good, env{"INPUT_DIGEST": "ghcr.io/x@" + someDigest}, []string{`leave out "ghcr.io/x@"`, "input image"}},
+		{"too short", good, env{"INPUT_DIGEST": "0123456789a"}, []string{"first 12 to 64 digits"}},
+		{"too long", good, env{"INPUT_DIGEST": someDigest + "0"}, []string{"64 hexadecimal digits"}},
+		{"short with prefix", good, env{"INPUT_DIGEST": someDigest[:20]}, []string{"digits alone"}},
+		{"upper-case digits", good, env{"INPUT_DIGEST": strings.ToUpper(someDigest[7:])}, []string{"lower case"}},
+		{"other hash", good, env{"INPUT_DIGEST": "sha512:00"}, []string{"write sha256:"}},
+
+		{"platform of a file", goodFile, env{"INPUT_PLATFORM": "linux/amd64"}, []string{"input platform is for images"}},
+		{"half a platform", good, env{"INPUT_PLATFORM": "arm64"}, []string{`input platform is "arm64"`, "linux/arm64"}},
+		{"four parts", good, env{"INPUT_PLATFORM": "a/b/c/d"}, []string{"input platform"}},
+
+		{"architectures of an image", good, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures is for files"}},
+		{"unknown architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,vax"}, []string{`"vax"`, "choose from all, amd64"}},
+		{"Go's architecture", goodFile, env{"INPUT_ARCHITECTURES": "ppc64le"}, []string{`"ppc64le"`, "is ppc64el."}},
+		{"kernel's architecture", goodFile, env{"INPUT_ARCHITECTURES": "x86_64"}, []string{"is amd64."}},
+		{"all and more", goodFile, env{"INPUT_ARCHITECTURES": "amd64 all"}, []string{"keep all, or the others"}},
+
+		{"no token", good, env{"INPUT_STORE-TOKEN": ""}, []string{"charmcraft login --export", "store-token: ${{ secrets.CHARMHUB_TOKEN }}"}},
+		{"dry-run", good, env{"INPUT_DRY-RUN": "maybe"}, []string{`input dry-run is "maybe"`, "true or false"}},
+
+		{"relative URL", good, env{"INPUT_STORE-URL": "api.charmhub.io"}, []string{"input store-url", "https://api.charmhub.io"}},
+		{"broken URL", good, env{"INPUT_STORAGE-URL": "https://x:y:z"}, []string{"input storage-url"}},
+		{"plain HTTP", good, env{"INPUT_REGISTRY-URL": "http://registry.example"}, []string{"input registry-url", "https://"}},
+		{"address elsewhere", good, env{"INPUT_REGISTRY-URL": "http://192.0.2.1"}, []string{"input registry-url", "https://"}},
+		{"near loopback", good, env{"INPUT_SSO-URL": "http://127.0.0.1.example"}, []string{"input sso-url"}},
+		{"other scheme", good, env{"INPUT_STORE-URL": "ftp://localhost"}, []string{"https://"}},
+		{"query", good, env{"INPUT_STORE-URL": "https://x/?a=b"}, []string{"more than a server and a path"}},
+		{"variable", good, env{"CHARMCRAFT_UPLOAD_URL": "x"}, []string{"variable CHARMCRAFT_UPLOAD_URL"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, _ := newRunner(t, tt.inputs.with(tt.change))
+			_, err := r.Inputs()
+			if err == nil {
+				t.Fatal("no complaint")
+			}
+			for _, part := range tt.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q is not in: %s", part, err)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") || !strings.HasSuffix(err.Error(), ".") && !strings.HasSuffix(err.Error(), ").") {
+				t.Errorf("not one sentence: %s", err)
+			}
+		})
+	}
+}
+
+func TestAllComplaintsAtOnce(t *testing.T) {
+	r, _ := newRunner(t, env{
+		"INPUT_CHARM": "X", "INPUT_DIGEST": "a:b", "INPUT_FILEPATH": "f", "INPUT_PLATFORM": "linux/amd64",
+		"INPUT_ARCHITECTURES": "vax x86_64", "INPUT_DRY-RUN": "2", "INPUT_STORE-URL": "x", "INPUT_SSO-URL": "http://x",
+	})
+	got, err := r.Inputs()
+	if err == nil {
+		t.Fatal("no complaint")
+	}
+	if diff := cmp.Diff(Inputs{}, got); diff != "" {
+		t.Error(diff)
+	}
+	golden(t, "complaints", err.Error()+"\n")
+}
+
+func TestComplaintsKeepSecrets(t *testing.T) {
+	const secret = "hunter2hunter2"
+	r, out := newRunner(t, good.with(env{
+		"INPUT_STORE-TOKEN": secret,
+		"INPUT_CHARM":       secret + "_",
+		"INPUT_STORE-URL":   "https://me:p4ssword@x",
+	}))
+	_, err := r.Inputs()
+	r.Fail(err)
+	if got := out.String(); strings.Contains(got, secret) || strings.Contains(got, "p4ssword") || !strings.Contains(got, `"***_"`) {
+		t.Errorf("printed %q", got)
+	}
+}

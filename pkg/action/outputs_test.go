@@ -1,0 +1,76 @@
+package action
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var someOutputs = Outputs{
+	Revision:        7,
+	RevisionCreated: true,
+	RemoteDigest:    "sha256:aa",
+	RemoteImage:     "registry.example/charm/x/y@sha256:aa",
+	SourceDigest:    "sha256:bb",
+	Uploaded:        true,
+	ResourceFlag:    "y:7",
+}
+
+func TestSetOutputsWritesTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "output")
+	r, out := newRunner(t, underActions.with(env{"GITHUB_OUTPUT": path}))
+	r.Mask("secret-part")
+	out.Reset()
+	if err := r.SetOutputs(someOutputs); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetOutputs(Outputs{RemoteImage: "secret-part/x"}); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "outputs.file", string(content))
+	if out.Len() != 0 {
+		t.Errorf("printed %q", out)
+	}
+}
+
+func TestSetOutputsPrintsWithoutFile(t *testing.T) {
+	r, out := newRunner(t, outside)
+	if err := r.SetOutputs(someOutputs); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "outputs.printed", out.String())
+}
+
+func TestSetOutputsRefusesToBeTricked(t *testing.T) {
+	for name, value := range map[string]string{
+		"line break":        "x\nrevision=9",
+		"carriage return":   "x\rrevision=9",
+		"delimiter":         "_GitHubActionsFileCommandDelimeter_",
+		"delimiter in line": "x\n_GitHubActionsFileCommandDelimeter_\nrevision=9",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "output")
+			r, _ := newRunner(t, env{"GITHUB_OUTPUT": path})
+			err := r.SetOutputs(Outputs{Revision: 7, RemoteImage: value})
+			if err == nil || !strings.Contains(err.Error(), "remote-image") {
+				t.Errorf("got error %v", err)
+			}
+			if _, err := os.Stat(path); err == nil {
+				t.Error("something was written nevertheless")
+			}
+		})
+	}
+}
+
+func TestSetOutputsSaysThatTheFileIsNotWritable(t *testing.T) {
+	r, _ := newRunner(t, env{"GITHUB_OUTPUT": t.TempDir()})
+	err := r.SetOutputs(Outputs{})
+	if err == nil || !strings.Contains(err.Error(), "run as root") {
+		t.Errorf("got error %v", err)
+	}
+}

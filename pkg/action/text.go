@@ -1,0 +1,86 @@
+package action
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// The runner reads a line as a workflow command in two ways: when it begins
+// with "::", white space aside, and when "##[" stands anywhere in it (TryParseV2
+// and TryParse of actions/runner's ActionCommand). It compares with the rules of
+// a culture, which skip invisible characters, and takes a lone CR as the end of
+// a line. Hence the order here: split into lines, make every character visible,
+// then break what is left of the two markers.
+
+// plain returns text as lines of a log, none of which a runner takes as a
+// command. Lines after the first are indented, so that they can be told from
+// lines of the program's own.
+func plain(text string) string {
+	lines := visibleLines(text)
+	for i, line := range lines {
+		lines[i] = unmarked(line)
+	}
+	return strings.Join(lines, "\n  ")
+}
+
+// data returns text as the data of a workflow command, still to be escaped.
+func data(text string) string {
+	return strings.Join(visibleLines(text), "\n")
+}
+
+// oneLine returns text as a title.
+func oneLine(text string) string {
+	return strings.Join(visibleLines(text), " ")
+}
+
+var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+func splitLines(text string) []string {
+	return strings.Split(strings.TrimRight(lineBreaks.Replace(text), "\n"), "\n")
+}
+
+func visibleLines(text string) []string {
+	lines := splitLines(text)
+	for i, line := range lines {
+		lines[i] = visible(line)
+	}
+	return lines
+}
+
+// visible returns line with control and other invisible characters spelled as
+// in Go, which takes them from a terminal as well, and no "##[".
+func visible(line string) string {
+	var b strings.Builder
+	for _, c := range line {
+		if isVisible(c) {
+			b.WriteRune(c)
+			continue
+		}
+		quoted := strconv.QuoteRuneToASCII(c)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return strings.ReplaceAll(b.String(), "##[", "## [")
+}
+
+// isVisible reports whether c shows. Some letters and marks that Unicode calls
+// printable don't, and a comparison may skip them.
+func isVisible(c rune) bool {
+	return c == '\t' || strconv.IsPrint(c) &&
+		!unicode.In(c, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
+// unmarked returns a visible line that doesn't begin with "::". Whatever isn't
+// plain ASCII counts as nothing before the marker, to be sure without knowing
+// what each runner skips; an address such as [::1]:5000 is left alone.
+func unmarked(line string) string {
+	before, after, found := strings.Cut(line, "::")
+	if !found || strings.ContainsFunc(before, isGraphicASCII) {
+		return line
+	}
+	return before + ": :" + after
+}
+
+func isGraphicASCII(c rune) bool {
+	return c > ' ' && c < unicode.MaxASCII
+}
