@@ -1,0 +1,87 @@
+package charmhub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// The permissions that the calls need. Together they are all that a token for
+// this purpose must have.
+const (
+	viewRevisions   = "package-view-revisions"
+	manageRevisions = "package-manage-revisions"
+)
+
+// loginCommand makes a token that can do what this package does and no more, for
+// 90 days; charmcraft's own default is 30 hours.
+func loginCommand(charm string) string {
+	if charm == "" {
+		charm = "CHARM"
+	}
+	return "charmcraft login --export=token.txt --charm=" + harmless(charm, 100) +
+		" --permission=" + manageRevisions + " --permission=" + viewRevisions + " --ttl=7776000"
+}
+
+// explain turns err into the sentence that the caller returns. For a refusal by
+// permission it asks the store whose token this is.
+func (c *Client) explain(ctx context.Context, r request, err error) error {
+	err = describe(r, err)
+	var refused *Error
+	if errors.As(err, &refused) && refused.Status == http.StatusForbidden && r.charm != "" {
+		c.whoseOnce.Do(func() { c.whose = c.tokenOwner(ctx) })
+		refused.Advice += c.whose
+	}
+	return err
+}
+
+// tokenOwner says whose token this is and what it is good for, or nothing.
+func (c *Client) tokenOwner(ctx context.Context) string {
+	account, err := c.Whoami(ctx)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(". This token is that of %s, for %s, with %s", quoted(account.Username),
+		listed("the charms ", account.Charms, "every charm of the account"),
+		listed("the permissions ", account.Permissions, "every permission"))
+}
+
+func listed(prefix string, names []string, all string) string {
+	if len(names) == 0 {
+		return all
+	}
+	return prefix + harmless(strings.Join(names, ", "), 500)
+}
+
+// describe says what r was about in err.
+func describe(r request, err error) error {
+	var refused *Error
+	if !errors.As(err, &refused) {
+		return fmt.Errorf("cannot %s: %w", r.doing, err)
+	}
+	refused.Doing, refused.Advice = r.doing, advice(r, refused)
+	return err
+}
+
+// advice says what to do about a refusal of r.
+func advice(r request, e *Error) string {
+	switch {
+	case e.Status == http.StatusUnauthorized:
+		return fmt.Sprintf("The store token has expired or is no longer valid; make a new one with `%s`", loginCommand(r.charm))
+	case e.Status == http.StatusForbidden && e.Code == "macaroon-permission-required" && r.permission != "":
+		return fmt.Sprintf("The store token lacks the permission %s, or is for other charms; make one with `%s`", r.permission, loginCommand(r.charm))
+	case e.Status == http.StatusForbidden && r.charm != "":
+		return fmt.Sprintf("The account of the store token may not do this to charm %s; use a token of the charm's publisher or of one of its collaborators", quoted(r.charm))
+	case e.Status == http.StatusNotFound && r.resource != "":
+		return fmt.Sprintf("Resource %s must be declared by a revision of charm %s that Charmhub already has; `charmcraft resources %s` lists those that are",
+			quoted(r.resource), quoted(r.charm), harmless(r.charm, 100))
+	case e.Status == http.StatusNotFound && r.charm != "":
+		return fmt.Sprintf("Charmhub knows no charm %s; check the name, or register it with `charmcraft register %s`",
+			quoted(r.charm), harmless(r.charm, 100))
+	case e.Status >= 500:
+		return "The store is in trouble; run this again later"
+	}
+	return ""
+}

@@ -1,0 +1,99 @@
+package charmhub
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ErrUnclear marks a failure of [Client.CreateRevision] that leaves open whether
+// the store made the revision: it was asked to, and its answer was lost, cut off
+// or a failure of its own. Look at [Client.Revisions] before asking again.
+var ErrUnclear = errors.New("the store gave no clear answer")
+
+// Error is a refusal by the store, its storage or single sign-on. Its texts come
+// from outside: they are bounded, on one line, and free of control characters.
+type Error struct {
+	Doing   string // what was refused, to be read after "cannot"
+	Host    string // who refused
+	Status  int    // HTTP status
+	Code    string // the first code in the answer, "" if it names none
+	Message string // the messages in the answer, "" if it holds none
+	Advice  string // what to do about it, "" if nobody knows
+
+	gateway bool // answered in HTML: by something in front of the API
+	refresh bool // asks for refreshed credentials
+	unclear bool
+}
+
+// Error says what was refused, by whom, why, and what to do.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "cannot %s: %s answered %d %s", e.Doing, e.Host, e.Status, http.StatusText(e.Status))
+	if e.gateway {
+		b.WriteString(" (a gateway in front of it, not the store itself)")
+	}
+	if e.Code != "" {
+		fmt.Fprintf(&b, " (%s)", e.Code)
+	}
+	if e.Message != "" {
+		fmt.Fprintf(&b, ": %s", e.Message)
+	}
+	if e.Advice != "" {
+		fmt.Fprintf(&b, ". %s", e.Advice)
+	}
+	return b.String()
+}
+
+// Is makes errors.Is(err, ErrUnclear) true for a refusal that settles nothing.
+func (e *Error) Is(target error) bool { return target == ErrUnclear && e.unclear }
+
+func needsRefresh(err error) bool {
+	var refused *Error
+	return errors.As(err, &refused) && refused.refresh
+}
+
+// unclear marks err, met after r was sent, if r may have been done all the same.
+func (r request) unclear(err error) error {
+	var op *net.OpError
+	if err == nil || !r.creates || errors.As(err, &op) && op.Op == "dial" {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnclear, err)
+}
+
+// readError reads an answer that is not 2xx, in any of the dialects that are met
+// between here and the store.
+func readError(response *http.Response) *Error {
+	// What cannot be read leaves the status, which says enough.
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	e := &Error{Host: response.Request.URL.Host, Status: response.StatusCode}
+	problems := parseProblems(text)
+	e.Code, e.Message = summary(problems)
+	e.gateway = len(problems) == 0 && strings.HasPrefix(strings.TrimSpace(string(text)), "<")
+	// The snap side's dialect asks for a refresh in a header instead of a code.
+	e.refresh = e.Status == http.StatusUnauthorized &&
+		(hasCode(problems, "macaroon-needs-refresh") ||
+			strings.Contains(response.Header.Get("WWW-Authenticate"), "needs_refresh=1"))
+	return e
+}
+
+// harmless returns text from outside as at most limit characters on one line,
+// without control characters, escapes or marks that reorder what is shown.
+func harmless(outside string, limit int) string {
+	clean := strings.Join(strings.FieldsFunc(outside, func(r rune) bool {
+		return r == utf8.RuneError || unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Cf, r)
+	}), " ")
+	if runes := []rune(clean); len(runes) > limit {
+		return string(runes[:limit]) + "…"
+	}
+	return clean
+}
+
+// quoted returns a name for use in a sentence.
+func quoted(name string) string { return "'" + harmless(name, 100) + "'" }

@@ -1,0 +1,177 @@
+package charmhub
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"unicode"
+)
+
+func TestErrorDialects(t *testing.T) {
+	cases := map[string]struct {
+		status        int
+		body          string
+		code, message string
+		want          []string
+	}{
+		"charmhub": {400, `{"error-list":[{"code":"bad-thing","message":"no good"},{"code":"more","message":"also bad"}]}`,
+			"bad-thing", "no good; also bad", []string{"400 Bad Request (bad-thing): no good; also bad"}},
+		"snap side":      {400, `{"error_list":[{"code":"c","message":"m"}]}`, "c", "m", nil},
+		"null code":      {400, `{"error-list":[{"code":null,"message":"m"}]}`, "", "m", []string{"400 Bad Request: m"}},
+		"number as code": {400, `{"error-list":[{"code":7,"message":"m"},"odd",{"code":"c"}]}`, "c", "m", nil},
+		"single sign-on": {400, `{"code":"INVALID","message":"m","extra":{}}`, "INVALID", "m", nil},
+		"empty":          {500, ``, "", "", []string{"500 Internal Server Error. The store is in trouble"}},
+		"HTML": {502, "<html><title>502</title>\x1b[31mnginx</html>", "", "",
+			[]string{"502 Bad Gateway (a gateway in front of it"}},
+		"list of nothing": {400, `{"error-list":null}`, "", "", nil},
+		"not an object":   {400, `["x"]`, "", "", nil},
+		"cut":             {400, `{"error-list":[{"code":"c"`, "", "", nil},
+		"escapes": {400, `{"error-list":[{"code":"c\u001b]0;x\u0007","message":"one\r\n::error::two\u001b[2J \u202emore\u0000"}]}`,
+			"c ]0;x", "one ::error::two [2J more", nil},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			client, _ := serve(t, answer(c.status, c.body))
+			_, err := client.Whoami(t.Context())
+			var refused *Error
+			if !errors.As(err, &refused) {
+				t.Fatalf("got %v", err)
+			}
+			if refused.Status != c.status || refused.Code != c.code || refused.Message != c.message {
+				t.Errorf("got %d %q %q, want %d %q %q", refused.Status, refused.Code, refused.Message, c.status, c.code, c.message)
+			}
+			wantIn(t, err.Error(), append(c.want, "cannot ask Charmhub whose store token this is: 127.0.0.1:")...)
+			if strings.ContainsFunc(err.Error(), unicode.IsControl) {
+				t.Errorf("control characters in %q", err)
+			}
+		})
+	}
+}
+
+func TestErrorsAreBounded(t *testing.T) {
+	entry := `{"code":"c","message":"` + strings.Repeat("m", 2000) + `"}`
+	body := `{"error-list":[` + strings.Repeat(entry+",", 25) + entry + `]}`
+	client, _ := serve(t, answer(400, body))
+	_, err := client.Whoami(t.Context())
+	if n := len(err.Error()); n > 6000 {
+		t.Errorf("the error has %d bytes", n)
+	}
+}
+
+const whoami = `{"account":{"id":"i","username":"jane","display-name":"Jane","email":"e"},
+	"packages":[{"type":"charm","name":"mine"},{"type":"charm","id":"abc123"}],"channels":null,
+	"permissions":["package-view-metadata"]}`
+
+func TestAdvice(t *testing.T) {
+	list := func(c *Client) error { _, err := c.Resources(t.Context(), "c"); return err }
+	revisions := func(c *Client) error { _, err := c.Revisions(t.Context(), "c", "r"); return err }
+	create := func(c *Client) error {
+		_, err := c.CreateRevision(t.Context(), "c", "r", NewRevision{})
+		return err
+	}
+	cases := map[string]struct {
+		call   func(*Client) error
+		status int
+		code   string
+		want   []string
+	}{
+		"expired": {list, 401, "", []string{"expired", "charmcraft login --export=token.txt --charm=c --permission="}},
+		"read permission": {revisions, 403, "macaroon-permission-required",
+			[]string{"lacks the permission package-view-revisions", "charmcraft login",
+				"'jane', for the charms mine, abc123, with the permissions package-view-metadata"}},
+		"write permission": {create, 403, "macaroon-permission-required", []string{"lacks the permission package-manage-revisions"}},
+		"not an owner":     {create, 403, "permission-required", []string{"may not do this to charm 'c'", "collaborators", "'jane'"}},
+		"unknown charm":    {list, 404, "resource-not-found", []string{"no charm 'c'", "charmcraft register c"}},
+		"unknown resource": {revisions, 404, "resource-not-found", []string{"Resource 'r' must be declared", "charmcraft resources c"}},
+		"down":             {list, 503, "", []string{"again later"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			client, rec := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/v1/tokens/whoami" {
+					answer(200, whoami)(w, r)
+					return
+				}
+				answer(c.status, `{"error-list":[{"code":"`+c.code+`","message":"m"}]}`)(w, r)
+			})
+			err := c.call(client)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			wantIn(t, err.Error(), append(c.want, ": m")...)
+			_ = c.call(client)
+			if n := strings.Count(rec.log(), "whoami"); n > 1 {
+				t.Errorf("asked whoami %d times", n)
+			}
+		})
+	}
+}
+
+func TestAdviceWithoutWhoami(t *testing.T) {
+	client, rec := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"m"}]}`))
+	_, err := client.Resources(t.Context(), "c")
+	if err == nil {
+		t.Fatal("no error")
+	}
+	wantIn(t, err.Error(), "may not do this to charm 'c'")
+	wantNotIn(t, err.Error(), "This token is")
+	if got, want := rec.log(), "GET /v1/charm/c/resources\nGET /v1/tokens/whoami"; got != want {
+		t.Errorf("requests: %s", got)
+	}
+}
+
+func TestUnclearCreate(t *testing.T) {
+	broken := func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
+	dial := func(*http.Request) (*http.Response, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
+	answered := func(status int, body string) roundTrip {
+		return func(r *http.Request) (*http.Response, error) { return reply(r, status, body), nil }
+	}
+	cutOff := func(r *http.Request) (*http.Response, error) {
+		response := reply(r, 200, "")
+		response.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"status`), failing{}))
+		return response, nil
+	}
+	cases := map[string]struct {
+		transport roundTrip
+		unclear   bool
+	}{
+		"connection broke":   {broken, true},
+		"answer cut off":     {cutOff, true},
+		"answer not JSON":    {answered(200, "<html>"), true},
+		"answer without URL": {answered(200, "{}"), true},
+		"gateway":            {answered(502, "<html>"), true},
+		"trouble":            {answered(500, ""), true},
+		"never connected":    {dial, false},
+		"refused":            {answered(400, ""), false},
+		"not allowed":        {answered(403, ""), false},
+		"too many requests":  {answered(429, ""), false},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			client, _ := serve(t, nil)
+			client.http.Transport = c.transport
+			_, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{UploadID: "u", Type: TypeFile})
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if errors.Is(err, ErrUnclear) != c.unclear {
+				t.Errorf("unclear: %v, want %v: %v", !c.unclear, c.unclear, err)
+			}
+			wantIn(t, err.Error(), "cannot create a revision of resource 'r' of charm 'c': ")
+			_, err = client.Revisions(t.Context(), "c", "r")
+			if errors.Is(err, ErrUnclear) {
+				t.Error("a list is never unclear")
+			}
+		})
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

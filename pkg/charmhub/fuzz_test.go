@@ -1,0 +1,87 @@
+package charmhub
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+// FuzzParseCredentials: whatever is pasted, the result can stand in a header, no
+// error shows a piece of it, and nothing printed does.
+func FuzzParseCredentials(f *testing.F) {
+	for _, v := range vectors(f) {
+		f.Add(paste(v.pairText()))
+		f.Add(v.Root)
+	}
+	f.Add(paste(`{"t":"macaroon","v":"abc"}`))
+	f.Add(paste(`{"macaroon":"abc"}`))
+	f.Add("'" + paste("bare") + "'\n")
+	_, failure := ParseCredentials("")
+	fixed := failure.Error()
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := ParseCredentials(text)
+		if err != nil {
+			if len(err.Error()) > len(fixed)+100 {
+				t.Errorf("an error that is longer than its own words: %q", err)
+			}
+			return
+		}
+		if !sendable(header(c)) {
+			t.Errorf("header %q", header(c))
+		}
+		if fmt.Sprintf("%+v", c) != "[store credentials]" {
+			t.Error("it prints")
+		}
+		for _, secret := range c.Secrets() {
+			if secret == "" {
+				t.Error("nothing is no secret")
+			}
+		}
+	})
+}
+
+// FuzzErrorList: whatever the store answers, the error is short and one line.
+func FuzzErrorList(f *testing.F) {
+	for _, body := range []string{
+		`{"error-list":[{"code":"a","message":"b"}]}`, `{"error_list":[{"code":null,"message":"b"}]}`,
+		`{"code":"a","message":"b"}`, `<html>`, "{\"error-list\":[{\"message\":\"\\u001b[0m\\u202e\"}]}",
+	} {
+		f.Add(404, body)
+	}
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://store.test/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response := reply(request, status, body)
+		defer response.Body.Close()
+		text := readError(response).Error()
+		if strings.ContainsFunc(text, unicode.IsControl) || len(text) > 25_000 {
+			t.Errorf("%d bytes: %q", len(text), text)
+		}
+	})
+}
+
+// FuzzRevisions: whatever the store lists comes newest first, with hashes that
+// are hashes.
+func FuzzRevisions(f *testing.F) {
+	f.Add([]byte(`{"revisions":[{"revision":1,"size":12,"sha256":"` + hash + `","bases":[null,{"architectures":["b","a"]}]}]}`))
+	f.Add([]byte(`{"revisions":[{"revision":1,"download":{"size":1,"hash-sha-256":"` + hash + `"}},{"revision":2}]}`))
+	f.Add([]byte(`{"revisions":null}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		list, err := parseRevisions(body)
+		if err != nil && strings.ContainsFunc(err.Error(), unicode.IsControl) {
+			t.Errorf("%q", err)
+		}
+		for i, r := range list {
+			if i > 0 && list[i-1].Revision < r.Revision {
+				t.Error("not newest first")
+			}
+			if r.SHA256 != "" && (len(r.SHA256) != 64 || r.SHA256 != strings.ToLower(r.SHA256)) {
+				t.Errorf("hash %q", r.SHA256)
+			}
+		}
+	})
+}

@@ -1,0 +1,108 @@
+package charmhub
+
+import (
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestWhoami(t *testing.T) {
+	cases := map[string]struct {
+		body string
+		want Account
+	}{
+		"restricted": {whoami, Account{Username: "jane", Charms: []string{"mine", "abc123"}, Permissions: []string{"package-view-metadata"}}},
+		"free":       {`{"account":{"username":"joe"},"packages":null,"channels":["edge"]}`, Account{Username: "joe", Channels: []string{"edge"}}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			client, _ := serve(t, answer(200, c.body))
+			got, err := client.Whoami(t.Context())
+			if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
+				t.Errorf("%v %s", err, diff)
+			}
+		})
+	}
+}
+
+func TestResources(t *testing.T) {
+	client, rec := serve(t, answer(200, `{"resources":[
+		{"name":"image","type":"oci-image","revision":3,"optional":false},
+		{"name":"blob","type":"file","revision":null,"optional":true}]}`))
+	got, err := client.Resources(t.Context(), "my-charm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Resource{{"image", TypeImage, 3, false}, {"blob", TypeFile, 0, true}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if rec.log() != "GET /v1/charm/my-charm/resources" {
+		t.Error(rec.log())
+	}
+}
+
+func TestUploadCredentials(t *testing.T) {
+	client, rec := serve(t, answer(200, `{"image-name":"registry.test/charm/id/r","username":"u","password":"p4ss"}`))
+	got, err := client.UploadCredentials(t.Context(), "c", "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(RegistryCredentials{"registry.test/charm/id/r", "u", "p4ss"}, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, secret := range []string{"p4ss", paste("p4ss"), paste("u:p4ss")} {
+		if !rec.masked[secret] {
+			t.Errorf("never masked: %s", secret)
+		}
+	}
+	if rec.log() != "GET /v1/charm/c/resources/r/oci-image/upload-credentials" {
+		t.Error(rec.log())
+	}
+}
+
+func TestUploadCredentialsWithHoles(t *testing.T) {
+	for _, body := range []string{`{}`, `{"image-name":"x","username":"u"}`, `{"password":"p4ss","username":"u"}`} {
+		client, _ := serve(t, answer(200, body))
+		if got, err := client.UploadCredentials(t.Context(), "c", "r"); err == nil || got != (RegistryCredentials{}) {
+			t.Errorf("%s gives %v", body, got)
+		}
+	}
+}
+
+func TestImageBlobIsPassedOnByteForByte(t *testing.T) {
+	cases := map[string]struct{ body, secret string }{
+		"as Juju reads it": {"{\n  \"ImageName\": \"r@sha256:1\", \"Username\": \"u\",\t\"Password\": \"p4ss\"}\n", "p4ss"},
+		"encoded":          {`{"Username":"u","Password":"p4ss"}`, paste("u:p4ss")},
+		"of a new kind":    {"token=p4ss \n", "token=p4ss"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			var sent string
+			client, rec := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				all, _ := io.ReadAll(r.Body)
+				sent = r.Header.Get("Content-Type") + " " + string(all)
+				answer(200, c.body)(w, r)
+			})
+			got, err := client.ImageBlob(t.Context(), "c", "r", "sha256:abc")
+			if err != nil || string(got) != c.body {
+				t.Errorf("got %q, %v", got, err)
+			}
+			if sent != `application/json {"image-digest":"sha256:abc"}` {
+				t.Errorf("sent %s", sent)
+			}
+			if rec.log() != "POST /v1/charm/c/resources/r/oci-image/blob" {
+				t.Error(rec.log())
+			}
+			if !rec.masked[c.secret] {
+				t.Errorf("never masked: %s", c.secret)
+			}
+		})
+	}
+	client, _ := serve(t, answer(200, ""))
+	if _, err := client.ImageBlob(t.Context(), "c", "r", "sha256:abc"); err == nil {
+		t.Error("no text is a text")
+	}
+}

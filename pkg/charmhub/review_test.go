@@ -1,0 +1,140 @@
+package charmhub
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+const statusURL = "/v1/charm/c/revisions/review?upload-id=u"
+
+func item(status, rest string) string {
+	return `{"revisions":[{"upload-id":"u","status":"` + status + `",` + rest + `}]}`
+}
+
+// polled is a client whose store answers one body after another, the last one
+// for ever. It works in a bubble, where time is free.
+func polled(t *testing.T, patience time.Duration, bodies ...string) (*Client, *[]time.Time, *observer.ObservedLogs) {
+	t.Helper()
+	core, logs := observer.New(zap.InfoLevel)
+	var polls []time.Time
+	client := New(Config{
+		StoreURL: "https://store.test/base/", Credentials: mustParse(t, paste("x")), Logger: zap.New(core), Patience: patience,
+		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if err := r.Context().Err(); err != nil {
+				return nil, err
+			}
+			if got := r.URL.String(); got != "https://store.test/base"+statusURL {
+				t.Errorf("polled %s", got)
+			}
+			body := bodies[min(len(polls), len(bodies)-1)]
+			polls = append(polls, time.Now())
+			return reply(r, 200, body), nil
+		}),
+	})
+	return client, &polls, logs
+}
+
+func TestAwait(t *testing.T) {
+	approved := item("approved", `"revision":7,"errors":null`)
+	cases := map[string]struct {
+		bodies   []string
+		revision int
+		polls    int
+		want     string
+	}{
+		"at once":           {[]string{approved}, 7, 1, ""},
+		"on the way":        {[]string{item("new", `"revision":null,"errors":null`), item("scanned", `"revision":null,"errors":[]`), approved}, 7, 3, ""},
+		"number before":     {[]string{item("scanned", `"revision":7,"errors":null`), approved}, 7, 2, ""},
+		"not listed yet":    {[]string{`{"revisions":[]}`, approved}, 7, 2, ""},
+		"others beside":     {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},{"upload-id":"u","status":"approved","revision":4}]}`}, 4, 1, ""},
+		"without ID":        {[]string{`{"revisions":[{"status":"approved","revision":4}]}`}, 4, 1, ""},
+		"only another":      {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3}]}`, approved}, 7, 2, ""},
+		"only others":       {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},{"upload-id":"y","status":"rejected"}]}`, approved}, 7, 2, ""},
+		"rejected":          {[]string{item("new", `"errors":null`), item("rejected", `"revision":7,"errors":[{"code":"bad","message":"too\u001b[1m big"},{"code":null,"message":"ugly"}]`)}, 0, 2, "rejected the upload: too [1m big; ugly (bad)"},
+		"rejected silently": {[]string{item("rejected", `"revision":null,"errors":null`)}, 0, 1, "gave no reason"},
+		"rejected by code":  {[]string{item("rejected", `"errors":[{"code":"bad"}]`)}, 0, 1, "rejected the upload: bad"},
+		"no number":         {[]string{item("approved", `"revision":null`)}, 0, 1, "no revision number"},
+		"not JSON":          {[]string{"oops"}, 0, 1, "not the JSON"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, polls, _ := polled(t, 0, c.bodies...)
+				got, err := client.Await(t.Context(), statusURL)
+				if got != c.revision || (err == nil) != (c.want == "") {
+					t.Fatalf("got %d, %v", got, err)
+				}
+				if err != nil {
+					wantIn(t, err.Error(), c.want)
+				}
+				if len(*polls) != c.polls {
+					t.Errorf("%d polls, want %d", len(*polls), c.polls)
+				}
+			})
+		})
+	}
+}
+
+func TestAwaitIsPatientButNotForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		client, polls, logs := polled(t, 0, item("scanned", `"revision":7`))
+		_, err := client.Await(t.Context(), statusURL)
+		if err == nil {
+			t.Fatal("no error")
+		}
+		wantIn(t, err.Error(), "status 'scanned'", "within 30m0s", "later")
+		if waited := time.Since(start); waited != 30*time.Minute {
+			t.Errorf("gave up after %s", waited)
+		}
+		first, last := (*polls)[1].Sub((*polls)[0]), (*polls)[100].Sub((*polls)[99])
+		if first != 500*time.Millisecond || last != 10*time.Second {
+			t.Errorf("pauses go from %s to %s", first, last)
+		}
+		if n := logs.Len(); n < 28 || n > 30 {
+			t.Errorf("%d lines in the log, want one a minute", n)
+		}
+		wantIn(t, logs.All()[0].Message, "still reviewing the upload (status 'scanned') after 1m", "up to 30m0s")
+	})
+}
+
+func TestAwaitStopsWithTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, _, _ := polled(t, time.Hour, item("new", `"revision":null`))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(90*time.Second, cancel)
+		start := time.Now()
+		_, err := client.Await(ctx, statusURL)
+		if !errors.Is(err, context.Canceled) || time.Since(start) != 90*time.Second {
+			t.Errorf("stopped after %s with %v", time.Since(start), err)
+		}
+	})
+}
+
+func TestAwaitFollowsNoAddressOfAnotherHost(t *testing.T) {
+	client, rec := serve(t, answer(200, item("approved", `"revision":7`)))
+	for _, elsewhere := range []string{
+		"https://evil.test/x", "//evil.test/x", "https://user@evil.test/", "mailto:a@b", "http:evil", "\x00",
+		strings.Replace(client.store, "http:", "https:", 1) + "/x", "//user@" + strings.TrimPrefix(client.store, "http://"),
+	} {
+		if _, err := client.Await(t.Context(), elsewhere); err == nil || !strings.Contains(err.Error(), "status-url") {
+			t.Errorf("%q gives %v", elsewhere, err)
+		}
+	}
+	if rec.log() != "" {
+		t.Errorf("asked %s", rec.log())
+	}
+	for _, home := range []string{statusURL, client.store + statusURL, "@evil.test/x", "v1/../x"} {
+		if got, err := client.Await(t.Context(), home); err != nil || got != 7 {
+			t.Errorf("%q gives %d, %v", home, got, err)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package charmhub
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var hash = strings.Repeat("0a", 32)
+
+func TestRevisions(t *testing.T) {
+	cases := map[string]struct {
+		body string
+		want []Revision
+	}{
+		"publisher API": {`{"revisions":[
+			{"revision":1,"created-at":"2020-01-02T03:04:05","size":12,"sha256":"` + hash + `","sha384":"x","sha512":"x","sha3-384":"x","type":"file","name":"r",
+			 "bases":[{"name":"all","channel":"all","architectures":["arm64","amd64"]}],"updated-at":null,"updated-by":null},
+			{"revision":10,"size":13,"sha256":"` + strings.ToUpper(hash) + `","bases":[null,{"architectures":["amd64"]},{"architectures":["amd64","all"]}]},
+			{"revision":9,"bases":[]}]}`,
+			[]Revision{
+				{Revision: 10, Size: 13, SHA256: hash, Architectures: []string{"all", "amd64"}},
+				{Revision: 9},
+				{Revision: 1, Size: 12, SHA256: hash, Architectures: []string{"amd64", "arm64"}},
+			}},
+		"Juju's API": {`{"revisions":[{"revision":2,"download":{"url":"u","size":5,"hash-sha-256":"` + hash + `"}}]}`,
+			[]Revision{{Revision: 2, Size: 5, SHA256: hash}}},
+		"hashes that are none": {`{"revisions":[{"revision":2,"sha256":"abc"},{"revision":1,"sha256":"` + strings.Repeat("zz", 32) + `"}]}`,
+			[]Revision{{Revision: 2}, {Revision: 1}}},
+		"none": {`{"revisions":[]}`, []Revision{}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			client, rec := serve(t, answer(200, c.body))
+			got, err := client.Revisions(t.Context(), "c", "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if rec.log() != "GET /v1/charm/c/resources/r/revisions" {
+				t.Error(rec.log())
+			}
+		})
+	}
+	client, _ := serve(t, answer(200, `{"revisions":7}`))
+	if _, err := client.Revisions(t.Context(), "c", "r"); err == nil {
+		t.Error("a number is a list")
+	}
+}
+
+func TestCreateRevision(t *testing.T) {
+	cases := map[string]struct {
+		architectures []string
+		want          string
+	}{
+		"default":   {nil, `["all"]`},
+		"two kinds": {[]string{"amd64", "riscv64"}, `["amd64","riscv64"]`},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			var sent string
+			client, rec := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				all, _ := io.ReadAll(r.Body)
+				sent = string(all)
+				answer(200, `{"status-url":"/v1/charm/c/revisions/review?upload-id=u"}`)(w, r)
+			})
+			got, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{"u", TypeFile, c.architectures})
+			if err != nil || got != "/v1/charm/c/revisions/review?upload-id=u" {
+				t.Errorf("got %s, %v", got, err)
+			}
+			want := `{"bases":[{"name":"all","channel":"all","architectures":` + c.want + `}],"type":"file","upload-id":"u"}`
+			if sent != want {
+				t.Errorf("sent %s, want %s", sent, want)
+			}
+			if rec.log() != "POST /v1/charm/c/resources/r/revisions" {
+				t.Error(rec.log())
+			}
+		})
+	}
+}
+
+func TestSetArchitectures(t *testing.T) {
+	var sent string
+	body := `{"num-resource-revisions-updated":1}`
+	client, rec := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		all, _ := io.ReadAll(r.Body)
+		sent = string(all)
+		answer(200, body)(w, r)
+	})
+	if err := client.SetArchitectures(t.Context(), "c", "r", 4, []string{"amd64"}); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"resource-revision-updates":[{"bases":[{"name":"all","channel":"all","architectures":["amd64"]}],"revision":4}]}`
+	if sent != want {
+		t.Errorf("sent %s, want %s", sent, want)
+	}
+	if rec.log() != "PATCH /v1/charm/c/resources/r/revisions" {
+		t.Error(rec.log())
+	}
+	body = `{"num-resource-revisions-updated":0}`
+	if client.SetArchitectures(t.Context(), "c", "r", 4, []string{"amd64"}) == nil {
+		t.Error("nothing was changed, and nobody said so")
+	}
+}
+
+func TestDebianArch(t *testing.T) {
+	for goarch, want := range map[string]string{
+		"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "ppc64le": "ppc64el",
+		"riscv64": "riscv64", "s390x": "s390x", "386": "i386",
+	} {
+		if got, ok := DebianArch(goarch); got != want || !ok {
+			t.Errorf("%s is %s, want %s", goarch, got, want)
+		}
+	}
+	for _, goarch := range []string{"", "unknown", "wasm", "armhf"} {
+		if got, ok := DebianArch(goarch); ok {
+			t.Errorf("%q is %s, want none", goarch, got)
+		}
+	}
+}

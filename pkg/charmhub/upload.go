@@ -1,0 +1,67 @@
+package charmhub
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+)
+
+// Upload sends content to the storage host and returns the ID that
+// [Client.CreateRevision] takes: POST {storage}/unscanned-upload/. name is the
+// file name to send along and size the content's length in bytes. open is called
+// for each time the content is sent; it is streamed, never held in memory.
+func (c *Client) Upload(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) (uploadID string, err error) {
+	form, err := multipartBody(name, size, open)
+	if err != nil {
+		return "", fmt.Errorf("cannot upload %s: %w", quoted(name), err)
+	}
+	r := request{
+		doing:  "upload " + quoted(name),
+		method: http.MethodPost, base: c.storage, path: "/unscanned-upload/",
+		body: form, permission: manageRevisions,
+	}
+	var answer struct {
+		Successful bool   `json:"successful"`
+		UploadID   string `json:"upload_id"`
+	}
+	if err := c.ask(ctx, r, &answer); err != nil {
+		return "", err
+	}
+	if !answer.Successful || answer.UploadID == "" {
+		return "", fmt.Errorf("cannot %s: the storage took it but reports no success; run this again later", r.doing)
+	}
+	return answer.UploadID, nil
+}
+
+// multipartBody frames content as the one field of a form. Head and tail are made
+// once, so that the length is known before the content is read, and any replay
+// sends the same bytes.
+func multipartBody(name string, size int64, open func() (io.ReadCloser, error)) (*body, error) {
+	var frame bytes.Buffer
+	form := multipart.NewWriter(&frame)
+	if _, err := form.CreateFormFile("binary", name); err != nil {
+		return nil, err
+	}
+	cut := frame.Len()
+	if err := form.Close(); err != nil {
+		return nil, err
+	}
+	head, tail := frame.Bytes()[:cut], frame.Bytes()[cut:]
+	return &body{
+		contentType: form.FormDataContentType(),
+		length:      int64(frame.Len()) + size,
+		open: func() (io.ReadCloser, error) {
+			content, err := open()
+			if err != nil {
+				return nil, err
+			}
+			return struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(bytes.NewReader(head), content, bytes.NewReader(tail)), content}, nil
+		},
+	}, nil
+}
