@@ -1,0 +1,87 @@
+// Command sandbox serves a Charmhub with its registry on loopback until it is
+// interrupted, for trying the action without an account:
+//
+//	go run ./e2e/sandbox -charm my-charm -resource my-image=oci-image -resource my-file=file -env-file PATH
+//
+// It prints one line for each request. When it is ready it writes to PATH the
+// INPUT_… variables that point the action at it, one NAME=value a line; the
+// file holds a token, is readable by its owner alone, and goes with the
+// sandbox.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sandbox:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends. Its first line on out says that it is ready.
+func run(ctx context.Context, args []string, out io.Writer) error {
+	var charm server.Charm
+	flags := flag.NewFlagSet("sandbox", flag.ExitOnError)
+	flags.StringVar(&charm.Name, "charm", "my-charm", "name of the charm")
+	addr := flags.String("addr", "127.0.0.1:0", "address of the store, on 127.0.0.1; the other servers take the four ports after a fixed one")
+	envFile := flags.String("env-file", "", "file to write the action's variables to, when ready")
+	flags.Func("resource", "resource of the charm, NAME=oci-image or NAME=file; may be repeated", func(text string) error {
+		name, kind, _ := strings.Cut(text, "=")
+		charm.Resources = append(charm.Resources, server.Resource{Name: name, Type: kind})
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	sandbox, err := server.Start(server.Options{
+		Addr: *addr, Charms: []server.Charm{charm}, Log: func(line string) { _, _ = fmt.Fprintln(out, line) },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sandbox.Close() }()
+	if *envFile != "" {
+		if err := writeFile(*envFile, strings.Join(sandbox.Env(), "\n")+"\n"); err != nil {
+			return fmt.Errorf("writing the variables: %w", err)
+		}
+		defer func() { _ = os.Remove(*envFile) }()
+	}
+	_, _ = fmt.Fprintf(out, "serving charm %s: store %s, registry %s\n", charm.Name, sandbox.StoreURL, sandbox.RegistryURL)
+	<-ctx.Done()
+	return sandbox.Close()
+}
+
+// writeFile puts the whole file in place at once, so that who waits for it
+// never reads half of it.
+func writeFile(path, content string) error {
+	file, err := os.CreateTemp(filepath.Dir(path), ".sandbox-*")
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(content)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+	}
+	return err
+}

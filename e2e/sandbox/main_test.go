@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCommandServesUntilItIsInterrupted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "env")
+	ctx, interrupt := context.WithCancel(t.Context())
+	reader, writer := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"-charm", "c", "-resource", "i=oci-image", "-resource", "f=file", "-env-file", path}, writer)
+	}()
+	lines := bufio.NewScanner(reader)
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "serving charm c: store http://127.0.0.1:") {
+		t.Fatalf("first line %q", lines.Text())
+	}
+	env := readEnv(t, path)
+	go func() { get(t, env["INPUT_STORE-URL"]+"/v1/charm/c/resources") }()
+	if !lines.Scan() || !strings.Contains(lines.Text(), "/v1/charm/c/resources 401") {
+		t.Errorf("request's line %q", lines.Text())
+	}
+	interrupt()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of variables stayed: %v", err)
+	}
+}
+
+func readEnv(t *testing.T, path string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		env[name] = value
+	}
+	for _, name := range []string{"INPUT_STORE-TOKEN", "INPUT_STORE-URL", "INPUT_STORAGE-URL", "INPUT_REGISTRY-URL", "INPUT_SSO-URL"} {
+		if env[name] == "" {
+			t.Errorf("no %s in %q", name, text)
+		}
+	}
+	return env
+}
+
+func get(t *testing.T, url string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	request.Header.Set("User-Agent", "sandbox-test")
+	if response, err := http.DefaultClient.Do(request); err == nil {
+		_ = response.Body.Close()
+	}
+}

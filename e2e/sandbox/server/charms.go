@@ -1,0 +1,79 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// charm is a charm as the store keeps it, under the Server's lock.
+type charm struct {
+	id           string
+	name         string
+	resources    []*resource
+	readPassword string // with which deployments pull the charm's images
+}
+
+type resource struct {
+	name      string
+	typ       string
+	revisions []*revision
+}
+
+func newCharms(declared []Charm) map[string]*charm {
+	charms := map[string]*charm{}
+	for _, d := range declared {
+		c := &charm{id: charmID(d.Name), name: d.Name}
+		for _, r := range d.Resources {
+			c.resources = append(c.resources, &resource{name: r.Name, typ: r.Type})
+		}
+		charms[d.Name] = c
+	}
+	return charms
+}
+
+// charmID is the same for a name in every sandbox, so that runs can be compared.
+func charmID(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20]))
+}
+
+// find returns a charm's resource; nil if there is none.
+func (c *charm) find(name string) *resource {
+	for _, r := range c.resources {
+		if r.name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// repository is the name of a resource's repository in the registry.
+func (c *charm) repository(resource string) string {
+	return "charm/" + c.id + "/" + resource
+}
+
+// imageName is the repository with the registry's host.
+func (s *Server) imageName(c *charm, resource string) string {
+	return strings.TrimPrefix(s.RegistryURL, "http://") + "/" + c.repository(resource)
+}
+
+// mustFind is for the calls of tests, where an unknown name is a mistake in the test.
+func (s *Server) mustFind(charmName, resourceName string) (*charm, *resource) {
+	if c := s.charms[charmName]; c != nil {
+		if r := c.find(resourceName); r != nil {
+			return c, r
+		}
+	}
+	panic(fmt.Sprintf("the sandbox has no resource %q of charm %q", resourceName, charmName))
+}
+
+func unknownCharm(name string) error {
+	return refuse(http.StatusNotFound, "resource-not-found", "Name "+name+" not found in the charm namespace")
+}
+
+func unknownResource(charm, name string) error {
+	return refuse(http.StatusNotFound, "resource-not-found", "Resource "+name+" not found for charm "+charm)
+}

@@ -1,0 +1,85 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// credentialLife is how long the credentials for an upload last.
+const credentialLife = time.Hour
+
+const registryUser = "docker-registry"
+
+// RegistryAuth returns the name of a resource's repository and credentials
+// with which any tool can log in to push and pull there. It panics if there
+// is no such resource.
+func (s *Server) RegistryAuth(charm, resource string) (image, username, password string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, r := s.mustFind(charm, resource)
+	return s.imageName(c, r.name), registryUser, s.newPassword(registryGrant{
+		charm: c, actions: []string{"pull", "push"}, expires: time.Now().Add(credentialLife),
+	})
+}
+
+// newPassword must be called under the lock.
+func (s *Server) newPassword(grant registryGrant) string {
+	password := randomText()
+	s.passwords[password] = grant
+	s.secrets.addPassword(registryUser, password)
+	return password
+}
+
+func (s *Server) uploadCredentials(c call) (any, error) {
+	if err := needsImage(c.resource); err != nil {
+		return nil, err
+	}
+	image, username, password := s.RegistryAuth(c.charm.name, c.resource.name)
+	return map[string]string{"image-name": image, "username": username, "password": password}, nil
+}
+
+// imageBlob gives the text by which a deployment finds an image that is in
+// the charm's repository: the resource's content.
+func (s *Server) imageBlob(c call) (any, error) {
+	if err := needsImage(c.resource); err != nil {
+		return nil, err
+	}
+	var request struct {
+		Digest digest.Digest `json:"image-digest"`
+	}
+	if err := readJSON(c.Request, &request); err != nil {
+		return nil, err
+	}
+	if err := request.Digest.Validate(); err != nil {
+		return nil, refuse(http.StatusBadRequest, "api-error", "image-digest: "+err.Error())
+	}
+	if !s.hasManifest(c.Context(), c.charm.repository(c.resource.name), request.Digest) {
+		return nil, refuse(http.StatusBadRequest, "image-not-found",
+			"Image "+string(request.Digest)+" not found in "+s.imageName(c.charm, c.resource.name))
+	}
+	return plainText(toJSON(struct{ ImageName, Username, Password string }{
+		ImageName: s.imageName(c.charm, c.resource.name) + "@" + string(request.Digest),
+		Username:  registryUser,
+		Password:  s.readPassword(c.charm),
+	})), nil
+}
+
+// readPassword is one for each charm, so that the text for an image is always
+// the same, unless the options ask for another each time.
+func (s *Server) readPassword(c *charm) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.readPassword == "" || s.options.UnstableBlobs {
+		c.readPassword = s.newPassword(registryGrant{charm: c, actions: []string{"pull"}, expires: time.Now().AddDate(10, 0, 0)})
+	}
+	return c.readPassword
+}
+
+func needsImage(r *resource) error {
+	if r.typ != TypeImage {
+		return refuse(http.StatusBadRequest, "invalid-resource-type", "Resource "+r.name+" is of type "+r.typ+", not "+TypeImage)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"fmt"
+	"time"
+)
+
+// The types of resource that a charm can declare.
+const (
+	TypeImage = "oci-image"
+	TypeFile  = "file"
+)
+
+// Charm is a charm that the sandbox knows, owned by its publisher.
+type Charm struct {
+	Name      string
+	Resources []Resource
+}
+
+// Resource is a resource that a charm declares; Type is TypeImage or TypeFile.
+type Resource struct {
+	Name string
+	Type string
+}
+
+// Options say what a sandbox holds and how it behaves. The zero value is an
+// empty Charmhub on free ports of 127.0.0.1.
+type Options struct {
+	// Addr is the address of the store, on 127.0.0.1; default 127.0.0.1:0.
+	// With a fixed port, the storage, registry, token and sign-on servers take the
+	// four ports after it, else each takes a free one.
+	Addr string
+	// Charms are the charms of the publisher.
+	Charms []Charm
+	// TokenLife is how long a registry's bearer token lasts, in whole
+	// seconds; default 5 minutes.
+	TokenLife time.Duration
+	// ReviewDelay is how many looks at a review, or at the list of revisions,
+	// pass before it ends; default 1.
+	ReviewDelay int
+	// NeverReview keeps every review from ending.
+	NeverReview bool
+	// RejectReason, when set, ends every review in a rejection that says it.
+	RejectReason string
+	// ListLag is how many calls for the list of revisions miss a revision
+	// after its approval.
+	ListLag int
+	// UnstableBlobs makes each text for an image differ from the one before.
+	UnstableBlobs bool
+	// NestedHashes lists a revision's hashes under "download", as compatible
+	// servers do.
+	NestedHashes bool
+	// InMemory keeps the registry's data in memory; else it is in a temporary
+	// folder until Close. In memory, a broken upload that resumes before the
+	// registry saw it break ends up wrong: use files where uploads break.
+	InMemory bool
+	// Log, when set, is given one line for each request as it ends.
+	Log func(line string)
+}
+
+// withDefaults returns the options with every default filled in, or an error
+// about the first charm or resource that can't exist.
+func (o Options) withDefaults() (Options, error) {
+	if o.Addr == "" {
+		o.Addr = "127.0.0.1:0"
+	}
+	if o.TokenLife == 0 {
+		o.TokenLife = 5 * time.Minute
+	}
+	if o.ReviewDelay == 0 {
+		o.ReviewDelay = 1
+	}
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
+	return o, o.check()
+}
+
+func (o Options) check() error {
+	for _, c := range o.Charms {
+		if c.Name == "" {
+			return fmt.Errorf("a charm of the sandbox has no name")
+		}
+		for _, r := range c.Resources {
+			if r.Name == "" || (r.Type != TypeImage && r.Type != TypeFile) {
+				return fmt.Errorf("resource %q of charm %q has type %q: it needs a name, and type %s or %s",
+					r.Name, c.Name, r.Type, TypeImage, TypeFile)
+			}
+		}
+	}
+	return nil
+}

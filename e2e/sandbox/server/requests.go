@@ -1,0 +1,125 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+)
+
+// Request is one request as the sandbox saw it.
+type Request struct {
+	Server    string // "store", "storage", "registry", "auth" or "sso"
+	Method    string
+	Path      string
+	Query     url.Values
+	Status    int         // what was answered; 0 while it is handled, or when the connection was dropped
+	BodyBytes int64       // bytes of the request's body that were received
+	Header    http.Header // of the request, secrets included
+}
+
+// String is the request as one line, without any secret.
+func (r Request) String() string {
+	query := url.Values{}
+	for name, values := range r.Query {
+		if name != "_state" { // the registry's own, long and telling nothing
+			query[name] = values
+		}
+	}
+	target := url.URL{Path: r.Path, RawQuery: query.Encode()}
+	return fmt.Sprintf("%-8s %-5s %s %d %d bytes", r.Server, r.Method, target.RequestURI(), r.Status, r.BodyBytes)
+}
+
+// Requests returns the requests so far in the order in which they came.
+func (s *Server) Requests() []Request {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	var all []Request
+	for _, entry := range s.log.entries {
+		all = append(all, *entry)
+	}
+	return all
+}
+
+// ResetRequests forgets the requests so far.
+func (s *Server) ResetRequests() {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	s.log.entries = nil
+}
+
+type requestLog struct {
+	mu      sync.Mutex
+	entries []*Request
+}
+
+func (l *requestLog) add(server string, r *http.Request) *Request {
+	entry := &Request{
+		Server: server, Method: r.Method, Path: r.URL.Path,
+		Query: r.URL.Query(), Header: r.Header.Clone(),
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = append(l.entries, entry)
+	return entry
+}
+
+func (l *requestLog) copy(entry *Request) Request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return *entry
+}
+
+// countedBody counts what is received as it is received, so that the log is
+// right even for a request that never ends.
+type countedBody struct {
+	io.ReadCloser
+	log   *requestLog
+	entry *Request
+}
+
+func (b countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.log.mu.Lock()
+	defer b.log.mu.Unlock()
+	b.entry.BodyBytes += int64(n)
+	return n, err
+}
+
+// recorder notes the status before the client can see it, so that a test that
+// has its answer finds it in the log.
+type recorder struct {
+	http.ResponseWriter
+	log   *requestLog
+	entry *Request
+}
+
+func (w recorder) WriteHeader(status int) {
+	w.log.mu.Lock()
+	first := w.entry.Status == 0
+	if first && status >= http.StatusOK {
+		w.entry.Status = status
+	}
+	w.log.mu.Unlock()
+	if first { // the registry may give a second one after a broken body
+		w.ResponseWriter.WriteHeader(status)
+	}
+}
+
+func (w recorder) Write(p []byte) (int, error) {
+	w.ended()
+	return w.ResponseWriter.Write(p)
+}
+
+// ended notes the status that an answer has when nothing else was said.
+func (w recorder) ended() {
+	w.log.mu.Lock()
+	defer w.log.mu.Unlock()
+	if w.entry.Status == 0 {
+		w.entry.Status = http.StatusOK
+	}
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,118 @@
+package server_test
+
+import (
+	"crypto/sha3"
+	"encoding/hex"
+	"net/http"
+	"testing"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+// look polls a review once and returns its status and revision.
+func look(t *testing.T, s *server.Server, review string) (status, revision any) {
+	t.Helper()
+	got := publisher(t, s, http.MethodGet, review, "")
+	return got.field(t, "revisions", "status"), got.field(t, "revisions", "revision")
+}
+
+func TestReviewTakesItsTime(t *testing.T) {
+	s := start(t, server.Options{ReviewDelay: 2})
+	review := submit(t, s, send(t, s, "content"))
+	for i, want := range [][2]any{{"new", nil}, {"scanned", 1.0}, {"approved", 1.0}, {"approved", 1.0}} {
+		if status, revision := look(t, s, review); status != want[0] || revision != want[1] {
+			t.Errorf("look %d: %v %v, want %v", i+1, status, revision, want)
+		}
+	}
+	revisions := s.Revisions("my-charm", "my-file")
+	if len(revisions) != 1 || revisions[0].Number != 1 || revisions[0].Architectures()[0] != "amd64" {
+		t.Fatalf("revisions: %+v", revisions)
+	}
+	if content, err := revisions[0].Content(); err != nil || string(content) != "content" {
+		t.Errorf("content %q, %v", content, err)
+	}
+}
+
+func TestReviewEndsWhileOnlyTheListIsRead(t *testing.T) {
+	s := start(t, server.Options{})
+	submit(t, s, send(t, s, "content"))
+	publisher(t, s, http.MethodGet, filePath+"/revisions", "")
+	if listed := publisher(t, s, http.MethodGet, filePath+"/revisions", ""); listed.field(t, "revisions", "revision") != 1.0 {
+		t.Errorf("second list: %+v", listed)
+	}
+}
+
+func TestReviewRejects(t *testing.T) {
+	s := start(t, server.Options{RejectReason: "too big"})
+	review := submit(t, s, send(t, s, "content"))
+	look(t, s, review)
+	got := publisher(t, s, http.MethodGet, review, "")
+	if got.field(t, "revisions", "status") != "rejected" || got.field(t, "revisions", "errors", "message") != "too big" {
+		t.Errorf("review: %+v", got)
+	}
+	if revisions := s.Revisions("my-charm", "my-file"); len(revisions) != 0 {
+		t.Errorf("revisions: %+v", revisions)
+	}
+}
+
+func TestReviewNeverEnds(t *testing.T) {
+	s := start(t, server.Options{NeverReview: true})
+	review := submit(t, s, send(t, s, "content"))
+	for range 5 {
+		if status, _ := look(t, s, review); status == "approved" {
+			t.Fatal("approved")
+		}
+	}
+}
+
+func TestIdenticalContentIsOneRevision(t *testing.T) {
+	s := start(t, server.Options{})
+	first := submit(t, s, send(t, s, "same"))
+	second := submit(t, s, send(t, s, "same")) // while the first is reviewed
+	for _, review := range []string{first, second} {
+		look(t, s, review)
+		if status, revision := look(t, s, review); status != "approved" || revision != 1.0 {
+			t.Errorf("%v %v, want approved 1", status, revision)
+		}
+	}
+	third := submit(t, s, send(t, s, "different"))
+	look(t, s, third)
+	if _, revision := look(t, s, third); revision != 2.0 {
+		t.Errorf("different content: revision %v, want 2", revision)
+	}
+	if n := len(s.Revisions("my-charm", "my-file")); n != 2 {
+		t.Errorf("%d revisions, want 2", n)
+	}
+}
+
+func TestListLags(t *testing.T) {
+	s := start(t, server.Options{ListLag: 2, NestedHashes: true})
+	review := submit(t, s, send(t, s, "content"))
+	look(t, s, review)
+	look(t, s, review)
+	for i, want := range []any{nil, nil, 1.0} {
+		if listed := publisher(t, s, http.MethodGet, filePath+"/revisions", ""); listed.field(t, "revisions", "revision") != want {
+			t.Errorf("list %d: %+v, want %v", i+1, listed, want)
+		}
+	}
+	listed := publisher(t, s, http.MethodGet, filePath+"/revisions", "")
+	sum := sha3.Sum384([]byte("content"))
+	if got := listed.field(t, "revisions", "download", "hash-sha3-384"); got != hex.EncodeToString(sum[:]) {
+		t.Errorf("sha3-384 %v in %s", got, listed.text)
+	}
+}
+
+func TestBasesCanBeCorrected(t *testing.T) {
+	s := start(t, server.Options{})
+	review := submit(t, s, send(t, s, "content"))
+	look(t, s, review)
+	look(t, s, review)
+	updated := publisher(t, s, http.MethodPatch, filePath+"/revisions",
+		`{"resource-revision-updates":[{"revision":1,"bases":[{"name":"all","channel":"all","architectures":["arm64","all"]}]}]}`)
+	if updated.field(t, "num-resource-revisions-updated") != 1.0 {
+		t.Fatalf("update: %+v", updated)
+	}
+	if got := s.Revisions("my-charm", "my-file")[0].Architectures(); len(got) != 2 || got[0] != "all" || got[1] != "arm64" {
+		t.Errorf("architectures %v", got)
+	}
+}

@@ -1,0 +1,158 @@
+// Package server is a Charmhub for tests and for trying things out: the
+// publisher's API of the store, the storage that takes uploads, the single
+// sign-on, and a real OCI registry (CNCF distribution) with real token auth,
+// each on a port of its own on loopback.
+//
+// It keeps the rules that a client can trip over: who owns a charm, what a
+// token permits, which type a resource has, that a review takes time, that
+// identical content makes no second revision, that an image is known only
+// when its manifest is in the charm's repository. It records every request,
+// and can be told to fail in chosen ways (see [Fault]).
+//
+// It is not a place to keep anything: what was uploaded ends with [Server.Close].
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/handlers"
+)
+
+// Server is a running sandbox. The URLs are those of its servers, without a
+// trailing slash.
+type Server struct {
+	StoreURL    string
+	StorageURL  string
+	RegistryURL string
+	SSOURL      string
+	AuthURL     string // the registry's token realm is below it
+
+	options  Options
+	dir      string
+	token    string
+	registry *handlers.App
+	signer   tokenSigner
+	keys     macaroonKeys
+	log      requestLog
+	secrets  secretSet
+	charms   map[string]*charm // the map, names and types never change; revisions do, under mu
+
+	servers  []*http.Server
+	closing  chan struct{}
+	inflight sync.WaitGroup
+
+	mu        sync.Mutex // guards what follows
+	closed    bool
+	fault     func(Request) *Fault
+	uploads   map[string]*upload
+	reviews   map[string]*review
+	passwords map[string]registryGrant
+}
+
+// Start returns a sandbox that is ready to be called, or an error when the
+// options make no sense, the address isn't on loopback or can't be had.
+func Start(options Options) (*Server, error) {
+	options, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "charmhub-sandbox-")
+	if err != nil {
+		return nil, fmt.Errorf("making the sandbox's folder: %w", err)
+	}
+	s := &Server{
+		options:   options,
+		dir:       dir,
+		keys:      newMacaroonKeys(),
+		closing:   make(chan struct{}),
+		charms:    newCharms(options.Charms),
+		uploads:   map[string]*upload{},
+		reviews:   map[string]*review{},
+		passwords: map[string]registryGrant{},
+	}
+	if err := s.start(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.token = s.Mint(Grant{})
+	return s, nil
+}
+
+func (s *Server) start() error {
+	if err := os.Mkdir(filepath.Join(s.dir, "uploads"), 0o700); err != nil {
+		return fmt.Errorf("making the sandbox's folder: %w", err)
+	}
+	listeners, err := listen(s.options.Addr, 5)
+	if err != nil {
+		return err
+	}
+	for i, url := range []*string{&s.StoreURL, &s.StorageURL, &s.RegistryURL, &s.AuthURL, &s.SSOURL} {
+		*url = "http://" + listeners[i].Addr().String()
+	}
+	// Clients such as go-containerregistry refuse a realm whose host is the
+	// literal address of a loopback other than the registry's own host and
+	// port; the realm stays on a port of its own, and goes by name.
+	s.AuthURL = strings.Replace(s.AuthURL, "127.0.0.1", "localhost", 1)
+	if err := s.openRegistry(); err != nil {
+		closeAll(listeners)
+		return err
+	}
+	s.serve(listeners[0], "store", s.storeHandler())
+	s.serve(listeners[1], "storage", s.storageHandler())
+	s.serve(listeners[2], "registry", s.registry)
+	s.serve(listeners[3], "auth", s.realmHandler())
+	s.serve(listeners[4], "sso", s.ssoHandler())
+	return nil
+}
+
+// Env returns the action's inputs that point it at the sandbox, one
+// NAME=value each; among them the token, which is a secret.
+func (s *Server) Env() []string {
+	return []string{
+		"INPUT_STORE-TOKEN=" + s.token,
+		"INPUT_STORE-URL=" + s.StoreURL,
+		"INPUT_STORAGE-URL=" + s.StorageURL,
+		"INPUT_REGISTRY-URL=" + s.RegistryURL,
+		"INPUT_SSO-URL=" + s.SSOURL,
+	}
+}
+
+// Close ends every connection, waits for what was being handled, and removes
+// everything that was uploaded. It may be called twice.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	already := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if already {
+		return nil
+	}
+	close(s.closing)
+	var errs []error
+	for _, server := range s.servers {
+		errs = append(errs, server.Close())
+	}
+	s.inflight.Wait()
+	if s.registry != nil {
+		errs = append(errs, s.registry.Shutdown())
+	}
+	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
+}
+
+// wait returns after d, or earlier when the client has gone or the sandbox closes.
+func (s *Server) wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-s.closing:
+	}
+}

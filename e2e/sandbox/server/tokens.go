@@ -1,0 +1,144 @@
+package server
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"gopkg.in/macaroon.v2"
+)
+
+// Publisher is the account that owns every charm of the sandbox.
+const Publisher = "publisher"
+
+// Format is a form that an exported token can have. The text is always base64
+// of what is named here.
+type Format int
+
+const (
+	// FormatTyped is {"t":"macaroon","v":…}, the default.
+	FormatTyped Format = iota
+	// FormatBare is a macaroon.
+	FormatBare
+	// FormatDeveloper is {"macaroon":…}.
+	FormatDeveloper
+	// FormatSSO is {"t":"u1-macaroon","v":{"r":…,"d":…}}: a root macaroon and
+	// the discharge of its third-party caveat.
+	FormatSSO
+	// FormatSSOPair is {"r":…,"d":…}.
+	FormatSSOPair
+	// FormatJSON is a macaroon that is itself a JSON object.
+	FormatJSON
+)
+
+const (
+	defaultLife   = 24 * time.Hour
+	dischargeLife = 24 * time.Hour
+)
+
+// Grant says what a token is to be. The zero value is a token of the
+// publisher for everything, for a day.
+type Grant struct {
+	Format Format
+	// Account is whose token it is; default Publisher. Others own nothing.
+	Account string
+	// Life is how long it lasts; default a day, negative for one that is over.
+	Life time.Duration
+	// DischargeLife is how long the discharge of FormatSSO and FormatSSOPair
+	// lasts; default a day, negative for one that needs a refresh.
+	DischargeLife time.Duration
+	// Permissions and Charms limit it; nil doesn't.
+	Permissions []string
+	Charms      []string
+	// Forged makes a token that looks right, signed by somebody else.
+	Forged bool
+}
+
+// Token returns an exported token with which everything works.
+func (s *Server) Token() string { return s.token }
+
+// Mint returns a token as charmcraft login --export would print it, in one line.
+func (s *Server) Mint(grant Grant) string {
+	keys := s.keys
+	if grant.Forged {
+		keys = newMacaroonKeys()
+	}
+	text := s.mintDecoded(keys, grant)
+	exported := base64.StdEncoding.EncodeToString([]byte(text))
+	s.secrets.add(exported, text)
+	return exported
+}
+
+func (s *Server) mintDecoded(keys macaroonKeys, grant Grant) string {
+	switch grant.Format {
+	case FormatBare:
+		return s.mintRoot(keys, grant)
+	case FormatTyped:
+		return toJSON(map[string]string{"t": "macaroon", "v": s.mintRoot(keys, grant)})
+	case FormatDeveloper:
+		return toJSON(map[string]string{"macaroon": s.mintRoot(keys, grant)})
+	case FormatSSO:
+		return toJSON(map[string]any{"t": "u1-macaroon", "v": s.mintPair(keys, grant)})
+	case FormatSSOPair:
+		return toJSON(s.mintPair(keys, grant))
+	case FormatJSON:
+		return toJSON(newMacaroon(keys.store, randomText(), s.StoreURL, macaroon.V2, grant.identity().caveats()))
+	default:
+		panic(fmt.Sprintf("no token format %d", grant.Format))
+	}
+}
+
+func (s *Server) mintRoot(keys macaroonKeys, grant Grant) string {
+	root := serialize(newMacaroon(keys.store, randomText(), s.StoreURL, macaroon.V1, grant.identity().caveats()))
+	s.secrets.add(root)
+	return root
+}
+
+// mintPair returns a root whose account is for the single sign-on to attest,
+// and the discharge that does.
+func (s *Server) mintPair(keys macaroonKeys, grant Grant) map[string]string {
+	limits := grant.identity()
+	limits.account = ""
+	root := newMacaroon(keys.store, randomText(), s.StoreURL, macaroon.V1, limits.caveats())
+	caveatID := []byte(randomText())
+	if err := root.AddThirdPartyCaveat(keys.dischargeKey(caveatID), caveatID, s.SSOURL); err != nil {
+		panic(fmt.Sprintf("minting a macaroon: %v", err))
+	}
+	attested := identity{account: grant.identity().account, expires: expiry(grant.DischargeLife, dischargeLife)}
+	pair := map[string]string{"r": serialize(root), "d": s.mintDischarge(keys, caveatID, attested)}
+	s.secrets.add(pair["r"])
+	return pair
+}
+
+func (s *Server) mintDischarge(keys macaroonKeys, caveatID []byte, who identity) string {
+	discharge := newMacaroon(keys.dischargeKey(caveatID), string(caveatID), s.SSOURL, macaroon.V1, who.caveats())
+	text := serialize(discharge)
+	s.secrets.add(text)
+	return text
+}
+
+func (g Grant) identity() identity {
+	if g.Account == "" {
+		g.Account = Publisher
+	}
+	return identity{
+		account: g.Account, expires: expiry(g.Life, defaultLife),
+		permissions: g.Permissions, charms: g.Charms,
+	}
+}
+
+func expiry(life, otherwise time.Duration) time.Time {
+	if life == 0 {
+		life = otherwise
+	}
+	return time.Now().Add(life)
+}
+
+func toJSON(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("writing JSON: %v", err))
+	}
+	return string(text)
+}
