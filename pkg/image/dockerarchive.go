@@ -1,0 +1,176 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// savedImage is one image in manifest.json, the table of contents of what
+// `docker save` writes.
+type savedImage struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+// hexName finds the digest in the name that a config has in an archive:
+// <hex>.json, sha256:<hex> or blobs/sha256/<hex>.
+var hexName = regexp.MustCompile(`(?:^|[:/])([0-9a-f]{64})(?:\.json)?$`)
+
+// hex returns the image ID as far as the name of the config tells it.
+func (s savedImage) hex() string {
+	if m := hexName.FindStringSubmatch(s.Config); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// openDockerArchive finds the image that ref selects: by a tag, or an ID or
+// the beginning of one; by nothing when there is no choice. No layer is
+// looked at.
+func openDockerArchive(ctx context.Context, ref Reference) (*Source, error) {
+	open := func(ctx context.Context) (io.ReadCloser, error) { return openTar(ctx, ref.Path) }
+	toc, err := readContents(ctx, open)
+	if err != nil {
+		return nil, err
+	}
+	saved, err := toc.selectImage(ref.Select)
+	if err != nil {
+		return nil, err
+	}
+	u, err := toc.unpacked(ctx, saved, open)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(ref.Path); err == nil {
+		u.Size = info.Size()
+	}
+	return &Source{Digest: u.ID, Unpacked: u}, nil
+}
+
+// contents is what an archive holds.
+type contents struct {
+	names  map[string]bool
+	links  map[string]string
+	images []savedImage
+}
+
+// readContents goes through all of an archive once.
+func readContents(ctx context.Context, open opener) (contents, error) {
+	stream, err := open(ctx)
+	if err != nil {
+		return contents{}, err
+	}
+	defer func() { _ = stream.Close() }()
+	entries := newTarStream(stream)
+	toc := contents{names: entries.seen, links: entries.links}
+	for header, err := range entries.files() {
+		if err == nil && header.Name == "manifest.json" {
+			toc.images, err = readSaved(entries.document(header))
+		}
+		if err != nil {
+			return contents{}, err
+		}
+	}
+	return toc, nil
+}
+
+func readSaved(raw []byte, err error) ([]savedImage, error) {
+	if err != nil {
+		return nil, err
+	}
+	var images []savedImage
+	if err := json.Unmarshal(raw, &images); err != nil {
+		return nil, fmt.Errorf("its manifest.json is damaged: %w", err)
+	}
+	return images, nil
+}
+
+// selectImage returns the image that selector names.
+func (c contents) selectImage(selector string) (savedImage, error) {
+	if !c.names["manifest.json"] {
+		return savedImage{}, fmt.Errorf("it has no manifest.json: not what `docker save` writes")
+	}
+	if selector == "" && len(c.images) == 1 {
+		return c.images[0], nil
+	}
+	id := strings.TrimPrefix(selector, "sha256:")
+	var choice []string
+	for _, image := range c.images {
+		if slices.Contains(image.RepoTags, selector) || len(id) >= 12 && strings.HasPrefix(image.hex(), id) {
+			return image, nil
+		}
+		choice = append(choice, strings.Join(append([]string{path.Base(image.Config)}, image.RepoTags...), " "))
+	}
+	if selector == "" {
+		return savedImage{}, fmt.Errorf("it holds %d images; choose one as docker-archive:FILE:TAG or docker-archive:FILE:ID: %s",
+			len(c.images), strings.Join(choice, ", "))
+	}
+	return savedImage{}, fmt.Errorf("it has no image %q; it has %s", selector, strings.Join(choice, ", "))
+}
+
+// unpacked describes one of the images; open opens the archive.
+func (c contents) unpacked(ctx context.Context, saved savedImage, open opener) (*Unpacked, error) {
+	raw, err := readFile(ctx, open, path.Clean(saved.Config))
+	if err != nil {
+		return nil, err
+	}
+	id := sum(raw)
+	if named := saved.hex(); named != "" && named != id.Hex {
+		return nil, fmt.Errorf("its config %s has the digest %s: the image is damaged", saved.Config, id)
+	}
+	config, err := parseConfig(raw)
+	if err != nil {
+		return nil, err
+	}
+	if len(saved.Layers) != len(config.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("it holds %d layers where its config lists %d", len(saved.Layers), len(config.RootFS.DiffIDs))
+	}
+	u := &Unpacked{
+		ID: id, DiffIDs: config.RootFS.DiffIDs, Platform: *config.Platform(),
+		config: raw, open: open, layers: make(map[string]v1.Hash, len(saved.Layers)),
+	}
+	for i, layer := range saved.Layers {
+		u.layers[c.resolve(layer)] = u.DiffIDs[i]
+	}
+	return u, nil
+}
+
+// resolve returns the file that a layer's name stands for: engines up to 24
+// write a layer once, and links to it where it is used again, be it by
+// another image.
+func (c contents) resolve(layer string) string {
+	name := path.Clean(layer)
+	if target, ok := c.links[name]; ok {
+		return path.Join(path.Dir(name), target)
+	}
+	return name
+}
+
+// readFile returns the content of a small file in a tar stream.
+func readFile(ctx context.Context, open opener, name string) ([]byte, error) {
+	stream, err := open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stream.Close() }()
+	entries := newTarStream(stream)
+	for header, err := range entries.files() {
+		if err != nil {
+			return nil, err
+		}
+		if header.Name == name {
+			return entries.document(header)
+		}
+	}
+	return nil, fmt.Errorf("it has no %s, which its manifest.json names: the image is incomplete", name)
+}

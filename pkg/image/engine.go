@@ -1,0 +1,167 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	engineimage "github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/client"
+)
+
+// Engine is a container engine with Docker's API: Docker itself, or podman
+// behind its compatible socket.
+type Engine struct {
+	api  *client.Client
+	host string
+}
+
+// NewEngine returns the engine that DOCKER_HOST names, with TLS as
+// DOCKER_CERT_PATH and DOCKER_TLS_VERIFY say, or the local one. It makes no
+// call.
+func NewEngine() (*Engine, error) {
+	api, err := client.New(client.FromEnv)
+	if err != nil {
+		return nil, fmt.Errorf("DOCKER_HOST or its companions don't describe a container engine: %w", err)
+	}
+	return &Engine{api: api, host: api.DaemonHost()}, nil
+}
+
+// NotFoundError says that no image is known by a name in a place.
+type NotFoundError struct{ Name, Place string }
+
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("%s has no image %s", e.Place, e.Name)
+}
+
+// UnreachableError says that no engine answered.
+type UnreachableError struct {
+	Host string
+	Err  error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("no container engine answers at %s: start one, or set DOCKER_HOST to where it is: %v", e.Host, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Find looks an image up by the hex digits of its ID, or of a digest under
+// which it was pulled (its RepoDigests), whole or shortened. It fails with a
+// [*NotFoundError] when there is none, and with all candidates when there is
+// more than one.
+func (e *Engine) Find(ctx context.Context, hex string) (*Source, error) {
+	if len(hex) == 64 {
+		src, err := e.inspect(ctx, "sha256:"+hex, hex)
+		if !errdefs.IsNotFound(err) {
+			return src, err
+		}
+	}
+	// The engine neither resolves a RepoDigest without a name nor tells an
+	// ambiguous prefix from an unknown one, so the list decides.
+	list, err := e.api.ImageList(ctx, client.ImageListOptions{All: true})
+	if err != nil {
+		return nil, e.failed("list its images", err)
+	}
+	ids := matches(list.Items, hex)
+	switch len(ids) {
+	case 0:
+		return nil, &NotFoundError{Name: hex, Place: "the container engine at " + e.host}
+	case 1:
+		return e.inspect(ctx, ids[0], hex)
+	default:
+		return nil, fmt.Errorf("%s is the beginning of several images in the container engine; write more digits: %s",
+			hex, strings.Join(ids, ", "))
+	}
+}
+
+// matches returns the IDs of the images that have hex at the start of their
+// ID or of a RepoDigest, each once, sorted.
+func matches(images []engineimage.Summary, hex string) []string {
+	var ids []string
+	for _, image := range images {
+		names := append([]string{image.ID}, image.RepoDigests...)
+		if slices.ContainsFunc(names, func(name string) bool {
+			return strings.HasPrefix(name[strings.LastIndex(name, ":")+1:], hex)
+		}) {
+			ids = append(ids, image.ID)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func (e *Engine) inspect(ctx context.Context, id, name string) (*Source, error) {
+	found, err := e.api.ImageInspect(ctx, id)
+	if err != nil {
+		return nil, e.failed("inspect image "+id, err)
+	}
+	digest, err := v1.NewHash(found.ID)
+	if err != nil {
+		return nil, fmt.Errorf("the container engine calls image %s %q, which is no digest", name, found.ID)
+	}
+	src := &Source{Name: name, Digest: digest}
+	if found.Descriptor != nil {
+		err = e.addressed(ctx, src, v1.Descriptor{
+			MediaType: types.MediaType(found.Descriptor.MediaType), Size: found.Descriptor.Size, Digest: digest,
+		})
+	} else {
+		src.Unpacked, err = e.unpacked(digest, found.InspectResponse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("image %s in the container engine: %w", name, err)
+	}
+	return src, nil
+}
+
+// unpacked describes an image of a graph driver, which calls it by the digest
+// of its config.
+func (e *Engine) unpacked(id v1.Hash, found engineimage.InspectResponse) (*Unpacked, error) {
+	u := &Unpacked{ID: id, Size: found.Size, open: e.exporter(id), Platform: v1.Platform{
+		OS: found.Os, Architecture: found.Architecture, Variant: found.Variant, OSVersion: found.OsVersion,
+	}}
+	for _, layer := range found.RootFS.Layers {
+		diffID, err := v1.NewHash(layer)
+		if err != nil {
+			return nil, err
+		}
+		u.DiffIDs = append(u.DiffIDs, diffID)
+	}
+	return u, nil
+}
+
+// addressed describes an image of the containerd image store, which keeps
+// manifests and compressed layers. They are exported, all at once, when the
+// first of them is asked for.
+func (e *Engine) addressed(ctx context.Context, src *Source, d v1.Descriptor) error {
+	from := &exported{open: e.exporter(d.Digest)}
+	src.close = from.Close
+	m, err := newAddressed(ctx, from, d)
+	src.Addressed = m
+	return err
+}
+
+func (e *Engine) exporter(id v1.Hash) opener {
+	return func(ctx context.Context) (io.ReadCloser, error) {
+		saved, err := e.api.ImageSave(ctx, []string{id.String()})
+		if err != nil {
+			return nil, e.failed("export image "+id.String(), err)
+		}
+		return saved, nil
+	}
+}
+
+// failed tells an engine that is not there from one that refuses.
+func (e *Engine) failed(doing string, err error) error {
+	switch {
+	case client.IsErrConnectionFailed(err):
+		return &UnreachableError{Host: e.host, Err: err}
+	default:
+		return fmt.Errorf("the container engine at %s failed to %s: %w", e.host, doing, err)
+	}
+}

@@ -1,0 +1,104 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/containers/image/v5/docker/reference"
+	"go.uber.org/zap"
+)
+
+// Opener opens references, wherever they point.
+type Opener struct {
+	log    *zap.Logger
+	access RegistryAccess
+	engine func() (*Engine, error)
+}
+
+// NewOpener returns an opener that asks registries as access says. It makes
+// no call.
+func NewOpener(log *zap.Logger, access RegistryAccess) *Opener {
+	return &Opener{log: log, access: access, engine: sync.OnceValues(NewEngine)}
+}
+
+// Open finds what ref names. It reads a manifest or a config, never a layer.
+func (o *Opener) Open(ctx context.Context, ref Reference) (*Source, error) {
+	switch ref.Kind {
+	case KindDigest:
+		return o.openEngine(ctx, ref, ref.Hex)
+	case KindEngine:
+		return o.openEngine(ctx, ref, hexOf(ref.Name))
+	case KindRegistry:
+		return o.openNamed(ctx, ref)
+	default:
+		src, err := openPath(ctx, ref)
+		return src, explainPath(ref.Path, err)
+	}
+}
+
+func (o *Opener) openEngine(ctx context.Context, ref Reference, hex string) (*Source, error) {
+	engine, err := o.engine()
+	if err != nil {
+		return nil, err
+	}
+	src, err := engine.Find(ctx, hex)
+	if err != nil {
+		return nil, err
+	}
+	src.Name = ref.Text
+	return src, nil
+}
+
+// openNamed prefers the registry, where the image has the digest that it
+// will keep, to a copy of it in the engine, where it may not.
+func (o *Opener) openNamed(ctx context.Context, ref Reference) (*Source, error) {
+	src, err := openRegistry(ctx, o.access, ref)
+	if err == nil {
+		o.checkTag(ctx, ref)
+		return src, nil
+	}
+	local, engineErr := o.openEngine(ctx, ref, hexOf(ref.Name))
+	if engineErr != nil {
+		return nil, err
+	}
+	o.log.Warn(fmt.Sprintf("%v; using the container engine's copy of it", err))
+	return local, nil
+}
+
+// checkTag warns when a tag next to a digest names something else by now.
+func (o *Opener) checkTag(ctx context.Context, ref Reference) {
+	named, err := reference.ParseNormalizedNamed(ref.Name)
+	if err != nil {
+		return
+	}
+	tagged, ok := named.(reference.Tagged)
+	if !ok {
+		return
+	}
+	name := reference.TrimNamed(named).String() + ":" + tagged.Tag()
+	now, err := o.access.Resolve(ctx, name)
+	switch {
+	case err != nil:
+		o.log.Warn(fmt.Sprintf("the digest in %s decides; the tag could not be checked: %v", ref.Text, err))
+	case now.Hex != hexOf(ref.Name):
+		o.log.Warn(fmt.Sprintf("the digest in %s decides; the tag has moved on to %s", ref.Text, now))
+	}
+}
+
+// hexOf returns what follows the last colon: the hex part of a digest.
+func hexOf(name string) string { return name[strings.LastIndex(name, ":")+1:] }
+
+// explainPath adds what users trip over: the runner doesn't show all of its
+// folders to a container action.
+func explainPath(path string, err error) error {
+	if _, absent := os.Stat(path); err == nil || !errors.Is(absent, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("there is no %s here: a container action sees the workspace, but neither runner.temp "+
+		"nor other folders of the runner; put the file below github.workspace: %w", path, err)
+}

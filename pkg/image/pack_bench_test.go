@@ -1,0 +1,44 @@
+package image
+
+import (
+	"io"
+	"testing"
+)
+
+// BenchmarkPack packs a layer that compresses to about half, as programs do.
+func BenchmarkPack(b *testing.B) {
+	image := newSaved(tarOf(entry{name: "layer", content: prose(1, 64<<20)}))
+	u := image.exportedBy(tarOf(image.dockerNew()...))
+	dir := b.TempDir()
+	b.SetBytes(int64(len(image.layers[0])))
+	b.ResetTimer()
+	for b.Loop() {
+		packed, err := Pack(b.Context(), u, PackOptions{Dir: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		manifest, err := packed.Manifest()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(manifest.Layers[0].Size)/float64(len(image.layers[0])), "compressed/plain")
+		_ = packed.Close()
+	}
+}
+
+// BenchmarkDecompress reads a compressed archive as Open does.
+func BenchmarkDecompress(b *testing.B) {
+	plain := prose(1, 64<<20)
+	file := tempFile(b, "archive", gzipped(plain))
+	b.SetBytes(int64(len(plain)))
+	for b.Loop() {
+		content, err := openTar(b.Context(), file)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, content); err != nil {
+			b.Fatal(err)
+		}
+		_ = content.Close()
+	}
+}

@@ -1,0 +1,178 @@
+package image
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/containers/image/v5/docker/reference"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Kind says where a reference points.
+type Kind int
+
+// The kinds of references, in the order in which Parse tries them.
+const (
+	// KindDigest is a bare digest or image ID, whole or shortened.
+	KindDigest Kind = iota
+	// KindRegistry is a named image in a registry: name[:tag]@digest.
+	KindRegistry
+	// KindEngine is an image in the local container engine, by ID or name.
+	KindEngine
+	// KindDockerArchive is a file as `docker save` writes it.
+	KindDockerArchive
+	// KindOCILayout is a folder in the OCI image layout.
+	KindOCILayout
+	// KindOCIArchive is an OCI image layout in a tar file; a rock is one.
+	KindOCIArchive
+	// KindPath is a file or folder whose kind its content tells.
+	KindPath
+)
+
+// Reference names an image. Which fields are set depends on Kind.
+type Reference struct {
+	Kind Kind
+	// Text is the reference as it was written, for messages.
+	Text string
+	// Hex is the hex part of a KindDigest, 12 to 64 digits.
+	Hex string
+	// Name is the name[:tag]@digest of a KindRegistry image, the name or ID of
+	// an Engine image.
+	Name string
+	// Path is the file or folder of the remaining kinds.
+	Path string
+	// Select chooses one image of several in Path: a tag, a name or a
+	// digest. Empty where there is no choice to make.
+	Select string
+}
+
+// Whole returns the digest of a KindDigest reference that is not shortened.
+func (r Reference) Whole() (v1.Hash, bool) {
+	if r.Kind != KindDigest || len(r.Hex) != 64 {
+		return v1.Hash{}, false
+	}
+	return v1.Hash{Algorithm: "sha256", Hex: r.Hex}, true
+}
+
+var (
+	longDigest  = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	shortDigest = regexp.MustCompile(`^(sha256:)?([0-9a-f]{12,64})$`)
+)
+
+// ParseDigest reads an image ID or digest: `sha256:<64 hex>`, or 12 or more
+// hex digits of it.
+func ParseDigest(text string) (Reference, error) {
+	m := shortDigest.FindStringSubmatch(text)
+	if m == nil {
+		return Reference{}, fmt.Errorf("%q is not a digest: expected sha256: and 64 hex digits, or the first 12 or more of them, "+
+			"as `docker image inspect --format '{{.Id}}'` prints; a tag can't be used, since it may name another image tomorrow", text)
+	}
+	return Reference{Kind: KindDigest, Text: text, Hex: m[2]}, nil
+}
+
+// transports maps the prefixes that skopeo made known to kinds.
+var transports = map[string]Kind{
+	"docker":         KindRegistry,
+	"docker-daemon":  KindEngine,
+	"docker-archive": KindDockerArchive,
+	"oci":            KindOCILayout,
+	"oci-archive":    KindOCIArchive,
+}
+
+// Parse reads one image reference: a digest, `name@digest`, a transport
+// reference such as `oci-archive:my.rock`, or the path of a file or folder.
+// It looks at the text alone; whether the image exists is Open's business.
+func Parse(text string) (Reference, error) {
+	if strings.HasPrefix(text, "sha256:") || shortDigest.MatchString(text) {
+		return ParseDigest(text)
+	}
+	if transport, rest, ok := strings.Cut(text, ":"); ok {
+		if kind, ok := transports[transport]; ok {
+			return parseTransport(kind, text, rest)
+		}
+	}
+	if isPath(text) {
+		return Reference{Kind: KindPath, Text: text, Path: text}, nil
+	}
+	return parseNamed(text, text)
+}
+
+// ParseLine reads a reference that may be followed by the platform that it
+// has in a joined index: ` platform=os/arch[/variant][:osversion]`.
+func ParseLine(line string) (Reference, *v1.Platform, error) {
+	text, platform, ok := strings.Cut(line, " platform=")
+	ref, err := Parse(strings.TrimSpace(text))
+	if err != nil || !ok {
+		return ref, nil, err
+	}
+	parsed, err := v1.ParsePlatform(platform)
+	if err != nil || parsed.Architecture == "" || parsed.String() != platform {
+		return ref, nil, fmt.Errorf("%q ends in the platform %q: expected os/arch[/variant][:osversion]", line, platform)
+	}
+	return ref, parsed, nil
+}
+
+// isPath tells paths from image names. `my/image` could be either, so a
+// relative path without a dot in its last element is written `./my/image`.
+func isPath(text string) bool {
+	if strings.HasPrefix(text, "/") || strings.HasPrefix(text, ".") {
+		return true
+	}
+	last := text[strings.LastIndex(text, "/")+1:]
+	return strings.Contains(last, ".") && !strings.ContainsAny(last, "@:")
+}
+
+func parseTransport(kind Kind, text, rest string) (Reference, error) {
+	switch kind {
+	case KindRegistry:
+		name, ok := strings.CutPrefix(rest, "//")
+		if !ok {
+			return Reference{}, fmt.Errorf("%q lacks the slashes of docker://name@sha256:…", text)
+		}
+		return parseNamed(text, name)
+	case KindEngine:
+		return parseEngine(text, rest)
+	default:
+		path, selector, _ := strings.Cut(rest, ":")
+		if path == "" {
+			return Reference{}, fmt.Errorf("%q names no file after its transport", text)
+		}
+		return Reference{Kind: kind, Text: text, Path: path, Select: selector}, nil
+	}
+}
+
+// parseEngine accepts an ID, and a name only with its digest, for the same
+// reason as parseNamed.
+func parseEngine(text, rest string) (Reference, error) {
+	if longDigest.MatchString(rest) || shortDigest.MatchString(rest) {
+		return Reference{Kind: KindEngine, Text: text, Name: rest}, nil
+	}
+	ref, err := parseNamed(text, rest)
+	ref.Kind = KindEngine
+	return ref, err
+}
+
+// TagError says that a reference has a tag and no digest. Whoever can look
+// the tag up adds the digest that it names now.
+type TagError struct {
+	// Text is the reference as written, Name its normalised name and tag.
+	Text, Name string
+}
+
+func (e *TagError) Error() string {
+	return fmt.Sprintf("%q has no digest, and a tag may name another image tomorrow: "+
+		"write %s@sha256:…, or pass the image's ID", e.Text, e.Name)
+}
+
+func parseNamed(text, name string) (Reference, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return Reference{}, fmt.Errorf("%q is not an image: expected a digest, name@sha256:…, "+
+			"docker://, docker-archive:, oci: or oci-archive: with what follows them, or the path of a file: %w", text, err)
+	}
+	if _, ok := named.(reference.Digested); !ok {
+		return Reference{}, &TagError{Text: text, Name: reference.TagNameOnly(named).String()}
+	}
+	return Reference{Kind: KindRegistry, Text: text, Name: named.String()}, nil
+}

@@ -1,0 +1,159 @@
+package image
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+var hex64 = strings.Repeat("0123456789abcdef", 4)
+
+func TestParse(t *testing.T) {
+	digest := "sha256:" + hex64
+	for text, want := range map[string]Reference{
+		digest:                           {Kind: KindDigest, Hex: hex64},
+		hex64:                            {Kind: KindDigest, Hex: hex64},
+		"sha256:0123456789ab":            {Kind: KindDigest, Hex: "0123456789ab"},
+		"0123456789abc":                  {Kind: KindDigest, Hex: "0123456789abc"},
+		"busybox@" + digest:              {Kind: KindRegistry, Name: "docker.io/library/busybox@" + digest},
+		"busybox:1@" + digest:            {Kind: KindRegistry, Name: "docker.io/library/busybox:1@" + digest},
+		"ghcr.io/a/b.c@" + digest:        {Kind: KindRegistry, Name: "ghcr.io/a/b.c@" + digest},
+		"localhost:5000/a@" + digest:     {Kind: KindRegistry, Name: "localhost:5000/a@" + digest},
+		"docker://ghcr.io/a/b@" + digest: {Kind: KindRegistry, Name: "ghcr.io/a/b@" + digest},
+		"docker-daemon:" + digest:        {Kind: KindEngine, Name: digest},
+		"docker-daemon:0123456789ab":     {Kind: KindEngine, Name: "0123456789ab"},
+		"docker-daemon:a/b@" + digest:    {Kind: KindEngine, Name: "docker.io/a/b@" + digest},
+		"docker-archive:a.tar":           {Kind: KindDockerArchive, Path: "a.tar"},
+		"docker-archive:/d/a.tar:b/c:1":  {Kind: KindDockerArchive, Path: "/d/a.tar", Select: "b/c:1"},
+		"oci:folder":                     {Kind: KindOCILayout, Path: "folder"},
+		"oci:folder:" + digest:           {Kind: KindOCILayout, Path: "folder", Select: digest},
+		"oci-archive:my.rock:name":       {Kind: KindOCIArchive, Path: "my.rock", Select: "name"},
+		"my.rock":                        {Kind: KindPath, Path: "my.rock"},
+		"out/my.rock":                    {Kind: KindPath, Path: "out/my.rock"},
+		"./image":                        {Kind: KindPath, Path: "./image"},
+		"../image":                       {Kind: KindPath, Path: "../image"},
+		"/github/workspace/image:1":      {Kind: KindPath, Path: "/github/workspace/image:1"},
+	} {
+		want.Text = text
+		got, err := Parse(text)
+		if err != nil {
+			t.Errorf("Parse(%q): %v", text, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("Parse(%q) (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
+func TestParseComplains(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                             "is not an image: expected a digest",
+		"Upper@sha256:" + hex64:        "is not an image|lowercase",
+		"sha256:0123":                  "is not a digest|docker image inspect",
+		"sha256:" + hex64 + "0":        "is not a digest",
+		"sha256:" + hex64[:63] + "G":   "is not a digest",
+		"busybox":                      "write docker.io/library/busybox:latest@sha256:…",
+		"ghcr.io/a/b:1.0":              "write ghcr.io/a/b:1.0@sha256:…",
+		"docker://ghcr.io/a/b":         "write ghcr.io/a/b:latest@sha256:…",
+		"docker-daemon:a:1":            "write docker.io/library/a:1@sha256:…",
+		"docker:ghcr.io/a/b":           "lacks the slashes of docker://",
+		"docker-archive:":              "names no file",
+		"oci::name":                    "names no file",
+		"busybox@sha256:" + hex64[:12]: "is not an image",
+		"line\nbreak@sha256:" + hex64:  "is not an image",
+	} {
+		_, err := Parse(text)
+		if err == nil {
+			t.Errorf("Parse(%q) is accepted, want %q", text, want)
+			continue
+		}
+		wantError(t, err, want)
+	}
+}
+
+func TestParseTagError(t *testing.T) {
+	_, err := Parse("docker://ghcr.io/a/b:1.0")
+	var tag *TagError
+	if !errors.As(err, &tag) {
+		t.Fatalf("%v is no TagError", err)
+	}
+	if diff := cmp.Diff(TagError{Text: "docker://ghcr.io/a/b:1.0", Name: "ghcr.io/a/b:1.0"}, *tag); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParseDigest(t *testing.T) {
+	for text, whole := range map[string]bool{"sha256:" + hex64: true, hex64: true, hex64[:63]: false, hex64[:12]: false} {
+		ref, err := ParseDigest(text)
+		if err != nil {
+			t.Errorf("ParseDigest(%q): %v", text, err)
+		}
+		hash, ok := ref.Whole()
+		if ok != whole || ok && hash.String() != "sha256:"+hex64 {
+			t.Errorf("Whole() of %q: %s, %t", text, hash, ok)
+		}
+	}
+	for _, text := range []string{"", hex64[:11], "latest", "busybox:latest", "./file", "md5:" + hex64, strings.ToUpper(hex64)} {
+		if _, err := ParseDigest(text); err == nil {
+			t.Errorf("ParseDigest(%q) is accepted", text)
+		}
+	}
+	engine := Reference{Kind: KindEngine, Hex: hex64}
+	if _, ok := engine.Whole(); ok {
+		t.Error("a name in the engine passes for a digest")
+	}
+}
+
+func TestParseLine(t *testing.T) {
+	for line, want := range map[string]*v1.Platform{
+		"a.rock":                                   nil,
+		"a.rock platform=linux/arm64":              {OS: "linux", Architecture: "arm64"},
+		"a.rock  platform=linux/arm/v7":            {OS: "linux", Architecture: "arm", Variant: "v7"},
+		"a.rock platform=windows/amd64:10.0.14393": {OS: "windows", Architecture: "amd64", OSVersion: "10.0.14393"},
+	} {
+		ref, got, err := ParseLine(line)
+		if err != nil || ref.Path != "a.rock" {
+			t.Errorf("ParseLine(%q): %+v, %v", line, ref, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("ParseLine(%q): %s", line, diff)
+		}
+	}
+	for _, platform := range []string{"", "linux", "/amd64", "linux/", "linux/arm/v7/x", "linux/amd64:1:2", "linux/amd64/"} {
+		_, _, err := ParseLine("a.rock platform=" + platform)
+		wantError(t, err, "expected os/arch[/variant][:osversion]")
+	}
+	if _, _, err := ParseLine("busybox platform=linux/arm64"); err == nil {
+		t.Error("a tag is accepted in a line with a platform")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"sha256:" + hex64, "busybox:1@sha256:" + hex64, "oci-archive:a.rock:b", "./a", "a.rock platform=linux/arm64"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		ref, _, err := ParseLine(text)
+		if err != nil {
+			return
+		}
+		_, whole := ref.Whole()
+		switch ref.Kind {
+		case KindDigest:
+			if len(ref.Hex) < 12 || whole != (len(ref.Hex) == 64) {
+				t.Errorf("%q is the digest %+v", text, ref)
+			}
+		case KindRegistry, KindEngine:
+			if len(hexOf(ref.Name)) < 12 {
+				t.Errorf("%q has no digest: %+v", text, ref)
+			}
+		default:
+			if ref.Path == "" {
+				t.Errorf("%q has no path: %+v", text, ref)
+			}
+		}
+	})
+}

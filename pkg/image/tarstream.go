@@ -1,0 +1,189 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path"
+	"strings"
+)
+
+// What follows is more than any real image has; an archive with more is
+// hostile, and would fill the memory.
+const (
+	maxEntries  = 20_000  // files in an archive
+	maxName     = 1024    // bytes in a file's name
+	maxDocument = 4 << 20 // bytes in a manifest, index or config
+	maxObjects  = 20_000  // objects in one of these
+)
+
+// opener opens a tar stream at its beginning.
+type opener func(ctx context.Context) (io.ReadCloser, error)
+
+// tarStream reads the regular files of a tar stream. It refuses what no tool
+// writes: two files of one name, of which another reader may take the other
+// one, and sparse files, whose holes grow without end.
+type tarStream struct {
+	*tar.Reader
+	seen  map[string]bool
+	links map[string]string // targets of the symbolic links so far
+	count int
+}
+
+func newTarStream(r io.Reader) *tarStream {
+	return &tarStream{Reader: tar.NewReader(r), seen: map[string]bool{}, links: map[string]string{}}
+}
+
+// files yields the regular files, their names cleaned, and at last the error
+// that ended the stream early, if any.
+func (t *tarStream) files() iter.Seq2[*tar.Header, error] {
+	return func(yield func(*tar.Header, error) bool) {
+		for {
+			header, err := t.Next()
+			if err == io.EOF { //nolint:errorlint // a wrapped one is a failure
+				return
+			}
+			if err == nil {
+				err = t.check(header)
+			}
+			if err != nil {
+				yield(nil, explainTar(err))
+				return
+			}
+			if header.Typeflag == tar.TypeReg && !yield(header, nil) {
+				return
+			}
+		}
+	}
+}
+
+func explainTar(err error) error {
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("it is damaged, cut short or no image at all: %w", err)
+	}
+	return err
+}
+
+// check cleans a file's name and takes note of it.
+func (t *tarStream) check(header *tar.Header) error {
+	header.Name = path.Clean(header.Name)
+	if t.count++; t.count > maxEntries {
+		return fmt.Errorf("it holds more than %d files, so it is no image", maxEntries)
+	}
+	if len(header.Name) > maxName || len(header.Linkname) > maxName {
+		return fmt.Errorf("it holds a file whose name has more than %d bytes, so it is no image", maxName)
+	}
+	if sparse(header) {
+		return fmt.Errorf("its file %q is sparse; write the archive anew without sparse files", header.Name)
+	}
+	if header.Typeflag != tar.TypeReg && header.Typeflag != tar.TypeSymlink {
+		return nil
+	}
+	if t.seen[header.Name] {
+		return fmt.Errorf("it holds two files named %q", header.Name)
+	}
+	t.seen[header.Name] = true
+	if header.Typeflag == tar.TypeSymlink {
+		t.links[header.Name] = header.Linkname
+	}
+	return nil
+}
+
+// sparse tells whether a file has holes, in any of GNU tar's formats.
+func sparse(header *tar.Header) bool {
+	if header.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for record := range header.PAXRecords {
+		if strings.HasPrefix(record, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// document returns the content of the file that was yielded last.
+func (t *tarStream) document(header *tar.Header) ([]byte, error) {
+	raw, err := readDocument(t, header.Size)
+	if err != nil {
+		return nil, fmt.Errorf("its %q can't be read: %w", header.Name, err)
+	}
+	return raw, nil
+}
+
+// readDocument returns all of a JSON document of at most size bytes, unless
+// that is too large to be real. Its objects are counted, because a small one
+// in the text is a large one in memory.
+func readDocument(r io.Reader, size int64) ([]byte, error) {
+	if size > maxDocument {
+		return nil, fmt.Errorf("it is larger than %d bytes, more than any real one", maxDocument)
+	}
+	raw, err := io.ReadAll(io.LimitReader(r, maxDocument+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(raw) > maxDocument:
+		return nil, fmt.Errorf("it is larger than %d bytes, more than any real one", maxDocument)
+	case bytes.Count(raw, []byte("{")) > maxObjects:
+		return nil, fmt.Errorf("it has more than %d objects, more than any real one", maxObjects)
+	}
+	return raw, nil
+}
+
+// openTar opens a tar file, compressed or not. A file that is not compressed
+// comes back as a [contextFile], and can be skipped through by seeking.
+func openTar(ctx context.Context, path string) (io.ReadCloser, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // a pipe would block, and can't be read twice
+		return nil, fmt.Errorf("it is no regular file")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	cancellable := contextFile{ctx: ctx, File: file}
+	content, compressed, err := decompress(cancellable)
+	if err == nil && !compressed {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	switch {
+	case err != nil:
+		_ = file.Close()
+		return nil, err
+	case compressed:
+		return decompressedFile{ReadCloser: content, file: file}, nil
+	default:
+		return cancellable, nil
+	}
+}
+
+// contextFile is a file whose reads end with a context.
+type contextFile struct {
+	ctx context.Context //nolint:containedctx // io.Reader takes none
+	*os.File
+}
+
+func (f contextFile) Read(p []byte) (int, error) {
+	if err := context.Cause(f.ctx); err != nil {
+		return 0, err
+	}
+	return f.File.Read(p)
+}
+
+type decompressedFile struct {
+	io.ReadCloser
+	file *os.File
+}
+
+func (d decompressedFile) Close() error {
+	_ = d.ReadCloser.Close()
+	return d.file.Close()
+}
