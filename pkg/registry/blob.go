@@ -1,0 +1,207 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"go.uber.org/zap"
+)
+
+const (
+	// A chunk is a twentieth of its blob within these bounds, a quarter of the last one after every failure. So five
+	// broken connections within a large blob cost less than a tenth of it, even with a registry that forgets what it
+	// received of a broken chunk, while a round trip per chunk doesn't slow down a sound connection.
+	firstChunkMin, firstChunkMax = 4 << 20, 32 << 20
+	chunkMin                     = 256 << 10
+	// streamChunkMax bounds what is kept in memory of a blob that can't be read twice; senders of these are.
+	streamChunkMax = 8 << 20
+
+	// A blob up to smallMax is sent with the request that has it kept: a round trip less, and little to lose.
+	smallMax = 32 << 10
+
+	maxSessions = 4 // uploads of one blob begun
+)
+
+// upload is a blob on its way (distribution spec, "Pushing a blob in chunks").
+type upload struct {
+	r        *Repository
+	desc     v1.Descriptor
+	src      *source
+	progress func(int64)
+
+	location *url.URL // where the registry takes the next chunk
+	stands   int64    // bytes that the registry says it has
+	best     int64    // the most it ever had, over all sessions
+	refused  int64    // offset of the chunk last refused as out of order, -1 for none
+	chunk    int64    // bytes of the next chunk
+	minimum  int64    // the least that the registry takes, but for the last chunk
+	tries    int      // failures since the last progress
+}
+
+// pushBlob mounts or sends one blob.
+func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) error {
+	l, err := b.open()
+	if err != nil {
+		return fmt.Errorf("opening it: %w", err)
+	}
+	u := &upload{r: r, desc: b.desc, progress: progress}
+	u.chunk = min(max(b.desc.Size/20, firstChunkMin), firstChunkMax)
+	for range maxSessions {
+		mounted, err := u.start(ctx, l)
+		if mounted || err != nil {
+			return err
+		}
+		if err = u.session(ctx, l); !errors.Is(err, errLost) {
+			return err
+		}
+		r.log.Debug("Starting over with a blob", zap.Stringer("digest", b.desc.Digest), zap.Int64("best", u.best))
+	}
+	return fmt.Errorf("%w %d times; try again later", errLost, maxSessions)
+}
+
+// start begins an upload, or has the blob mounted when it is in another repository of this registry.
+func (u *upload) start(ctx context.Context, l v1.Layer) (mounted bool, err error) {
+	target := u.r.url(blobs, "uploads/")
+	res, err := u.post(ctx, target+u.mountQuery(l))
+	if isStatus(err, http.StatusUnauthorized, http.StatusForbidden) && u.mountQuery(l) != "" {
+		// These credentials need not reach the other repository.
+		res, err = u.post(ctx, target)
+	}
+	if err != nil || res.StatusCode == http.StatusCreated {
+		return err == nil, err
+	}
+	u.stands, u.refused = 0, -1
+	u.minimum, _ = strconv.ParseInt(res.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
+	u.minimum = min(max(u.minimum, 0), firstChunkMax)
+	return false, u.follow(res)
+}
+
+func (u *upload) post(ctx context.Context, target string) (reply, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, nil)
+	if err != nil {
+		return reply{}, err
+	}
+	return u.r.do(req, http.StatusAccepted, http.StatusCreated)
+}
+
+// mountQuery asks for a mount from where the layer says it is, if that is in the same registry.
+func (u *upload) mountQuery(l v1.Layer) string {
+	m, ok := l.(*remote.MountableLayer)
+	if !ok || m.Reference.Context().Registry != u.r.name.Registry {
+		return ""
+	}
+	from := m.Reference.Context().RepositoryStr()
+	return "?" + url.Values{"mount": {u.desc.Digest.String()}, "from": {from}}.Encode()
+}
+
+// session sends the blob from its first byte to its last, and has it kept.
+func (u *upload) session(ctx context.Context, l v1.Layer) (err error) {
+	if u.src, err = newSource(l, u.desc, max(streamChunkMax, u.minimum)); err != nil {
+		return err
+	}
+	defer u.src.close()
+	if u.desc.Size <= smallMax {
+		return u.sendWhole(ctx)
+	}
+	for u.stands < u.desc.Size {
+		res, err := u.send(ctx)
+		if err == nil {
+			continue
+		}
+		if err := u.recover(ctx, res, err); err != nil {
+			return err
+		}
+	}
+	if err := u.src.verify(); err != nil {
+		return err
+	}
+	return u.finish(ctx, nil)
+}
+
+// sendWhole sends a small blob at once (distribution spec, "POST then PUT").
+func (u *upload) sendWhole(ctx context.Context) error {
+	content, err := io.ReadAll(io.NewSectionReader(u.src, 0, u.desc.Size))
+	if err != nil {
+		return fmt.Errorf("reading it: %w", err)
+	}
+	if err := u.src.verify(); err != nil {
+		return err
+	}
+	if err = u.finish(ctx, content); err == nil {
+		u.progress(u.desc.Size - u.best)
+		u.best = u.desc.Size
+	}
+	return err
+}
+
+// send sends the next chunk.
+func (u *upload) send(ctx context.Context) (reply, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := time.AfterFunc(u.r.stall, func() { cancel(errStalled) })
+	defer watch.Stop()
+	u.src.release(u.stands)
+	body := &chunk{src: u.src, start: u.stands, end: u.end(), onRead: func() { watch.Reset(u.r.stall) }}
+	defer body.revoke()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, u.location.String(), body)
+	if err != nil {
+		return reply{}, err
+	}
+	req.ContentLength = body.end - body.start
+	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", body.start, body.end-1))
+	// An expired token is then noticed before the chunk is sent, not after.
+	req.Header.Set("Expect", "100-continue")
+	res, err := u.r.do(req, http.StatusAccepted, http.StatusCreated, http.StatusNoContent)
+	if err != nil {
+		return res, errors.Join(err, context.Cause(ctx))
+	}
+	return res, u.advance(res, body.end)
+}
+
+// end is where the next chunk ends.
+func (u *upload) end() int64 {
+	size := max(u.chunk, u.minimum)
+	if u.src.file == nil {
+		size = min(size, int64(cap(u.src.window)))
+	}
+	return min(u.stands+size, u.desc.Size)
+}
+
+// finish sends the rest of the blob, if any, and has the registry keep it under its digest.
+func (u *upload) finish(ctx context.Context, rest []byte) error {
+	res, err := u.put(ctx, rest)
+	if err == nil {
+		return checkDigest(res, u.desc.Digest)
+	}
+	// The answer may have been lost after the registry had done it.
+	if kept, _ := u.r.has(ctx, blobs, u.desc); kept {
+		return nil
+	}
+	if u.isLost(err) || len(rest) > 0 && isStatus(err, http.StatusRequestedRangeNotSatisfiable) {
+		return errLost
+	}
+	return err
+}
+
+func (u *upload) put(ctx context.Context, rest []byte) (reply, error) {
+	target := *u.location
+	query := target.Query()
+	query.Set("digest", u.desc.Digest.String())
+	target.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, target.String(), bytes.NewReader(rest))
+	if err != nil {
+		return reply{}, err
+	}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	return u.r.do(req, http.StatusCreated, http.StatusNoContent, http.StatusAccepted)
+}

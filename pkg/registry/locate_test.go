@@ -1,0 +1,181 @@
+package registry
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+func configOf(t *testing.T, img v1.Image) v1.Hash {
+	t.Helper()
+	h, err := img.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// recordOf is a locations record with that file.
+func recordOf(t *testing.T, content string) v1.Image {
+	t.Helper()
+	l, err := newTar([]byte(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustAppend(t, l)
+}
+
+func TestLocate(t *testing.T) {
+	s := newServer(t)
+	img, other, newest := randomImage(t, 100, 1), randomImage(t, 100, 1), randomImage(t, 100, 1)
+	s.seed(t, repoPath+":some", img)
+	s.seed(t, repoPath+":latest", newest)
+	r, _ := s.open(t)
+	if err := r.Record(t.Context(), configOf(t, img), digestOf(t, img)); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		id       v1.Hash
+		found    bool
+		by       string
+		digest   v1.Hash
+		requests int
+	}{
+		"config of the latest":  {configOf(t, newest), true, ByLatest, digestOf(t, newest), 2},
+		"digest of the latest":  {digestOf(t, newest), true, ByLatest, digestOf(t, newest), 2},
+		"config in a record":    {configOf(t, img), true, ByRecord, digestOf(t, img), 4},
+		"digest of any":         {digestOf(t, img), true, ByDigest, digestOf(t, img), 3},
+		"config of an unknown":  {configOf(t, other), false, "", v1.Hash{}, 3},
+		"digest of an unknown":  {digestOf(t, other), false, "", v1.Hash{}, 3},
+		"config, not a layer's": {v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}, false, "", v1.Hash{}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := s.open(t)
+			got, found, err := r.Locate(t.Context(), test.id)
+			if err != nil || found != test.found || got.By != test.by {
+				t.Fatalf("Locate = %+v, %t, %v", got, found, err)
+			}
+			if found && got.Digest != test.digest {
+				t.Errorf("located %s, want %s", got.Digest, test.digest)
+			}
+			if requests := s.log(); len(requests) > test.requests {
+				t.Errorf("%d requests %q, want at most %d", len(requests), requests, test.requests)
+			}
+		})
+	}
+}
+
+func TestLocateDistrustsRecords(t *testing.T) {
+	img, other := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	naming := func(repo, identifier string) func(host string) v1.Image {
+		return func(host string) v1.Image { return recordOf(t, yamlOf(t, host+"/"+repo+identifier)) }
+	}
+	as := func(img v1.Image) func(string) v1.Image { return func(string) v1.Image { return img } }
+	// The image is there, so that following a record that is to be ignored would find it.
+	long := func(host string) v1.Image {
+		named := yamlOf(t, host+"/"+repoPath+"@"+digestOf(t, img).String())
+		return recordOf(t, named+strings.Repeat("# more\n", 10<<20/7))
+	}
+	for name, record := range map[string]func(host string) v1.Image{
+		"another image":     naming(repoPath, "@"+digestOf(t, other).String()),
+		"nothing":           naming(repoPath, "@"+configOf(t, img).String()),
+		"other repository":  naming("charm/foreign/image", "@"+digestOf(t, img).String()),
+		"a layer":           naming(repoPath, "@"+layerOf(t, other).String()),
+		"a tag":             naming(repoPath, ":other"),
+		"no images":         as(recordOf(t, "apiVersion: "+recordAPIVersion+"\nkind: "+recordKind+"\n")),
+		"another kind":      as(recordOf(t, "apiVersion: v1\nkind: Pod\n")),
+		"bad YAML":          as(recordOf(t, "{{{{")),
+		"an empty file":     as(recordOf(t, "")),
+		"10 MB of YAML":     long,
+		"not a tar":         as(mustAppend(t, static.NewLayer(bytes.Repeat([]byte("?"), 600), types.DockerLayer))),
+		"not its type":      as(mustAppend(t, static.NewLayer([]byte("x"), types.OCILayer))),
+		"large layer":       as(mustAppend(t, static.NewLayer(make([]byte, 10<<20), types.DockerLayer))),
+		"no layer":          as(empty.Image),
+		"two layers":        as(randomImage(t, 10, 2)),
+		"the image it's of": as(img),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			s.seed(t, repoPath+":other", other)
+			s.seed(t, repoPath+":there", img)
+			s.seed(t, "charm/foreign/image:latest", img)
+			id := configOf(t, img)
+			s.seed(t, repoPath+":"+recordTag(id), record(s.host()))
+			r, _ := s.open(t)
+			got, found, err := r.Locate(t.Context(), id)
+			if found || err != nil {
+				t.Errorf("Locate = %+v, %t, %v; want nothing", got, found, err)
+			}
+			if n := len(s.log()); n > 5 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+}
+
+func yamlOf(t *testing.T, image string) string {
+	t.Helper()
+	content, err := recordYAML(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func layerOf(t *testing.T, img v1.Image) v1.Hash {
+	t.Helper()
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digestOf(t, layers[0])
+}
+
+func TestLocateWithRefusedHints(t *testing.T) {
+	s := newServer(t)
+	img := randomImage(t, 100, 1)
+	s.seed(t, repoPath+":some", img)
+	for _, status := range []int{401, 403, 404, 500} {
+		s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+			hint := strings.HasSuffix(r.URL.Path, ".imgpkg") || strings.HasSuffix(r.URL.Path, "/latest")
+			return hint && answer(w, status, "DENIED")
+		})
+		r, _ := s.open(t)
+		if got, found, err := r.Locate(t.Context(), digestOf(t, img)); err != nil || !found || got.By != ByDigest {
+			t.Errorf("%d: Locate = %+v, %t, %v", status, got, found, err)
+		}
+		if _, found, err := r.Locate(t.Context(), configOf(t, img)); err != nil || found {
+			t.Errorf("%d: by its config: %t, %v; want unknown", status, found, err)
+		}
+	}
+}
+
+func TestLocateIndex(t *testing.T) {
+	s := newServer(t)
+	r, _ := s.open(t)
+	img := randomImage(t, 100, 1)
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})
+	mustPush(t, r, index)
+	if err := r.Tag(t.Context(), latest, digestOf(t, index)); err != nil {
+		t.Fatal(err)
+	}
+	r, _ = s.open(t)
+	got, found, err := r.Locate(t.Context(), digestOf(t, index))
+	if err != nil || !found || got.By != ByLatest {
+		t.Fatalf("Locate = %+v, %t, %v", got, found, err)
+	}
+	if read, err := got.ImageIndex(); err != nil || digestOf(t, read) != digestOf(t, index) {
+		t.Errorf("its index: %v", err)
+	}
+	// A config inside of an index is another thing than the index.
+	if got, found, _ := r.Locate(t.Context(), configOf(t, img)); found {
+		t.Errorf("located %+v by a child's config", got)
+	}
+}

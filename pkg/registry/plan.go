@@ -1,0 +1,124 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"golang.org/x/sync/errgroup"
+)
+
+// checkers is how many questions are under way at once.
+const checkers = 8
+
+// Image is what can be pushed: a v1.Image, a v1.ImageIndex.
+type Image interface {
+	partial.Describable
+	RawManifest() ([]byte, error)
+}
+
+// Plan is what an image lacks in the repository. Descriptors are in the order of the image's manifests.
+type Plan struct {
+	// Image describes the image as it will be in the repository.
+	Image v1.Descriptor
+	// Present is whether the repository has the image already: then nothing else was asked, and all else is empty.
+	Present bool
+	// Manifests are missing, children before the indexes that name them, Image last.
+	Manifests []v1.Descriptor
+	// Missing are the blobs to send, Reused those that the repository has. A manifest that is present vouches for
+	// its blobs, so those are in neither.
+	Missing, Reused []v1.Descriptor
+
+	manifests map[v1.Hash]stored
+	blobs     map[v1.Hash]blob
+}
+
+// Size is the sum of the blobs' sizes, in bytes.
+func Size(blobs []v1.Descriptor) int64 {
+	var sum int64
+	for _, b := range blobs {
+		sum += b.Size
+	}
+	return sum
+}
+
+// Plan finds out what of an image the repository lacks. The image's own manifest is asked for first, and when it is
+// there nothing of the image but that is looked at; else its manifests are walked and every distinct blob is asked
+// for. No layer is read. Layers that are distributed from elsewhere (types.MediaType.IsDistributable is false, and
+// they say from where) stay there. The digest of every manifest is verified.
+func (r *Repository) Plan(ctx context.Context, img Image) (*Plan, error) {
+	root, err := newNode(img)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Image: root.desc, manifests: map[v1.Hash]stored{}, blobs: map[v1.Hash]blob{}}
+	p.Present, err = r.has(ctx, manifests, root.desc)
+	if err != nil || p.Present {
+		return p, err
+	}
+	if err := root.walk(img, map[v1.Hash]bool{}); err != nil {
+		return nil, fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
+	}
+	if err := r.checkManifests(ctx, root); err != nil {
+		return nil, err
+	}
+	return p, r.checkBlobs(ctx, p, p.collect(root))
+}
+
+// checkManifests marks the nodes below the root that the repository has.
+func (r *Repository) checkManifests(ctx context.Context, root *node) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(checkers)
+	for n := range root.below() {
+		g.Go(func() (err error) {
+			n.present, err = r.has(ctx, manifests, n.desc)
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// collect adds the missing manifests to the plan and returns the distinct blobs that they need.
+func (p *Plan) collect(n *node) []v1.Descriptor {
+	if _, done := p.manifests[n.desc.Digest]; done || n.present {
+		return nil
+	}
+	var needed []v1.Descriptor
+	for _, child := range n.children {
+		needed = append(needed, p.collect(child)...)
+	}
+	for _, b := range n.blobs {
+		if _, done := p.blobs[b.desc.Digest]; !done {
+			p.blobs[b.desc.Digest] = b
+			needed = append(needed, b.desc)
+		}
+	}
+	p.manifests[n.desc.Digest] = stored{n.desc.MediaType, n.raw}
+	p.Manifests = append(p.Manifests, n.desc)
+	return needed
+}
+
+// checkBlobs sorts the blobs into missing and reused.
+func (r *Repository) checkBlobs(ctx context.Context, p *Plan, needed []v1.Descriptor) error {
+	present := make([]bool, len(needed))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(checkers)
+	for i, d := range needed {
+		g.Go(func() (err error) {
+			present[i], err = r.has(ctx, blobs, d)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, d := range needed {
+		if present[i] {
+			p.Reused = append(p.Reused, d)
+		} else {
+			p.Missing = append(p.Missing, d)
+		}
+	}
+	return nil
+}

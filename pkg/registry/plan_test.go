@@ -1,0 +1,300 @@
+package registry
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+)
+
+func TestPushThenPresent(t *testing.T) {
+	s := newServer(t)
+	r, _ := s.open(t)
+	img := randomImage(t, 1000, 3)
+
+	p := mustPlan(t, r, img)
+	if p.Present || len(p.Missing) != 4 || len(p.Reused) != 0 || len(p.Manifests) != 1 {
+		t.Fatalf("plan of an unknown image: %+v", p)
+	}
+	var received int64
+	if err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
+		t.Fatal(err)
+	}
+	if want := Size(p.Missing); received != want {
+		t.Errorf("progress of %d bytes, want %d", received, want)
+	}
+	got, err := remote.Image(r.name.Digest(p.Image.Digest.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(got); err != nil {
+		t.Errorf("what was pushed: %v", err)
+	}
+
+	s.log()
+	if p := mustPlan(t, r, img); !p.Present || p.Missing != nil || p.Manifests != nil {
+		t.Errorf("plan of a present image: %+v", p)
+	}
+	if got := s.log(); len(got) != 1 {
+		t.Errorf("a present image took %q, want one HEAD", got)
+	}
+}
+
+func TestPlanSendsOnlyWhatChanged(t *testing.T) {
+	s := newServer(t)
+	r, _ := s.open(t)
+	base := randomImage(t, 1000, 3)
+	mustPush(t, r, base)
+	extra, err := random.Layer(500, types.DockerLayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, err := mutate.AppendLayers(base, extra)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.log()
+	p := mustPush(t, r, changed)
+	if len(p.Missing) != 2 || len(p.Reused) != 3 {
+		t.Errorf("missing %d, reused %d; want the config and a layer, and three", len(p.Missing), len(p.Reused))
+	}
+	if n := count(s.log(), "POST"); n != 2 {
+		t.Errorf("%d uploads, want 2", n)
+	}
+}
+
+func TestNestedIndexGoesBottomUp(t *testing.T) {
+	s := newServer(t)
+	r, _ := s.open(t)
+	inner, err := random.Index(100, 2, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := randomImage(t, 100, 1)
+	outer := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: inner}, mutate.IndexAddendum{Add: img},
+		mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Annotations: map[string]string{"named": "twice"}}})
+	mustPush(t, r, img) // so one child is there already
+	s.log()
+	p := mustPush(t, r, outer)
+
+	var want, got []string
+	m, err := inner.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range m.Manifests {
+		want = append(want, d.Digest.String())
+	}
+	want = append(want, digestOf(t, inner).String(), digestOf(t, outer).String())
+	for _, request := range s.log() {
+		if _, digest, ok := strings.Cut(request, "/manifests/"); ok && strings.HasPrefix(request, "PUT") {
+			got = append(got, digest)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("manifests sent (-want +got):\n%s", diff)
+	}
+	if len(p.Missing) != 6 || p.Reused != nil {
+		t.Errorf("missing %d, reused %d; want two images' blobs, and none", len(p.Missing), len(p.Reused))
+	}
+	pulled, err := remote.Index(r.name.Digest(p.Image.Digest.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Index(pulled); err != nil {
+		t.Error(err)
+	}
+}
+
+// foreign is an image with a layer that is to be had elsewhere.
+func foreign(t *testing.T, urls ...string) v1.Image {
+	t.Helper()
+	img, err := mutate.Append(randomImage(t, 100, 1), mutate.Addendum{
+		Layer: static.NewLayer([]byte("of Windows"), types.DockerForeignLayer), URLs: urls,
+		MediaType: types.DockerForeignLayer,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func TestForeignLayersStayWhereTheyAre(t *testing.T) {
+	r, _ := newServer(t).open(t)
+	if p := mustPush(t, r, foreign(t, "https://example.com/layer")); len(p.Missing) != 2 {
+		t.Errorf("%d blobs missing, want the config and the ordinary layer", len(p.Missing))
+	}
+	if p := mustPlan(t, r, foreign(t)); len(p.Missing) != 3 {
+		t.Errorf("%d blobs missing, want all three when nobody says where else the layer is", len(p.Missing))
+	}
+}
+
+// altered is an image with another manifest than its digest says.
+type altered struct{ v1.Image }
+
+func (altered) RawManifest() ([]byte, error) { return []byte(`{"schemaVersion":2}`), nil }
+
+func TestPlanErrors(t *testing.T) {
+	img := randomImage(t, 10, 1)
+	wrongSize := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Size: 7}})
+	unknown := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{
+		Add: static.NewLayer([]byte("{}"), "application/x-unknown"), Descriptor: v1.Descriptor{MediaType: "application/x-unknown"},
+	})
+	damaged := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: altered{img}})
+	for name, test := range map[string]struct {
+		img  Image
+		want []string
+	}{
+		"damaged manifest": {altered{img}, []string{digestOf(t, img).String(), "damaged"}},
+		"damaged child":    {damaged, []string{digestOf(t, img).String(), "damaged"}},
+		"wrong size":       {wrongSize, []string{"the index says 7 bytes"}},
+		"unknown child":    {closed{unknown}, []string{"application/x-unknown", "neither an image nor an index"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			r, _ := s.open(t)
+			_, err := r.Plan(t.Context(), test.img)
+			wantError(t, err, test.want...)
+			if n := count(s.log(), "P"); n != 0 {
+				t.Errorf("%d writes", n)
+			}
+		})
+	}
+}
+
+// index is embedded under another name than that of its method.
+type index = v1.ImageIndex
+
+// closed is an index that gives nothing but images and indexes.
+type closed struct{ index }
+
+// shelf is an index that gives any blob.
+type shelf struct {
+	index
+	blobs map[v1.Hash]v1.Layer
+}
+
+func (s shelf) Layer(h v1.Hash) (v1.Layer, error) { return s.blobs[h], nil }
+
+func TestArtifactsTravelWithTheirBlobs(t *testing.T) {
+	signature := static.NewLayer([]byte("signed"), "application/x-signature")
+	desc := func(l v1.Layer) v1.Descriptor {
+		size, _ := l.Size()
+		mediaType, _ := l.MediaType()
+		return v1.Descriptor{MediaType: mediaType, Digest: digestOf(t, l), Size: size}
+	}
+	artifact := static.NewLayer([]byte(`{"blobs":[{"mediaType":"application/x-signature","digest":"`+
+		digestOf(t, signature).String()+`","size":6}]}`), "application/x-artifact")
+	index := shelf{
+		mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: artifact, Descriptor: desc(artifact)}),
+		map[v1.Hash]v1.Layer{digestOf(t, artifact): artifact, digestOf(t, signature): signature},
+	}
+	r, _ := newServer(t).open(t)
+	p := mustPlan(t, r, index)
+	if diff := cmp.Diff([]v1.Descriptor{desc(signature)}, p.Missing); diff != "" {
+		t.Errorf("missing blobs (-want +got):\n%s", diff)
+	}
+	if len(p.Manifests) != 2 || p.Manifests[0].Digest != digestOf(t, artifact) {
+		t.Errorf("manifests %+v, want the artifact's, then the index", p.Manifests)
+	}
+}
+
+func TestPushRefused(t *testing.T) {
+	s := newServer(t)
+	r, _ := s.open(t)
+	p := mustPlan(t, r, randomImage(t, 10, 1))
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodPost && answer(w, http.StatusForbidden, "DENIED")
+	})
+	wantError(t, r.Push(t.Context(), p, nil), "sending the blob sha256:", "refused the credentials that Charmhub gave")
+	if requests := s.log(); slices.ContainsFunc(requests, func(r string) bool { return strings.HasPrefix(r, "PUT") }) {
+		t.Errorf("something was put: %q", requests)
+	}
+}
+
+func TestPutChecksWhatWasStored(t *testing.T) {
+	s := newServer(t)
+	r, _ := s.open(t)
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/manifests/") {
+			return false
+		}
+		w.Header().Set("Docker-Content-Digest", "sha256:0")
+		w.WriteHeader(http.StatusCreated)
+		return true
+	})
+	p := mustPlan(t, r, randomImage(t, 10, 1))
+	wantError(t, r.Push(t.Context(), p, nil), "sending the manifest", `stored it as "sha256:0"`)
+}
+
+func TestMount(t *testing.T) {
+	for name, refuse := range map[string]bool{"granted": false, "refused": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			img := randomImage(t, 1000, 2)
+			s.seed(t, "other/image:1", img)
+			r, _ := s.open(t)
+			if refuse {
+				s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+					return r.URL.Query().Has("mount") && answer(w, http.StatusForbidden, "DENIED")
+				})
+			}
+			source, err := remote.Image(r.name.Registry.Repo("other/image").Tag("1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustPush(t, r, source)
+			if n := count(s.log(), "PATCH"); (n != 0) != refuse {
+				t.Errorf("%d chunks sent", n)
+			}
+		})
+	}
+}
+
+// bytesLayer is a layer that says what it likes about its content.
+type bytesLayer struct {
+	v1.Layer
+	content []byte
+	stream  bool
+}
+
+func (l bytesLayer) Compressed() (io.ReadCloser, error) { return newContent(l.content, l.stream), nil }
+
+func TestDamagedLayers(t *testing.T) {
+	whole := bytes.Repeat([]byte("layer"), 1000)
+	wrong := slices.Clone(whole)
+	wrong[4000] ^= 1
+	for name, test := range map[string]struct {
+		content []byte
+		want    string
+	}{
+		"a wrong byte": {wrong, "it is damaged: its 5000 bytes hash to sha256:"},
+		"cut short":    {whole[:4000], "ends after 4000 of 5000 bytes"},
+		"empty":        {nil, "ends after 0 of 5000 bytes"},
+	} {
+		for kind, stream := range map[string]bool{"file": false, "stream": true} {
+			t.Run(name+" in a "+kind, func(t *testing.T) {
+				s := newServer(t)
+				r, _ := s.open(t)
+				img := mustAppend(t, bytesLayer{static.NewLayer(whole, types.DockerLayer), test.content, stream})
+				p := mustPlan(t, r, img)
+				wantError(t, r.Push(t.Context(), p, nil), p.Missing[1].Digest.String(), "5.0 kB", test.want)
+				if n := count(s.log(), "PUT /v2/"+repoPath+"/manifests/"); n != 0 {
+					t.Error("the manifest went out")
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/dustin/go-humanize"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+)
+
+// senders is how many blobs are under way at once.
+const senders = 4
+
+// Push sends what the plan says is missing: blobs first, several at once, then manifests, the image's own last, so
+// that nobody finds an image that isn't whole. It is pushed by digest; no tag is touched. Every byte of a blob is
+// verified before the registry is asked to keep it. The first error stops the rest.
+//
+// Progress, if not nil, is called with the number of further bytes that the registry has received, never twice for
+// the same ones and never at the same time; it need not reach the plan's total, since blobs can be mounted.
+func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) error {
+	if err := r.pushBlobs(ctx, p, progress); err != nil {
+		return err
+	}
+	for _, d := range p.Manifests {
+		if err := r.put(ctx, d.Digest.String(), d.Digest, p.manifests[d.Digest]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pushAs sends an image under a tag alone.
+func (r *Repository) pushAs(ctx context.Context, tag string, img Image) error {
+	p, err := r.Plan(ctx, img)
+	if err != nil {
+		return err
+	}
+	if err := r.pushBlobs(ctx, p, nil); err != nil {
+		return err
+	}
+	raw, err := img.RawManifest()
+	if err != nil {
+		return err
+	}
+	return r.put(ctx, tag, p.Image.Digest, stored{p.Image.MediaType, raw})
+}
+
+func (r *Repository) pushBlobs(ctx context.Context, p *Plan, progress func(int64)) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(senders)
+	progress = oneAtATime(progress)
+	for _, d := range largestFirst(p.Missing) {
+		g.Go(func() error {
+			if err := r.pushBlob(ctx, p.blobs[d.Digest], progress); err != nil {
+				return fmt.Errorf("sending the blob %s (%s) to %s: %w",
+					d.Digest, humanize.Bytes(uint64(max(d.Size, 0))), r.name, r.explain(err))
+			}
+			r.log.Debug("Blob sent", zap.Stringer("digest", d.Digest), zap.Int64("bytes", d.Size))
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// largestFirst keeps a large blob from being the last one under way.
+func largestFirst(blobs []v1.Descriptor) []v1.Descriptor {
+	sorted := slices.Clone(blobs)
+	slices.SortStableFunc(sorted, func(a, b v1.Descriptor) int { return cmp.Compare(b.Size, a.Size) })
+	return sorted
+}
+
+func oneAtATime(progress func(int64)) func(int64) {
+	if progress == nil {
+		return func(int64) {}
+	}
+	var mu sync.Mutex
+	return func(n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		progress(n)
+	}
+}

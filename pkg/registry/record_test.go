@@ -1,0 +1,202 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const goldenImage = "registry.jujucharms.com/charm/abc123/my-image@sha256:" +
+	"b5fc1d7b2e4ea86a06b0cf88de915a2c43a99a00b6b3c0af731e5f4c07ae8eff"
+
+// golden compares with a file in testdata/record.
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", "record", file)
+	if *update {
+		if err := os.WriteFile(path, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// The record is read by imgpkg and compared by digest: every byte of it counts. What gzip makes of the layer is left
+// to the compressor's version.
+func TestRecordGolden(t *testing.T) {
+	record, err := newRecord(goldenImage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := record.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := layers[0].Uncompressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var layer bytes.Buffer
+	if _, err := layer.ReadFrom(content); err != nil {
+		t.Fatal(err)
+	}
+	config, err := record.RawConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := record.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = m.DeepCopy()
+	m.Layers[0].Digest, m.Layers[0].Size = v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}, 0
+	manifest, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "layer.tar", layer.Bytes())
+	golden(t, "config.json", config)
+	golden(t, "manifest.json", manifest)
+
+	source := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("ab", 32)}
+	if got, want := recordTag(source), "sha256-"+source.Hex+".image-locations.imgpkg"; got != want {
+		t.Errorf("tag %q, want %q", got, want)
+	}
+	again, err := newRecord(goldenImage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if digestOf(t, again) != digestOf(t, record) {
+		t.Error("the same record has other bytes")
+	}
+}
+
+func TestRecordYAML(t *testing.T) {
+	content, err := recordYAML(goldenImage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "image-locations.yml", content)
+}
+
+func TestRecordIsWrittenOnce(t *testing.T) {
+	s := newServer(t)
+	img := randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", img)
+	source := layerOf(t, img) // any digest will do
+	r, _ := s.open(t)
+	for _, writes := range []bool{true, false} {
+		if _, _, err := r.Locate(t.Context(), source); err != nil {
+			t.Fatal(err)
+		}
+		s.log()
+		if err := r.Record(t.Context(), source, digestOf(t, img)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Tag(t.Context(), latest, digestOf(t, img)); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.log(); (len(got) > 0) != writes {
+			t.Errorf("requests %q", got)
+		}
+		r, _ = s.open(t)
+	}
+}
+
+func TestRecordRefused(t *testing.T) {
+	s := newServer(t)
+	img := randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", img)
+	r, _ := s.open(t)
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".imgpkg") && answer(w, 409, "TAG_INVALID")
+	})
+	err := r.Record(t.Context(), digestOf(t, img), digestOf(t, img))
+	wantError(t, err, "writing the locations record", "TAG_INVALID")
+}
+
+func TestTagMoves(t *testing.T) {
+	s := newServer(t)
+	older, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", older)
+	s.seed(t, repoPath+":newer", newer)
+	r, _ := s.open(t)
+	r.latest(t.Context()) // what was seen before is no longer so after it moved
+	for _, img := range []v1.Image{newer, older, newer} {
+		if err := r.Tag(t.Context(), latest, digestOf(t, img)); err != nil {
+			t.Fatal(err)
+		}
+		fresh, _ := s.open(t)
+		if got := fresh.latest(t.Context()); got == nil || got.Digest != digestOf(t, img) {
+			t.Errorf("latest is %+v, want %s", got, digestOf(t, img))
+		}
+	}
+	wantError(t, r.Tag(t.Context(), latest, layerOf(t, newer)), "no such manifest")
+}
+
+func FuzzParseRecord(f *testing.F) {
+	repo, err := name.NewRepository("registry.jujucharms.com/charm/abc123/my-image")
+	if err != nil {
+		f.Fatal(err)
+	}
+	record, err := newRecord(goldenImage)
+	if err != nil {
+		f.Fatal(err)
+	}
+	layers, err := record.Layers()
+	if err != nil {
+		f.Fatal(err)
+	}
+	content, err := layers[0].Compressed()
+	if err != nil {
+		f.Fatal(err)
+	}
+	var packed bytes.Buffer
+	if _, err := packed.ReadFrom(content); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(packed.Bytes())
+	f.Fuzz(func(t *testing.T, packed []byte) {
+		digest, err := parseRecord(packed, repo)
+		if (err == nil) == (digest == v1.Hash{}) {
+			t.Errorf("digest %s, error %v", digest, err)
+		}
+	})
+}
+
+// FuzzRecordYAML is behind FuzzParseRecord's compression, where a fuzzer seldom gets.
+func FuzzRecordYAML(f *testing.F) {
+	repo, err := name.NewRepository("registry.jujucharms.com/charm/abc123/my-image")
+	if err != nil {
+		f.Fatal(err)
+	}
+	content, err := recordYAML(goldenImage)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(content)
+	f.Add([]byte("a: &a [*a, *a]"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		digest, err := parseLocations(content, repo)
+		if (err == nil) == (digest == v1.Hash{}) {
+			t.Errorf("digest %s, error %v", digest, err)
+		}
+	})
+}

@@ -1,0 +1,209 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/registry/handlers"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/sirupsen/logrus"
+	"go.uber.org/zap"
+)
+
+const repoPath = "charm/abc123/my-image"
+
+// server is CNCF distribution on loopback, with what tests need to see and to spoil.
+type server struct {
+	*httptest.Server
+	handler http.Handler // distribution itself
+
+	mu        sync.Mutex
+	requests  []string                                          // "METHOD path", in the order of arrival
+	intercept func(w http.ResponseWriter, r *http.Request) bool // true: answered
+}
+
+func newServer(t *testing.T) *server {
+	t.Helper()
+	logrus.SetOutput(io.Discard)
+	config := &configuration.Configuration{Storage: configuration.Storage{
+		"filesystem": {"rootdirectory": t.TempDir()},
+	}}
+	config.HTTP.Secret = "not a secret"
+	config.Log.AccessLog.Disabled = true
+	config.Validation.Manifests.URLs.Allow = []string{"^https://example.com/"}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &server{handler: handlers.NewApp(ctx, config)}
+	s.Server = httptest.NewUnstartedServer(s)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Start()
+	t.Cleanup(func() { s.Close(); cancel() })
+	return s
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
+	intercept := s.intercept
+	s.mu.Unlock()
+	if intercept != nil && intercept(w, r) {
+		return
+	}
+	s.handler.ServeHTTP(w, r)
+}
+
+// spoil puts a handler before distribution; it says whether it answered.
+func (s *server) spoil(f func(w http.ResponseWriter, r *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.intercept = f
+}
+
+// log returns the requests since the last call.
+func (s *server) log() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	requests := s.requests
+	s.requests = nil
+	return requests
+}
+
+func count(requests []string, prefix string) int {
+	return len(slices.DeleteFunc(slices.Clone(requests), func(r string) bool { return !strings.HasPrefix(r, prefix) }))
+}
+
+func (s *server) host() string { return strings.TrimPrefix(s.URL, "http://") }
+
+// open opens the test repository over a transport that counts the bytes of request bodies.
+func (s *server) open(t *testing.T) (*Repository, *counter) {
+	t.Helper()
+	c := &counter{}
+	r, err := Open(t.Context(), Options{
+		Image: s.host() + "/" + repoPath, Username: "user", Password: "hunter2",
+		Transport: c.transport(), Logger: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.wait = func(ctx context.Context, d time.Duration) error { c.waited(d); return ctx.Err() }
+	s.log()
+	return r, c
+}
+
+// seed stores an image as another tool would, and returns its digest.
+func (s *server) seed(t *testing.T, ref string, img v1.Image) v1.Hash {
+	t.Helper()
+	parsed, err := name.ParseReference(s.host() + "/" + ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(parsed, img); err != nil {
+		t.Fatal(err)
+	}
+	return digestOf(t, img)
+}
+
+// counter counts what is written to connections, and how long was waited.
+type counter struct {
+	sent  atomic.Int64
+	mu    sync.Mutex
+	waits []time.Duration
+}
+
+func (c *counter) transport() *http.Transport {
+	return &http.Transport{
+		ExpectContinueTimeout: 10 * time.Second,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			return countedConn{conn, c}, err
+		},
+	}
+}
+
+func (c *counter) waited(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waits = append(c.waits, d)
+}
+
+type countedConn struct {
+	net.Conn
+	c *counter
+}
+
+func (c countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.c.sent.Add(int64(n))
+	return n, err
+}
+
+func digestOf(t *testing.T, img interface{ Digest() (v1.Hash, error) }) v1.Hash {
+	t.Helper()
+	h, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func randomImage(t *testing.T, size, layers int64) v1.Image {
+	t.Helper()
+	img, err := random.Image(size, layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func mustPlan(t *testing.T, r *Repository, img Image) *Plan {
+	t.Helper()
+	p, err := r.Plan(t.Context(), img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func mustPush(t *testing.T, r *Repository, img Image) *Plan {
+	t.Helper()
+	p := mustPlan(t, r, img)
+	if err := r.Push(t.Context(), p, nil); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func wantError(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want one with %q", parts)
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("error %q lacks %q", err, part)
+		}
+	}
+}
+
+// answer is what a registry answers with an error code.
+func answer(w http.ResponseWriter, status int, code string) bool {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"a test said so"}]}`, code)
+	return true
+}

@@ -1,0 +1,175 @@
+package registry
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/zap"
+)
+
+// guard asks for bearer tokens, as a registry's token authentication does. Each token is good for some requests.
+type guard struct {
+	*server
+	life int
+
+	mu    sync.Mutex
+	used  map[string]int // requests, by Authorization header
+	scope []string
+}
+
+func newGuard(t *testing.T, life int) *guard {
+	t.Helper()
+	g := &guard{server: newServer(t), life: life, used: map[string]int{}}
+	g.spoil(g.check)
+	return g
+}
+
+func (g *guard) check(w http.ResponseWriter, r *http.Request) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r.URL.Path == "/token" {
+		g.issue(w, r)
+		return true
+	}
+	token := r.Header.Get("Authorization")
+	if used, issued := g.used[token]; issued && used < g.life {
+		g.used[token]++
+		return false
+	}
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(
+		`Bearer realm="%s/token",service="test",scope="repository:%s:pull,push"`, g.URL, repoPath))
+	return answer(w, http.StatusUnauthorized, "UNAUTHORIZED")
+}
+
+func (g *guard) issue(w http.ResponseWriter, r *http.Request) {
+	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("user:hunter2"))
+	if r.Header.Get("Authorization") != want {
+		answer(w, http.StatusUnauthorized, "UNAUTHORIZED")
+		return
+	}
+	g.scope = r.URL.Query()["scope"]
+	token := fmt.Sprintf("token-%d", len(g.used))
+	g.used["Bearer "+token] = 0
+	_, _ = fmt.Fprintf(w, `{"token":%q}`, token)
+}
+
+// issued is how many tokens were.
+func (g *guard) issued() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.used)
+}
+
+func TestOpenTakesOneTokenForAll(t *testing.T) {
+	g := newGuard(t, 1000)
+	r, err := Open(t.Context(), Options{
+		Image: g.host() + "/" + repoPath, Username: "user", Password: "hunter2",
+		Transport: (&counter{}).transport(), Logger: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := g.log(); len(got) != 2 {
+		t.Errorf("opening took %q, want a ping and a token", got)
+	}
+	if got, want := strings.Join(g.scope, " "), "repository:"+repoPath+":pull,push"; got != want {
+		t.Errorf("scope %q, want %q", got, want)
+	}
+	mustPush(t, r, randomImage(t, 100, 3))
+	if n := g.issued(); n != 1 {
+		t.Errorf("%d tokens issued, want 1", n)
+	}
+}
+
+func TestOpenRefused(t *testing.T) {
+	g := newGuard(t, 1)
+	_, err := Open(t.Context(), Options{
+		Image: g.host() + "/" + repoPath, Username: "user", Password: "opensesame",
+		Transport: http.DefaultTransport, Logger: zap.NewNop(),
+	})
+	wantError(t, err, "refused the credentials that Charmhub gave", repoPath)
+	if strings.Contains(err.Error(), "opensesame") {
+		t.Errorf("the error tells the password: %v", err)
+	}
+}
+
+func TestOpenWithoutToken(t *testing.T) {
+	var s *httptest.Server
+	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" {
+			_, _ = w.Write([]byte(`{"refresh_token":"opensesame"}`))
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+s.URL+`/token"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer s.Close()
+	_, err := Open(t.Context(), Options{
+		Image: strings.TrimPrefix(s.URL, "http://") + "/" + repoPath, Transport: http.DefaultTransport, Logger: zap.NewNop(),
+	})
+	wantError(t, err, "answered without a token")
+	if strings.Contains(err.Error(), "opensesame") {
+		t.Errorf("the error tells a secret: %v", err)
+	}
+}
+
+func TestOpenNames(t *testing.T) {
+	for _, image := range []string{"", "my-image", "host/charm/x@sha256:12", "host/CHARM/x"} {
+		_, err := Open(t.Context(), Options{Image: image, Transport: http.DefaultTransport, Logger: zap.NewNop()})
+		wantError(t, err, "name that Charmhub gave")
+	}
+}
+
+func TestManifest(t *testing.T) {
+	s := newServer(t)
+	img := randomImage(t, 100, 2)
+	digest := s.seed(t, repoPath, img)
+	r, _ := s.open(t)
+
+	d, found, err := r.Manifest(t.Context(), digest)
+	if err != nil || !found || d.Digest != digest {
+		t.Fatalf("Manifest = %v, %t, %v", d, found, err)
+	}
+	if got, err := d.Image(); err != nil || digestOf(t, got) != digest {
+		t.Errorf("its image: %v", err)
+	}
+	if _, _, err := r.Manifest(t.Context(), digest); err != nil || count(s.log(), "GET") != 1 {
+		t.Errorf("the second time it was fetched again, or %v", err)
+	}
+	if _, found, err := r.Manifest(t.Context(), v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}); found || err != nil {
+		t.Errorf("an absent manifest: %t, %v", found, err)
+	}
+}
+
+func TestManifestSpoiled(t *testing.T) {
+	tests := map[string]struct {
+		spoil func(w http.ResponseWriter)
+		want  string
+	}{
+		"other bytes": {func(w http.ResponseWriter) { _, _ = w.Write([]byte("{}")) }, "does not match"},
+		"refused":     {func(w http.ResponseWriter) { answer(w, 403, "DENIED") }, "refused the credentials"},
+		"too large": {func(w http.ResponseWriter) {
+			for range 5 {
+				_, _ = w.Write(make([]byte, 1<<20))
+			}
+		}, "too large"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			r, _ := s.open(t)
+			s.spoil(func(w http.ResponseWriter, _ *http.Request) bool { test.spoil(w); return true })
+			_, found, err := r.Manifest(t.Context(), v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)})
+			wantError(t, err, "asking for", test.want)
+			if found {
+				t.Error("found")
+			}
+		})
+	}
+}

@@ -1,0 +1,197 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+)
+
+// node is one manifest of an image's tree.
+type node struct {
+	desc     v1.Descriptor
+	raw      []byte
+	blobs    []blob
+	children []*node
+	present  bool // in the repository
+}
+
+// blob is one blob of an image; open is asked only for what is sent.
+type blob struct {
+	desc v1.Descriptor
+	open func() (v1.Layer, error)
+}
+
+// layered is an index that can give any of its blobs; those of go-containerregistry can.
+type layered interface {
+	Layer(v1.Hash) (v1.Layer, error)
+}
+
+// newNode reads a manifest and verifies its digest.
+func newNode(img Image) (*node, error) {
+	digest, err := img.Digest()
+	if err != nil {
+		return nil, fmt.Errorf("computing an image's digest: %w", err)
+	}
+	mediaType, err := img.MediaType()
+	if err != nil {
+		return nil, fmt.Errorf("reading the media type of %s: %w", digest, err)
+	}
+	raw, err := img.RawManifest()
+	if err != nil {
+		return nil, fmt.Errorf("reading the manifest %s: %w", digest, err)
+	}
+	return verifiedNode(v1.Descriptor{MediaType: mediaType, Digest: digest, Size: int64(len(raw))}, raw)
+}
+
+func verifiedNode(desc v1.Descriptor, raw []byte) (*node, error) {
+	hasher, err := v1.Hasher(desc.Digest.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	_, _ = hasher.Write(raw) // a hash never fails to write
+	if got := fmt.Sprintf("%x", hasher.Sum(nil)); got != desc.Digest.Hex {
+		return nil, fmt.Errorf("the manifest %s is damaged: its bytes hash to %s:%s",
+			desc.Digest, desc.Digest.Algorithm, got)
+	}
+	return &node{desc: desc, raw: raw}, nil
+}
+
+// below yields the nodes under this one.
+func (n *node) below() iter.Seq[*node] {
+	return func(yield func(*node) bool) {
+		for _, child := range n.children {
+			if !yield(child) {
+				return
+			}
+			for grandchild := range child.below() {
+				if !yield(grandchild) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// walk fills in the blobs and children of a node. Manifests that were visited before are left out: they are in the
+// tree already.
+func (n *node) walk(img any, visited map[v1.Hash]bool) error {
+	visited[n.desc.Digest] = true
+	switch img := img.(type) {
+	case v1.ImageIndex:
+		return n.walkIndex(img, visited)
+	case v1.Image:
+		return n.walkImage(img)
+	}
+	return fmt.Errorf("%s is of media type %q, which is neither an image nor an index", n.desc.Digest, n.desc.MediaType)
+}
+
+func (n *node) walkImage(img v1.Image) error {
+	m, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	n.blobs = append(n.blobs, blob{m.Config, func() (v1.Layer, error) { return partial.ConfigLayer(img) }})
+	for _, d := range m.Layers {
+		if d.MediaType.IsDistributable() || len(d.URLs) == 0 {
+			n.blobs = append(n.blobs, blob{d, func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }})
+		}
+	}
+	return nil
+}
+
+func (n *node) walkIndex(index v1.ImageIndex, visited map[v1.Hash]bool) error {
+	m, err := index.IndexManifest()
+	if err != nil {
+		return err
+	}
+	for _, d := range m.Manifests {
+		if visited[d.Digest] {
+			continue
+		}
+		child, err := newChild(index, d, visited)
+		if err != nil {
+			return fmt.Errorf("reading %s, which the index %s names: %w", d.Digest, n.desc.Digest, err)
+		}
+		n.children = append(n.children, child)
+	}
+	return nil
+}
+
+// newChild reads one manifest that an index names, and what is below it.
+func newChild(index v1.ImageIndex, d v1.Descriptor, visited map[v1.Hash]bool) (*node, error) {
+	img, err := childOf(index, d)
+	if err != nil {
+		return nil, err
+	}
+	if img == nil {
+		return newArtifact(index, d)
+	}
+	child, err := newNode(img)
+	if err != nil {
+		return nil, err
+	}
+	if child.desc.Digest != d.Digest || child.desc.Size != d.Size {
+		return nil, fmt.Errorf("the index says %d bytes, but there are %d bytes with the digest %s",
+			d.Size, child.desc.Size, child.desc.Digest)
+	}
+	return child, child.walk(img, visited)
+}
+
+// childOf returns an index's image or index, nil for a manifest of another kind.
+func childOf(index v1.ImageIndex, d v1.Descriptor) (Image, error) {
+	switch {
+	case d.MediaType.IsIndex():
+		return index.ImageIndex(d.Digest)
+	case d.MediaType.IsImage():
+		return index.Image(d.Digest)
+	}
+	return nil, nil
+}
+
+// newArtifact reads a manifest of a kind unknown here. It travels as it is, with what it lists where manifests of
+// every kind list their blobs.
+func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
+	source, ok := index.(layered)
+	if !ok {
+		return nil, fmt.Errorf("its media type is %q, which is neither an image nor an index", d.MediaType)
+	}
+	raw, err := readSmall(source, d)
+	if err != nil {
+		return nil, err
+	}
+	n, err := verifiedNode(d, raw)
+	if err != nil {
+		return nil, err
+	}
+	var listed struct {
+		Config        *v1.Descriptor
+		Layers, Blobs []v1.Descriptor
+	}
+	if err := json.Unmarshal(raw, &listed); err != nil {
+		return nil, fmt.Errorf("its media type is %q, and it isn't JSON: %w", d.MediaType, err)
+	}
+	if listed.Config != nil {
+		listed.Layers = append(listed.Layers, *listed.Config)
+	}
+	for _, b := range append(listed.Layers, listed.Blobs...) {
+		n.blobs = append(n.blobs, blob{b, func() (v1.Layer, error) { return source.Layer(b.Digest) }})
+	}
+	return n, nil
+}
+
+func readSmall(source layered, d v1.Descriptor) ([]byte, error) {
+	l, err := source.Layer(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	content, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = content.Close() }()
+	return io.ReadAll(io.LimitReader(content, maxAnswer))
+}

@@ -1,0 +1,45 @@
+package registry
+
+import (
+	"net/http"
+	"strings"
+)
+
+// maxAnswer bounds every answer that isn't a blob: manifests, tokens, error lists. It is the limit that CNCF
+// distribution puts on manifests.
+const maxAnswer = 4 << 20
+
+// wire is the transport below authentication. The authenticating transport sends the same request again after a 401,
+// with a body that may have been read by then, so here every attempt gets a body of its own.
+type wire struct{ next http.RoundTripper }
+
+func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	req, err := withFreshBody(req)
+	if err != nil {
+		return nil, err
+	}
+	res, err := w.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.Contains(req.URL.Path, "/blobs/sha") {
+		res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
+	}
+	return res, nil
+}
+
+// withFreshBody returns the request with a body that nobody has read from.
+func withFreshBody(req *http.Request) (*http.Request, error) {
+	fresh := req.WithContext(req.Context())
+	switch c, chunked := req.Body.(*chunk); {
+	case chunked:
+		fresh.Body = c.open()
+	case req.GetBody != nil:
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		fresh.Body = body
+	}
+	return fresh, nil
+}
