@@ -1,0 +1,27 @@
+# The action's image, as the runner builds it at the start of a job: from
+# source, in the plain Dockerfile syntax that every builder understands. The
+# build stage uses nothing but sh, go and the CA bundle of its base.
+FROM golang:1.26-alpine AS build
+
+# A module proxy other than Go's default: --build-arg GOPROXY=https://...
+ARG GOPROXY
+
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY main.go ./
+COPY pkg/ pkg/
+# -buildvcs=false: the context carries no repository, and needs none.
+RUN CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o /upload-resource .
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /upload-resource /upload-resource
+
+# An empty directory: packed layers wait there until they are sent.
+WORKDIR /tmp
+WORKDIR /
+
+# No USER: only root may write the file behind GITHUB_OUTPUT and reach the
+# engine's socket, both of which the runner mounts.
+ENTRYPOINT ["/upload-resource"]

@@ -1,0 +1,35 @@
+// Upload-resource puts a resource of a charm, an image or a file, on Charmhub.
+// It is configured by the inputs of a workflow step, which are environment
+// variables; see action.yml.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	runner := action.New(os.Getenv, os.Stdout)
+	err := upload.Run(ctx, runner, version())
+	stop()
+	if err != nil {
+		runner.Fail(err)
+		os.Exit(1)
+	}
+}
+
+// version is the one that the module was built at, as the Go command knows it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "devel"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,196 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+)
+
+// addressed is an image that is ready to travel, or to stay: its digest is
+// the one that it will have in the charm's repository.
+type addressed struct {
+	image.Manifest
+	source    v1.Hash       // what it was called where it came from
+	present   bool          // proven to be in the repository
+	platforms []v1.Platform // nil if only the image itself can tell
+	records   []record      // to be written when the image is there
+	packed    []*image.Packed
+}
+
+// record says that a source is in the repository under another digest.
+type record struct{ source, remote v1.Hash }
+
+func (a *addressed) close() {
+	for _, p := range a.packed {
+		_ = p.Close()
+	}
+}
+
+// architectures returns what the image runs on, in Charmhub's names.
+func (a *addressed) architectures() ([]string, error) {
+	platforms := a.platforms
+	if platforms == nil {
+		var err error
+		if platforms, err = image.Platforms(a.Manifest); err != nil {
+			return nil, fmt.Errorf("cannot tell what the image runs on: %w", err)
+		}
+	}
+	var all []string
+	for _, p := range platforms {
+		if name, ok := charmhub.DebianArch(p.Architecture); ok && p.OS == "linux" {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+// address turns what was opened into one addressed image: found in the
+// repository, as it is, packed, or joined of several. The result is to be
+// closed, also after an error.
+func (i *imageJob) address(ctx context.Context) (*addressed, error) {
+	whole := &addressed{}
+	var parts []image.Part
+	for _, o := range i.opened {
+		one, err := i.addressOne(ctx, o)
+		if err != nil {
+			return whole, err
+		}
+		whole.packed = append(whole.packed, one.packed...)
+		whole.records = append(whole.records, one.records...)
+		parts = append(parts, image.Part{Name: o.Text, Manifest: one.Manifest, Platform: o.platform})
+		if len(i.opened) == 1 && o.platform == nil {
+			return one, nil
+		}
+	}
+	joined, err := image.Join(parts)
+	if err != nil {
+		return whole, fmt.Errorf("cannot join the images into one index: %w", err)
+	}
+	whole.Manifest = joined
+	whole.source, err = joined.Digest()
+	return whole, err
+}
+
+func (i *imageJob) addressOne(ctx context.Context, o opened) (*addressed, error) {
+	// A digest that an engine knows as an image ID can't be a manifest's.
+	if digest, ok := o.Whole(); ok && (o.source == nil || o.source.Digest != digest) {
+		d, found, err := i.repo.Manifest(ctx, digest)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			return i.present(d, digest)
+		}
+	}
+	switch {
+	case o.err != nil:
+		return nil, i.nowhere(o)
+	case o.source.Addressed != nil:
+		m, err := i.choose(o.source.Addressed)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Text, err)
+		}
+		return &addressed{Manifest: m, source: o.source.Digest}, nil
+	default:
+		return i.addressUnpacked(ctx, o)
+	}
+}
+
+// nowhere explains that a digest is in neither place that was looked at. A
+// shortened one was looked for in the engine alone.
+func (i *imageJob) nowhere(o opened) error {
+	_, whole := o.Whole()
+	var unknown *image.NotFoundError
+	switch {
+	case !errors.As(o.err, &unknown) && whole:
+		return fmt.Errorf("image %s is not in the charm's repository %s, and %w", o.Text, i.repo.Name(), o.err)
+	case unknown == nil:
+		return o.err
+	case whole:
+		return fmt.Errorf("image %s is unknown: neither the charm's repository %s nor %s has it; %s",
+			o.Text, i.repo.Name(), unknown.Place, makeIt)
+	default:
+		return fmt.Errorf("image %s is unknown: %s has none by that ID or digest; %s, "+
+			"or give the whole digest of one in the charm's repository", o.Text, unknown.Place, makeIt)
+	}
+}
+
+const makeIt = "build, load or pull it in an earlier step of the same job"
+
+// choose takes the one image for the platform that was asked for, if one was.
+func (i *imageJob) choose(m image.Manifest) (image.Manifest, error) {
+	if i.platform == nil {
+		return m, nil
+	}
+	return image.SelectPlatform(m, *i.platform)
+}
+
+// present returns an image that is in the repository. What is chosen of an
+// index there, is there, too.
+func (i *imageJob) present(d *remote.Descriptor, source v1.Hash) (*addressed, error) {
+	var m image.Manifest
+	var err error
+	if d.MediaType.IsIndex() {
+		m, err = d.ImageIndex()
+	} else {
+		m, err = d.Image()
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err = i.choose(m)
+	if err != nil {
+		return nil, fmt.Errorf("%s in the charm's repository: %w", source, err)
+	}
+	return &addressed{Manifest: m, source: source, present: true}, nil
+}
+
+// addressUnpacked finds an image in the repository by its ID, or packs it.
+func (i *imageJob) addressUnpacked(ctx context.Context, o opened) (*addressed, error) {
+	unpacked := o.source.Unpacked
+	if i.platform != nil && !unpacked.Platform.Satisfies(*i.platform) {
+		return nil, fmt.Errorf("%s runs on %s, not on %s", o.Text, unpacked.Platform, i.platform)
+	}
+	located, found, err := i.repo.Locate(ctx, unpacked.ID)
+	if err != nil {
+		return nil, err
+	}
+	var a *addressed
+	if found {
+		a, err = i.present(located.Descriptor, o.source.Digest)
+	} else {
+		a, err = i.pack(ctx, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	digest, err := a.Digest()
+	if err != nil {
+		return a, err
+	}
+	a.platforms = []v1.Platform{unpacked.Platform}
+	a.records = []record{{source: unpacked.ID, remote: digest}}
+	return a, nil
+}
+
+func (i *imageJob) pack(ctx context.Context, o opened) (*addressed, error) {
+	i.doing = compressing
+	progress := i.runner.Progress("Compressing layers", o.source.Unpacked.Size)
+	defer progress.Done()
+	packed, err := image.Pack(ctx, o.source.Unpacked, image.PackOptions{
+		Known: i.repo.Known(ctx), Progress: progress.Add,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Text, err)
+	}
+	i.log.Info(fmt.Sprintf("Packed %s: %d layers compressed, %d known to the registry", o.source.Digest, packed.Compressed, packed.Reused))
+	return &addressed{Manifest: packed, source: o.source.Digest, packed: []*image.Packed{packed}}, nil
+}

@@ -1,0 +1,85 @@
+package upload
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+)
+
+func (j *job) uploadFile(ctx context.Context) (action.Outputs, error) {
+	var out action.Outputs
+	var file content
+	var revisions []charmhub.Revision
+	err := together(
+		func() error { return j.checkType(ctx, charmhub.TypeFile, "digest or image") },
+		func() (err error) { file, err = j.readFile(ctx); return err },
+		func() (err error) { revisions, err = j.store.Revisions(ctx, j.Charm, j.Resource); return err },
+	)
+	if err != nil {
+		return out, err
+	}
+	out.SourceDigest = "sha256:" + file.sha256
+	if err := j.publish(ctx, file, revisions, &out); err != nil {
+		return out, err
+	}
+	out.Uploaded = out.RevisionCreated
+	return out, nil
+}
+
+// readFile hashes the file; it is opened again if it has to be sent.
+func (j *job) readFile(ctx context.Context) (content, error) {
+	open := func() (io.ReadCloser, error) { return os.Open(j.File) }
+	size, digest, err := hashFile(ctx, open)
+	if errors.Is(err, fs.ErrNotExist) {
+		return content{}, fmt.Errorf("there is no file %s here: a container action sees the workspace, but neither "+
+			"runner.temp nor other folders of the runner; put the file below github.workspace: %w", j.File, err)
+	}
+	if errors.Is(err, syscall.EISDIR) {
+		return content{}, fmt.Errorf("input filepath names the folder %s: give a file, such as an archive of the folder", j.File)
+	}
+	if err != nil {
+		return content{}, fmt.Errorf("cannot read the file of input filepath: %w", err)
+	}
+	architectures := j.Architectures
+	if len(architectures) == 0 {
+		architectures = []string{"all"}
+	}
+	return content{
+		kind: charmhub.TypeFile, name: filepath.Base(j.File), size: size, sha256: digest,
+		architectures: architectures, open: open,
+	}, nil
+}
+
+func hashFile(ctx context.Context, open func() (io.ReadCloser, error)) (size int64, digest string, err error) {
+	file, err := open()
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = file.Close() }()
+	hash := sha256.New()
+	size, err = io.Copy(hash, contextReader{ctx, file})
+	return size, hex.EncodeToString(hash.Sum(nil)), err
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context //nolint:containedctx // io.Reader takes none
+	io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}

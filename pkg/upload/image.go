@@ -1,0 +1,201 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/registry"
+)
+
+// imageJob is a job about an image, with what was asked for at its start.
+type imageJob struct {
+	*job
+	repo      *registry.Repository
+	revisions []charmhub.Revision
+	opened    []opened
+}
+
+// opened is a part that was looked for where its reference points. A digest
+// may be in the charm's repository alone, so a failure isn't final yet.
+type opened struct {
+	part
+	source *image.Source // nil after a failure
+	err    error
+}
+
+func (j *job) uploadImage(ctx context.Context) (action.Outputs, error) {
+	i := &imageJob{job: j, opened: make([]opened, len(j.images))}
+	defer i.close()
+	if err := i.prepare(ctx); err != nil {
+		return action.Outputs{}, err
+	}
+	found, err := i.address(ctx)
+	defer found.close()
+	if err != nil {
+		return action.Outputs{}, err
+	}
+	digest, err := found.Digest()
+	if err != nil {
+		return action.Outputs{}, err
+	}
+	out := action.Outputs{
+		SourceDigest: found.source.String(), RemoteDigest: digest.String(), RemoteImage: i.repo.Reference(digest),
+	}
+	there, err := i.push(ctx, found, &out)
+	if err != nil {
+		return out, err
+	}
+	if !there {
+		i.wouldCreate()
+		return out, nil
+	}
+	return out, i.release(ctx, found, &out)
+}
+
+// prepare asks for all that doesn't depend on each other at once.
+func (i *imageJob) prepare(ctx context.Context) error {
+	return together(
+		func() error { return i.checkType(ctx, charmhub.TypeImage, "filepath") },
+		func() (err error) { i.revisions, err = i.store.Revisions(ctx, i.Charm, i.Resource); return err },
+		func() (err error) { i.repo, err = i.openRepository(ctx); return err },
+		func() error { return i.openSources(ctx) },
+	)
+}
+
+func (i *imageJob) openRepository(ctx context.Context) (*registry.Repository, error) {
+	login, err := i.store.UploadCredentials(ctx, i.Charm, i.Resource)
+	if err != nil {
+		return nil, err
+	}
+	return registry.Open(ctx, registry.Options{
+		Image: login.ImageName, Username: login.Username, Password: login.Password,
+		Transport: newTransport(i.runner.Mask, i.log), Logger: i.log,
+	})
+}
+
+// openSources fails only for what can't be found anywhere else.
+func (i *imageJob) openSources(ctx context.Context) error {
+	steps := make([]func() error, len(i.images))
+	for n, part := range i.images {
+		steps[n] = func() error {
+			src, err := i.opener.Open(ctx, part.Reference)
+			i.opened[n] = opened{part, src, err}
+			if _, whole := part.Whole(); whole || err == nil {
+				return nil
+			}
+			return i.nowhere(i.opened[n])
+		}
+	}
+	return together(steps...)
+}
+
+func (i *imageJob) close() {
+	for _, o := range i.opened {
+		if o.source != nil {
+			_ = o.source.Close()
+		}
+	}
+}
+
+// push sends what the repository lacks, if anything. It tells whether the
+// image is there now, which it isn't after a dry run.
+func (i *imageJob) push(ctx context.Context, found *addressed, out *action.Outputs) (there bool, err error) {
+	plan := &registry.Plan{Present: found.present}
+	if !found.present {
+		plan, err = i.repo.Plan(ctx, found.Manifest)
+		if err != nil {
+			return false, incomplete(found.Manifest, err)
+		}
+	}
+	if plan.Present {
+		i.log.Info("Using the OCI image from Canonical's registry")
+		i.record(ctx, found)
+		return true, nil
+	}
+	i.log.Info("Remote image not found, uploading from local registry")
+	i.log.Info(fmt.Sprintf("%s to send, %s in the registry already", blobs(plan.Missing), blobs(plan.Reused)))
+	if i.DryRun {
+		i.log.Info("Dry run: would push " + out.RemoteDigest)
+		return false, nil
+	}
+	if err := i.send(ctx, plan); err != nil {
+		return false, err
+	}
+	out.Uploaded = true
+	i.log.Info("Image uploaded, new remote digest: " + out.RemoteDigest)
+	i.record(ctx, found)
+	i.tag(ctx, plan.Image.Digest)
+	return true, nil
+}
+
+func (i *imageJob) send(ctx context.Context, plan *registry.Plan) error {
+	i.doing = sending
+	progress := i.runner.Progress("Sending to the registry", registry.Size(plan.Missing))
+	defer progress.Done()
+	return i.repo.Push(ctx, plan, progress.Add)
+}
+
+func blobs(descriptors []v1.Descriptor) string {
+	return fmt.Sprintf("%d blobs (%s)", len(descriptors), humanize.Bytes(uint64(max(0, registry.Size(descriptors)))))
+}
+
+// incomplete names all platforms that a local index lacks, not just the first.
+func incomplete(m image.Manifest, err error) error {
+	var missing *image.MissingError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	var platforms []string
+	for _, platform := range image.Missing(m) {
+		platforms = append(platforms, platform.String())
+	}
+	if len(platforms) == 0 {
+		return err
+	}
+	return fmt.Errorf("the image lists %s, but doesn't hold it: pull what is missing first, "+
+		"or choose what is there with the input platform: %w", list(platforms), err)
+}
+
+// record leaves a hint for the next run: where each source went. A registry
+// that refuses it does no harm.
+func (i *imageJob) record(ctx context.Context, found *addressed) {
+	if i.DryRun {
+		return
+	}
+	for _, r := range found.records {
+		if err := i.repo.Record(ctx, r.source, r.remote); err != nil {
+			i.log.Debug("could not write the locations record", zap.Error(err))
+		}
+	}
+}
+
+// tag makes latest name what was pushed, as charmcraft does. It is another
+// hint.
+func (i *imageJob) tag(ctx context.Context, digest v1.Hash) {
+	if err := i.repo.Tag(ctx, "latest", digest); err != nil {
+		i.log.Debug("could not move the tag latest", zap.Error(err))
+	}
+}
+
+// release makes the pushed image the resource's content.
+func (i *imageJob) release(ctx context.Context, found *addressed, out *action.Outputs) error {
+	architectures, err := found.architectures()
+	if err != nil {
+		return err
+	}
+	text, err := i.store.ImageBlob(ctx, i.Charm, i.Resource, out.RemoteDigest)
+	if err != nil {
+		return err
+	}
+	described := textContent(i.Resource+".json", text)
+	described.architectures = architectures
+	return i.publish(ctx, described, i.revisions, out)
+}

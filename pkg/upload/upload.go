@@ -1,0 +1,153 @@
+// Package upload is the two things that the action does: put an image, or a
+// file, on Charmhub as a revision of a charm's resource, and change nothing
+// where that is so already.
+//
+// It joins the other packages, which don't know of each other: inputs come
+// from action, go through image and registry (an image) or straight on (a
+// file) to charmhub, and return to action as outputs. Nothing flows back.
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+)
+
+// Run does what the inputs of the runner ask for, and sets its outputs. The
+// version names this program towards servers. An error is a text for the
+// person who reads the log; it has not been printed yet.
+func Run(ctx context.Context, runner *action.Runner, version string) error {
+	j, err := newJob(ctx, runner, version)
+	if err != nil {
+		return err
+	}
+	outputs, err := j.run(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return j.stopped(cause)
+	}
+	if err != nil {
+		return err
+	}
+	return runner.SetOutputs(outputs)
+}
+
+// stopped says where a run was when it was told to stop.
+func (j *job) stopped(cause error) error {
+	if j.doing == reviewing {
+		return fmt.Errorf("stopped while %s: %w; the store may still create the revision, and running again picks it up", j.doing, cause)
+	}
+	return fmt.Errorf("stopped while %s: %w; no revision was created", j.doing, cause)
+}
+
+// What a run is doing, for the message when it is stopped.
+const (
+	looking     = "looking for what is there already"
+	compressing = "compressing layers"
+	sending     = "sending the image to the registry"
+	reviewing   = "creating the revision"
+)
+
+// job is one run: checked inputs, and the means to act on them.
+type job struct {
+	action.Inputs
+	images    []part
+	platform  *v1.Platform
+	userAgent string
+
+	doing string
+
+	runner *action.Runner
+	log    *zap.Logger
+	store  *charmhub.Client
+	opener *image.Opener
+}
+
+// part is one image of those that the inputs name.
+type part struct {
+	image.Reference
+	platform *v1.Platform // given in the same line
+}
+
+// newJob checks the inputs. Its error has all complaints about them; of calls,
+// at most those that look up a tag for its complaint were made by then.
+func newJob(ctx context.Context, runner *action.Runner, version string) (*job, error) {
+	in, err := runner.Inputs()
+	complaints := []error{err}
+	j := &job{Inputs: in, doing: looking, runner: runner, log: runner.Logger(), userAgent: "upload-resource/" + version}
+	complaints = append(complaints, j.parseImages()...)
+	credentials, err := charmhub.ParseCredentials(in.Token)
+	if in.Token != "" {
+		complaints = append(complaints, err)
+	}
+	access := j.registryAccess()
+	if err := errors.Join(withDigests(ctx, access, complaints)...); err != nil {
+		return nil, err
+	}
+	for _, secret := range credentials.Secrets() {
+		runner.Mask(secret)
+	}
+	j.store = charmhub.New(charmhub.Config{
+		StoreURL: in.Endpoints.Store.String(), StorageURL: in.Endpoints.Storage.String(), SSOURL: in.Endpoints.SSO.String(),
+		Credentials: credentials, Transport: newTransport(runner.Mask, j.log), UserAgent: j.userAgent,
+		Logger: j.log, Mask: runner.Mask,
+	})
+	j.opener = image.NewOpener(j.log, access)
+	return j, nil
+}
+
+// parseImages reads the inputs digest, image and platform.
+func (j *job) parseImages() (complaints []error) {
+	if j.Digest != "" {
+		ref, err := image.ParseDigest(j.Digest)
+		complaints = append(complaints, err)
+		j.images = []part{{Reference: ref}}
+	}
+	for _, line := range j.Images {
+		ref, platform, err := image.ParseLine(line)
+		complaints = append(complaints, err)
+		j.images = append(j.images, part{ref, platform})
+	}
+	if j.Platform != "" {
+		platform, err := v1.ParsePlatform(j.Platform)
+		complaints = append(complaints, err)
+		j.platform = platform
+	}
+	return complaints
+}
+
+func (j *job) run(ctx context.Context) (action.Outputs, error) {
+	if j.File != "" {
+		return j.uploadFile(ctx)
+	}
+	return j.uploadImage(ctx)
+}
+
+// checkType makes sure that the charm declares the resource, and as what is
+// about to be uploaded.
+func (j *job) checkType(ctx context.Context, want, instead string) error {
+	resources, err := j.store.Resources(ctx, j.Charm)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, resource := range resources {
+		if resource.Name != j.Resource {
+			names = append(names, resource.Name)
+			continue
+		}
+		if resource.Type != want {
+			return fmt.Errorf("resource '%s' of charm '%s' is of type %s, not %s: use the input %s for it",
+				j.Resource, j.Charm, resource.Type, want, instead)
+		}
+		return nil
+	}
+	return fmt.Errorf("charm '%s' has no resource '%s' on Charmhub: it has %s; upload a revision of the charm that declares it first",
+		j.Charm, j.Resource, list(names))
+}
