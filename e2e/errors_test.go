@@ -1,0 +1,252 @@
+package e2e
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+const (
+	someDigest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	otherID    = "sha256:0123456789ab0000000000000000000000000000000000000000000000000000"
+)
+
+// failure is a run that has to fail.
+type failure struct {
+	options server.Options
+	inputs  func(*testing.T, *server.Server) []string
+	want    []string // fragments of the one error
+	early   bool     // before anything is asked of Charmhub
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	archive := writeArchive(t, 1000, 1)
+	given := func(inputs ...string) func(*testing.T, *server.Server) []string {
+		return func(*testing.T, *server.Server) []string { return inputs }
+	}
+	minted := func(grant server.Grant) func(*testing.T, *server.Server) []string {
+		return func(_ *testing.T, sandbox *server.Server) []string {
+			return []string{"resource=" + imageResource, "image=" + archive, "store-token=" + sandbox.Mint(grant)}
+		}
+	}
+	engine := func(digest string, ids ...string) func(*testing.T, *server.Server) []string {
+		return func(t *testing.T, _ *server.Server) []string {
+			t.Helper()
+			return []string{"resource=" + imageResource, "digest=" + digest, fakeEngine(t, ids...)}
+		}
+	}
+	image := []string{"resource=" + imageResource, "image=" + archive}
+	file := func(path string) []string { return []string{"resource=" + fileResource, "filepath=" + path} }
+	folder := t.TempDir()
+	missing := filepath.Join(folder, "missing")
+
+	tests := map[string]failure{
+		"token that is none": {
+			inputs: given(append(image, "store-token=not a token")...), early: true,
+			want: []string{"store token cannot be read", "charmcraft login --export"},
+		},
+		"no token": {
+			inputs: given(append(image, "store-token=")...), early: true,
+			want: []string{"charmcraft login --export", "store-token: ${{ secrets."},
+		},
+		"forged token": {
+			inputs: minted(server.Grant{Forged: true}),
+			want:   []string{"401", "no longer valid", "charmcraft login --export"},
+		},
+		"expired token": {
+			inputs: minted(server.Grant{Life: -time.Hour}),
+			want:   []string{"401", "expired", "charmcraft login --export"},
+		},
+		"expired token with a discharge": {
+			inputs: minted(server.Grant{Format: server.FormatSSO, Life: -time.Hour}),
+			want:   []string{"401", "expired", "charmcraft login --export"},
+		},
+		"not an owner": {
+			inputs: minted(server.Grant{Account: "somebody"}),
+			want:   []string{"403", "'my-charm'", "publisher or of one of its collaborators", "that of 'somebody'"},
+		},
+		"token for another charm": {
+			inputs: minted(server.Grant{Charms: []string{"other-charm"}}),
+			want:   []string{"403", "for other charms", "--charm=my-charm", "the charms other-charm"},
+		},
+		"token that may only look": {
+			inputs: minted(server.Grant{Permissions: []string{"package-view-revisions"}}),
+			want:   []string{"403", "lacks the permission package-manage-revisions", "--permission=package-manage-revisions"},
+		},
+		"unknown charm": {
+			inputs: given(append(image, "charm=unknown")...),
+			want:   []string{"knows no charm 'unknown'", "check the name"},
+		},
+		"unknown resource": {
+			inputs: given("resource=unknown", "image="+archive),
+			want:   []string{"has no resource 'unknown'", "it has my-image, my-file", "declares it first"},
+		},
+		"unknown resource for a file": {
+			inputs: given("resource=unknown", "filepath="+archive),
+			want:   []string{"has no resource 'unknown'", "it has my-image, my-file", "declares it first"},
+		},
+		"image for a file": {
+			inputs: given("resource="+fileResource, "image="+archive),
+			want:   []string{"'my-file' of charm 'my-charm' is of type file", "use the input filepath"},
+		},
+		"file for an image": {
+			inputs: given("resource="+imageResource, "filepath="+archive),
+			want:   []string{"'my-image' of charm 'my-charm' is of type oci-image", "use the input digest or image"},
+		},
+		"no engine": {
+			inputs: func(t *testing.T, _ *server.Server) []string {
+				t.Helper()
+				return []string{"resource=" + imageResource, "digest=" + someDigest, noEngine(t)}
+			},
+			want: []string{"not in the charm's repository", "no container engine answers at", "start one, or set DOCKER_HOST"},
+		},
+		"no engine for a short digest": {
+			inputs: func(t *testing.T, _ *server.Server) []string {
+				t.Helper()
+				return []string{"resource=" + imageResource, "digest=" + someDigest[7:19], noEngine(t)}
+			},
+			want: []string{"no container engine answers at", "start one, or set DOCKER_HOST"},
+		},
+		"unknown digest": {
+			inputs: engine(someDigest, otherID),
+			want:   []string{someDigest, "neither the charm's repository", "nor the container engine", "build, load or pull it"},
+		},
+		"unknown short digest": {
+			inputs: engine("aaaaaaaaaaaa", otherID),
+			want:   []string{"aaaaaaaaaaaa", "container engine", "build, load or pull it"},
+		},
+		"ambiguous short digest": {
+			inputs: engine(someDigest[7:19], otherID, someDigest),
+			want:   []string{"several images", "write more digits", someDigest, otherID},
+		},
+		"tag": {
+			inputs: given("resource="+imageResource, "digest=my-image:latest"), early: true,
+			want: []string{"my-image:latest", "tag", "docker inspect --format '{{.Id}}'"},
+		},
+		"digest and file": {
+			inputs: given("resource="+imageResource, "digest="+someDigest, "filepath="+archive), early: true,
+			want: []string{"digest and filepath are both given", "keep the one"},
+		},
+		"neither digest nor file": {
+			inputs: given("resource=" + imageResource), early: true,
+			want: []string{"None of the inputs digest, image and filepath", "give digest or image"},
+		},
+		"everything wrong": {
+			inputs: given("charm=My_Charm", "resource=", "store-token=", "store-url=http://example.com", "dry-run=perhaps"), early: true,
+			want: []string{
+				"charm's name has lower-case", "input resource is missing", "None of the inputs digest",
+				"store-token:", "store-url has to start with https://", "write true or false",
+			},
+		},
+		"missing file": {
+			inputs: given(file(missing)...),
+			want:   []string{missing, "runner.temp", "below github.workspace"},
+		},
+		"folder for a file": {
+			inputs: given(file(folder)...),
+			want:   []string{folder, "names the folder", "give a file"},
+		},
+		"missing image": {
+			inputs: given("resource="+imageResource, "image="+missing),
+			want:   []string{missing, "runner.temp", "below github.workspace"},
+		},
+		"file that is no image": {
+			inputs: func(t *testing.T, _ *server.Server) []string {
+				t.Helper()
+				path := filepath.Join(t.TempDir(), "image.tar")
+				writeFile(t, path, strings.Repeat("no image", 1000))
+				return []string{"resource=" + imageResource, "image=" + path}
+			},
+			want: []string{"image.tar", "damaged, cut short or no image at all"},
+		},
+		"rejected image": {
+			inputs:  given(image...),
+			options: server.Options{RejectReason: "No malware, please."},
+			want:    []string{"rejected the upload: No malware, please."},
+		},
+		"rejected file": {
+			inputs:  given(file(archive)...),
+			options: server.Options{RejectReason: "No malware, please."},
+			want:    []string{"rejected the upload: No malware, please."},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.options.InMemory = true
+			sandbox := startSandbox(t, test.options)
+			r := action(t, sandbox, test.inputs(t, sandbox)...)
+			r.failed(t, sandbox, test.want...)
+			if asked := sandbox.Requests(); test.early && len(asked) > 0 {
+				t.Errorf("requests for inputs that are wrong: %v", asked)
+			}
+		})
+	}
+}
+
+// failed fails the test unless the run ended in one error that has the
+// fragments, and left nothing behind.
+func (r result) failed(t *testing.T, sandbox *server.Server, fragments ...string) {
+	t.Helper()
+	if r.exit != 1 || errorLines(r) != 1 {
+		t.Fatalf("exit %d with %d errors, want 1 with 1:\n%s", r.exit, errorLines(r), r.log)
+	}
+	for _, fragment := range fragments {
+		if !strings.Contains(theError(r), fragment) {
+			t.Errorf("the error doesn't say %q:\n%s", fragment, theError(r))
+		}
+	}
+	if len(r.outputs) > 0 {
+		t.Errorf("the failed run has outputs: %v", r.outputs)
+	}
+	if n := revisions(sandbox); n > 0 {
+		t.Errorf("the failed run made %d revisions", n)
+	}
+}
+
+func errorLines(r result) int { return strings.Count("\n"+r.log, "\n::error") }
+
+// theError returns the run's error as a runner shows it.
+func theError(r result) string {
+	_, text, _ := strings.Cut("\n"+r.log, "\n::error")
+	text, _, _ = strings.Cut(text, "\n")
+	return strings.NewReplacer("%0A", "\n", "%0D", "\r", "%25", "%").Replace(text)
+}
+
+// stopInReview runs until Charmhub was asked twice about its review, and then
+// stops the run.
+func stopInReview(t *testing.T, sandbox *server.Server, inputs ...string) result {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	looks := make(chan struct{}, 100)
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if strings.HasSuffix(r.Path, "/revisions/review") {
+			looks <- struct{}{}
+			if len(looks) == 2 {
+				stop()
+			}
+		}
+		return nil
+	})
+	r := actionContext(ctx, t, sandbox, inputs...)
+	sandbox.Fault(nil)
+	return r
+}
+
+// TestReviewWithoutEnd: a run that waits for a review can be stopped, and says
+// what it was doing. That it gives up by itself is tested where the time for
+// that can be short.
+func TestReviewWithoutEnd(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	writeFile(t, path, "content")
+	sandbox := startSandbox(t, server.Options{InMemory: true, NeverReview: true})
+	r := stopInReview(t, sandbox, "resource="+fileResource, "filepath="+path)
+	r.failed(t, sandbox, "stopped while creating the revision", "running again picks it up")
+}
