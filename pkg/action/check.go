@@ -1,6 +1,7 @@
 package action
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ var (
 	shortDigest = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
 	hexDigits   = regexp.MustCompile(`^(?:[a-z0-9]+:)?[0-9a-fA-F]+$`)
 
-	platformName = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?$`)
+	platformName = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?(?::[a-z0-9.]+)?$`)
 )
 
 const (
@@ -24,6 +25,21 @@ const (
 
 	resourceRule = "a resource's name has letters, digits, hyphens, underscores and dots, and starts with a letter or digit"
 )
+
+// CheckCharm complains about what can't be a charm's name.
+func CheckCharm(name string) error { return checkName("charm", name, charmName, charmRule) }
+
+// CheckResource complains about what can't be a resource's name.
+func CheckResource(name string) error {
+	return checkName("resource", name, resourceName, resourceRule)
+}
+
+func checkName(what, name string, valid *regexp.Regexp, rule string) error {
+	if valid.MatchString(name) {
+		return nil
+	}
+	return fmt.Errorf("the %s's name is %q, but %s", what, name, rule)
+}
 
 // name reads a required name.
 func (r *reader) name(input, example string, valid *regexp.Regexp, rule string) string {
@@ -65,6 +81,21 @@ func (r *reader) platform(in Inputs) string {
 		r.complain("The input platform is %q: write os/arch or os/arch/variant, for example linux/arm64.", value)
 	}
 	return value
+}
+
+// login checks the credentials for an image's registry.
+func (r *reader) login(in Inputs) {
+	switch {
+	case in.Source == Login{}:
+	case in.Source.Username == "":
+		r.complain("The input source-password is given without source-username: give both, " +
+			"or none where an earlier step logged in or the registry asks for none.")
+	case in.Source.Password == "":
+		r.complain("The input source-username is given without source-password, or its secret is empty " +
+			"(a pull request from a fork gets no secrets): give both, or none.")
+	case in.File != "":
+		r.complain("The inputs source-username and source-password are for an image's registry: leave them out with filepath.")
+	}
 }
 
 // known are Debian's names for architectures, as far as Charmhub has them.

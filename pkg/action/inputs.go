@@ -8,43 +8,55 @@ import (
 )
 
 // Inputs is what the step was asked to do, checked. Exactly one of Digest,
-// Images and File is set.
+// Images, File and Metadata is set.
 type Inputs struct {
-	Charm         string   // name on Charmhub
-	Resource      string   // name, as the charm's metadata declares it
+	Charm         string   // name on Charmhub; with Metadata it may be empty
+	Resource      string   // name, as the charm's metadata declares it; empty with Metadata
 	Digest        string   // sha256:<64 hex>, or 12 to 64 hex digits
 	Images        []string // references, one a line of the input, trimmed
 	File          string   // path, absolute or from the working directory
+	Metadata      string   // path of charmcraft.yaml or metadata.yaml, for all resources in it
 	Architectures []string // of File, in Debian's names, or just "all"
-	Platform      string   // os/arch[/variant], or empty for all there are
+	Platform      string   // os/arch[/variant][:osversion], or empty for all there are
+	Source        Login    // for the registry that an image comes from
 	Token         string   // as given; its format is not looked at here
 	DryRun        bool     // plan only
+	NoRecord      bool     // leave no hints for later runs in the registry
 	Endpoints     Endpoints
 }
+
+// Login opens a registry; empty where none is given.
+type Login struct{ Username, Password string }
 
 // Inputs reads the inputs of the step and checks their spelling. The error
 // joins every complaint there is, each a sentence that says what to write
 // instead, so that one failed run is enough to put all of them right. The token
-// is masked before anything else is looked at.
+// and the password are masked before anything else is looked at.
 func (r *Runner) Inputs() (Inputs, error) {
 	read := &reader{input: r.files.GetInput, getenv: r.getenv}
 	in := Inputs{Token: read.first("store-token", "CHARMCRAFT_AUTH")}
 	r.Mask(in.Token)
+	in.Source = Login{Username: read.input("source-username"), Password: read.input("source-password")}
+	r.Mask(in.Source.Password)
 
-	in.Charm = read.name("charm", "my-charm", charmName, charmRule)
-	in.Resource = read.name("resource", "my-image", resourceName, resourceRule)
+	in.Metadata = read.input("metadata")
+	if read.given("charm") || in.Metadata == "" {
+		in.Charm = read.name("charm", "my-charm", charmName, charmRule)
+	}
+	if read.given("resource") || in.Metadata == "" {
+		in.Resource = read.name("resource", "my-image", resourceName, resourceRule)
+	}
 	read.source(&in)
 	in.Architectures = read.architectures(in)
 	in.Platform = read.platform(in)
-	in.DryRun = read.bool("dry-run")
+	read.login(in)
+	in.DryRun = read.bool("dry-run", false)
+	in.NoRecord = !read.bool("locations-record", true)
 	in.Endpoints = read.endpoints()
 	if in.Token == "" {
 		read.complain("%s", noToken)
 	}
-	if err := errors.Join(read.complaints...); err != nil {
-		return Inputs{}, err
-	}
-	return in, nil
+	return in, errors.Join(read.complaints...)
 }
 
 const noToken = "No credentials for Charmhub are given: make some with `charmcraft login --export=charmhub.token`, " +
@@ -70,11 +82,11 @@ func (r *reader) first(input, variable string) string {
 	return strings.TrimSpace(r.getenv(variable))
 }
 
-// bool reads an input that is false when not given.
-func (r *reader) bool(input string) bool {
+// bool reads an input that is absent when not given.
+func (r *reader) bool(input string, absent bool) bool {
 	value := r.input(input)
 	if value == "" {
-		return false
+		return absent
 	}
 	yes, err := strconv.ParseBool(value)
 	if err != nil {
@@ -83,7 +95,9 @@ func (r *reader) bool(input string) bool {
 	return yes
 }
 
-// source reads the three inputs of which one says what to upload.
+func (r *reader) given(input string) bool { return r.input(input) != "" }
+
+// source reads the inputs of which one says what to upload.
 func (r *reader) source(in *Inputs) {
 	in.Digest, in.File = r.input("digest"), r.input("filepath")
 	for line := range strings.Lines(r.input("image")) {
@@ -100,18 +114,18 @@ func (r *reader) source(in *Inputs) {
 // oneSource complains unless exactly one source is given.
 func (r *reader) oneSource() {
 	var given []string
-	for _, name := range []string{"digest", "image", "filepath"} {
-		if r.input(name) != "" {
+	for _, name := range []string{"digest", "image", "filepath", "metadata"} {
+		if r.given(name) {
 			given = append(given, name)
 		}
 	}
-	switch len(given) {
-	case 0:
-		r.complain("None of the inputs digest, image and filepath is given: " +
-			"give digest or image for a resource of type oci-image, filepath for one of type file.")
-	case 2:
-		r.complain("The inputs %s and %s are both given: keep the one that says what to upload.", given[0], given[1])
-	case 3:
-		r.complain("The inputs digest, image and filepath are all given: keep the one that says what to upload.")
+	switch {
+	case len(given) == 0:
+		r.complain("None of the inputs digest, image, filepath and metadata is given: give digest or image for a resource " +
+			"of type oci-image, filepath for one of type file, metadata for all images of a charm.")
+	case len(given) > 1:
+		r.complain("The inputs %s are given together: keep the one that says what to upload.", strings.Join(given, ", "))
+	case given[0] == "metadata" && (r.given("resource") || r.given("platform")):
+		r.complain("The input metadata is for all images of a charm: leave out resource and platform.")
 	}
 }

@@ -50,6 +50,9 @@ func (c core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore
 // to tell.
 func (c core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	text, title := entry.Message, ""
+	if entry.LoggerName != "" {
+		text = entry.LoggerName + ": " + text
+	}
 	for _, field := range c.all(fields) {
 		if field.Key == titleField && field.Type == zapcore.StringType {
 			title = field.String

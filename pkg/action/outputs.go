@@ -1,49 +1,85 @@
 package action
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// Outputs is what later steps of the job can read.
+// Outputs is what later steps of the job can read about one resource.
 type Outputs struct {
-	Revision        int    // the resource's revision, new or reused; 0 for none
-	RevisionCreated bool   // the revision is new
-	RemoteDigest    string // digest of the manifest or index in the registry
-	RemoteImage     string // name@digest in the registry
-	SourceDigest    string // the image's ID or digest where it came from
-	Uploaded        bool   // a blob, a manifest or the file was sent
-	ResourceFlag    string // name:revision, for charmcraft release --resource
+	Resource        string `json:"name"`
+	Revision        int    `json:"revision,omitempty"`      // new or reused; 0 for none
+	RevisionCreated bool   `json:"created"`                 // the revision is new
+	RemoteDigest    string `json:"remote-digest,omitempty"` // of the manifest or index in the registry
+	RemoteImage     string `json:"remote-image,omitempty"`  // name@digest in the registry
+	SourceDigest    string `json:"source-digest,omitempty"` // the image's ID or digest where it came from
+	Uploaded        bool   `json:"uploaded"`                // a blob, a manifest or the file was sent
+}
+
+// flag is the resource in the form name:revision that charmcraft reads.
+func (o Outputs) flag() string {
+	if o.Revision == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", o.Resource, o.Revision)
 }
 
 type output struct{ name, value string }
 
-func (o Outputs) list() []output {
+// list returns the outputs of a step: those about one resource are empty where
+// there are several, or none.
+func list(all []Outputs) ([]output, error) {
+	var one Outputs
 	revision := ""
-	if o.Revision != 0 {
-		revision = strconv.Itoa(o.Revision)
+	if len(all) == 1 {
+		one = all[0]
 	}
+	if one.Revision != 0 {
+		revision = strconv.Itoa(one.Revision)
+	}
+	resources, err := json.Marshal(slices.Concat([]Outputs{}, all))
 	return []output{
 		{"revision", revision},
-		{"revision-created", strconv.FormatBool(o.RevisionCreated)},
-		{"remote-digest", o.RemoteDigest},
-		{"remote-image", o.RemoteImage},
-		{"source-digest", o.SourceDigest},
-		{"uploaded", strconv.FormatBool(o.Uploaded)},
-		{"resource-flag", o.ResourceFlag},
-	}
+		{"revision-created", strconv.FormatBool(one.RevisionCreated)},
+		{"remote-digest", one.RemoteDigest},
+		{"remote-image", one.RemoteImage},
+		{"source-digest", one.SourceDigest},
+		{"uploaded", strconv.FormatBool(one.Uploaded)},
+		{"resource-flag", one.flag()},
+		{"resources", string(resources)},
+		{"resource-flags", flags(all)},
+	}, err
 }
 
-// SetOutputs hands outputs to the runner, through the file that GITHUB_OUTPUT
-// names, or prints name=value lines where there is none. Those that don't apply
-// are set to nothing, so that a reader never takes silence for an older value.
-// It refuses to write any if one could be read as another output.
-func (r *Runner) SetOutputs(outputs Outputs) error {
-	list := outputs.list()
-	for i := range list {
-		list[i].value = r.redact(list[i].value)
-		if err := list[i].check(); err != nil {
+func flags(all []Outputs) string {
+	var flags []string
+	for _, o := range all {
+		if flag := o.flag(); flag != "" {
+			flags = append(flags, "--resource="+flag)
+		}
+	}
+	return strings.Join(flags, " ")
+}
+
+// SetOutputs hands the outputs about all resources to the runner, through the
+// file that GITHUB_OUTPUT names, or prints name=value lines where there is none.
+// Those that don't apply are set to nothing, so that a reader never takes
+// silence for an older value. It refuses to write any if one could be read as
+// another output.
+func (r *Runner) SetOutputs(all ...Outputs) error {
+	all = slices.Clone(all)
+	for i := range all {
+		r.redactOutputs(&all[i])
+	}
+	list, err := list(all)
+	if err != nil {
+		return err
+	}
+	for _, o := range list {
+		if err := o.check(); err != nil {
 			return err
 		}
 	}
@@ -53,6 +89,14 @@ func (r *Runner) SetOutputs(outputs Outputs) error {
 		}
 	}
 	return nil
+}
+
+// redactOutputs does before the text is spelled as JSON what couldn't be done
+// to it after.
+func (r *Runner) redactOutputs(o *Outputs) {
+	for _, text := range []*string{&o.Resource, &o.RemoteDigest, &o.RemoteImage, &o.SourceDigest} {
+		*text = r.redact(*text)
+	}
 }
 
 func (r *Runner) setOutput(o output) error {

@@ -14,7 +14,7 @@ var someOutputs = Outputs{
 	RemoteImage:     "registry.example/charm/x/y@sha256:aa",
 	SourceDigest:    "sha256:bb",
 	Uploaded:        true,
-	ResourceFlag:    "y:7",
+	Resource:        "y",
 }
 
 func TestSetOutputsWritesTheFile(t *testing.T) {
