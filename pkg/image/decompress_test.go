@@ -44,7 +44,7 @@ func TestDecompressShort(t *testing.T) {
 }
 
 func TestDecompressRefusesBombs(t *testing.T) {
-	const free = 1 << 20
+	const free = 256 << 10
 	for name, try := range map[string]struct {
 		content []byte
 		bomb    bool

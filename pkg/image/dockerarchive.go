@@ -140,20 +140,28 @@ func (c contents) unpacked(ctx context.Context, saved savedImage, open opener) (
 		config: raw, open: open, layers: make(map[string]v1.Hash, len(saved.Layers)),
 	}
 	for i, layer := range saved.Layers {
-		u.layers[c.resolve(layer)] = u.DiffIDs[i]
+		file, err := c.resolve(layer)
+		if err != nil {
+			return nil, err
+		}
+		u.layers[file] = u.DiffIDs[i]
 	}
 	return u, nil
 }
 
 // resolve returns the file that a layer's name stands for: engines up to 24
 // write a layer once, and links to it where it is used again, be it by
-// another image.
-func (c contents) resolve(layer string) string {
+// another image. The layer itself need not be there: the charm's repository
+// may have it.
+func (c contents) resolve(layer string) (string, error) {
 	name := path.Clean(layer)
 	if target, ok := c.links[name]; ok {
-		return path.Join(path.Dir(name), target)
+		name = path.Join(path.Dir(name), target)
 	}
-	return name
+	if _, again := c.links[name]; again {
+		return "", fmt.Errorf("its layer %q is a link to another link", layer)
+	}
+	return name, nil
 }
 
 // readFile returns the content of a small file in a tar stream.

@@ -97,9 +97,9 @@ func TestDockerArchiveRefused(t *testing.T) {
 		"two tables of contents":    {with(toc), `two files named "manifest.json"`},
 		"the same, by another name": {with(entry{name: "./x/../manifest.json", content: toc.content}), `two files named "manifest.json"`},
 		"two configs":               {with(entry{name: config, content: image.config}), "two files named"},
-		"a file and a link":         {with(entry{name: "manifest.json", link: "/etc/passwd"}), "two files named"},
+		"a file and a link":         {with(entry{name: "manifest.json", link: "c"}), "two files named"},
 		"no table of contents":      {without("manifest.json"), "has no manifest.json"},
-		"a link for one":            {without("manifest.json", entry{name: "manifest.json", link: "/etc/passwd"}), "holds 0 images"},
+		"a link for one":            {without("manifest.json", entry{name: "manifest.json", link: "c"}), "holds 0 images"},
 		"a damaged one":             {without("manifest.json", entry{name: "manifest.json", content: []byte("[")}), "manifest.json is damaged"},
 		"an empty one":              {without("manifest.json", entry{name: "manifest.json", content: []byte("[]")}), "holds 0 images"},
 		"a huge one":                {without("manifest.json", entry{name: "manifest.json", content: make([]byte, maxDocument+1)}), "larger than 4194304 bytes"},
@@ -108,7 +108,13 @@ func TestDockerArchiveRefused(t *testing.T) {
 		"a damaged config":          {without(config, entry{name: config, content: image.config[1:]}), "has the digest|damaged"},
 		"a config that is none":     {without("manifest.json", entry{name: "c", content: []byte("[]")}, image.toc("c", nil, []string{"l"})), "config is damaged"},
 		"a config of other layers":  {without("manifest.json", image.toc(config, nil, nil)), "holds 0 layers where its config lists 1"},
-		"names outside":             {without("manifest.json", entry{name: "../../c", content: image.config}, image.toc("/etc/passwd", nil, []string{"x"})), "has no /etc/passwd"},
+		"an absolute name":          {with(entry{name: "/etc/passwd"}), `file "/etc/passwd" leads out of the archive`},
+		"a name outside":            {with(entry{name: "x/../../c", content: image.config}), `file "../c" leads out of the archive`},
+		"a config outside":          {without("manifest.json", image.toc("../etc/passwd", nil, []string{"x"})), "has no ../etc/passwd"},
+		"an absolute link":          {with(entry{name: "a", link: "/etc/passwd"}), `link "a" leads out of the archive, to "/etc/passwd"`},
+		"a link outside":            {with(entry{name: "x/a", link: "../../c"}), `link "x/a" leads out of the archive, to "../../c"`},
+		"a link to itself":          {without("manifest.json", entry{name: "a", link: "a"}, image.toc(config, nil, []string{"a"})), `layer "a" is a link to another link`},
+		"a hard link":               {hardLink(), `its "a" is a hard link`},
 		"a long name":               {with(entry{name: strings.Repeat("n/", maxName) + "n"}), "name has more than 1024 bytes"},
 		"too many files":            {tooManyFiles(), "more than 20000 files"},
 		"a sparse file":             {sparseFile(), "is sparse"},
@@ -131,6 +137,14 @@ func tooManyFiles() []byte {
 		entries[i].name = string(rune('a'+i%26)) + strings.Repeat("x", i/26%90) + string(toJSON(i))
 	}
 	return gzipped(tarOf(entries...))
+}
+
+func hardLink() []byte {
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	_ = w.WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeLink, Linkname: "manifest.json"})
+	_ = w.Close()
+	return out.Bytes()
 }
 
 // sparseFile has a terabyte of nothing in the format of GNU tar.

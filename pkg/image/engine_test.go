@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	engineimage "github.com/moby/moby/api/types/image"
 )
 
 // fakeEngine speaks as much of Docker's API as Find needs.
@@ -165,6 +166,15 @@ func TestEngineFindsNot(t *testing.T) {
 		if errors.As(err, &unknown) != strings.Contains(want, "has no image") {
 			t.Errorf("%s: %T", text, err)
 		}
+	}
+}
+
+// Some engines list an image once for each of its names.
+func TestMatchesEachOnce(t *testing.T) {
+	id := "sha256:" + hex64
+	summary := engineimage.Summary{ID: id, RepoDigests: []string{"example.com/a@" + id}}
+	if diff := cmp.Diff([]string{id}, matches([]engineimage.Summary{summary, summary}, hex64[:12])); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -115,12 +115,24 @@ func TestJoinRefuses(t *testing.T) {
 		"what is no image":          {[]Part{{Name: "nothing"}}, "nothing: "},
 		"a child that is not there": {[]Part{part(t, "lost", l, l.index(v1.Descriptor{MediaType: ociManifest, Digest: sum(nil), Size: 1}))}, "lost: |is listed, but not there"},
 		"an unknown child":          {[]Part{part(t, "odd", l, l.index(v1.Descriptor{MediaType: "text/plain", Digest: sum(nil)}))}, `odd: |"text/plain"`},
-		"an index that never ends":  {[]Part{part(t, "deep", l, endless(l))}, "deep: it lists more than 1000 images"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Join(try.parts)
 			wantError(t, err, try.want)
 		})
+	}
+}
+
+func TestOpenRefusesIndexes(t *testing.T) {
+	l := newLayout()
+	large := l.image("linux/amd64")
+	large.Size = maxIndex/2 + 1
+	for want, root := range map[string]v1.Descriptor{
+		"it lists more than 1000 images":                  endless(l),
+		"the manifests that it lists have more than 1677": l.index(large, annotated(large, "n", "1")),
+	} {
+		_, err := openArchive(t, "oci-archive:", "", l.of(root).tar())
+		wantError(t, err, want)
 	}
 }
 

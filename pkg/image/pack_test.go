@@ -103,28 +103,26 @@ func (s *trickle) Read(p []byte) (int, error) {
 func TestPackEveryDialect(t *testing.T) {
 	image := example()
 	plain := func(content []byte) []byte { return content }
-	for name, entries := range map[string][]entry{
-		"docker up to 24":       image.dockerOld(),
-		"docker from 25":        image.dockerNew(),
-		"podman":                image.podman(),
-		"crane":                 image.crane(gzipped),
-		"crane, not compressed": image.crane(plain),
-		"crane, zstd":           image.crane(zstandard),
+	for name, archive := range map[string][]byte{
+		"docker up to 24":       tarOf(image.dockerOld()...),
+		"docker up to 24, gzip": gzipped(tarOf(image.dockerOld()...)),
+		"docker from 25":        tarOf(image.dockerNew()...),
+		"docker from 25, zstd":  zstandard(tarOf(image.dockerNew()...)),
+		"podman":                tarOf(image.podman()...),
+		"crane":                 tarOf(image.crane(gzipped)...),
+		"crane, not compressed": tarOf(image.crane(plain)...),
+		"crane, zstd":           tarOf(image.crane(zstandard)...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			for kind, archive := range map[string][]byte{
-				"tar": tarOf(entries...), "tar.gz": gzipped(tarOf(entries...)), "tar.zst": zstandard(tarOf(entries...)),
-			} {
-				src, err := openArchive(t, "", "", archive)
-				if err != nil {
-					t.Fatalf("%s: %v", kind, err)
-				}
-				if src.Unpacked == nil || src.Addressed != nil || src.Digest != image.id() {
-					t.Fatalf("%s: opened as %+v, want the unpacked image %s", kind, src, image.id())
-				}
-				if got := digestOf(t, pack(t, src.Unpacked, PackOptions{})); got != golden {
-					t.Errorf("%s: got %s, want %s", kind, got, golden)
-				}
+			src, err := openArchive(t, "", "", archive)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if src.Unpacked == nil || src.Addressed != nil || src.Digest != image.id() {
+				t.Fatalf("opened as %+v, want the unpacked image %s", src, image.id())
+			}
+			if got := digestOf(t, pack(t, src.Unpacked, PackOptions{})); got != golden {
+				t.Errorf("got %s, want %s", got, golden)
 			}
 		})
 	}
@@ -139,6 +137,17 @@ func TestPackEngineExports(t *testing.T) {
 		if got := digestOf(t, packed); got != golden {
 			t.Errorf("%s: got %s, want %s", name, got, golden)
 		}
+	}
+}
+
+// A layer of no image in question is read, for only its bytes tell what it
+// is, and dropped.
+func TestPackDropsStrays(t *testing.T) {
+	image := example()
+	entries := append([]entry{{name: "stray.tar", content: []byte("stray")}}, image.podman()...)
+	packed := pack(t, image.exportedBy(tarOf(entries...)), PackOptions{})
+	if got := digestOf(t, packed); got != golden || packed.Compressed != 2 {
+		t.Errorf("got %s of %d layers, want %s of 2", got, packed.Compressed, golden)
 	}
 }
 

@@ -131,6 +131,9 @@ func openFiles(ctx context.Context, from files, selector string, closer func() e
 		return nil, errors.Join(err, closer())
 	}
 	digest, err := m.Digest()
+	if err == nil {
+		err = bounded(m)
+	}
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}

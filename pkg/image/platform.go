@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -54,60 +55,91 @@ func (l leaf) attached() bool {
 	return l.Platform.Equals(unknown) || l.Annotations["vnd.docker.reference.type"] != ""
 }
 
-// maxManifests bounds how many images and indexes are in an index, and
-// thereby how deep they nest; an index that lists the same one many times, on
-// every level, would never end.
-const maxManifests = 1000
+// No real index is as large as this; one that lists the same index many times,
+// on every level, would never end.
+const (
+	maxManifests = 1000     // images and indexes in an index, and thereby how deep they nest
+	maxIndex     = 16 << 20 // bytes of their manifests together, which are all kept
+)
+
+var errTooLarge = errors.New("more than any real index")
+
+// bounded returns an error if an index is too large to be real. It reads the
+// indexes in it, and no image.
+func bounded(m Manifest) error {
+	index, ok := m.(v1.ImageIndex)
+	if !ok {
+		return nil
+	}
+	var d descent
+	err := d.into(index, func(v1.ImageIndex, v1.Descriptor) error { return nil })
+	if errors.Is(err, errTooLarge) {
+		return err
+	}
+	return nil // what can't be read may not be needed
+}
 
 // flatten returns all images of an index and of the indexes in it, in order.
-func flatten(index v1.ImageIndex) ([]leaf, error) {
-	var f flattener
-	err := f.add(index)
-	return f.leaves, err
+func flatten(index v1.ImageIndex) (leaves []leaf, err error) {
+	var d descent
+	err = d.into(index, func(parent v1.ImageIndex, d v1.Descriptor) error {
+		leaf, err := newLeaf(parent, d)
+		leaves = append(leaves, leaf)
+		return err
+	})
+	return leaves, err
 }
 
-type flattener struct {
-	leaves []leaf
-	seen   int
-}
+// descent is one way through an index and the indexes in it.
+type descent struct{ manifests, bytes int64 }
 
-func (f *flattener) add(index v1.ImageIndex) error {
+// into calls visit for each image.
+func (d *descent) into(index v1.ImageIndex, visit func(parent v1.ImageIndex, d v1.Descriptor) error) error {
 	manifest, err := index.IndexManifest()
 	if err != nil {
 		return err
 	}
-	for _, d := range manifest.Manifests {
-		if f.seen++; f.seen > maxManifests {
-			return fmt.Errorf("it lists more than %d images, more than any real index", maxManifests)
+	for _, child := range manifest.Manifests {
+		if err := d.count(child); err != nil {
+			return err
 		}
-		if err := f.addChild(index, d); err != nil {
+		if !child.MediaType.IsIndex() {
+			err = visit(index, child)
+		} else if nested, failure := index.ImageIndex(child.Digest); failure != nil {
+			err = failure
+		} else {
+			err = d.into(nested, visit)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *flattener) addChild(index v1.ImageIndex, d v1.Descriptor) error {
-	if d.MediaType.IsIndex() {
-		nested, err := index.ImageIndex(d.Digest)
-		if err != nil {
-			return err
-		}
-		return f.add(nested)
+func (d *descent) count(child v1.Descriptor) error {
+	if d.manifests++; d.manifests > maxManifests {
+		return fmt.Errorf("it lists more than %d images, %w", maxManifests, errTooLarge)
 	}
-	image, err := index.Image(d.Digest)
+	if d.bytes += max(child.Size, 0); d.bytes > maxIndex || d.bytes < 0 {
+		return fmt.Errorf("the manifests that it lists have more than %d bytes, %w", maxIndex, errTooLarge)
+	}
+	return nil
+}
+
+func newLeaf(parent v1.ImageIndex, d v1.Descriptor) (leaf, error) {
+	image, err := parent.Image(d.Digest)
 	if err != nil {
-		return err
+		return leaf{}, err
 	}
 	if d.Platform == nil {
 		platform, err := configPlatform(image)
 		if err != nil {
-			return err
+			return leaf{}, err
 		}
 		d.Platform = &platform
 	}
-	f.leaves = append(f.leaves, leaf{Descriptor: d, image: image})
-	return nil
+	return leaf{Descriptor: d, image: image}, nil
 }
 
 // SelectPlatform returns the one image of m that runs on want. An image that

@@ -14,6 +14,7 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	ggcrtypes "github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
@@ -130,6 +131,9 @@ func (s *remoteStore) open(ctx context.Context, want digest.Digest) (*Source, er
 	if _, err := m.RawManifest(); err != nil {
 		return nil, err
 	}
+	if err := bounded(m); err != nil {
+		return nil, err
+	}
 	return &Source{Digest: hash, Addressed: m, close: s.source.Close}, nil
 }
 
@@ -158,8 +162,8 @@ func (s *remoteStore) manifest(ctx context.Context, hash digest.Digest) ([]byte,
 	return raw, nil
 }
 
-// mountableImage says of each layer where it is, so that a registry can
-// mount it from there without a transfer.
+// mountableImage says of each layer, and of the config, where it is, so that a
+// registry can mount it from there without a transfer.
 type mountableImage struct {
 	v1.Image
 	from name.Reference
@@ -171,6 +175,15 @@ func (i mountableImage) Layers() ([]v1.Layer, error) {
 		layers[n] = &remote.MountableLayer{Layer: layer, Reference: i.from}
 	}
 	return layers, err
+}
+
+// ConfigLayer is what [partial.ConfigLayer] asks for.
+func (i mountableImage) ConfigLayer() (v1.Layer, error) {
+	config, err := partial.ConfigLayer(i.Image)
+	if err != nil {
+		return nil, err
+	}
+	return &remote.MountableLayer{Layer: config, Reference: i.from}, nil
 }
 
 func (i mountableImage) LayerByDigest(digest v1.Hash) (v1.Layer, error) {

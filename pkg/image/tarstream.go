@@ -27,7 +27,8 @@ type opener func(ctx context.Context) (io.ReadCloser, error)
 
 // tarStream reads the regular files of a tar stream. It refuses what no tool
 // writes: two files of one name, of which another reader may take the other
-// one, and sparse files, whose holes grow without end.
+// one, sparse files, whose holes grow without end, names and links that lead
+// out of the archive, and what is neither a file, a folder nor a symbolic link.
 type tarStream struct {
 	*tar.Reader
 	seen  map[string]bool
@@ -81,8 +82,19 @@ func (t *tarStream) check(header *tar.Header) error {
 	if sparse(header) {
 		return fmt.Errorf("its file %q is sparse; write the archive anew without sparse files", header.Name)
 	}
-	if header.Typeflag != tar.TypeReg && header.Typeflag != tar.TypeSymlink {
+	if leadsOut(header.Name) {
+		return fmt.Errorf("its file %q leads out of the archive", header.Name)
+	}
+	switch header.Typeflag {
+	case tar.TypeReg:
+	case tar.TypeSymlink:
+		if path.IsAbs(header.Linkname) || leadsOut(path.Join(path.Dir(header.Name), header.Linkname)) {
+			return fmt.Errorf("its link %q leads out of the archive, to %q", header.Name, header.Linkname)
+		}
+	case tar.TypeDir, tar.TypeXGlobalHeader:
 		return nil
+	default:
+		return fmt.Errorf("its %q is a hard link, a device or another special file; write the archive anew with plain files", header.Name)
 	}
 	if t.seen[header.Name] {
 		return fmt.Errorf("it holds two files named %q", header.Name)
@@ -92,6 +104,12 @@ func (t *tarStream) check(header *tar.Header) error {
 		t.links[header.Name] = header.Linkname
 	}
 	return nil
+}
+
+// leadsOut tells whether a name that is clean would be outside the folder that
+// an archive is unpacked in.
+func leadsOut(name string) bool {
+	return path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../")
 }
 
 // sparse tells whether a file has holes, in any of GNU tar's formats.
