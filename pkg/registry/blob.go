@@ -1,11 +1,9 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,9 +22,6 @@ const (
 	chunkMin                     = 256 << 10
 	// streamChunkMax bounds what is kept in memory of a blob that can't be read twice; senders of these are.
 	streamChunkMax = 8 << 20
-
-	// A blob up to smallMax is sent with the request that has it kept: a round trip less, and little to lose.
-	smallMax = 32 << 10
 
 	maxSessions = 4 // uploads of one blob begun
 )
@@ -63,7 +58,7 @@ func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64))
 		if err = u.session(ctx, l); !errors.Is(err, errLost) {
 			return err
 		}
-		r.log.Debug("Starting over with a blob", zap.Stringer("digest", b.desc.Digest), zap.Int64("best", u.best))
+		r.log.Info("Starting over with a blob whose upload the registry lost", zap.Stringer("digest", b.desc.Digest))
 	}
 	return fmt.Errorf("%w %d times; try again later", errLost, maxSessions)
 }
@@ -121,26 +116,7 @@ func (u *upload) session(ctx context.Context, l v1.Layer) (err error) {
 			return err
 		}
 	}
-	if err := u.src.verify(); err != nil {
-		return err
-	}
 	return u.finish(ctx, nil)
-}
-
-// sendWhole sends a small blob at once (distribution spec, "POST then PUT").
-func (u *upload) sendWhole(ctx context.Context) error {
-	content, err := io.ReadAll(io.NewSectionReader(u.src, 0, u.desc.Size))
-	if err != nil {
-		return fmt.Errorf("reading it: %w", err)
-	}
-	if err := u.src.verify(); err != nil {
-		return err
-	}
-	if err = u.finish(ctx, content); err == nil {
-		u.progress(u.desc.Size - u.best)
-		u.best = u.desc.Size
-	}
-	return err
 }
 
 // send sends the next chunk.
@@ -175,33 +151,4 @@ func (u *upload) end() int64 {
 		size = min(size, int64(cap(u.src.window)))
 	}
 	return min(u.stands+size, u.desc.Size)
-}
-
-// finish sends the rest of the blob, if any, and has the registry keep it under its digest.
-func (u *upload) finish(ctx context.Context, rest []byte) error {
-	res, err := u.put(ctx, rest)
-	if err == nil {
-		return checkDigest(res, u.desc.Digest)
-	}
-	// The answer may have been lost after the registry had done it.
-	if kept, _ := u.r.has(ctx, blobs, u.desc); kept {
-		return nil
-	}
-	if u.isLost(err) || len(rest) > 0 && isStatus(err, http.StatusRequestedRangeNotSatisfiable) {
-		return errLost
-	}
-	return err
-}
-
-func (u *upload) put(ctx context.Context, rest []byte) (reply, error) {
-	target := *u.location
-	query := target.Query()
-	query.Set("digest", u.desc.Digest.String())
-	target.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, target.String(), bytes.NewReader(rest))
-	if err != nil {
-		return reply{}, err
-	}
-	req.Header.Set("Content-Type", "application/octet-stream")
-	return u.r.do(req, http.StatusCreated, http.StatusNoContent, http.StatusAccepted)
 }

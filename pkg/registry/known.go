@@ -28,7 +28,8 @@ type layer struct {
 // Known returns, by diff ID (the digest of the uncompressed layer), the blobs that the repository holds according to
 // its own manifests: those that locations records named in this run, the one tagged latest, and those of the given
 // digests, in this order. The first that knows a diff ID decides, so the same repository gives the same answer. A
-// manifest that can't be read or isn't to be believed teaches nothing, which is a line of the debug log.
+// manifest that can't be read or isn't to be believed teaches nothing, which is a line of the debug log. That the blobs
+// are there is the manifests' word; Plan takes it, and Push notices if it is broken.
 func (r *Repository) Known(ctx context.Context, digests ...v1.Hash) map[v1.Hash]v1.Descriptor {
 	images := r.teachers(ctx, digests)
 	lessons := make([][]layer, len(images))
@@ -44,7 +45,9 @@ func (r *Repository) Known(ctx context.Context, digests ...v1.Hash) map[v1.Hash]
 		})
 	}
 	_ = g.Wait() // every error is in the log
-	return firstOf(lessons)
+	known := firstOf(lessons)
+	r.rememberKnown(known)
+	return known
 }
 
 func firstOf(lessons [][]layer) map[v1.Hash]v1.Descriptor {
@@ -183,4 +186,25 @@ func withoutNil(all []*remote.Descriptor) []*remote.Descriptor {
 		}
 	}
 	return found
+}
+
+func (r *Repository) rememberKnown(learned map[v1.Hash]v1.Descriptor) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range learned {
+		r.known[d.Digest] = true
+	}
+}
+
+func (r *Repository) forgetKnown() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.known)
+}
+
+// isKnown tells whether Known returned that blob.
+func (r *Repository) isKnown(digest v1.Hash) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known[digest]
 }

@@ -10,9 +10,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// latest is the tag that clients which push without a reference move: the newest image, as a rule.
-const latest = "latest"
-
 // How an image was located.
 const (
 	ByDigest = "digest"
@@ -61,16 +58,6 @@ func (r *Repository) hints(ctx context.Context, id v1.Hash) (named v1.Hash, tagg
 	wg.Go(func() { tagged = r.latest(ctx) })
 	wg.Wait()
 	return named, tagged
-}
-
-// latest returns the manifest with the tag latest, nil when there is none that can be read.
-func (r *Repository) latest(ctx context.Context) *remote.Descriptor {
-	d, found, err := r.get(ctx, r.name.Tag(latest))
-	if err != nil || !found {
-		r.log.Debug("No use in the tag latest", zap.Bool("found", found), zap.Error(err))
-		return nil
-	}
-	return d
 }
 
 // follow returns the manifest of a digest that was named somewhere, nil when there is none that can be read.

@@ -163,7 +163,7 @@ func TestLocateIndex(t *testing.T) {
 	img := randomImage(t, 100, 1)
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})
 	mustPush(t, r, index)
-	if err := r.Tag(t.Context(), latest, digestOf(t, index)); err != nil {
+	if err := r.MoveLatest(t.Context(), digestOf(t, index)); err != nil {
 		t.Fatal(err)
 	}
 	r, _ = s.open(t)

@@ -37,26 +37,32 @@ func (r *Repository) Manifest(ctx context.Context, digest v1.Hash) (*remote.Desc
 	return d, found, nil
 }
 
-// get fetches a manifest by tag or digest, once a run: what a tag named first is what it names until the end.
+// get fetches a manifest by tag or digest, once a run: what a tag or digest named first, or that it named nothing, holds
+// until something is put there.
 func (r *Repository) get(ctx context.Context, ref name.Reference) (*remote.Descriptor, bool, error) {
 	r.mu.Lock()
-	d, seen := r.seen[ref.Identifier()]
+	d, asked := r.seen[ref.Identifier()]
 	r.mu.Unlock()
-	if seen {
-		return d, true, nil
+	if asked {
+		return d, d != nil, nil
 	}
 	d, err := remote.Get(ref, r.remoteOptions(ctx)...)
-	if isStatus(err, http.StatusNotFound) {
-		return nil, false, nil
-	}
-	if err != nil {
+	if err != nil && !isStatus(err, http.StatusNotFound) {
 		return nil, false, err
 	}
+	r.remember(ref.Identifier(), d)
+	return d, d != nil, nil
+}
+
+// remember keeps what a tag or digest names, nil for nothing.
+func (r *Repository) remember(identifier string, d *remote.Descriptor) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.seen[ref.Identifier()], r.seen[d.Digest.String()] = d, d
-	r.stored[d.Digest] = stored{d.MediaType, d.Manifest}
-	return d, true, nil
+	r.seen[identifier] = d
+	if d != nil {
+		r.seen[d.Digest.String()] = d
+		r.stored[d.Digest] = stored{d.MediaType, d.Manifest}
+	}
 }
 
 // has asks whether the repository holds the manifest or blob, without fetching it.
@@ -93,7 +99,9 @@ func (r *Repository) put(ctx context.Context, identifier string, digest v1.Hash,
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stored[digest] = m
-	delete(r.seen, identifier) // a tag may have named something else
+	// The tag may have named something else, and the digest nothing.
+	delete(r.seen, identifier)
+	delete(r.seen, digest.String())
 	return nil
 }
 

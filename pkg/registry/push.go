@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -23,38 +24,54 @@ const senders = 4
 // Progress, if not nil, is called with the number of further bytes that the registry has received, never twice for
 // the same ones and never at the same time; it need not reach the plan's total, since blobs can be mounted.
 func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) error {
-	if err := r.pushBlobs(ctx, p, progress); err != nil {
+	if err := r.pushBlobs(ctx, p, p.Missing, progress); err != nil {
 		return err
 	}
 	for _, d := range p.Manifests {
-		if err := r.put(ctx, d.Digest.String(), d.Digest, p.manifests[d.Digest]); err != nil {
+		if err := r.pushManifest(ctx, p, d); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// pushAs sends an image under a tag alone.
-func (r *Repository) pushAs(ctx context.Context, tag string, img Image) error {
-	p, err := r.Plan(ctx, img)
-	if err != nil {
+// pushManifest sends a manifest. A registry that refuses it may lack a blob that wasn't asked for because manifests
+// vouched for it: then they are all asked for, and what is missing is sent.
+func (r *Repository) pushManifest(ctx context.Context, p *Plan, d v1.Descriptor) error {
+	err := r.put(ctx, d.Digest.String(), d.Digest, p.manifests[d.Digest])
+	if !isStatus(err, http.StatusBadRequest, http.StatusNotFound) {
 		return err
 	}
-	if err := r.pushBlobs(ctx, p, nil); err != nil {
+	lost := r.lost(ctx, p)
+	if len(lost) == 0 {
 		return err
 	}
-	raw, err := img.RawManifest()
-	if err != nil {
-		return err
+	if err := r.pushBlobs(ctx, p, lost, nil); err != nil {
+		return fmt.Errorf("the registry has lost blobs that its own manifests name: %w", err)
 	}
-	return r.put(ctx, tag, p.Image.Digest, stored{p.Image.MediaType, raw})
+	return r.put(ctx, d.Digest.String(), d.Digest, p.manifests[d.Digest])
 }
 
-func (r *Repository) pushBlobs(ctx context.Context, p *Plan, progress func(int64)) error {
+// pushAs sends an image under a tag alone, without asking what of it is there.
+func (r *Repository) pushAs(ctx context.Context, tag string, img v1.Image) error {
+	p, root, err := newPlan(img)
+	if err != nil {
+		return err
+	}
+	if err := root.walkImage(img); err != nil {
+		return err
+	}
+	if err := r.pushBlobs(ctx, p, p.collect(root), nil); err != nil {
+		return err
+	}
+	return r.put(ctx, tag, p.Image.Digest, p.manifests[p.Image.Digest])
+}
+
+func (r *Repository) pushBlobs(ctx context.Context, p *Plan, blobs []v1.Descriptor, progress func(int64)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(senders)
 	progress = oneAtATime(progress)
-	for _, d := range largestFirst(p.Missing) {
+	for _, d := range largestFirst(blobs) {
 		g.Go(func() error {
 			if err := r.pushBlob(ctx, p.blobs[d.Digest], progress); err != nil {
 				return fmt.Errorf("sending the blob %s (%s) to %s: %w",

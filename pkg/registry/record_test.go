@@ -110,7 +110,7 @@ func TestRecordIsWrittenOnce(t *testing.T) {
 		if err := r.Record(t.Context(), source, digestOf(t, img)); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Tag(t.Context(), latest, digestOf(t, img)); err != nil {
+		if err := r.MoveLatest(t.Context(), digestOf(t, img)); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.log(); (len(got) > 0) != writes {
@@ -130,25 +130,6 @@ func TestRecordRefused(t *testing.T) {
 	})
 	err := r.Record(t.Context(), digestOf(t, img), digestOf(t, img))
 	wantError(t, err, "writing the locations record", "TAG_INVALID")
-}
-
-func TestTagMoves(t *testing.T) {
-	s := newServer(t)
-	older, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
-	s.seed(t, repoPath+":latest", older)
-	s.seed(t, repoPath+":newer", newer)
-	r, _ := s.open(t)
-	r.latest(t.Context()) // what was seen before is no longer so after it moved
-	for _, img := range []v1.Image{newer, older, newer} {
-		if err := r.Tag(t.Context(), latest, digestOf(t, img)); err != nil {
-			t.Fatal(err)
-		}
-		fresh, _ := s.open(t)
-		if got := fresh.latest(t.Context()); got == nil || got.Digest != digestOf(t, img) {
-			t.Errorf("latest is %+v, want %s", got, digestOf(t, img))
-		}
-	}
-	wantError(t, r.Tag(t.Context(), latest, layerOf(t, newer)), "no such manifest")
 }
 
 func FuzzParseRecord(f *testing.F) {

@@ -7,9 +7,9 @@
 //   - [Repository.Known]: which blobs hold layers that are known by their uncompressed digest?
 //   - [Repository.Plan]: which manifests and blobs of an image are missing?
 //   - [Repository.Push]: send those, and no others.
-//   - [Repository.Record] and [Repository.Tag]: remember what was sent, so that Locate finds it next time.
+//   - [Repository.Record] and [Repository.MoveLatest]: remember what was sent, so that Locate finds it next time.
 //
-// The package never lists, deletes or rewrites anything but its own record and the tag it is told to move; an image
+// The package never lists, deletes or rewrites anything but records and the tag latest; an image
 // keeps its bytes. It follows the OCI distribution specification v1.1 and CNCF distribution's token authentication.
 package registry
 
@@ -53,9 +53,10 @@ type Repository struct {
 	stall time.Duration
 
 	mu       sync.Mutex
-	seen     map[string]*remote.Descriptor // manifests fetched in this run, by tag or digest
+	seen     map[string]*remote.Descriptor // manifests asked for in this run, by tag or digest; nil for none
 	stored   map[v1.Hash]stored            // the same by digest alone, and those pushed
 	recorded map[v1.Hash]v1.Hash           // what the records that were read say: source to remote digest
+	known    map[v1.Hash]bool              // blobs that Known returned
 }
 
 // Open asks the registry how it authenticates and exchanges the credentials for a token that may pull from and push
@@ -68,6 +69,7 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	r := &Repository{
 		name: repo, log: o.Logger, wait: sleep, stall: stallTimeout,
 		seen: map[string]*remote.Descriptor{}, stored: map[v1.Hash]stored{}, recorded: map[v1.Hash]v1.Hash{},
+		known: map[v1.Hash]bool{},
 	}
 	auth := authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password})
 	scopes := []string{repo.Scope("pull,push")}

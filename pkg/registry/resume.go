@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/hashicorp/go-retryablehttp"
 	"go.uber.org/zap"
@@ -72,8 +74,13 @@ func (u *upload) again(ctx context.Context, res reply, err error) error {
 	if u.tries >= maxTries {
 		return fmt.Errorf("given up after %d tries without progress: %w", u.tries, err)
 	}
-	return u.r.wait(ctx, pause(u.tries, res))
+	d := pause(u.tries, res)
+	u.r.log.Info(fmt.Sprintf("Trying again in %s: sending the blob %s was interrupted, the registry has %s of %s",
+		d.Round(100*time.Millisecond), u.desc.Digest, bytesOf(u.stands), bytesOf(u.desc.Size)))
+	return u.r.wait(ctx, d)
 }
+
+func bytesOf(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
 
 // isTemporary tells whether a later try may go better: after anything but an answer, and after some answers.
 func isTemporary(err error) bool {
@@ -86,8 +93,9 @@ func isTemporary(err error) bool {
 // pause is how long to wait before the next try: what the registry asks for, else longer each time, and in both
 // cases a little at random, so that many clients don't come back at once.
 func pause(try int, res reply) time.Duration {
-	d := min(retryablehttp.DefaultBackoff(firstWait, maxWait, try-1, res.Response), maxRetryAfter)
-	return d + rand.N(d/4+1) //nolint:gosec // not a secret
+	d := retryablehttp.DefaultBackoff(firstWait, maxWait, try-1, res.Response)
+	d = min(max(d, 0), maxRetryAfter) // a number of seconds that time can't count is negative
+	return d + rand.N(d/4+1)          //nolint:gosec // not a secret
 }
 
 // resume asks the registry how much it has. The transport repeats this question, so a registry that doesn't answer it
@@ -129,7 +137,7 @@ func standing(res reply, silent int64) (int64, error) {
 		return silent, nil
 	}
 	var last int64
-	if _, err := fmt.Sscanf(header, "0-%d", &last); err != nil || last < 0 {
+	if _, err := fmt.Sscanf(header, "0-%d", &last); err != nil || last < 0 || last == math.MaxInt64 {
 		return 0, errors.Join(err, errLost)
 	}
 	if last == 0 && silent != 1 {

@@ -100,6 +100,16 @@ func (n *node) walkImage(img v1.Image) error {
 			n.blobs = append(n.blobs, blob{d, func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }})
 		}
 	}
+	return n.checkSizes()
+}
+
+// checkSizes refuses what nobody can send. Whether a size is true shows when the blob is read.
+func (n *node) checkSizes() error {
+	for _, b := range n.blobs {
+		if b.desc.Size < 0 {
+			return fmt.Errorf("the manifest %s says that %s has %d bytes", n.desc.Digest, b.desc.Digest, b.desc.Size)
+		}
+	}
 	return nil
 }
 
@@ -180,7 +190,7 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 	for _, b := range append(listed.Layers, listed.Blobs...) {
 		n.blobs = append(n.blobs, blob{b, func() (v1.Layer, error) { return source.Layer(b.Digest) }})
 	}
-	return n, nil
+	return n, n.checkSizes()
 }
 
 func readSmall(source layered, d v1.Descriptor) ([]byte, error) {

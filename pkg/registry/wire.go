@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 )
@@ -22,10 +23,26 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !strings.Contains(req.URL.Path, "/blobs/sha") {
-		res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
+	if strings.Contains(req.URL.Path, "/blobs/sha") {
+		return res, nil
 	}
+	if err := checkRedirect(req, res); err != nil {
+		_ = res.Body.Close()
+		return nil, err
+	}
+	res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
 	return res, nil
+}
+
+// checkRedirect refuses to be sent to another host. Registries keep blobs elsewhere, and reading them there takes no
+// credentials; whoever else answers in a registry's place could ask for these.
+func checkRedirect(req *http.Request, res *http.Response) error {
+	to, err := res.Location()
+	if res.StatusCode/100 != 3 || err != nil || to.Host == req.URL.Host && to.Scheme == req.URL.Scheme {
+		return nil
+	}
+	return fmt.Errorf("%s sends a %s on to %q, another host, which isn't followed",
+		req.URL.Host, req.Method, to.Scheme+"://"+to.Host)
 }
 
 // withFreshBody returns the request with a body that nobody has read from.

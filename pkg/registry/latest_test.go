@@ -1,0 +1,155 @@
+package registry
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+)
+
+func TestLatestMoves(t *testing.T) {
+	s := newServer(t)
+	older, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", older)
+	s.seed(t, repoPath+":newer", newer)
+	r, _ := s.open(t)
+	r.latest(t.Context()) // what was seen before is no longer so after it moved
+	for _, img := range []v1.Image{newer, older, newer} {
+		if err := r.MoveLatest(t.Context(), digestOf(t, img)); err != nil {
+			t.Fatal(err)
+		}
+		fresh, _ := s.open(t)
+		if got := fresh.latest(t.Context()); got == nil || got.Digest != digestOf(t, img) {
+			t.Errorf("latest is %+v, want %s", got, digestOf(t, img))
+		}
+	}
+	wantError(t, r.MoveLatest(t.Context(), layerOf(t, newer)), "no such manifest")
+}
+
+// An answer about the tag is good for a run, whatever it is.
+func TestLatestIsAskedForOnce(t *testing.T) {
+	for name, status := range map[string]int{"absent": 404, "refused": 403, "broken": 500} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			r, _ := s.open(t)
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				return strings.HasSuffix(r.URL.Path, "/latest") && answer(w, status, "MANIFEST_UNKNOWN")
+			})
+			id := configOf(t, randomImage(t, 10, 1))
+			for range 2 {
+				if _, found, err := r.Locate(t.Context(), id); found || err != nil {
+					t.Fatalf("Locate = %t, %v", found, err)
+				}
+				r.Known(t.Context())
+			}
+			if got := s.log(); len(got) != 3 {
+				t.Errorf("%q, want one request each for the record, the tag and the digest", got)
+			}
+		})
+	}
+}
+
+// The image that another tool pushed is found by its config before and after the tag leaves it.
+func TestMovedLatestLeavesARecord(t *testing.T) {
+	s := newServer(t)
+	older, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", older)
+	r, _ := s.open(t)
+	locate := func(by string) {
+		t.Helper()
+		r, _ := s.open(t)
+		got, found, err := r.Locate(t.Context(), configOf(t, older))
+		if err != nil || !found || got.By != by || got.Digest != digestOf(t, older) {
+			t.Errorf("Locate = %+v, %t, %v; want it by the %s", got, found, err, by)
+		}
+	}
+	locate(ByLatest)
+	if _, _, err := r.Locate(t.Context(), configOf(t, newer)); err != nil {
+		t.Fatal(err)
+	}
+	mustPush(t, r, newer)
+	if err := r.MoveLatest(t.Context(), digestOf(t, newer)); err != nil {
+		t.Fatal(err)
+	}
+	locate(ByRecord)
+}
+
+func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
+	img, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})
+	for name, test := range map[string]struct {
+		before func(t *testing.T, r *Repository)
+		writes int
+	}{
+		"latest absent": {func(*testing.T, *Repository) {}, 1},
+		"latest unseen": {func(t *testing.T, r *Repository) { t.Helper(); push(t, r, img) }, 1},
+		"no record":     {func(t *testing.T, r *Repository) { t.Helper(); push(t, r, img) }, 6},
+		"an index":      {func(t *testing.T, r *Repository) { t.Helper(); push(t, r, index) }, 1},
+		"a record": {func(t *testing.T, r *Repository) {
+			t.Helper()
+			push(t, r, img)
+			record(t, r, configOf(t, img), digestOf(t, img))
+		}, 1},
+		"a record of another": {func(t *testing.T, r *Repository) {
+			t.Helper()
+			push(t, r, img)
+			record(t, r, configOf(t, img), digestOf(t, newer))
+		}, 6},
+		"the same": {func(t *testing.T, r *Repository) { t.Helper(); push(t, r, newer) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			earlier, _ := s.open(t)
+			test.before(t, earlier)
+			r, _ := s.open(t)
+			if name != "latest unseen" {
+				r.latest(t.Context())
+			}
+			mustPush(t, r, newer)
+			s.log()
+			if err := r.MoveLatest(t.Context(), digestOf(t, newer)); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.log(); count(got, "P") != test.writes {
+				t.Errorf("%q, want %d writes", got, test.writes)
+			}
+		})
+	}
+}
+
+// push pushes an image as the latest.
+func push(t *testing.T, r *Repository, img Image) {
+	t.Helper()
+	mustPush(t, r, img)
+	if err := r.MoveLatest(t.Context(), digestOf(t, img)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func record(t *testing.T, r *Repository, source, remote v1.Hash) {
+	t.Helper()
+	if err := r.Record(t.Context(), source, remote); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The two hints don't depend on each other.
+func TestLatestMovesWithoutARecord(t *testing.T) {
+	s := newServer(t)
+	older, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", older)
+	r, _ := s.open(t)
+	r.latest(t.Context())
+	mustPush(t, r, newer)
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".imgpkg") && answer(w, 409, "TAG_INVALID")
+	})
+	wantError(t, r.MoveLatest(t.Context(), digestOf(t, newer)), "writing the locations record", "TAG_INVALID")
+	fresh, _ := s.open(t)
+	if got := fresh.latest(t.Context()); got == nil || got.Digest != digestOf(t, newer) {
+		t.Errorf("latest is %+v, want the newer", got)
+	}
+}

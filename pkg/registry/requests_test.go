@@ -1,0 +1,168 @@
+package registry
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// uploadOnce does what a run does with an image that an engine knows by its config, after opening the repository.
+func uploadOnce(t *testing.T, r *Repository, img v1.Image) (by string) {
+	t.Helper()
+	located, found, err := r.Locate(t.Context(), configOf(t, img))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found {
+		return located.By
+	}
+	r.Known(t.Context())
+	mustPush(t, r, img)
+	record(t, r, configOf(t, img), digestOf(t, img))
+	if err := r.MoveLatest(t.Context(), digestOf(t, img)); err != nil {
+		t.Fatal(err)
+	}
+	return ""
+}
+
+// someLayers returns layers that are each sent in one chunk.
+func someLayers(t *testing.T, n int) []v1.Layer {
+	t.Helper()
+	layers := make([]v1.Layer, n)
+	for i := range layers {
+		var err error
+		if layers[i], err = random.Layer(smallMax+1, types.DockerLayer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return layers
+}
+
+// Each request is a round trip of a user's job; opening takes two more.
+func TestRequests(t *testing.T) {
+	layers := someLayers(t, 5)
+	img := mustAppend(t, layers[:4]...)
+	changed := mustAppend(t, append(slices.Clone(layers[:3]), layers[4])...)
+	s := newServer(t)
+	for _, step := range []struct {
+		name string
+		img  v1.Image
+		by   string
+		want map[string]int // requests by method
+	}{
+		// Locate: record, latest, digest. Plan: a manifest and five blobs. Layers: POST, PATCH, PUT. Config: POST, PUT.
+		// The manifest. The record: two small blobs, a manifest. The tag.
+		{"first push", img, "", map[string]int{"GET": 3, "HEAD": 6, "POST": 7, "PATCH": 4, "PUT": 10}},
+		// The record's manifest and its layer, latest.
+		{"unchanged, latest and recorded", img, ByLatest, map[string]int{"GET": 3}},
+		// Also latest's config, and its record's manifest and layer before the tag moves. Of five blobs, three are known.
+		{"last layer changed", changed, "", map[string]int{"GET": 6, "HEAD": 3, "POST": 4, "PATCH": 1, "PUT": 7}},
+		// The manifest that the record names, too.
+		{"unchanged, recorded", img, ByRecord, map[string]int{"GET": 4}},
+	} {
+		r, _ := s.open(t)
+		if by := uploadOnce(t, r, step.img); by != step.by {
+			t.Errorf("%s: found by %q, want %q", step.name, by, step.by)
+		}
+		wantRequests(t, step.name, s.log(), step.want)
+	}
+
+	s = newServer(t)
+	s.seed(t, repoPath+":latest", img)
+	r, _ := s.open(t)
+	uploadOnce(t, r, img)
+	wantRequests(t, "unchanged, filled by another tool", s.log(), map[string]int{"GET": 2})
+	r, _ = s.open(t)
+	uploadOnce(t, r, changed)
+	// Its record isn't there to be read, and is written.
+	wantRequests(t, "last layer changed of another tool's", s.log(),
+		map[string]int{"GET": 5, "HEAD": 3, "POST": 6, "PATCH": 1, "PUT": 10})
+}
+
+// wantRequests compares the requests' number by method.
+func wantRequests(t *testing.T, what string, requests []string, want map[string]int) {
+	t.Helper()
+	got := map[string]int{}
+	for _, request := range requests {
+		method, _, _ := strings.Cut(request, " ")
+		got[method]++
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s\n%s", what, diff, strings.Join(requests, "\n"))
+	}
+}
+
+// dropper is a registry that has lost blobs without noticing, until they are sent again.
+type dropper struct {
+	*server
+	mu   sync.Mutex
+	lost string // digest
+}
+
+func (d *dropper) spoil(w http.ResponseWriter, r *http.Request) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case isBlobPut(r) && r.URL.Query().Get("digest") == d.lost:
+		d.lost = ""
+	case d.lost == "":
+	case r.Method == http.MethodHead && strings.HasSuffix(r.URL.Path, d.lost):
+		return answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
+	case r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/"):
+		return answer(w, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
+	}
+	return false
+}
+
+func TestLostBlobIsSentAfterAll(t *testing.T) {
+	layers := someLayers(t, 3)
+	s := &dropper{server: newServer(t)}
+	s.seed(t, repoPath+":latest", mustAppend(t, layers[:2]...))
+	s.lost = digestOf(t, layers[0]).String()
+	s.server.spoil(s.spoil)
+	r, _ := s.open(t)
+	r.Known(t.Context())
+	p := mustPush(t, r, mustAppend(t, layers...))
+	if len(p.Reused) != 2 {
+		t.Errorf("%d blobs reused, want the two that the repository is said to have", len(p.Reused))
+	}
+	if got := s.log(); s.lost != "" || count(got, "POST") != 3 {
+		t.Errorf("%q, want the config, the new layer and the lost one sent", got)
+	}
+}
+
+func TestLostBlobThatIsNotHere(t *testing.T) {
+	layers := someLayers(t, 3)
+	s := &dropper{server: newServer(t)}
+	s.seed(t, repoPath+":latest", mustAppend(t, layers[:2]...))
+	s.lost = digestOf(t, layers[0]).String()
+	s.server.spoil(s.spoil)
+	r, _ := s.open(t)
+	r.Known(t.Context())
+	p := mustPlan(t, r, mustAppend(t, bytesLayer{Layer: layers[0]}, layers[1], layers[2]))
+	wantError(t, r.Push(t.Context(), p, nil), "the registry has lost blobs that its own manifests name", s.lost)
+}
+
+func TestRefusedManifestIsSentOnce(t *testing.T) {
+	layers := someLayers(t, 2)
+	s := newServer(t)
+	s.seed(t, repoPath+":latest", mustAppend(t, layers[0]))
+	r, _ := s.open(t)
+	r.Known(t.Context())
+	p := mustPlan(t, r, mustAppend(t, layers...))
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodPut && !isBlobPut(r) && answer(w, http.StatusBadRequest, "MANIFEST_INVALID")
+	})
+	s.log()
+	wantError(t, r.Push(t.Context(), p, nil), "sending the manifest", "MANIFEST_INVALID")
+	if got := s.log(); count(got, "PUT /v2/"+repoPath+"/manifests/") != 1 || count(got, "HEAD") != 1 {
+		t.Errorf("%q, want one manifest, then a look at the one blob", got)
+	}
+}
