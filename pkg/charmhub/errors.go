@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -25,6 +27,10 @@ type Error struct {
 	Code    string // the first code in the answer, "" if it names none
 	Message string // the messages in the answer, "" if it holds none
 	Advice  string // what to do about it, "" if nobody knows
+
+	// RetryAfter is how long the answer asks to wait before another try; 0 if it
+	// doesn't, or in a form other than whole seconds.
+	RetryAfter time.Duration
 
 	gateway bool // answered in HTML: by something in front of the API
 	refresh bool // asks for refreshed credentials
@@ -73,6 +79,9 @@ func readError(response *http.Response) *Error {
 	// What cannot be read leaves the status, which says enough.
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	e := &Error{Host: response.Request.URL.Host, Status: response.StatusCode}
+	if seconds, err := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 31); err == nil {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
 	problems := parseProblems(text)
 	e.Code, e.Message = summary(problems)
 	e.gateway = len(problems) == 0 && strings.HasPrefix(strings.TrimSpace(string(text)), "<")

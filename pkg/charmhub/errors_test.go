@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unicode"
 )
 
@@ -175,3 +176,20 @@ func TestUnclearCreate(t *testing.T) {
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestRetryAfter(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"": 0, "0": 0, "30": 30 * time.Second, "-1": 0, "soon": 0, "9223372036854775807": 0,
+		"Fri, 31 Dec 1999 23:59:59 GMT": 0,
+	} {
+		client, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", header)
+			w.WriteHeader(http.StatusTooManyRequests)
+		})
+		_, err := client.Whoami(t.Context())
+		var refused *Error
+		if !errors.As(err, &refused) || refused.RetryAfter != want {
+			t.Errorf("Retry-After %q: got %v, want to wait %s", header, err, want)
+		}
+	}
+}

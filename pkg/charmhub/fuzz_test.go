@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"go.uber.org/zap"
 )
 
 // FuzzParseCredentials: whatever is pasted, the result can stand in a header, no
@@ -83,5 +85,72 @@ func FuzzRevisions(f *testing.F) {
 				t.Errorf("hash %q", r.SHA256)
 			}
 		}
+	})
+}
+
+// FuzzReview: whatever the store says of an upload, its reasons are short and on
+// one line.
+func FuzzReview(f *testing.F) {
+	f.Add([]byte(`{"revisions":[{"upload-id":"a","status":"approved","revision":7,"errors":null}]}`))
+	f.Add([]byte(`{"revisions":[{"upload-id":"a","status":"rejected","errors":[{"code":null,"message":"no"}]}]}`))
+	f.Add([]byte(`{"revisions":[{"upload-id":1,"status":null,"revision":null},null]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var answer struct{ Revisions []review }
+		if err := decode(body, &answer); err != nil {
+			return
+		}
+		w := wait{last: pick(answer.Revisions, "a")}
+		for _, text := range []string{w.last.rejected().Error(), w.status()} {
+			if strings.ContainsFunc(text, unicode.IsControl) || len(text) > 25_000 {
+				t.Errorf("%d bytes: %q", len(text), text)
+			}
+		}
+	})
+}
+
+// FuzzStatusURL: wherever the store says that a review can be asked for, the
+// credentials go to the store.
+func FuzzStatusURL(f *testing.F) {
+	const store = "https://store.test"
+	for _, status := range []string{
+		"/v1/charm/a/revisions/review?upload-id=b", "//evil.test/x", "https://store.test@evil.test/", "https:evil.test",
+		"\\\\evil.test", "@evil.test/", ":443/", "http://store.test/", "/../..//evil.test",
+	} {
+		f.Add(status)
+	}
+	client := New(Config{StoreURL: store})
+	f.Fuzz(func(t *testing.T, status string) {
+		w, err := client.newWait(status)
+		if err != nil {
+			return
+		}
+		request, err := http.NewRequestWithContext(t.Context(), w.request.method, w.request.base+w.request.path, nil)
+		if err == nil && (request.URL.Host != "store.test" || request.URL.Scheme != "https" || request.URL.User != nil) {
+			t.Errorf("%q leads to %s", status, request.URL)
+		}
+	})
+}
+
+// FuzzAnswers: whatever else the store answers is read or refused, and the
+// secrets in it are masked.
+func FuzzAnswers(f *testing.F) {
+	f.Add(`{"ImageName":"a@sha256:b","Username":"c","Password":"d"}`)
+	f.Add(`{"image-name":"a/b/c","username":"d","password":"e"}`)
+	f.Add(`{"account":{"username":"a"},"packages":[{"name":null,"id":"b"}],"permissions":null}`)
+	f.Add(`{"resources":[{"name":"a","type":"file","revision":null}]}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		masked := map[string]bool{}
+		client := New(Config{
+			StoreURL: "https://store.test", Credentials: &Credentials{token: "token"}, Logger: zap.NewNop(),
+			Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return reply(r, http.StatusOK, body), nil }),
+			Mask:      func(secret string) { masked[secret] = true },
+		})
+		login, err := client.UploadCredentials(t.Context(), "charm", "resource")
+		if err == nil && !masked[login.Password] {
+			t.Errorf("the password in %q isn't masked", body)
+		}
+		_, _ = client.Whoami(t.Context())
+		_, _ = client.Resources(t.Context(), "charm")
+		_, _ = client.ImageBlob(t.Context(), "charm", "resource", "sha256:")
 	})
 }

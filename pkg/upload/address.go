@@ -20,7 +20,7 @@ type addressed struct {
 	source    v1.Hash       // what it was called where it came from
 	present   bool          // proven to be in the repository
 	platforms []v1.Platform // nil if only the image itself can tell
-	records   []record      // to be written when the image is there
+	records   []record      // of what was packed; to be written when the image is there
 	packed    []*image.Packed
 }
 
@@ -33,15 +33,20 @@ func (a *addressed) close() {
 	}
 }
 
-// architectures returns what the image runs on, in Charmhub's names.
-func (a *addressed) architectures() ([]string, error) {
-	platforms := a.platforms
-	if platforms == nil {
-		var err error
-		if platforms, err = image.Platforms(a.Manifest); err != nil {
-			return nil, fmt.Errorf("cannot tell what the image runs on: %w", err)
-		}
+// runsOn returns the platforms of the image.
+func (a *addressed) runsOn() ([]v1.Platform, error) {
+	if a.platforms != nil {
+		return a.platforms, nil
 	}
+	platforms, err := image.Platforms(a.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell what the image runs on: %w", err)
+	}
+	return platforms, nil
+}
+
+// architectures returns Charmhub's names for those platforms that are Linux.
+func architectures(platforms []v1.Platform) []string {
 	var all []string
 	for _, p := range platforms {
 		if name, ok := charmhub.DebianArch(p.Architecture); ok && p.OS == "linux" {
@@ -49,7 +54,7 @@ func (a *addressed) architectures() ([]string, error) {
 		}
 	}
 	slices.Sort(all)
-	return slices.Compact(all), nil
+	return slices.Compact(all)
 }
 
 // address turns what was opened into one addressed image: found in the
@@ -165,6 +170,7 @@ func (i *imageJob) addressUnpacked(ctx context.Context, o opened) (*addressed, e
 	}
 	var a *addressed
 	if found {
+		// The way that led here leads here next time: there is nothing to record.
 		a, err = i.present(located.Descriptor, o.source.Digest)
 	} else {
 		a, err = i.pack(ctx, o)
@@ -172,18 +178,14 @@ func (i *imageJob) addressUnpacked(ctx context.Context, o opened) (*addressed, e
 	if err != nil {
 		return nil, err
 	}
-	digest, err := a.Digest()
-	if err != nil {
-		return a, err
-	}
 	a.platforms = []v1.Platform{unpacked.Platform}
-	a.records = []record{{source: unpacked.ID, remote: digest}}
 	return a, nil
 }
 
 func (i *imageJob) pack(ctx context.Context, o opened) (*addressed, error) {
 	i.doing = compressing
-	progress := i.runner.Progress("Compressing layers", o.source.Unpacked.Size)
+	defer i.group("Pack the image")()
+	progress := i.progress("Compressing layers", o.source.Unpacked.Size)
 	defer progress.Done()
 	packed, err := image.Pack(ctx, o.source.Unpacked, image.PackOptions{
 		Known: i.repo.Known(ctx), Progress: progress.Add,
@@ -191,6 +193,10 @@ func (i *imageJob) pack(ctx context.Context, o opened) (*addressed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Text, err)
 	}
-	i.log.Info(fmt.Sprintf("Packed %s: %d layers compressed, %d known to the registry", o.source.Digest, packed.Compressed, packed.Reused))
-	return &addressed{Manifest: packed, source: o.source.Digest, packed: []*image.Packed{packed}}, nil
+	i.log.Info(fmt.Sprintf("Packed %s: %s compressed, %d known to the registry",
+		o.source.Digest, plural(packed.Compressed, "layer"), packed.Reused))
+	a := &addressed{Manifest: packed, source: o.source.Digest, packed: []*image.Packed{packed}}
+	digest, err := packed.Digest()
+	a.records = []record{{source: o.source.Unpacked.ID, remote: digest}}
+	return a, err
 }

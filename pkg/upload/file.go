@@ -12,28 +12,24 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
-func (j *job) uploadFile(ctx context.Context) (action.Outputs, error) {
-	var out action.Outputs
+func (j *job) uploadFile(ctx context.Context, r *report) error {
 	var file content
 	var revisions []charmhub.Revision
 	err := together(
-		func() error { return j.checkType(ctx, charmhub.TypeFile, "digest or image") },
+		func() error { return j.checkType(charmhub.TypeFile, "digest or image") },
 		func() (err error) { file, err = j.readFile(ctx); return err },
 		func() (err error) { revisions, err = j.store.Revisions(ctx, j.Charm, j.Resource); return err },
 	)
 	if err != nil {
-		return out, err
+		return err
 	}
-	out.SourceDigest = "sha256:" + file.sha256
-	if err := j.publish(ctx, file, revisions, &out); err != nil {
-		return out, err
-	}
-	out.Uploaded = out.RevisionCreated
-	return out, nil
+	r.SourceDigest, r.size = "sha256:"+file.sha256, file.size
+	err = j.publish(ctx, file, revisions, r)
+	r.Uploaded = r.RevisionCreated
+	return err
 }
 
 // readFile hashes the file; it is opened again if it has to be sent.
@@ -41,8 +37,7 @@ func (j *job) readFile(ctx context.Context) (content, error) {
 	open := func() (io.ReadCloser, error) { return os.Open(j.File) }
 	size, digest, err := hashFile(ctx, open)
 	if errors.Is(err, fs.ErrNotExist) {
-		return content{}, fmt.Errorf("there is no file %s here: a container action sees the workspace, but neither "+
-			"runner.temp nor other folders of the runner; put the file below github.workspace: %w", j.File, err)
+		return content{}, absent(j.File, err)
 	}
 	if errors.Is(err, syscall.EISDIR) {
 		return content{}, fmt.Errorf("input filepath names the folder %s: give a file, such as an archive of the folder", j.File)
@@ -58,6 +53,13 @@ func (j *job) readFile(ctx context.Context) (content, error) {
 		kind: charmhub.TypeFile, name: filepath.Base(j.File), size: size, sha256: digest,
 		architectures: architectures, open: open,
 	}, nil
+}
+
+// absent adds what users trip over: the runner doesn't show all of its folders
+// to a container action.
+func absent(path string, err error) error {
+	return fmt.Errorf("there is no file %s here: a container action sees the workspace, but neither "+
+		"runner.temp nor other folders of the runner; put the file below github.workspace: %w", path, err)
 }
 
 func hashFile(ctx context.Context, open func() (io.ReadCloser, error)) (size int64, digest string, err error) {

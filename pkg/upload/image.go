@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/dustin/go-humanize"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
-	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
@@ -18,6 +16,7 @@ import (
 // imageJob is a job about an image, with what was asked for at its start.
 type imageJob struct {
 	*job
+	report    *report
 	repo      *registry.Repository
 	revisions []charmhub.Revision
 	opened    []opened
@@ -31,39 +30,49 @@ type opened struct {
 	err    error
 }
 
-func (j *job) uploadImage(ctx context.Context) (action.Outputs, error) {
-	i := &imageJob{job: j, opened: make([]opened, len(j.images))}
+func (j *job) uploadImage(ctx context.Context, r *report) error {
+	i := &imageJob{job: j, report: r, opened: make([]opened, len(j.images))}
 	defer i.close()
 	if err := i.prepare(ctx); err != nil {
-		return action.Outputs{}, err
+		return err
 	}
 	found, err := i.address(ctx)
 	defer found.close()
 	if err != nil {
-		return action.Outputs{}, err
+		return err
 	}
-	digest, err := found.Digest()
+	if err := i.describe(found); err != nil {
+		return i.explain(found, err)
+	}
+	there, err := i.push(ctx, found)
+	if err == nil {
+		i.report.platforms, err = found.runsOn()
+	}
 	if err != nil {
-		return action.Outputs{}, err
-	}
-	out := action.Outputs{
-		SourceDigest: found.source.String(), RemoteDigest: digest.String(), RemoteImage: i.repo.Reference(digest),
-	}
-	there, err := i.push(ctx, found, &out)
-	if err != nil {
-		return out, err
+		return i.explain(found, err)
 	}
 	if !there {
 		i.wouldCreate()
-		return out, nil
+		return nil
 	}
-	return out, i.release(ctx, found, &out)
+	return i.release(ctx)
+}
+
+// describe puts into the report what is known before anything is sent.
+func (i *imageJob) describe(found *addressed) error {
+	digest, err := found.Digest()
+	if err != nil {
+		return err
+	}
+	i.report.SourceDigest, i.report.RemoteDigest = found.source.String(), digest.String()
+	i.report.RemoteImage = i.repo.Reference(digest)
+	return nil
 }
 
 // prepare asks for all that doesn't depend on each other at once.
 func (i *imageJob) prepare(ctx context.Context) error {
 	return together(
-		func() error { return i.checkType(ctx, charmhub.TypeImage, "filepath") },
+		func() error { return i.checkType(charmhub.TypeImage, "filepath") },
 		func() (err error) { i.revisions, err = i.store.Revisions(ctx, i.Charm, i.Resource); return err },
 		func() (err error) { i.repo, err = i.openRepository(ctx); return err },
 		func() error { return i.openSources(ctx) },
@@ -107,12 +116,12 @@ func (i *imageJob) close() {
 
 // push sends what the repository lacks, if anything. It tells whether the
 // image is there now, which it isn't after a dry run.
-func (i *imageJob) push(ctx context.Context, found *addressed, out *action.Outputs) (there bool, err error) {
+func (i *imageJob) push(ctx context.Context, found *addressed) (there bool, err error) {
 	plan := &registry.Plan{Present: found.present}
 	if !found.present {
 		plan, err = i.repo.Plan(ctx, found.Manifest)
 		if err != nil {
-			return false, incomplete(found.Manifest, err)
+			return false, err
 		}
 	}
 	if plan.Present {
@@ -121,30 +130,46 @@ func (i *imageJob) push(ctx context.Context, found *addressed, out *action.Outpu
 		return true, nil
 	}
 	i.log.Info("Remote image not found, uploading from local registry")
-	i.log.Info(fmt.Sprintf("%s to send, %s in the registry already", blobs(plan.Missing), blobs(plan.Reused)))
+	i.report.sent, i.report.reused = plan.Missing, plan.Reused
 	if i.DryRun {
-		i.log.Info("Dry run: would push " + out.RemoteDigest)
+		i.log.Info(toSend(plan))
+		i.log.Info("Dry run: would push " + i.report.RemoteDigest)
 		return false, nil
 	}
 	if err := i.send(ctx, plan); err != nil {
 		return false, err
 	}
-	out.Uploaded = true
-	i.log.Info("Image uploaded, new remote digest: " + out.RemoteDigest)
+	i.report.Uploaded = true
+	i.log.Info("Image uploaded, new remote digest: " + i.report.RemoteDigest)
 	i.record(ctx, found)
-	i.tag(ctx, plan.Image.Digest)
+	i.moveLatest(ctx, plan.Image.Digest)
 	return true, nil
 }
 
 func (i *imageJob) send(ctx context.Context, plan *registry.Plan) error {
 	i.doing = sending
-	progress := i.runner.Progress("Sending to the registry", registry.Size(plan.Missing))
+	defer i.group("Send the image")()
+	i.log.Info(toSend(plan))
+	progress := i.progress("Sending to the registry", registry.Size(plan.Missing))
 	defer progress.Done()
 	return i.repo.Push(ctx, plan, progress.Add)
 }
 
-func blobs(descriptors []v1.Descriptor) string {
-	return fmt.Sprintf("%d blobs (%s)", len(descriptors), humanize.Bytes(uint64(max(0, registry.Size(descriptors)))))
+func toSend(plan *registry.Plan) string {
+	return fmt.Sprintf("%s to send, %s in the registry already", amount(plan.Missing), amount(plan.Reused))
+}
+
+// explain says which of the inputs an error is about that came up while an
+// image was read and sent, and what to do about one that isn't whole.
+func (i *imageJob) explain(found *addressed, err error) error {
+	texts := make([]string, len(i.opened))
+	for n, o := range i.opened {
+		texts[n] = o.Text
+	}
+	if err = incomplete(found.Manifest, err); len(texts) > 1 {
+		return fmt.Errorf("one of %s: %w", list(texts), err)
+	}
+	return fmt.Errorf("%s: %w", texts[0], err)
 }
 
 // incomplete names all platforms that a local index lacks, not just the first.
@@ -158,16 +183,16 @@ func incomplete(m image.Manifest, err error) error {
 		platforms = append(platforms, platform.String())
 	}
 	if len(platforms) == 0 {
-		return err
+		return fmt.Errorf("%w; pull or write it anew as a whole", err)
 	}
 	return fmt.Errorf("the image lists %s, but doesn't hold it: pull what is missing first, "+
 		"or choose what is there with the input platform: %w", list(platforms), err)
 }
 
-// record leaves a hint for the next run: where each source went. A registry
-// that refuses it does no harm.
+// record leaves a hint for the next run: where each packed source went. A
+// registry that refuses it does no harm.
 func (i *imageJob) record(ctx context.Context, found *addressed) {
-	if i.DryRun {
+	if i.DryRun || i.NoRecord {
 		return
 	}
 	for _, r := range found.records {
@@ -177,25 +202,24 @@ func (i *imageJob) record(ctx context.Context, found *addressed) {
 	}
 }
 
-// tag makes latest name what was pushed, as charmcraft does. It is another
-// hint.
-func (i *imageJob) tag(ctx context.Context, digest v1.Hash) {
-	if err := i.repo.Tag(ctx, "latest", digest); err != nil {
+// moveLatest makes the tag latest name what was pushed, as charmcraft does. It
+// is another hint.
+func (i *imageJob) moveLatest(ctx context.Context, digest v1.Hash) {
+	if i.NoRecord {
+		return
+	}
+	if err := i.repo.MoveLatest(ctx, digest); err != nil {
 		i.log.Debug("could not move the tag latest", zap.Error(err))
 	}
 }
 
 // release makes the pushed image the resource's content.
-func (i *imageJob) release(ctx context.Context, found *addressed, out *action.Outputs) error {
-	architectures, err := found.architectures()
-	if err != nil {
-		return err
-	}
-	text, err := i.store.ImageBlob(ctx, i.Charm, i.Resource, out.RemoteDigest)
+func (i *imageJob) release(ctx context.Context) error {
+	text, err := i.store.ImageBlob(ctx, i.Charm, i.Resource, i.report.RemoteDigest)
 	if err != nil {
 		return err
 	}
 	described := textContent(i.Resource+".json", text)
-	described.architectures = architectures
-	return i.publish(ctx, described, i.revisions, out)
+	described.architectures = architectures(i.report.platforms)
+	return i.publish(ctx, described, i.revisions, i.report)
 }

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
@@ -47,31 +46,30 @@ func (c content) find(revisions []charmhub.Revision) (charmhub.Revision, bool) {
 }
 
 // publish makes the content a revision of the resource, unless it is among the
-// known ones, and fills in the outputs that tell.
-func (j *job) publish(ctx context.Context, c content, known []charmhub.Revision, out *action.Outputs) error {
+// known ones, and fills in the report.
+func (j *job) publish(ctx context.Context, c content, known []charmhub.Revision, r *report) error {
 	found, ok := c.find(known)
 	switch {
 	case ok:
 		if err := j.correct(ctx, found, c.architectures); err != nil {
 			return err
 		}
-		out.Revision = found.Revision
+		r.Revision = found.Revision
 	case j.DryRun:
 		j.wouldCreate()
 		return nil
 	default:
-		j.doing = reviewing
+		j.doing = handingIn
 		revision, err := j.create(ctx, c)
 		if err != nil {
 			return err
 		}
 		// The store answers with an older revision if that has the content,
 		// which a list that lags behind may not have shown.
-		out.Revision = revision
-		out.RevisionCreated = !slices.ContainsFunc(known, func(r charmhub.Revision) bool { return r.Revision >= revision })
+		r.Revision = revision
+		r.RevisionCreated = !slices.ContainsFunc(known, func(k charmhub.Revision) bool { return k.Revision >= revision })
 	}
-	out.ResourceFlag = fmt.Sprintf("%s:%d", j.Resource, out.Revision)
-	j.log.Info(j.told(*out))
+	j.log.Info(j.told(r))
 	return nil
 }
 
@@ -79,11 +77,11 @@ func (j *job) wouldCreate() {
 	j.log.Info(fmt.Sprintf("Dry run: would create a revision of resource '%s' for charm '%s'", j.Resource, j.Charm))
 }
 
-func (j *job) told(out action.Outputs) string {
-	if out.RevisionCreated {
-		return fmt.Sprintf("Revision %d created of resource '%s' for charm '%s'", out.Revision, j.Resource, j.Charm)
+func (j *job) told(r *report) string {
+	if r.RevisionCreated {
+		return fmt.Sprintf("Revision %d created of resource '%s' for charm '%s'", r.Revision, j.Resource, j.Charm)
 	}
-	return fmt.Sprintf("Revision %d of resource '%s' for charm '%s' is unchanged", out.Revision, j.Resource, j.Charm)
+	return fmt.Sprintf("Revision %d of resource '%s' for charm '%s' is unchanged", r.Revision, j.Resource, j.Charm)
 }
 
 // attempts is how often a revision is asked for. More than one is safe:
@@ -96,11 +94,12 @@ const attempts = 3
 func (j *job) create(ctx context.Context, c content) (int, error) {
 	for attempt := 1; ; attempt++ {
 		revision, err := j.createOnce(ctx, c)
-		if attempt == attempts || !inPassing(err) {
+		pause, again := inPassing(err)
+		if attempt == attempts || !again || ctx.Err() != nil {
 			return revision, err
 		}
-		j.log.Warn(fmt.Sprintf("%v; looking whether the revision was created before trying again", err))
-		if err := sleep(ctx, time.Duration(attempt)*time.Second); err != nil {
+		j.log.Info(fmt.Sprintf("Looking whether the revision was created, and trying again if not: %v", err))
+		if err := sleep(ctx, max(pause, time.Duration(attempt)*time.Second)); err != nil {
 			return 0, err
 		}
 		revisions, err := j.store.Revisions(ctx, j.Charm, j.Resource)
@@ -114,10 +113,13 @@ func (j *job) create(ctx context.Context, c content) (int, error) {
 }
 
 func (j *job) createOnce(ctx context.Context, c content) (int, error) {
-	id, err := j.store.Upload(ctx, c.name, c.size, c.open)
+	progress := j.progress("Sending to Charmhub", c.size)
+	id, err := j.store.Upload(ctx, c.name, c.size, counted(c.open, progress))
+	progress.Done()
 	if err != nil {
 		return 0, err
 	}
+	j.doing = reviewing
 	status, err := j.store.CreateRevision(ctx, j.Charm, j.Resource, charmhub.NewRevision{
 		UploadID: id, Type: c.kind, Architectures: c.architectures,
 	})
@@ -128,12 +130,19 @@ func (j *job) createOnce(ctx context.Context, c content) (int, error) {
 }
 
 // inPassing tells errors of CreateRevision, which the transport doesn't
-// repeat, that may be gone next time.
-func inPassing(err error) bool {
+// repeat, that may be gone next time, and when that is if the store says so.
+func inPassing(err error) (pause time.Duration, again bool) {
 	var network *net.OpError
 	var refused *charmhub.Error
-	return errors.Is(err, charmhub.ErrUnclear) || errors.As(err, &network) ||
-		errors.As(err, &refused) && refused.Status == http.StatusTooManyRequests
+	switch {
+	case errors.As(err, &refused) && refused.RetryAfter > patience:
+		return 0, false
+	case errors.As(err, &refused):
+		return refused.RetryAfter, errors.Is(err, charmhub.ErrUnclear) ||
+			refused.Status == http.StatusTooManyRequests || refused.Status == http.StatusRequestTimeout
+	default:
+		return 0, errors.Is(err, charmhub.ErrUnclear) || errors.As(err, &network)
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

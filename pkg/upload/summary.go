@@ -2,59 +2,97 @@ package upload
 
 import (
 	"fmt"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/charmhub-actions/upload-resource/pkg/action"
-	"github.com/charmhub-actions/upload-resource/pkg/registry"
 )
 
-// report is what a run has to tell about one resource, beyond its outputs.
-type report struct {
-	charm, resource string
-	action.Outputs
-	dryRun       bool
-	platforms    []string // of an image
-	sent, reused []v1.Descriptor
-	took         time.Duration
+// markdown is the reports as the step's summary: a table each, and the command
+// that finds their images in a cluster. Several begin with a table of all, and
+// fold their own. Names and digests come from outside, so everything is escaped.
+func markdown(reports []*report) string {
+	var b strings.Builder
+	if len(reports) == 1 {
+		fmt.Fprintf(&b, "### %s of charm %s\n\n%s", code(reports[0].Resource), code(reports[0].charm), reports[0].table())
+	} else {
+		b.WriteString(overview(reports))
+		for _, r := range reports {
+			fmt.Fprintf(&b, "<details><summary>%s</summary>\n\n%s\n</details>\n\n", code(r.Resource), r.table())
+		}
+	}
+	if command := kubectl(reports); command != "" {
+		fmt.Fprintf(&b, "\nFind it in the cluster:\n\n```sh\n%s\n```\n", command)
+	}
+	return b.String()
 }
 
-// markdown is the report as a part of the step's summary. Names and digests
-// come from outside, so everything is escaped.
-func (r report) markdown() string {
+// overview is one table with a row for each resource.
+func overview(reports []*report) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s of charm %s\n\n| | |\n|---|---|\n", code(r.resource), code(r.charm))
-	for _, row := range r.rows() {
+	if len(reports) > 0 {
+		fmt.Fprintf(&b, "### Resources of charm %s\n\n", code(reports[0].charm))
+	}
+	b.WriteString("| Resource | Revision | Digest in the registry | Sent | Time |\n|---|---|---|---|---|\n")
+	for _, r := range reports {
+		digest, sent := short(r.RemoteDigest), humanize.Bytes(uint64(max(0, r.sentBytes())))
+		if r.err != nil {
+			digest, sent = "", ""
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(r.Resource), r.revision(), code(digest), sent, duration(r.took))
+	}
+	return b.String() + "\n"
+}
+
+// short leaves of a digest what people compare it by.
+func short(digest string) string {
+	const enough = len("sha256:") + 12
+	return digest[:min(enough, len(digest))]
+}
+
+// table is all there is to say about one resource. Its first row is the head
+// that Markdown demands of a table.
+func (r *report) table() string {
+	var b strings.Builder
+	for n, row := range r.rows() {
 		if row.value != "" {
 			fmt.Fprintf(&b, "| %s | %s |\n", row.name, row.value)
 		}
-	}
-	if r.RemoteDigest != "" {
-		fmt.Fprintf(&b, "\nFind it in the cluster:\n\n```sh\n%s\n```\n", kubectl(r.RemoteDigest))
+		if n == 0 {
+			b.WriteString("|:--|:--|\n")
+		}
 	}
 	return b.String()
 }
 
 type row struct{ name, value string }
 
-func (r report) rows() []row {
+func (r *report) rows() []row {
+	if r.err != nil {
+		return []row{{"Revision", r.revision()}, {"Error", action.Escape(r.err.Error())}, {"Time", duration(r.took)}}
+	}
+	sent := "Sent"
+	if r.dryRun {
+		sent = "To send"
+	}
 	return []row{
 		{"Revision", r.revision()},
 		{"Remote image", code(r.RemoteImage)},
 		{"Source", code(r.SourceDigest)},
-		{"Platforms", action.Escape(strings.Join(r.platforms, ", "))},
-		{"Sent", amount(r.sent)},
-		{"Reused", amount(r.reused)},
-		{"Time", r.took.Round(100 * time.Millisecond).String()},
+		{"Platforms", r.runsOn()},
+		{sent, r.transfer()},
+		{"Reused", r.known()},
+		{"Time", duration(r.took)},
 	}
 }
 
-func (r report) revision() string {
+func (r *report) revision() string {
 	switch {
-	case r.dryRun && r.Revision == 0:
+	case r.err != nil:
+		return "failed"
+	case r.Revision == 0:
 		return "would be created (dry run)"
 	case r.RevisionCreated:
 		return fmt.Sprintf("**%d**, new", r.Revision)
@@ -63,22 +101,49 @@ func (r report) revision() string {
 	}
 }
 
-// kubectl returns the command that lists the pods whose containers run a
-// digest.
-func kubectl(digest string) string {
-	return `kubectl get pods --all-namespaces --output jsonpath='{range .items[*]}{.metadata.namespace}{"/"}{.metadata.name}` +
-		`{range .status.containerStatuses[*]}{" "}{.imageID}{end}{"\n"}{end}' | grep ` + digest
+func (r *report) runsOn() string {
+	var names []string
+	for _, platform := range r.platforms {
+		names = append(names, action.Escape(platform.String()))
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
 }
 
-func amount(blobs []v1.Descriptor) string {
-	switch len(blobs) {
-	case 0:
-		return ""
-	case 1:
-		return "1 blob, " + humanize.Bytes(uint64(max(0, blobs[0].Size)))
+// transfer tells what was sent, or would have been.
+func (r *report) transfer() string {
+	switch {
+	case len(r.sent) > 0:
+		return amount(r.sent)
+	case r.Uploaded || r.dryRun && r.Revision == 0 && r.size > 0:
+		return humanize.Bytes(uint64(max(0, r.size)))
 	default:
-		return fmt.Sprintf("%d blobs, %s", len(blobs), humanize.Bytes(uint64(max(0, registry.Size(blobs)))))
+		return "nothing"
 	}
+}
+
+func (r *report) known() string {
+	if len(r.reused) == 0 {
+		return ""
+	}
+	return amount(r.reused)
+}
+
+// kubectl returns the command that lists the pods whose containers run one of
+// the images, or nothing if there is none.
+func kubectl(reports []*report) string {
+	var greps strings.Builder
+	for _, r := range reports {
+		if r.err == nil && r.Revision != 0 && r.RemoteDigest != "" {
+			greps.WriteString(" -e " + r.RemoteDigest)
+		}
+	}
+	if greps.Len() == 0 {
+		return ""
+	}
+	return "kubectl get pods --all-namespaces --output custom-columns=\\\n" +
+		"'NAMESPACE:.metadata.namespace,POD:.metadata.name,IMAGES:.status.containerStatuses[*].imageID' |\n" +
+		"  grep" + greps.String()
 }
 
 func code(text string) string {

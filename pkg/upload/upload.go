@@ -11,6 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
@@ -28,14 +30,40 @@ func Run(ctx context.Context, runner *action.Runner, version string) error {
 	if err != nil {
 		return err
 	}
-	outputs, err := j.run(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return j.stopped(cause)
+	if j.Metadata != "" {
+		return j.uploadCharm(ctx)
 	}
-	if err != nil {
-		return err
+	r := j.upload(ctx)
+	if r.err != nil {
+		return r.err
 	}
-	return runner.SetOutputs(outputs)
+	return j.tell(r.took, r)
+}
+
+// upload does the job of one resource.
+func (j *job) upload(ctx context.Context) *report {
+	start := time.Now()
+	r := &report{charm: j.Charm, dryRun: j.DryRun, Outputs: action.Outputs{Resource: j.Resource}}
+	r.err = j.uploadTo(ctx, r)
+	if cause := context.Cause(ctx); r.err != nil && cause != nil {
+		r.err = j.stopped(cause)
+	}
+	r.took = time.Since(start)
+	return r
+}
+
+// uploadTo fills in the report; a source of the charm's metadata has to be
+// pinned first.
+func (j *job) uploadTo(ctx context.Context, r *report) error {
+	if j.source != "" {
+		if err := j.pin(ctx); err != nil {
+			return err
+		}
+	}
+	if j.File != "" {
+		return j.uploadFile(ctx, r)
+	}
+	return j.uploadImage(ctx, r)
 }
 
 // stopped says where a run was when it was told to stop.
@@ -51,12 +79,14 @@ const (
 	looking     = "looking for what is there already"
 	compressing = "compressing layers"
 	sending     = "sending the image to the registry"
+	handingIn   = "sending the revision's content to Charmhub"
 	reviewing   = "creating the revision"
 )
 
 // job is one run: checked inputs, and the means to act on them.
 type job struct {
 	action.Inputs
+	source    string // of the charm's metadata, in place of images
 	images    []part
 	platform  *v1.Platform
 	userAgent string
@@ -66,7 +96,9 @@ type job struct {
 	runner *action.Runner
 	log    *zap.Logger
 	store  *charmhub.Client
-	opener *image.Opener
+	// declared returns the charm's resources; it asks once.
+	declared func() ([]charmhub.Resource, error)
+	opener   *image.Opener
 }
 
 // part is one image of those that the inputs name.
@@ -98,6 +130,7 @@ func newJob(ctx context.Context, runner *action.Runner, version string) (*job, e
 		Credentials: credentials, Transport: newTransport(runner.Mask, j.log), UserAgent: j.userAgent,
 		Logger: j.log, Mask: runner.Mask,
 	})
+	j.declared = sync.OnceValues(func() ([]charmhub.Resource, error) { return j.store.Resources(ctx, j.Charm) })
 	j.opener = image.NewOpener(j.log, access)
 	return j, nil
 }
@@ -122,17 +155,10 @@ func (j *job) parseImages() (complaints []error) {
 	return complaints
 }
 
-func (j *job) run(ctx context.Context) (action.Outputs, error) {
-	if j.File != "" {
-		return j.uploadFile(ctx)
-	}
-	return j.uploadImage(ctx)
-}
-
 // checkType makes sure that the charm declares the resource, and as what is
 // about to be uploaded.
-func (j *job) checkType(ctx context.Context, want, instead string) error {
-	resources, err := j.store.Resources(ctx, j.Charm)
+func (j *job) checkType(want, instead string) error {
+	resources, err := j.declared()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,18 @@
+package charmhub
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// The token that people are told to make is the same everywhere.
+func TestSecurityPolicyNamesTheCommand(t *testing.T) {
+	policy, err := os.ReadFile("../../SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "\n    " + loginCommand("my-charm") + "\n"; !strings.Contains(string(policy), want) {
+		t.Errorf("SECURITY.md lacks the line %q", want)
+	}
+}
