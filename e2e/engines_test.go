@@ -58,27 +58,33 @@ func (p podman) serve(t *testing.T) string {
 }
 
 // start runs a service until the test's end, and shows what it said if the
-// test failed.
-func start(t *testing.T, service *exec.Cmd) {
+// test failed. The channel is closed when the service ends.
+func start(t *testing.T, service *exec.Cmd) <-chan struct{} {
 	t.Helper()
 	var log strings.Builder
 	service.Stdout, service.Stderr = &log, &log
 	if err := service.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		_ = service.Wait()
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		_ = service.Process.Signal(syscall.SIGTERM)
-		_ = service.Wait()
+		<-ended
 		if t.Failed() {
 			t.Logf("%s said:\n%s", service, log.String())
 		}
 	})
+	return ended
 }
 
 // shortDir is a temporary folder whose name leaves room for that of a socket.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "e2e-")
+	dir, err := os.MkdirTemp("", "e2e-") //nolint:usetesting // that folder's name is long
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,13 +133,16 @@ func startNotifying(t *testing.T, socket, name string, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = notices.Close() }()
-	deadline, _ := t.Deadline()
-	_ = notices.SetReadDeadline(deadline)
-	service := asRoot("env", append([]string{"NOTIFY_SOCKET=" + socket, name}, args...)...)
-	start(t, service)
-	ended := make(chan struct{})
-	defer close(ended)
+	ended := start(t, asRoot("env", append([]string{"NOTIFY_SOCKET=" + socket, name}, args...)...))
+	ready := make(chan struct{})
+	go func() {
+		select {
+		case <-ended: // without a word
+		case <-ready:
+		}
+		_ = notices.Close()
+	}()
+	defer close(ready)
 	for notice := make([]byte, 4096); ; {
 		n, err := notices.Read(notice)
 		if err != nil {

@@ -47,6 +47,8 @@ func (r result) unchanged() map[string]string {
 		outputs[name] = value
 	}
 	outputs["uploaded"], outputs["revision-created"] = "false", "false"
+	outputs["resources"] = strings.NewReplacer(`"created":true`, `"created":false`, `"uploaded":true`, `"uploaded":false`).
+		Replace(outputs["resources"])
 	return outputs
 }
 

@@ -141,7 +141,9 @@ func execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 		"GITHUB_ACTIONS=true", "GITHUB_OUTPUT=" + output, "GITHUB_STEP_SUMMARY=" + summary, "TMPDIR=" + tmp,
 	}, environment(sandbox, inputs)...)
 	var log bytes.Buffer
-	command.Stdout, command.Stderr = &log, &log
+	if command.Stdout == nil { // else the test looks at it by itself
+		command.Stdout, command.Stderr = &log, &log
+	}
 	err := command.Run()
 	if command.ProcessState == nil {
 		t.Fatal(err)
@@ -154,6 +156,7 @@ func execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 		t.Errorf("the run left temporary files: %v %v", left, err)
 	}
 	checkSecrets(t, sandbox, r)
+	checkWire(t, sandbox)
 	return r
 }
 

@@ -200,6 +200,27 @@ func TestImageInRepository(t *testing.T) {
 	first := action(t, sandbox, "resource="+imageResource, "image="+archive)
 	first.succeeded(t)
 	digest := first.outputs["remote-digest"]
+	first.outputs["resources"] = strings.ReplaceAll(first.outputs["resources"], first.outputs["source-digest"], digest)
 	first.outputs["source-digest"] = digest
 	rerun(t, sandbox, first, "digest="+digest, noEngine(t))
+}
+
+func TestImageWithoutRecord(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{})
+	archive := writeArchive(t, 10<<10, 1)
+	first := action(t, sandbox, "resource="+imageResource, "image="+archive, "locations-record=false")
+	first.succeeded(t)
+	for _, change := range changes(sandbox) {
+		if strings.Contains(change, "/manifests/latest") || strings.Contains(change, ".imgpkg") {
+			t.Errorf("left a hint: %s", change)
+		}
+	}
+	// Without hints the next run has to pack again to find out.
+	sandbox.ResetRequests()
+	again := action(t, sandbox, "resource="+imageResource, "image="+archive, "locations-record=false")
+	again.has(t, map[string]string{"uploaded": "false", "revision-created": "false", "remote-digest": first.outputs["remote-digest"]})
+	if sent := changes(sandbox); len(sent) > 0 {
+		t.Errorf("sent %v", sent)
+	}
 }

@@ -34,11 +34,22 @@ import (
 // platformImage makes an OCI image that runs on a platform.
 func platformImage(t *testing.T, platform string) v1.Image {
 	t.Helper()
-	layer, err := random.Layer(1000, types.OCILayer)
+	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	return runsOn(t, img, types.OCILayer, platform)
+}
+
+// dockerImage makes one of Docker's media types.
+func dockerImage(t *testing.T, platform string) v1.Image {
+	t.Helper()
+	return runsOn(t, empty.Image, types.DockerLayer, platform)
+}
+
+func runsOn(t *testing.T, img v1.Image, layerType types.MediaType, platform string) v1.Image {
+	t.Helper()
+	layer, err := random.Layer(1000, layerType)
 	if err != nil {
 		t.Fatal(err)
 	}
-	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	img, err = mutate.AppendLayers(img, layer)
 	if err != nil {
 		t.Fatal(err)
@@ -69,13 +80,13 @@ func parsePlatform(t *testing.T, text string) *v1.Platform {
 // platformIndex makes an index with an image for each of the platforms.
 func platformIndex(t *testing.T, platforms ...string) v1.ImageIndex {
 	t.Helper()
-	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	index := v1.ImageIndex(empty.Index)
 	for _, platform := range platforms {
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
 			Add: platformImage(t, platform), Descriptor: v1.Descriptor{Platform: parsePlatform(t, platform)},
 		})
 	}
-	return index
+	return mutate.IndexMediaType(index, types.OCIImageIndex)
 }
 
 // childDigest returns the digest of an index's nth child.
@@ -151,12 +162,10 @@ func writeLayout(t *testing.T, all ...any) string {
 	return dir
 }
 
-// writeRock packs a layout as rockcraft does, into a tar file.
+// writeRock writes a layout as rockcraft does, in a tar file.
 func writeRock(t *testing.T, all ...any) string {
 	t.Helper()
-	rock := filepath.Join(t.TempDir(), "image.rock")
-	run(t, "tar", "--create", "--file", rock, "--directory", writeLayout(t, all...), ".")
-	return rock
+	return tarOf(t, writeLayout(t, all...))
 }
 
 // compressed returns a copy of a file, compressed by gzip or zstd.
@@ -212,14 +221,13 @@ func remoteRaw(t *testing.T, sandbox *server.Server, digest string) string {
 	return raw(t, login, "docker://"+repository+"@"+digest)
 }
 
-// isWhole lets skopeo copy an image with all its platforms out of the charm's
-// repository, and verify every blob of it on the way.
+// isWhole lets crane pull an image with all its platforms out of the charm's
+// repository, and verify every manifest and blob of it on the way.
 func isWhole(t *testing.T, sandbox *server.Server, digest string) {
 	t.Helper()
-	need(t, "skopeo")
+	need(t, "crane")
 	login, repository := registryLogin(t, sandbox, imageResource)
-	run(t, "skopeo", "copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--src-authfile", authFile(t, login),
-		"docker://"+repository+"@"+digest, "dir:"+t.TempDir())
+	run(t, "env", "DOCKER_CONFIG="+login, "crane", "pull", "--format", "oci", repository+"@"+digest, t.TempDir())
 }
 
 // recordedFor fails the test unless the newest revision is for these

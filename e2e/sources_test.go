@@ -9,7 +9,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -78,18 +77,21 @@ type place struct {
 	elsewhere     bool     // a layer is not in any registry
 }
 
-func file(make func(o origin, t *testing.T) string) func(*testing.T, origin) ([]string, string) {
+// file is where an image has no digest, as a path.
+func file(path func(t *testing.T, o origin) string) func(*testing.T, origin) ([]string, string) {
 	return func(t *testing.T, o origin) ([]string, string) {
 		t.Helper()
-		return []string{"image=" + make(o, t)}, ""
+		return []string{"image=" + path(t, o)}, ""
 	}
 }
 
-func addressed(transport string, make func(o origin, t *testing.T) string) func(*testing.T, origin) ([]string, string) {
+// addressed is where an image has a digest, as a path that skopeo reads by a
+// transport.
+func addressed(transport string, path func(t *testing.T, o origin) string) func(*testing.T, origin) ([]string, string) {
 	return func(t *testing.T, o origin) ([]string, string) {
 		t.Helper()
-		path := make(o, t)
-		return []string{"image=" + path}, transport + ":" + path
+		file := path(t, o)
+		return []string{"image=" + file}, transport + ":" + file
 	}
 }
 
@@ -104,18 +106,19 @@ var places = map[string]place{
 		p.run(t, "load", "--input", o.saved)
 		return []string{p.serve(t), "digest=" + o.id}, ""
 	}},
-	"docker save": {make: file(func(o origin, _ *testing.T) string { return o.saved })},
-	"docker save by transport": {make: file(func(o origin, _ *testing.T) string {
+	"docker save": {make: file(func(_ *testing.T, o origin) string { return o.saved })},
+	"docker save by transport": {make: file(func(_ *testing.T, o origin) string {
 		return "docker-archive:" + o.saved
 	})},
-	"docker save with gzip": {make: file(func(o origin, t *testing.T) string { return compressed(t, o.saved, "gz") })},
-	"docker save with zstd": {make: file(func(o origin, t *testing.T) string { return compressed(t, o.saved, "zst") })},
-	"podman save":           {make: file(func(o origin, t *testing.T) string { return o.podmanSave(t, "docker-archive") })},
-	"crane pull":            {make: file(origin.cranePull)},
-	"podman save, OCI": {make: addressed("oci-archive", func(o origin, t *testing.T) string {
+	"docker save with gzip": {make: file(func(t *testing.T, o origin) string { t.Helper(); return compressed(t, o.saved, "gz") })},
+	"docker save with zstd": {make: file(func(t *testing.T, o origin) string { t.Helper(); return compressed(t, o.saved, "zst") })},
+	"podman save":           {make: file(func(t *testing.T, o origin) string { t.Helper(); return o.podmanSave(t, "docker-archive") })},
+	"crane pull":            {make: file(func(t *testing.T, o origin) string { t.Helper(); return o.cranePull(t) })},
+	"podman save, OCI": {make: addressed("oci-archive", func(t *testing.T, o origin) string {
+		t.Helper()
 		return o.podmanSave(t, "oci-archive")
 	})},
-	"OCI layout": {make: addressed("oci", func(o origin, t *testing.T) string { return o.copyTo(t, "oci", "layout") })},
+	"OCI layout": {make: addressed("oci", func(t *testing.T, o origin) string { t.Helper(); return o.copyTo(t, "oci", "layout") })},
 	"OCI layout by transport": {make: func(t *testing.T, o origin) ([]string, string) {
 		t.Helper()
 		path := o.copyTo(t, "oci", "layout")
@@ -126,7 +129,7 @@ var places = map[string]place{
 		path := o.copyTo(t, "oci-archive", "image.tar")
 		return []string{"image=oci-archive:" + path}, "oci-archive:" + path
 	}},
-	"rock": {make: addressed("oci-archive", func(o origin, t *testing.T) string { return o.copyTo(t, "oci-archive", "my.rock") })},
+	"rock": {make: addressed("oci-archive", func(t *testing.T, o origin) string { t.Helper(); return o.copyTo(t, "oci-archive", "my.rock") })},
 	"rock with gzip": {make: func(t *testing.T, o origin) ([]string, string) {
 		t.Helper()
 		path := o.copyTo(t, "oci-archive", "my.rock")
@@ -155,13 +158,14 @@ var places = map[string]place{
 		architectures: []string{"amd64", "arm64"},
 	},
 	"index in a layout": {
-		make: addressed("oci", func(_ origin, t *testing.T) string {
+		make: addressed("oci", func(t *testing.T, _ origin) string {
+			t.Helper()
 			return writeLayout(t, richIndex(t))
 		}),
 		architectures: []string{"amd64", "arm64"},
 	},
 	"index in a rock": {
-		make:          addressed("oci-archive", func(_ origin, t *testing.T) string { return writeRock(t, richIndex(t)) }),
+		make:          addressed("oci-archive", func(t *testing.T, _ origin) string { t.Helper(); return writeRock(t, richIndex(t)) }),
 		architectures: []string{"amd64", "arm64"},
 	},
 	"foreign layer in a registry": {
@@ -218,13 +222,13 @@ func richIndex(t *testing.T) v1.ImageIndex {
 	t.Helper()
 	first := mutate.Annotations(withLayer(t, platformImage(t, "linux/amd64"), static.NewLayer([]byte("zstd"), types.OCILayerZStd)),
 		map[string]string{"org.example.manifest": "<a&b>"}).(v1.Image)
-	second := mutate.ConfigMediaType(mutate.MediaType(platformImage(t, "linux/arm64"), types.DockerManifestSchema2), types.DockerConfigJSON)
+	second := dockerImage(t, "linux/arm64")
 	attestation := withLayer(t, platformImage(t, "unknown/unknown"), static.NewLayer([]byte(`{"_type":"x"}`), "application/vnd.in-toto+json"))
 	about, err := first.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	index := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex),
+	index := mutate.AppendManifests(empty.Index,
 		mutate.IndexAddendum{Add: first, Descriptor: v1.Descriptor{
 			Platform: parsePlatform(t, "linux/amd64"), Annotations: map[string]string{"org.example.child": "1"},
 		}},
@@ -236,6 +240,7 @@ func richIndex(t *testing.T) v1.ImageIndex {
 			},
 		}},
 	)
+	index = mutate.IndexMediaType(index, types.OCIImageIndex)
 	return mutate.Annotations(index, map[string]string{"org.example.index": "yes"}).(v1.ImageIndex)
 }
 
@@ -251,12 +256,8 @@ func withLayer(t *testing.T, img v1.Image, layer v1.Layer) v1.Image {
 // foreignImage makes an image with a layer that no registry may have.
 func foreignImage(t *testing.T) v1.Image {
 	t.Helper()
-	foreign, err := random.Layer(100, types.DockerForeignLayer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img := mutate.ConfigMediaType(mutate.MediaType(platformImage(t, "linux/amd64"), types.DockerManifestSchema2), types.DockerConfigJSON)
-	img, err = mutate.Append(img, mutate.Addendum{
+	foreign := static.NewLayer([]byte("foreign"), types.DockerForeignLayer)
+	img, err := mutate.Append(dockerImage(t, "linux/amd64"), mutate.Addendum{
 		Layer: foreign, MediaType: types.DockerForeignLayer, URLs: []string{"https://example.com/layer"},
 	})
 	if err != nil {

@@ -57,7 +57,7 @@ func (s *Server) verify(credentials string) ([]string, error) {
 	}
 	caveats, err := root.VerifySignature(s.keys.store, discharges)
 	if err == nil && dischargeText != "" {
-		s.secrets.add(credentials, dischargeText) // bound by the client: seen here first
+		s.secrets.add(storeOwns, credentials, dischargeText) // bound by the client: seen here first
 	}
 	return caveats, err
 }

@@ -19,16 +19,16 @@ func (s *Server) RegistryAuth(charm, resource string) (image, username, password
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, r := s.mustFind(charm, resource)
-	return s.imageName(c, r.name), registryUser, s.newPassword(registryGrant{
+	return s.imageName(c, r.name), registryUser, s.newPassword(realmOwns, registryGrant{
 		charm: c, actions: []string{"pull", "push"}, expires: time.Now().Add(credentialLife),
 	})
 }
 
 // newPassword must be called under the lock.
-func (s *Server) newPassword(grant registryGrant) string {
+func (s *Server) newPassword(owners Owners, grant registryGrant) string {
 	password := randomText()
 	s.passwords[password] = grant
-	s.secrets.addPassword(registryUser, password)
+	s.secrets.addPassword(owners, registryUser, password)
 	return password
 }
 
@@ -72,7 +72,7 @@ func (s *Server) readPassword(c *charm) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.readPassword == "" || s.options.UnstableBlobs {
-		c.readPassword = s.newPassword(registryGrant{charm: c, actions: []string{"pull"}, expires: time.Now().AddDate(10, 0, 0)})
+		c.readPassword = s.newPassword(contentOwns, registryGrant{charm: c, actions: []string{"pull"}, expires: time.Now().AddDate(10, 0, 0)})
 	}
 	return c.readPassword
 }

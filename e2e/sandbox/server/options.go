@@ -54,6 +54,10 @@ type Options struct {
 	// folder until Close. In memory, a broken upload that resumes before the
 	// registry saw it break ends up wrong: use files where uploads break.
 	InMemory bool
+	// Behind, when set, is told the name of each server (see Request.Server)
+	// and its address before anybody can call it, and returns the address under
+	// which clients are to find it: that of a proxy in front of it.
+	Behind func(server, addr string) (string, error)
 	// Log, when set, is given one line for each request as it ends.
 	Log func(line string)
 }

@@ -30,7 +30,7 @@ func (s *Server) realmHandler() http.Handler {
 			answerError(w, err)
 			return
 		}
-		s.secrets.add(bearer)
+		s.secrets.add(bearerOwns, bearer)
 		answerJSON(w, http.StatusOK, map[string]any{
 			"token": bearer, "access_token": bearer,
 			"expires_in": int(s.options.TokenLife / time.Second),

@@ -16,8 +16,13 @@ type Request struct {
 	Query     url.Values
 	Status    int         // what was answered; 0 while it is handled, or when the connection was dropped
 	BodyBytes int64       // bytes of the request's body that were received
+	Body      []byte      // the first of these, at most 16 KiB
 	Header    http.Header // of the request, secrets included
 }
+
+// keptBody is how much of a body is kept: all of the JSON that clients send,
+// and of the image texts that they upload.
+const keptBody = 16 << 10
 
 // String is the request as one line, without any secret.
 func (r Request) String() string {
@@ -84,6 +89,7 @@ func (b countedBody) Read(p []byte) (int, error) {
 	b.log.mu.Lock()
 	defer b.log.mu.Unlock()
 	b.entry.BodyBytes += int64(n)
+	b.entry.Body = append(b.entry.Body, p[:min(n, keptBody-len(b.entry.Body))]...)
 	return n, err
 }
 

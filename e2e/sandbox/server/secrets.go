@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"maps"
 	"slices"
 	"sync"
 )
@@ -16,28 +17,51 @@ func (s *Server) Secrets() []string {
 	return slices.Clone(s.secrets.ordered)
 }
 
+// Owners are the servers that may see a secret, by their names in [Request].
+// Whatever is sent to another one, in whichever part of a request, gave the
+// secret away.
+type Owners []string
+
+// Who may be sent what.
+var (
+	nobody      Owners                       // the exported text, which is for the client to take apart
+	storeOwns   = Owners{"store", "storage"} // a token, a root, a discharge that is bound to its root
+	signOnOwns  = Owners{"sso"}              // a discharge as the single sign-on made it
+	realmOwns   = Owners{"auth"}             // credentials for the registry
+	contentOwns = Owners{"auth", "storage"}  // those within an image's text, which is uploaded as it is
+	bearerOwns  = Owners{"registry"}         // what the realm gives for credentials
+)
+
+// SecretOwners returns who may see each of [Server.Secrets].
+func (s *Server) SecretOwners() map[string]Owners {
+	s.secrets.mu.Lock()
+	defer s.secrets.mu.Unlock()
+	return maps.Clone(s.secrets.owners)
+}
+
 type secretSet struct {
 	mu      sync.Mutex
-	known   map[string]bool
+	owners  map[string]Owners
 	ordered []string
 }
 
-func (s *secretSet) add(secrets ...string) {
+// add keeps secrets that are new; the first owners of a secret stay.
+func (s *secretSet) add(owners Owners, secrets ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known == nil {
-		s.known = map[string]bool{}
+	if s.owners == nil {
+		s.owners = map[string]Owners{}
 	}
 	for _, secret := range secrets {
-		if !s.known[secret] {
-			s.known[secret] = true
+		if _, known := s.owners[secret]; !known {
+			s.owners[secret] = owners
 			s.ordered = append(s.ordered, secret)
 		}
 	}
 }
 
-func (s *secretSet) addPassword(username, password string) {
-	s.add(password, base64.StdEncoding.EncodeToString([]byte(username+":"+password)))
+func (s *secretSet) addPassword(owners Owners, username, password string) {
+	s.add(owners, password, base64.StdEncoding.EncodeToString([]byte(username+":"+password)))
 }
 
 // randomText returns a text that can't be guessed, of letters and digits.

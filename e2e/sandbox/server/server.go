@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -89,12 +90,13 @@ func (s *Server) start() error {
 	if err := os.Mkdir(filepath.Join(s.dir, "uploads"), 0o700); err != nil {
 		return fmt.Errorf("making the sandbox's folder: %w", err)
 	}
-	listeners, err := listen(s.options.Addr, 5)
+	listeners, err := listen(s.options.Addr, len(names))
 	if err != nil {
 		return err
 	}
-	for i, url := range []*string{&s.StoreURL, &s.StorageURL, &s.RegistryURL, &s.AuthURL, &s.SSOURL} {
-		*url = "http://" + listeners[i].Addr().String()
+	if err := s.name(listeners); err != nil {
+		closeAll(listeners)
+		return err
 	}
 	// Clients such as go-containerregistry refuse a realm whose host is the
 	// literal address of a loopback other than the registry's own host and
@@ -104,11 +106,27 @@ func (s *Server) start() error {
 		closeAll(listeners)
 		return err
 	}
-	s.serve(listeners[0], "store", s.storeHandler())
-	s.serve(listeners[1], "storage", s.storageHandler())
-	s.serve(listeners[2], "registry", s.registry)
-	s.serve(listeners[3], "auth", s.realmHandler())
-	s.serve(listeners[4], "sso", s.ssoHandler())
+	handlers := []http.Handler{s.storeHandler(), s.storageHandler(), s.registry, s.realmHandler(), s.ssoHandler()}
+	for i, handler := range handlers {
+		s.serve(listeners[i], names[i], handler)
+	}
+	return nil
+}
+
+// names are the servers, in the order of their listeners.
+var names = [...]string{"store", "storage", "registry", "auth", "sso"}
+
+// name gives each server the URL by which clients find it.
+func (s *Server) name(listeners []net.Listener) (err error) {
+	for i, url := range []*string{&s.StoreURL, &s.StorageURL, &s.RegistryURL, &s.AuthURL, &s.SSOURL} {
+		addr := listeners[i].Addr().String()
+		if s.options.Behind != nil {
+			if addr, err = s.options.Behind(names[i], addr); err != nil {
+				return fmt.Errorf("putting the %s behind something: %w", names[i], err)
+			}
+		}
+		*url = "http://" + addr
+	}
 	return nil
 }
 

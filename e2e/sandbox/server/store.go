@@ -98,6 +98,6 @@ func (s *Server) exchange(r *http.Request, who identity) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "api-error", "A discharged macaroon is required")
 	}
 	exchanged := serialize(newMacaroon(s.keys.store, randomText(), s.StoreURL, macaroon.V1, who.caveats()))
-	s.secrets.add(exchanged)
+	s.secrets.add(storeOwns, exchanged)
 	return map[string]string{"macaroon": exchanged}, nil
 }

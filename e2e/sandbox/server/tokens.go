@@ -66,7 +66,11 @@ func (s *Server) Mint(grant Grant) string {
 	}
 	text := s.mintDecoded(keys, grant)
 	exported := base64.StdEncoding.EncodeToString([]byte(text))
-	s.secrets.add(exported, text)
+	s.secrets.add(nobody, exported)
+	if grant.Format == FormatJSON { // a bare one is known by now
+		s.secrets.add(storeOwns, text)
+	}
+	s.secrets.add(nobody, text)
 	return exported
 }
 
@@ -91,7 +95,7 @@ func (s *Server) mintDecoded(keys macaroonKeys, grant Grant) string {
 
 func (s *Server) mintRoot(keys macaroonKeys, grant Grant) string {
 	root := serialize(newMacaroon(keys.store, randomText(), s.StoreURL, macaroon.V1, grant.identity().caveats()))
-	s.secrets.add(root)
+	s.secrets.add(storeOwns, root)
 	return root
 }
 
@@ -107,14 +111,14 @@ func (s *Server) mintPair(keys macaroonKeys, grant Grant) map[string]string {
 	}
 	attested := identity{account: grant.identity().account, expires: expiry(grant.DischargeLife, dischargeLife)}
 	pair := map[string]string{"r": serialize(root), "d": s.mintDischarge(keys, caveatID, attested)}
-	s.secrets.add(pair["r"])
+	s.secrets.add(storeOwns, pair["r"])
 	return pair
 }
 
 func (s *Server) mintDischarge(keys macaroonKeys, caveatID []byte, who identity) string {
 	discharge := newMacaroon(keys.dischargeKey(caveatID), string(caveatID), s.SSOURL, macaroon.V1, who.caveats())
 	text := serialize(discharge)
-	s.secrets.add(text)
+	s.secrets.add(signOnOwns, text)
 	return text
 }
 

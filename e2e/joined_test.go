@@ -1,0 +1,174 @@
+package e2e
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+// imageLines is the input image with several lines.
+func imageLines(lines ...string) string { return "image=" + strings.Join(lines, "\n") }
+
+// joins uploads lines as one index, twice, lets others judge it, and returns
+// it as crane reads it.
+func joins(t *testing.T, sandbox *server.Server, inputs ...string) string {
+	t.Helper()
+	need(t, "crane", "skopeo")
+	first := action(t, sandbox, append(inputs, "resource="+imageResource)...)
+	first.succeeded(t)
+	digest := first.outputs["remote-digest"]
+	first.has(t, map[string]string{"source-digest": digest, "uploaded": "true", "revision": "1"})
+	login, repository := registryLogin(t, sandbox, imageResource)
+	manifest := output(t, "env", "DOCKER_CONFIG="+login, "crane", "manifest", repository+"@"+digest)
+	if judged := remoteRaw(t, sandbox, digest); digestOf([]byte(judged)) != digest || judged != strings.TrimSuffix(manifest, "\n") {
+		t.Errorf("crane has %s\nand skopeo has %s\nof %s", manifest, judged, digest)
+	}
+	isWhole(t, sandbox, digest)
+	rerunsChangeNothing(t, sandbox, first, func() result {
+		return action(t, sandbox, append(inputs, "resource="+imageResource)...)
+	})
+	return manifest
+}
+
+func digestOfImage(t *testing.T, img v1.Image) string {
+	t.Helper()
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest.String()
+}
+
+// TestJoinedIndex: one rock, one archive and one image in a registry become an
+// index in the order of their lines.
+func TestJoinedIndex(t *testing.T) {
+	t.Parallel()
+	need(t, "docker")
+	amd64, arm64, riscv64 := platformImage(t, "linux/amd64"), dockerImage(t, "linux/arm64"), platformImage(t, "linux/riscv64")
+	archive := filepath.Join(t.TempDir(), "arm64.tar")
+	if err := tarball.WriteToFile(archive, name.MustParseReference("saved:arm64"), arm64); err != nil {
+		t.Fatal(err)
+	}
+	repository := anonymousRegistry(t) + "/riscv64"
+	lines := imageLines(writeRock(t, amd64), archive, repository+"@"+push(t, repository, riscv64))
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	manifest := joins(t, sandbox, lines)
+	children := platforms(t, manifest)
+	packed := remoteDigest(t, "image="+archive)
+	want := []string{
+		digestOfImage(t, amd64) + " linux/amd64", packed + " linux/arm64", digestOfImage(t, riscv64) + " linux/riscv64",
+	}
+	if diff := cmp.Diff(want, children); diff != "" {
+		t.Errorf("children of the index (-want +got):\n%s", diff)
+	}
+	recordedFor(t, sandbox, "amd64", "arm64", "riscv64")
+
+	login, target := registryLogin(t, sandbox, imageResource)
+	pulled := target + "@" + digestOf([]byte(strings.TrimSuffix(manifest, "\n")))
+	for _, platform := range []string{"amd64", "arm64"} {
+		run(t, "docker", "--config", login, "pull", "--quiet", "--platform", "linux/"+platform, pulled)
+		if got := run(t, "docker", "inspect", "--format", "{{.Architecture}}", pulled); got != platform {
+			t.Errorf("docker pulled %s, want %s", got, platform)
+		}
+		run(t, "docker", "rmi", "--force", pulled) // another platform has the same name
+	}
+}
+
+func TestNestedIndexIsFlattened(t *testing.T) {
+	t.Parallel()
+	inner := platformIndex(t, "linux/arm64", "linux/s390x")
+	outer := mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: platformImage(t, "linux/amd64"), Descriptor: v1.Descriptor{Platform: parsePlatform(t, "linux/amd64")}},
+		mutate.IndexAddendum{Add: inner})
+	last := platformImage(t, "linux/riscv64")
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	children := platforms(t, joins(t, sandbox, imageLines("oci:"+writeLayout(t, outer), writeRock(t, last))))
+	want := []string{
+		childDigest(t, outer, 0) + " linux/amd64", childDigest(t, inner, 0) + " linux/arm64",
+		childDigest(t, inner, 1) + " linux/s390x", digestOfImage(t, last) + " linux/riscv64",
+	}
+	if diff := cmp.Diff(want, children); diff != "" {
+		t.Errorf("children of the index (-want +got):\n%s", diff)
+	}
+	recordedFor(t, sandbox, "amd64", "arm64", "riscv64", "s390x")
+}
+
+// TestPlatformOfLine: a line's platform replaces that of the image's config.
+func TestPlatformOfLine(t *testing.T) {
+	t.Parallel()
+	arm, windows := platformImage(t, "linux/arm64"), platformImage(t, "windows/amd64")
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	manifest := joins(t, sandbox, imageLines(
+		writeRock(t, arm)+" platform=linux/arm64/v8", writeRock(t, windows)+" platform=windows/amd64:10.0.14393"))
+	want := []string{digestOfImage(t, arm) + " linux/arm64/v8", digestOfImage(t, windows) + " windows/amd64:10.0.14393"}
+	if diff := cmp.Diff(want, platforms(t, manifest)); diff != "" {
+		t.Errorf("children of the index (-want +got):\n%s", diff)
+	}
+	recordedFor(t, sandbox, "arm64")
+}
+
+// TestArchitecturesAreCorrected: what is recorded with an unchanged image is
+// made true.
+func TestArchitecturesAreCorrected(t *testing.T) {
+	t.Parallel()
+	inputs := []string{"resource=" + imageResource, "image=" + writeRock(t, platformIndex(t, "linux/amd64", "linux/arm64"))}
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	first := action(t, sandbox, inputs...)
+	first.succeeded(t)
+	recordedFor(t, sandbox, "amd64", "arm64")
+	record(t, sandbox, "s390x")
+	recordedFor(t, sandbox, "s390x")
+
+	dryRun(t, sandbox, inputs).said(t, "Dry run: would record revision 1 for amd64, arm64 instead of s390x")
+	sandbox.ResetRequests()
+	again := action(t, sandbox, inputs...)
+	again.succeeded(t)
+	again.said(t, "Revision 1 is now recorded for amd64, arm64 instead of s390x")
+	again.has(t, first.unchanged())
+	recordedFor(t, sandbox, "amd64", "arm64")
+	if sent := changes(sandbox); len(sent) != 1 {
+		t.Errorf("changes %v, want one, of the revision", sent)
+	}
+	rerun(t, sandbox, first, inputs...)
+}
+
+// record makes revision 1 be for an architecture, as another client of the
+// store can.
+func record(t *testing.T, sandbox *server.Server, architecture string) {
+	t.Helper()
+	exported, err := base64.StdEncoding.DecodeString(sandbox.Token())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var token struct{ V string }
+	if err := json.Unmarshal(exported, &token); err != nil {
+		t.Fatal(err)
+	}
+	body := `{"resource-revision-updates":[{"revision":1,"bases":[{"name":"all","channel":"all","architectures":["` + architecture + `"]}]}]}`
+	target := sandbox.StoreURL + "/v1/charm/" + charm + "/resources/" + imageResource + "/revisions"
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Macaroon "+token.V)
+	request.Header.Set("User-Agent", "e2e")
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = answer.Body.Close(); answer.StatusCode != http.StatusOK {
+		t.Fatalf("the store answered %s", answer.Status)
+	}
+}

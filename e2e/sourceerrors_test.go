@@ -1,0 +1,407 @@
+package e2e
+
+import (
+	"bytes"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+// broken is an image that can't be uploaded, as the inputs that name it and
+// what the one error has to say: which input, what is wrong, what to do.
+type broken func(t *testing.T) (inputs, want []string)
+
+// TestBrokenSources: whatever is wrong with an image is told, and ends the run
+// before a manifest went out.
+func TestBrokenSources(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]broken{
+		"corrupt layer in a layout": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			dir := writeLayout(t, img)
+			blob := blobFile(dir, layerOf(t, img).Digest)
+			flip(t, blob)
+			return []string{"image=" + dir}, []string{dir, layerOf(t, img).Digest.String(), "damaged"}
+		},
+		"corrupt layer in a rock": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			dir := writeLayout(t, img)
+			flip(t, blobFile(dir, layerOf(t, img).Digest))
+			rock := tarOf(t, dir)
+			return []string{"image=" + rock}, []string{rock, layerOf(t, img).Digest.String(), "damaged"}
+		},
+		"corrupt layer in a registry": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			image := corruptRegistry(t, img, func(content []byte) []byte {
+				content[len(content)/2] ^= 1
+				return content
+			})
+			return []string{"image=" + image}, []string{image, layerOf(t, img).Digest.String(), "damaged"}
+		},
+		"layer that a registry cuts short": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			image := corruptRegistry(t, img, func(content []byte) []byte { return content[:len(content)/2] })
+			return []string{"image=" + image}, []string{image, layerOf(t, img).Digest.String(), "ends after"}
+		},
+		"corrupt layer in a docker archive": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			archive := filepath.Join(t.TempDir(), "image.tar")
+			one, two := dockerImage(t, "linux/amd64"), dockerImage(t, "linux/amd64")
+			if err := tarball.WriteToFile(archive, name.MustParseReference("saved:image"), one); err != nil {
+				t.Fatal(err)
+			}
+			replaceIn(t, archive, layerOf(t, one).Digest.Hex+".tar.gz", layerContent(t, two))
+			return []string{"image=" + archive}, []string{archive, "layer", "the image is damaged"}
+		},
+		"corrupt manifest": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			dir := writeLayout(t, img)
+			flip(t, blobFile(dir, digestIn(t, img)))
+			return []string{"image=" + dir}, []string{dir, digestOfImage(t, img), "the image is damaged"}
+		},
+		"corrupt config": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			config, err := img.ConfigName()
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := writeLayout(t, img)
+			flip(t, blobFile(dir, config))
+			return []string{"image=" + dir}, []string{dir, config.String(), "the image is damaged"}
+		},
+		"truncated rock": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			rock := writeRock(t, platformImage(t, "linux/amd64"))
+			truncate(t, rock)
+			return []string{"image=" + rock}, []string{rock, "damaged, cut short"}
+		},
+		"truncated rock with gzip": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			rock := compressed(t, writeRock(t, platformImage(t, "linux/amd64")), "gz")
+			truncate(t, rock)
+			return []string{"image=" + rock}, []string{rock, "cut short"}
+		},
+		"truncated docker archive": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			archive := writeArchive(t, 100_000, 1)
+			truncate(t, archive)
+			return []string{"image=" + archive}, []string{archive, "damaged, cut short"}
+		},
+		"truncated docker archive with zstd": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			archive := compressed(t, writeArchive(t, 100_000, 1), "zst")
+			truncate(t, archive)
+			return []string{"image=" + archive}, []string{archive, "cut short"}
+		},
+		"missing blob": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			dir := writeLayout(t, img)
+			if err := os.Remove(blobFile(dir, layerOf(t, img).Digest)); err != nil {
+				t.Fatal(err)
+			}
+			return []string{"image=" + dir}, []string{dir, layerOf(t, img).Digest.String(), "the image is incomplete", "anew as a whole"}
+		},
+		"missing platform": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			index := platformIndex(t, "linux/amd64", "linux/arm64")
+			dir := writeLayout(t, index)
+			if err := os.Remove(filepath.Join(dir, "blobs", strings.ReplaceAll(childDigest(t, index, 1), ":", "/"))); err != nil {
+				t.Fatal(err)
+			}
+			return []string{"image=" + dir}, []string{dir, "lists linux/arm64, but doesn't hold it", "input platform"}
+		},
+		"wrong size of the manifest": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			dir := writeLayout(t, img)
+			size, err := img.Size()
+			if err != nil {
+				t.Fatal(err)
+			}
+			edit(t, filepath.Join(dir, "index.json"), `"size": `+strconv.FormatInt(size, 10), `"size": `+strconv.FormatInt(size+1, 10))
+			return []string{"image=" + dir}, []string{dir, digestOfImage(t, img), "bytes where", "the image is damaged"}
+		},
+		"wrong size of a layer": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			dir, digest := resized(t, img)
+			return []string{"image=" + dir}, []string{dir, digest, "bytes where", "the image is damaged"}
+		},
+		"unknown media type": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/amd64")
+			dir := writeLayout(t, img)
+			edit(t, filepath.Join(dir, "index.json"), "application/vnd.oci.image.manifest.v1+json", "application/vnd.example.novel+json")
+			return []string{"image=" + dir}, []string{dir, "application/vnd.example.novel+json", "neither an image nor an index"}
+		},
+		"two images in a rock": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			one, two := platformImage(t, "linux/amd64"), platformImage(t, "linux/amd64")
+			rock := writeRock(t, one, two)
+			return []string{"image=" + rock}, []string{rock, "holds 2 images", "choose one", digestOfImage(t, one), digestOfImage(t, two)}
+		},
+		"two images in a docker archive": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			archive, one, two := twoImages(t)
+			return []string{"image=" + archive}, []string{archive, "holds 2 images", "choose one", one, two, "saved:one", "saved:two"}
+		},
+		"image that an archive doesn't hold": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			archive, _, _ := twoImages(t)
+			return []string{"image=docker-archive:" + archive + ":saved:three"}, []string{archive, `no image "saved:three"`, "saved:one", "saved:two"}
+		},
+		"unknown platform of an index": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			rock := writeRock(t, platformIndex(t, "linux/amd64", "linux/arm64"))
+			return []string{"image=" + rock, "platform=linux/s390x"}, []string{rock, "no image for linux/s390x", "linux/amd64, linux/arm64"}
+		},
+		"unknown platform of an image": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			archive := writeArchive(t, 100, 1)
+			return []string{"image=" + archive, "platform=linux/s390x"}, []string{archive, "runs on linux/", "not on linux/s390x"}
+		},
+		"platform of a line that is none": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			return []string{"image=./my.rock platform=arm64"}, []string{"./my.rock platform=arm64", "expected os/arch"}
+		},
+		"platform of an index": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			rock := writeRock(t, platformIndex(t, "linux/amd64", "linux/arm64"))
+			return []string{"image=" + rock + " platform=linux/arm64"}, []string{rock, "an index of several images"}
+		},
+		"two images for one platform": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			one, two := writeRock(t, platformImage(t, "linux/amd64")), writeRock(t, platformImage(t, "linux/amd64"))
+			return []string{imageLines(one, two)}, []string{one, two, "both for linux/amd64", "platform=os/arch/variant"}
+		},
+		"corrupt layer in one of two": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			img := platformImage(t, "linux/arm64")
+			dir := writeLayout(t, img)
+			flip(t, blobFile(dir, layerOf(t, img).Digest))
+			rock := writeRock(t, platformImage(t, "linux/amd64"))
+			return []string{imageLines(rock, dir)}, []string{dir, layerOf(t, img).Digest.String(), "damaged"}
+		},
+		"rock in runner.temp":           unseen(""),
+		"OCI archive in runner.temp":    unseen("oci-archive:"),
+		"docker archive in runner.temp": unseen("docker-archive:"),
+		"layout in runner.temp":         unseen("oci:"),
+		"folder that is no layout": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			dir := t.TempDir()
+			return []string{"image=" + dir}, []string{dir, "no index.json", "no OCI layout"}
+		},
+		"unknown digest in a registry": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			image := anonymousRegistry(t) + "/image@" + someDigest
+			return []string{"image=" + image, noEngine(t)}, []string{image, "cannot open", "reading manifest"}
+		},
+		"registry that isn't there": func(t *testing.T) (inputs, want []string) {
+			t.Helper()
+			gone := httptest.NewServer(http.NotFoundHandler())
+			gone.Close()
+			image := strings.TrimPrefix(gone.URL, "http://") + "/image@" + someDigest
+			return []string{"image=" + image, noEngine(t)}, []string{image, "connection refused"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inputs, want := spoil(t)
+			sandbox := startSandbox(t, server.Options{InMemory: true})
+			r := action(t, sandbox, append(inputs, "resource="+imageResource)...)
+			r.failed(t, sandbox, want...)
+			sentNoManifest(t, sandbox)
+		})
+	}
+}
+
+// unseen is a path that the runner's host may have.
+func unseen(transport string) broken {
+	return func(t *testing.T) (inputs, want []string) {
+		t.Helper()
+		path := "/home/runner/work/_temp/my.rock"
+		return []string{"image=" + transport + path}, []string{
+			"no " + path + " here", "a container action sees the workspace", "runner.temp", "below github.workspace",
+		}
+	}
+}
+
+// TestArchiveOfSeveral: a tag, an ID, or the beginning of one chooses.
+func TestArchiveOfSeveral(t *testing.T) {
+	t.Parallel()
+	archive, one, two := twoImages(t)
+	for selector, id := range map[string]string{"saved:one": one, "sha256:" + two: two, two[:12]: two} {
+		t.Run(selector, func(t *testing.T) {
+			t.Parallel()
+			sandbox := startSandbox(t, server.Options{InMemory: true})
+			inputs := []string{"image=docker-archive:" + archive + ":" + selector}
+			first := action(t, sandbox, append(inputs, "resource="+imageResource)...)
+			first.succeeded(t)
+			first.has(t, map[string]string{"source-digest": "sha256:" + id, "uploaded": "true"})
+			rerun(t, sandbox, first, inputs...)
+		})
+	}
+}
+
+// twoImages writes a docker archive with the images saved:one and saved:two,
+// and returns the hex digits of their IDs.
+func twoImages(t *testing.T) (archive, one, two string) {
+	t.Helper()
+	images := map[name.Reference]v1.Image{}
+	var ids []string
+	for _, tag := range []name.Reference{name.MustParseReference("saved:one"), name.MustParseReference("saved:two")} {
+		img := dockerImage(t, "linux/amd64")
+		id, err := img.ConfigName()
+		if err != nil {
+			t.Fatal(err)
+		}
+		images[tag], ids = img, append(ids, id.Hex)
+	}
+	archive = filepath.Join(t.TempDir(), "two.tar")
+	if err := tarball.MultiRefWriteToFile(archive, images); err != nil {
+		t.Fatal(err)
+	}
+	return archive, ids[0], ids[1]
+}
+
+// corruptRegistry serves an image, with its layer as change returns it, and
+// returns the image's name there.
+func corruptRegistry(t *testing.T, img v1.Image, change func([]byte) []byte) string {
+	t.Helper()
+	sound := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	layer := layerOf(t, img).Digest.String()
+	host := strings.TrimPrefix(serveHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/blobs/"+layer) {
+			sound.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		sound.ServeHTTP(answer, r)
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(change(answer.Body.Bytes()))
+	})), "http://")
+	return host + "/image@" + push(t, host+"/image", img)
+}
+
+func layerOf(t *testing.T, img v1.Image) v1.Descriptor {
+	t.Helper()
+	manifest, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return manifest.Layers[0]
+}
+
+func layerContent(t *testing.T, img v1.Image) []byte {
+	t.Helper()
+	layer, err := img.LayerByDigest(layerOf(t, img).Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := layer.Compressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = content.Close() }()
+	all, err := io.ReadAll(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func digestIn(t *testing.T, img v1.Image) v1.Hash {
+	t.Helper()
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
+}
+
+func blobFile(dir string, digest v1.Hash) string {
+	return filepath.Join(dir, "blobs", digest.Algorithm, digest.Hex)
+}
+
+// tarOf packs a layout into a file.
+func tarOf(t *testing.T, dir string) string {
+	t.Helper()
+	rock := filepath.Join(t.TempDir(), "image.rock")
+	run(t, "tar", "--create", "--file", rock, "--directory", dir, ".")
+	return rock
+}
+
+// flip changes one bit in the middle of a file.
+func flip(t *testing.T, path string) {
+	t.Helper()
+	content := []byte(readFile(t, path))
+	content[len(content)/2] ^= 1
+	writeFile(t, path, string(content))
+}
+
+// truncate leaves the first half of a file.
+func truncate(t *testing.T, path string) {
+	t.Helper()
+	content := readFile(t, path)
+	writeFile(t, path, content[:len(content)/2])
+}
+
+// edit replaces text in a file, where it is once.
+func edit(t *testing.T, path, from, to string) {
+	t.Helper()
+	content := readFile(t, path)
+	if strings.Count(content, from) != 1 {
+		t.Fatalf("%s has %q %d times", path, from, strings.Count(content, from))
+	}
+	writeFile(t, path, strings.Replace(content, from, to, 1))
+}
+
+// resized returns a layout with an image whose manifest gives its layer one
+// byte more than it has, and the digest of that layer.
+func resized(t *testing.T, img v1.Image) (dir, digest string) {
+	t.Helper()
+	dir = writeLayout(t, img)
+	raw, err := img.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := layerOf(t, img)
+	from, to := `"size":`+strconv.FormatInt(layer.Size, 10), `"size":`+strconv.FormatInt(layer.Size+1, 10)
+	changed := bytes.Replace(raw, []byte(from), []byte(to), 1)
+	hash := strings.TrimPrefix(digestOf(changed), "sha256:")
+	writeFile(t, filepath.Join(dir, "blobs", "sha256", hash), string(changed))
+	edit(t, filepath.Join(dir, "index.json"), digestIn(t, img).Hex, hash)
+	if len(changed) != len(raw) {
+		t.Fatal("the manifest has another size now")
+	}
+	return dir, layer.Digest.String()
+}
+
+// replaceIn gives a file in a tar archive other content.
+func replaceIn(t *testing.T, archive, file string, content []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	run(t, "tar", "--extract", "--file", archive, "--directory", dir)
+	writeFile(t, filepath.Join(dir, file), string(content))
+	run(t, "tar", "--create", "--file", archive, "--directory", dir, ".")
+}
