@@ -1,0 +1,257 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+const (
+	schedules    = 200
+	atOnce       = 16 // runs; they wait more than they work
+	scheduleTime = 90 * time.Second
+)
+
+// TestFaultSchedules: whatever goes wrong, a run ends right or in an error and
+// without a revision; the next one then ends right. UPLOAD_RESOURCE_E2E_SEED
+// replays the schedules of another run, and UPLOAD_RESOURCE_E2E_SCHEDULE one of
+// them alone.
+func TestFaultSchedules(t *testing.T) {
+	t.Parallel()
+	seed := numberFrom(t, "UPLOAD_RESOURCE_E2E_SEED", time.Now().UnixNano())
+	alone := numberFrom(t, "UPLOAD_RESOURCE_E2E_SCHEDULE", -1)
+	t.Logf("UPLOAD_RESOURCE_E2E_SEED=%d", seed)
+	job := newFaultyJobs(t)
+	var wg sync.WaitGroup
+	var failed atomic.Int64
+	turns := make(chan struct{}, atOnce)
+	for n := range schedules {
+		if alone >= 0 && int(alone) != n {
+			continue
+		}
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			t.Run(strconv.Itoa(n), func(t *testing.T) {
+				if job[n%len(job)].run(t, newSchedule(uint64(seed), uint64(n))).exit != 0 {
+					failed.Add(1)
+				}
+			})
+		})
+	}
+	wg.Wait()
+	t.Logf("%d of %d runs ended in an error", failed.Load(), schedules)
+}
+
+func numberFrom(t *testing.T, variable string, otherwise int64) int64 {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return otherwise
+	}
+	number, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return number
+}
+
+// faultyJob is a job with what comes of it where nothing goes wrong.
+type faultyJob struct {
+	resource, input string
+	want            map[string]string
+	sha256          string // of the revision's content; empty if that differs between sandboxes
+}
+
+func newFaultyJobs(t *testing.T) []faultyJob {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	writeFile(t, path, strings.Repeat("content of a file\n", 20000))
+	jobs := []faultyJob{
+		{resource: imageResource, input: "image=" + writeArchive(t, 500_000, 3)},
+		{resource: imageResource, input: "image=" + writeArchive(t, 5<<20, 1)},
+		{resource: fileResource, input: "filepath=" + path, sha256: sumOf(readFile(t, path))},
+	}
+	for n, job := range jobs {
+		r := action(t, startSandbox(t, server.Options{}), "resource="+job.resource, job.input)
+		r.succeeded(t)
+		jobs[n].want = map[string]string{
+			"revision": "1", "source-digest": r.outputs["source-digest"], "remote-digest": r.outputs["remote-digest"],
+		}
+	}
+	return jobs
+}
+
+func (j faultyJob) run(t *testing.T, s *schedule) result {
+	t.Helper()
+	sandbox, all := startBehindProxies(t, server.Options{TokenLife: s.tokenLife})
+	sandbox.Fault(s.start(t, all))
+	ctx, cancel := context.WithTimeout(t.Context(), scheduleTime)
+	defer cancel()
+	began := time.Now()
+	r := actionContext(ctx, t, sandbox, "resource="+j.resource, j.input)
+	sandbox.Fault(nil)
+	s.stop()
+	if ctx.Err() != nil {
+		t.Errorf("not done after %s", scheduleTime)
+	}
+	if r.exit == 0 {
+		j.isRight(t, sandbox, r)
+	} else {
+		t.Log(theError(r))
+		r.failed(t, sandbox)
+		again := action(t, sandbox, "resource="+j.resource, j.input)
+		again.succeeded(t)
+		j.isRight(t, sandbox, again)
+	}
+	if t.Failed() {
+		t.Logf("%s:\n%s\n%s", time.Since(began).Round(time.Millisecond), s, withoutMasks(r.log))
+	}
+	return r
+}
+
+func (j faultyJob) isRight(t *testing.T, sandbox *server.Server, r result) {
+	t.Helper()
+	r.has(t, j.want)
+	made := sandbox.Revisions(charm, j.resource)
+	if len(made) != 1 || j.sha256 != "" && made[0].SHA256 != j.sha256 {
+		t.Errorf("revisions %+v, want one with the content %s", made, j.sha256)
+	}
+}
+
+// schedule is what goes wrong in one run, by the number of the request at which
+// it does, over all servers.
+type schedule struct {
+	tokenLife time.Duration
+	events    map[int64]event
+
+	requests atomic.Int64
+	mu       sync.Mutex
+	told     []string
+	heal     []func()
+}
+
+// event is a fault of the request itself, a toxic on a server's connections
+// from then on for a while, or both.
+type event struct {
+	fault *server.Fault
+	on    string
+	toxic *toxic
+	heals time.Duration
+}
+
+func newSchedule(seed, n uint64) *schedule {
+	random := rand.New(rand.NewPCG(seed, n))
+	s := &schedule{tokenLife: 5 * time.Minute, events: map[int64]event{}}
+	if random.IntN(3) == 0 {
+		s.tokenLife = time.Second
+	}
+	for range 1 + random.IntN(4) {
+		e := event{fault: randomFault(random)}
+		if random.IntN(2) == 0 {
+			e = randomToxic(random)
+		}
+		s.events[1+random.Int64N(30)] = e
+	}
+	return s
+}
+
+func pick[T any](random *rand.Rand, from ...T) T { return from[random.IntN(len(from))] }
+
+const gatewayPage = "<html><head><title>502 Bad Gateway</title></head><body>::error::no command\x1b[31m</body></html>"
+
+func randomFault(random *rand.Rand) *server.Fault {
+	switch random.IntN(6) {
+	case 0:
+		return &server.Fault{Status: pick(random, 500, 502, 503, 504), Body: gatewayPage, Handle: random.IntN(2) == 0}
+	case 1:
+		return &server.Fault{
+			Status: pick(random, 429, 503), Header: http.Header{"Retry-After": {pick(random, "0", "1")}},
+			Body: `{"error-list":[{"code":null,"message":"Too many requests"}]}`,
+		}
+	case 2:
+		return &server.Fault{Drop: true, Handle: random.IntN(2) == 0}
+	case 3:
+		return &server.Fault{AfterBytes: 1 + random.Int64N(400_000)}
+	case 4:
+		return &server.Fault{Delay: time.Duration(random.IntN(500)) * time.Millisecond}
+	default:
+		return &server.Fault{Status: pick(random, 400, 403, 404, 408, 409), Body: `{"error-list":[{"code":"no","message":"No."}]}`}
+	}
+}
+
+func randomToxic(random *rand.Rand) event {
+	toxics := []toxic{
+		{Type: "latency", Attributes: map[string]int{"latency": random.IntN(200), "jitter": 50}},
+		{Type: "bandwidth", Attributes: map[string]int{"rate": 200 + random.IntN(2000)}},                                    // kB/s
+		{Type: "slicer", Attributes: map[string]int{"average_size": 300, "size_variation": 100, "delay": random.IntN(100)}}, // bytes, µs
+		{Type: "reset_peer", Attributes: map[string]int{"timeout": random.IntN(100)}},
+		{Type: "timeout", Attributes: map[string]int{"timeout": 50 + random.IntN(300)}},
+		{Type: "timeout", Attributes: map[string]int{"timeout": 0}}, // half-open until it heals
+		{Type: "limit_data", Attributes: map[string]int{"bytes": 1 + random.IntN(300_000)}},
+		{Type: "slow_close", Attributes: map[string]int{"delay": random.IntN(200)}},
+	}
+	what := pick(random, toxics...)
+	what.Stream = pick(random, "upstream", "downstream")
+	return event{
+		on: pick(random, "store", "storage", "registry", "registry", "auth"), toxic: &what,
+		heals: time.Duration(50+random.IntN(1000)) * time.Millisecond,
+	}
+}
+
+// start returns what decides for each request of the run.
+func (s *schedule) start(t *testing.T, all proxies) func(server.Request) *server.Fault {
+	t.Helper()
+	return func(r server.Request) *server.Fault {
+		n := s.requests.Add(1)
+		e, ok := s.events[n]
+		if !ok {
+			return nil
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.told = append(s.told, fmt.Sprintf("request %d, %s: %s", n, r, e))
+		if e.toxic != nil {
+			what := *e.toxic
+			what.Name = fmt.Sprintf("%s %d", what.Type, n)
+			heal := all.poison(t, e.on, what)
+			time.AfterFunc(e.heals, heal)
+			s.heal = append(s.heal, heal)
+		}
+		return e.fault
+	}
+}
+
+// stop heals all that is still poisoned.
+func (s *schedule) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, heal := range s.heal {
+		heal()
+	}
+}
+
+// String tells what happened.
+func (s *schedule) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Sprintf("bearer tokens for %s\n%s", s.tokenLife, strings.Join(s.told, "\n"))
+}
+
+func (e event) String() string {
+	if e.toxic != nil {
+		return fmt.Sprintf("%s of the %s, %s %v, for %s", e.toxic.Type, e.on, e.toxic.Stream, e.toxic.Attributes, e.heals)
+	}
+	return fmt.Sprintf("%+v", *e.fault)
+}

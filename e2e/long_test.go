@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+// writeOneLayer writes an image of one layer as an OCI layout, and returns its
+// folder and how many bytes its blobs have: the layer's about those given.
+func writeOneLayer(t *testing.T, size int64) (dir string, bytes int64) {
+	t.Helper()
+	img, err := random.Image(size, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.OS, config.Architecture = "linux", runtime.GOARCH
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(t.TempDir(), "layout")
+	path, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := path.AppendImage(img); err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, manifest.Config.Size + manifest.Layers[0].Size
+}
+
+// sentOfBlobs is how many bytes of blobs the registry was sent.
+func sentOfBlobs(sandbox *server.Server) (bytes int64) {
+	for _, r := range sandbox.Requests() {
+		if strings.Contains(r.Path, "/blobs/uploads/") {
+			bytes += r.BodyBytes
+		}
+	}
+	return bytes
+}
+
+// TestTokenExpiresWithinLayer: bearer tokens that last a fraction of the time
+// that one layer takes are renewed, and no byte is sent twice.
+// UPLOAD_RESOURCE_E2E_LAYER is the time for the layer, else 8s.
+func TestTokenExpiresWithinLayer(t *testing.T) {
+	t.Parallel()
+	takes := 8 * time.Second
+	if text := os.Getenv("UPLOAD_RESOURCE_E2E_LAYER"); text != "" {
+		var err error
+		if takes, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const rate = 3000 // kB/s
+	image, bytes := writeOneLayer(t, int64(takes.Seconds()*rate*1000))
+	sandbox, all := startBehindProxies(t, server.Options{TokenLife: 3 * time.Second})
+	all.poison(t, "registry", toxic{Type: "bandwidth", Stream: "upstream", Attributes: map[string]int{"rate": rate}})
+	began := time.Now()
+	r := action(t, sandbox, "resource="+imageResource, "image="+image)
+	took := time.Since(began)
+	r.succeeded(t)
+	r.has(t, map[string]string{"revision": "1", "uploaded": "true"})
+	if sent := sentOfBlobs(sandbox); sent != bytes {
+		t.Errorf("%d bytes were sent of blobs with %d", sent, bytes)
+	}
+	tokens := answered(sandbox, "/token")
+	if least := int(takes / (4 * time.Second)); took < takes*9/10 || tokens < least {
+		t.Errorf("%d tokens within %s, want at least %d within %s", tokens, took, least, takes)
+	}
+	t.Logf("%d bytes within %s, with %d tokens", bytes, took.Round(time.Millisecond), tokens)
+}
+
+// TestResetsWithinLayer: an upload goes on from where the registry says that it
+// stands.
+func TestResetsWithinLayer(t *testing.T) {
+	t.Parallel()
+	const resets = 5
+	image, bytes := writeOneLayer(t, 100<<20)
+	sandbox, all := startBehindProxies(t, server.Options{})
+	all.poison(t, "registry", toxic{Type: "bandwidth", Stream: "upstream", Attributes: map[string]int{"rate": 10_000}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// A reset meets a chunk only if something moves while it is there.
+		asked := func() int64 { _, n := declaredOfBlobs(t, sandbox); return int64(n) }
+		for waitFor(ctx, func() bool { n := asked(); return n < resets && sentOfBlobs(sandbox) > bytes*(20*n+13)/100 }) {
+			heal := all.poison(t, "registry", toxic{Type: "reset_peer", Stream: "upstream"})
+			time.Sleep(50 * time.Millisecond)
+			heal()
+			time.Sleep(400 * time.Millisecond)
+		}
+	}()
+	r := action(t, sandbox, "resource="+imageResource, "image="+image)
+	cancel()
+	<-done
+	r.succeeded(t)
+	r.has(t, map[string]string{"revision": "1", "uploaded": "true"})
+	declared, resumed := declaredOfBlobs(t, sandbox)
+	if declared > bytes*11/10 || resumed < resets {
+		t.Errorf("chunks of %d bytes were sent of blobs with %d, want at most a tenth more; %d times the registry was asked where it stands, want at least %d",
+			declared, bytes, resumed, resets)
+	}
+	t.Logf("%.3f bytes sent for each of the layer, over %d resets", float64(declared)/float64(bytes), resumed)
+}
+
+// waitFor looks every few milliseconds; it is false when ctx ends first.
+func waitFor(ctx context.Context, condition func() bool) bool {
+	for !condition() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(3 * time.Millisecond):
+		}
+	}
+	return true
+}
+
+// declaredOfBlobs adds up the chunks that the registry was sent, also those of
+// which only a part arrived, and counts how often it was asked where it stands.
+func declaredOfBlobs(t *testing.T, sandbox *server.Server) (bytes int64, asked int) {
+	t.Helper()
+	for _, r := range sandbox.Requests() {
+		switch {
+		case !strings.Contains(r.Path, "/blobs/uploads/"):
+		case r.Method == http.MethodGet:
+			asked++
+		case r.Method == http.MethodPatch && r.Status != http.StatusUnauthorized:
+			var first, last int64
+			if _, err := fmt.Sscanf(r.Header.Get("Content-Range"), "%d-%d", &first, &last); err != nil {
+				t.Errorf("the range of a chunk, %q: %v", r.Header.Get("Content-Range"), err)
+			}
+			bytes += last - first + 1
+		}
+	}
+	return bytes, asked
+}

@@ -1,0 +1,314 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+// atomicOnce tells who is first.
+type atomicOnce struct{ taken atomic.Bool }
+
+func (o *atomicOnce) first() bool { return o.taken.CompareAndSwap(false, true) }
+
+const stopTime = 5 * time.Second
+
+// TestStop: a run that is told to stop, as by who cancels the workflow, does so
+// whatever it waits for.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	archive := writeArchive(t, 300_000, 2)
+	path := filepath.Join(t.TempDir(), "file")
+	writeFile(t, path, strings.Repeat("content", 1000))
+	image, file := []string{"resource=" + imageResource, "image=" + archive}, []string{"resource=" + fileResource, "filepath=" + path}
+	hang := &server.Fault{Delay: time.Hour}
+	at := func(where, method, path string) func(server.Request) bool {
+		return func(r server.Request) bool {
+			return r.Server == where && r.Method == method && strings.Contains(r.Path, path)
+		}
+	}
+	tests := map[string]struct {
+		inputs []string
+		at     func(server.Request) bool
+		fault  *server.Fault
+		want   string
+	}{
+		"looking at the store":         {image, at("store", "GET", "/resources"), hang, "looking for what is there"},
+		"looking, between two tries":   {image, at("store", "GET", "/revisions"), &server.Fault{Status: 503, Header: http.Header{"Retry-After": {"60"}}}, "looking for what is there"},
+		"waiting for a bearer token":   {image, at("auth", "GET", "/token"), hang, "looking for what is there"},
+		"looking in the registry":      {image, at("registry", "GET", "/manifests/"), hang, "looking for what is there"},
+		"beginning to send a blob":     {image, at("registry", "POST", "/blobs/uploads/"), hang, "sending the image"},
+		"sending a blob":               {image, at("registry", "PATCH", "/blobs/uploads/"), hang, "sending the image"},
+		"sending, between two tries":   {image, at("registry", "PATCH", "/blobs/uploads/"), &server.Fault{Status: 429, Header: http.Header{"Retry-After": {"60"}}}, "sending the image"},
+		"finishing a blob":             {image, at("registry", "PUT", "/blobs/uploads/"), hang, "sending the image"},
+		"sending the manifest":         {image, at("registry", "PUT", "/manifests/"), hang, "sending the image"},
+		"sending the image's text":     {image, at("storage", "POST", ""), hang, "no revision was created"},
+		"sending a file":               {file, at("storage", "POST", ""), hang, "no revision was created"},
+		"creating the revision":        {file, at("store", "POST", "/revisions"), hang, "may still create"},
+		"waiting for the review":       {file, at("store", "GET", "/review"), &server.Fault{}, "may still create"},
+		"asking how the review stands": {file, at("store", "GET", "/review"), hang, "may still create"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sandbox := startSandbox(t, server.Options{NeverReview: true})
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			var stopped atomicOnce
+			var when time.Time
+			sandbox.Fault(func(r server.Request) *server.Fault {
+				if !test.at(r) {
+					return nil
+				}
+				if stopped.first() {
+					time.AfterFunc(100*time.Millisecond, func() { when = time.Now(); stop() })
+				}
+				return test.fault
+			})
+			r := actionContext(ctx, t, sandbox, test.inputs...)
+			took := time.Since(when)
+			sandbox.Fault(nil)
+			r.failed(t, sandbox, "stopped while ", "terminated", test.want)
+			if took > stopTime {
+				t.Errorf("stopping took %s", took)
+			}
+		})
+	}
+}
+
+// halfEngine has an image and breaks off when it has exported the first half of
+// it, or hangs there until the test ends.
+func halfEngine(t *testing.T, archive string, half func(http.ResponseWriter, *http.Request)) (host, id string) {
+	t.Helper()
+	saved, err := tarball.ImageFromPath(archive, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := saved.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := saved.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := readFile(t, archive)
+	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/_ping"):
+		case strings.HasSuffix(r.URL.Path, "/get"):
+			_, _ = io.WriteString(w, content[:len(content)/2])
+			_ = http.NewResponseController(w).Flush()
+			half(w, r)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(inspected(name, config))
+		}
+	}))
+	t.Cleanup(engine.Close)
+	return "DOCKER_HOST=tcp://" + engine.Listener.Addr().String(), name.String()
+}
+
+func inspected(name v1.Hash, config *v1.ConfigFile) map[string]any {
+	return map[string]any{
+		"Id": name.String(), "Os": config.OS, "Architecture": config.Architecture, "Size": 1,
+		"RootFS": map[string]any{"Type": "layers", "Layers": config.RootFS.DiffIDs},
+	}
+}
+
+func TestEngineDies(t *testing.T) {
+	t.Parallel()
+	host, id := halfEngine(t, writeArchive(t, 500_000, 3), func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	sandbox := startSandbox(t, server.Options{})
+	r := action(t, sandbox, "resource="+imageResource, "digest="+id, host)
+	r.failed(t, sandbox, id, "cannot pack image")
+	if sent := changes(sandbox); len(sent) > 0 {
+		t.Errorf("something was sent:\n%s", strings.Join(sent, "\n"))
+	}
+}
+
+func TestStopWhileCompressing(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var when time.Time
+	host, id := halfEngine(t, writeArchive(t, 500_000, 3), func(_ http.ResponseWriter, r *http.Request) {
+		time.AfterFunc(100*time.Millisecond, func() { when = time.Now(); stop() })
+		<-r.Context().Done()
+	})
+	sandbox := startSandbox(t, server.Options{})
+	r := actionContext(ctx, t, sandbox, "resource="+imageResource, "digest="+id, host)
+	r.failed(t, sandbox, "stopped while compressing layers", "no revision was created")
+	if took := time.Since(when); took > stopTime {
+		t.Errorf("stopping took %s", took)
+	}
+}
+
+// TestDiskFull: the folder for temporary files is a file system of its own that
+// is too small.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	if out, err := exec.Command("unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", os.TempDir()).CombinedOutput(); err != nil {
+		t.Skipf("no file system can be mounted here: %v: %s", err, out)
+	}
+	// Of the shells, bash alone passes variables on whose names have a hyphen.
+	need(t, "bash")
+	const script = `mount -t tmpfs -o size=1m none "$TMPDIR" && "$0"
+		code=$?; find "$TMPDIR" -mindepth 1 | sed 's/^/left behind: /'; exit $code`
+	command := exec.CommandContext(t.Context(), "unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script, program)
+	sandbox := startSandbox(t, server.Options{})
+	r := execute(t, command, sandbox, "resource="+imageResource, "image="+writeArchive(t, 3<<20, 1))
+	r.failed(t, sandbox, "no space left on device", "set TMPDIR")
+	if strings.Contains(r.log, "left behind") {
+		t.Errorf("a file was left behind:\n%s", r.log)
+	}
+	if sent := changes(sandbox); len(sent) > 0 {
+		t.Errorf("something was sent:\n%s", strings.Join(sent, "\n"))
+	}
+}
+
+// TestRegistryDies: for good, within a layer.
+func TestRegistryDies(t *testing.T) {
+	t.Parallel()
+	sandbox, all := startBehindProxies(t, server.Options{})
+	var dead atomicOnce
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Method == http.MethodPatch && dead.first() {
+			go all["registry"].Stop()
+			return &server.Fault{AfterBytes: 1000}
+		}
+		return nil
+	})
+	r := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 500_000, 2))
+	r.failed(t, sandbox, "sending the blob sha256:", "connection refused")
+	if !strings.Contains(r.log, "\nTrying again in ") {
+		t.Errorf("the log has no word about the tries:\n%s", r.log)
+	}
+}
+
+// TestUnclearAnswers: when nobody knows whether the store made a revision, the
+// list is asked before it is tried again.
+func TestUnclearAnswers(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	writeFile(t, path, "content")
+	const never = -1 // the review has ended when it is first looked at
+	tests := map[string]struct {
+		fault   server.Fault
+		review  int
+		ordered string // requests about the list of revisions
+	}{
+		"lost":                {server.Fault{Handle: true, Drop: true}, never, "GET POST GET"},
+		"lost, in review":     {server.Fault{Handle: true, Drop: true}, 3, "GET POST GET POST"},
+		"lost before":         {server.Fault{Drop: true}, never, "GET POST GET POST"},
+		"replaced":            {server.Fault{Handle: true, Status: 502, Body: gatewayPage}, never, "GET POST GET"},
+		"replaced, in review": {server.Fault{Handle: true, Status: 502, Body: gatewayPage}, 3, "GET POST GET POST"},
+		"replaced before":     {server.Fault{Status: 500}, never, "GET POST GET POST"},
+		"nonsense":            {server.Fault{Handle: true, Status: 200, Body: "{"}, never, "GET POST GET"},
+		"empty":               {server.Fault{Handle: true, Status: 200, Body: "{}"}, never, "GET POST GET"},
+		"cut":                 {server.Fault{Handle: true, Status: 200, Header: http.Header{"Content-Length": {"100"}}, Body: "{"}, never, "GET POST GET"},
+		"timed out":           {server.Fault{Status: 408}, never, "GET POST GET POST"},
+		"too many":            {server.Fault{Status: 429, Header: http.Header{"Retry-After": {"2"}}}, never, "GET POST GET POST"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sandbox := startSandbox(t, server.Options{InMemory: true, ReviewDelay: test.review})
+			sandbox.Fault(firstCreation(test.fault))
+			r := action(t, sandbox, "resource="+fileResource, "filepath="+path)
+			r.succeeded(t)
+			r.has(t, map[string]string{"revision": "1", "revision-created": "true"})
+			if n := len(sandbox.Revisions(charm, fileResource)); n != 1 {
+				t.Errorf("%d revisions, want 1", n)
+			}
+			if got := strings.Join(askedAbout(sandbox), " "); got != test.ordered {
+				t.Errorf("revisions were listed and asked for in the order %q, want %q", got, test.ordered)
+			}
+		})
+	}
+}
+
+// TestClearRefusal: is not asked for again.
+func TestClearRefusal(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	writeFile(t, path, "content")
+	for _, status := range []int{400, 403, 409, 429} {
+		sandbox := startSandbox(t, server.Options{InMemory: true})
+		sandbox.Fault(firstCreation(server.Fault{Status: status, Header: http.Header{"Retry-After": {"86400"}}}))
+		r := action(t, sandbox, "resource="+fileResource, "filepath="+path)
+		r.failed(t, sandbox, strconv.Itoa(status))
+		if got := strings.Join(askedAbout(sandbox), " "); got != "GET POST" {
+			t.Errorf("after %d revisions were listed and asked for in the order %q", status, got)
+		}
+	}
+}
+
+// firstCreation makes the first request for a revision go wrong.
+func firstCreation(fault server.Fault) func(server.Request) *server.Fault {
+	var once atomicOnce
+	return func(r server.Request) *server.Fault {
+		if r.Server == "store" && r.Method == http.MethodPost && strings.HasSuffix(r.Path, "/revisions") && once.first() {
+			return &fault
+		}
+		return nil
+	}
+}
+
+// askedAbout are the methods of the requests about the list of revisions.
+func askedAbout(sandbox *server.Server) (methods []string) {
+	for _, r := range sandbox.Requests() {
+		if r.Server == "store" && strings.HasSuffix(r.Path, "/revisions") {
+			methods = append(methods, r.Method)
+		}
+	}
+	return methods
+}
+
+// TestSilentConnection: a server that takes a request and never answers it is
+// given up after a minute, and asked again.
+func TestSilentConnection(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes more than a minute")
+	}
+	archive := writeArchive(t, 300_000, 1)
+	servers := []string{"store", "registry", "auth", "storage"}
+	allAtOnce(t, len(servers), func(t *testing.T, n int) {
+		t.Helper()
+		sandbox := startSandbox(t, server.Options{})
+		var once atomicOnce
+		sandbox.Fault(func(r server.Request) *server.Fault {
+			if r.Server == servers[n] && once.first() {
+				return &server.Fault{Delay: time.Hour}
+			}
+			return nil
+		})
+		began := time.Now()
+		r := action(t, sandbox, "resource="+imageResource, "image="+archive)
+		r.succeeded(t)
+		r.has(t, map[string]string{"revision": "1"})
+		if !strings.Contains(r.log, "nothing from ") {
+			t.Errorf("the log has no word about the %s:\n%s", servers[n], withoutMasks(r.log))
+		}
+		if took := time.Since(began); took > 80*time.Second {
+			t.Errorf("the run took %s", took)
+		}
+	})
+}
