@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -38,7 +39,12 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 // credentials; whoever else answers in a registry's place could ask for these.
 func checkRedirect(req *http.Request, res *http.Response) error {
 	to, err := res.Location()
-	if res.StatusCode/100 != 3 || err != nil || to.Host == req.URL.Host && to.Scheme == req.URL.Scheme {
+	switch {
+	case res.StatusCode/100 != 3 || errors.Is(err, http.ErrNoLocation):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s sends a %s on to an address that is none: %w", req.URL.Host, req.Method, err)
+	case to.Host == req.URL.Host && to.Scheme == req.URL.Scheme:
 		return nil
 	}
 	return fmt.Errorf("%s sends a %s on to %q, another host, which isn't followed",

@@ -11,6 +11,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // imageJob is a job about an image, with what was asked for at its start.
@@ -86,7 +87,7 @@ func (i *imageJob) openRepository(ctx context.Context) (*registry.Repository, er
 	}
 	return registry.Open(ctx, registry.Options{
 		Image: login.ImageName, Username: login.Username, Password: login.Password,
-		Transport: newTransport(i.runner.Mask, i.log), Logger: i.log,
+		Transport: transport.New(i.runner.Mask, i.log), Logger: i.log,
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // content is what a revision holds: a file, or the text that describes an
@@ -135,7 +136,7 @@ func inPassing(err error) (pause time.Duration, again bool) {
 	var network *net.OpError
 	var refused *charmhub.Error
 	switch {
-	case errors.As(err, &refused) && refused.RetryAfter > patience:
+	case errors.As(err, &refused) && refused.RetryAfter > transport.Patience:
 		return 0, false
 	case errors.As(err, &refused):
 		return refused.RetryAfter, errors.Is(err, charmhub.ErrUnclear) ||

@@ -20,6 +20,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // Run does what the inputs of the runner ask for, and sets its outputs. The
@@ -127,7 +128,7 @@ func newJob(ctx context.Context, runner *action.Runner, version string) (*job, e
 	}
 	j.store = charmhub.New(charmhub.Config{
 		StoreURL: in.Endpoints.Store.String(), StorageURL: in.Endpoints.Storage.String(), SSOURL: in.Endpoints.SSO.String(),
-		Credentials: credentials, Transport: newTransport(runner.Mask, j.log), UserAgent: j.userAgent,
+		Credentials: credentials, Transport: transport.New(runner.Mask, j.log), UserAgent: j.userAgent,
 		Logger: j.log, Mask: runner.Mask,
 	})
 	j.declared = sync.OnceValues(func() ([]charmhub.Resource, error) { return j.store.Resources(ctx, j.Charm) })

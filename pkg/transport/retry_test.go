@@ -1,4 +1,4 @@
-package upload
+package transport
 
 import (
 	"bytes"
@@ -85,7 +85,7 @@ func TestRetries(t *testing.T) {
 		"504 twice":                 {[]roundTripper{status(504), status(504), status(200)}, 3, 200, 3 * firstPause, 4 * firstPause},
 		"500 for ever":              {[]roundTripper{status(500)}, 1 + retries, 500, 30 * time.Second, 39 * time.Second},
 		"reset for ever":            {[]roundTripper{failing(errReset)}, 1 + retries, 0, 30 * time.Second, 39 * time.Second},
-		"slow for ever":             {[]roundTripper{slow(silence, failing(errSilent))}, 3, 0, 2 * silence, patience},
+		"slow for ever":             {[]roundTripper{slow(silence, failing(errSilent))}, 3, 0, 2 * silence, Patience},
 		"a later answer than error": {[]roundTripper{failing(errReset), status(404)}, 2, 404, firstPause, firstPause * 5 / 4},
 		"501":                       {[]roundTripper{status(501)}, 1, 501, 0, 0},
 		"401":                       {[]roundTripper{status(401)}, 1, 401, 0, 0},

@@ -1,4 +1,4 @@
-package upload
+package transport
 
 import (
 	"bytes"
@@ -144,7 +144,7 @@ func TestRedirectsAreAnswers(t *testing.T) {
 // TestNewTransport: the parts are in their order.
 func TestNewTransport(t *testing.T) {
 	t.Parallel()
-	carry, ok := newTransport(ignore, zap.NewNop()).(retrier)
+	carry, ok := New(ignore, zap.NewNop()).(retrier)
 	if !ok {
 		t.Fatal("nothing repeats requests")
 	}

@@ -1,4 +1,8 @@
-package upload
+// Package transport carries HTTP requests to the store and the charm's
+// registry, with one policy for all: what it sends is safe to send, what failed
+// in passing is tried again, and what fell silent is given up. It knows nothing
+// of what the requests are about, and follows no redirect.
+package transport
 
 import (
 	"errors"
@@ -11,12 +15,11 @@ import (
 	"go.uber.org/zap"
 )
 
-// newTransport returns what carries every call to the store and the charm's
-// registry: secrets in requests are masked before they leave, plain HTTP goes
-// to this machine alone, redirects are answers, connections that fell silent
-// are given up, and what failed in passing, answers that broke off included, is
-// tried again.
-func newTransport(mask func(string), log *zap.Logger) http.RoundTripper {
+// New returns a transport. Mask is told of the secret in each request before it
+// leaves; retries are lines of the log. Plain HTTP goes to this machine alone,
+// redirects are answers, connections that fell silent are given up, and what
+// failed in passing, answers that broke off included, is tried again.
+func New(mask func(string), log *zap.Logger) http.RoundTripper {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = 16 // as many as blobs are checked and sent at once
 	// Giving up a request leaves a connection of HTTP/2 to the next one; a dead

@@ -1,4 +1,4 @@
-package upload
+package transport
 
 import (
 	"context"
@@ -14,14 +14,17 @@ import (
 	"go.uber.org/zap"
 )
 
+// Patience is how long after the first try of a request the last one may begin.
+// So failures that come at once are told within a minute, slow ones within a
+// few.
+const Patience = 3 * time.Minute
+
 // A request is repeated so often, with pauses that double from the first to
-// the longest, as long as the next try begins within the patience: failures
-// that come at once are told within a minute, slow ones within a few.
+// the longest.
 const (
 	retries      = 6
 	firstPause   = 500 * time.Millisecond
 	longestPause = 15 * time.Second
-	patience     = 3 * time.Minute
 )
 
 // retrier repeats requests whose body can be had again. A request with a body
@@ -42,7 +45,7 @@ func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tries{what: req.Method + " " + req.URL.Host, until: time.Now().Add(patience), log: r.log}
+	t := &tries{what: req.Method + " " + req.URL.Host, until: time.Now().Add(Patience), log: r.log}
 	res, err := t.client(r.once).Do(again)
 	// Callers are http.Clients, and put method and address before an error, too.
 	var wrapped *url.Error
