@@ -59,7 +59,11 @@ func (a RegistryAccess) Resolve(ctx context.Context, tagged string) (v1.Hash, er
 	if err != nil {
 		return v1.Hash{}, err
 	}
-	found, err := docker.GetDigest(ctx, a.system(reference.Domain(named)), ref)
+	registry := reference.Domain(named)
+	if err := checkRealm(ctx, registry); err != nil {
+		return v1.Hash{}, err
+	}
+	found, err := docker.GetDigest(ctx, a.system(registry), ref)
 	if err != nil {
 		return v1.Hash{}, err
 	}
@@ -105,7 +109,11 @@ func newRemoteStore(ctx context.Context, access RegistryAccess, canonical refere
 	if err != nil {
 		return nil, err
 	}
-	source, err := ref.NewImageSource(ctx, access.system(reference.Domain(canonical)))
+	registry := reference.Domain(canonical)
+	if err := checkRealm(ctx, registry); err != nil {
+		return nil, err
+	}
+	source, err := ref.NewImageSource(ctx, access.system(registry))
 	if err != nil {
 		return nil, err
 	}

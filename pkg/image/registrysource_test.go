@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -267,6 +268,27 @@ func TestLoopback(t *testing.T) {
 		sys := RegistryAccess{UserAgent: "test"}.system(host)
 		if insecure := sys.DockerInsecureSkipTLSVerify != 0; insecure != want {
 			t.Errorf("%s may be asked without TLS: %t", host, insecure)
+		}
+	}
+}
+
+// TestRegistryRealm: credentials don't go to a token service without TLS.
+func TestRegistryRealm(t *testing.T) {
+	t.Parallel()
+	for realm, refused := range map[string]bool{
+		"https://auth.example/token": false,
+		"http://127.0.0.1:1/token":   false,
+		"http://auth.example/token":  true,
+		"http://[::1/token":          true,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q,service=\"x\"", realm))
+			w.WriteHeader(http.StatusUnauthorized)
+		}))
+		t.Cleanup(server.Close)
+		err := checkRealm(t.Context(), strings.TrimPrefix(server.URL, "http://"))
+		if (err != nil) != refused {
+			t.Errorf("%s: error %v, want one: %v", realm, err, refused)
 		}
 	}
 }

@@ -20,6 +20,7 @@ const (
 	// received of a broken chunk, while a round trip per chunk doesn't slow down a sound connection.
 	firstChunkMin, firstChunkMax = 4 << 20, 32 << 20
 	chunkMin                     = 256 << 10
+	soundChunks                  = 16 // that arrive before the next are twice as large, up to the first size
 	// streamChunkMax bounds what is kept in memory of a blob that can't be read twice; senders of these are.
 	streamChunkMax = 8 << 20
 
@@ -39,8 +40,11 @@ type upload struct {
 	refused  int64    // offset of the chunk last refused as out of order, -1 for none
 	chunk    int64    // bytes of the next chunk
 	minimum  int64    // the least that the registry takes, but for the last chunk
+	sound    int      // chunks that arrived since the last failure or growth
 	tries    int      // failures since the last progress
 }
+
+func firstChunk(size int64) int64 { return min(max(size/20, firstChunkMin), firstChunkMax) }
 
 // pushBlob mounts or sends one blob.
 func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) error {
@@ -49,7 +53,7 @@ func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64))
 		return fmt.Errorf("opening it: %w", err)
 	}
 	u := &upload{r: r, desc: b.desc, progress: progress}
-	u.chunk = min(max(b.desc.Size/20, firstChunkMin), firstChunkMax)
+	u.chunk = firstChunk(b.desc.Size)
 	for range maxSessions {
 		mounted, err := u.start(ctx, l)
 		if mounted || err != nil {

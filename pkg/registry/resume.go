@@ -68,7 +68,7 @@ func (u *upload) again(ctx context.Context, res reply, err error) error {
 		return err
 	}
 	u.tries++
-	u.chunk = max(u.chunk/4, chunkMin)
+	u.chunk, u.sound = max(u.chunk/4, chunkMin), 0
 	u.r.log.Debug("A blob's upload was interrupted", zap.Stringer("digest", u.desc.Digest),
 		zap.Int64("received", u.stands), zap.Int("tries", u.tries), zap.Error(err))
 	if u.tries >= maxTries {
@@ -125,8 +125,17 @@ func (u *upload) advance(res reply, silent int64) error {
 	if stands > u.best {
 		u.progress(stands - u.best)
 		u.best, u.tries = stands, 0
+		u.grow()
 	}
 	return u.follow(res)
+}
+
+// grow makes chunks larger again after many that arrived, so that one bad minute doesn't slow down the rest of a
+// large blob by its round trips.
+func (u *upload) grow() {
+	if u.sound++; u.sound >= soundChunks {
+		u.chunk, u.sound = min(2*u.chunk, max(u.chunk, firstChunk(u.desc.Size))), 0
+	}
 }
 
 // standing reads an upload's Range header, "0-<last byte>". A registry says "0-0" not only with one byte but

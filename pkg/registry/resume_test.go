@@ -26,3 +26,22 @@ func TestPauseAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestChunksGrowAgain: after many chunks that arrived, up to the first size.
+func TestChunksGrowAgain(t *testing.T) {
+	t.Parallel()
+	u := &upload{chunk: chunkMin}
+	u.desc.Size = 200 << 20
+	for range soundChunks - 1 {
+		u.grow()
+	}
+	if u.chunk != chunkMin {
+		t.Errorf("a chunk is %d bytes after %d, want %d", u.chunk, soundChunks-1, chunkMin)
+	}
+	for range 10 * soundChunks {
+		u.grow()
+	}
+	if want := firstChunk(u.desc.Size); u.chunk != want {
+		t.Errorf("a chunk is %d bytes in the end, want %d", u.chunk, want)
+	}
+}
