@@ -11,6 +11,8 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY main.go ./
 COPY pkg/ pkg/
+# Another architecture than the builder's: --build-arg GOARCH=arm64
+ARG GOARCH
 # -buildvcs=false: the context carries no repository, and needs none.
 RUN CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o /upload-resource .
 

@@ -130,11 +130,11 @@ func TestFailures(t *testing.T) {
 		},
 		"digest and file": {
 			inputs: given("resource="+imageResource, "digest="+someDigest, "filepath="+archive), early: true,
-			want: []string{"digest and filepath are both given", "keep the one"},
+			want: []string{"digest, filepath are given together", "keep the one"},
 		},
 		"neither digest nor file": {
 			inputs: given("resource=" + imageResource), early: true,
-			want: []string{"None of the inputs digest, image and filepath", "give digest or image"},
+			want: []string{"None of the inputs digest, image, filepath and metadata", "give digest or image"},
 		},
 		"everything wrong": {
 			inputs: given("charm=My_Charm", "resource=", "store-token=", "store-url=http://example.com", "dry-run=perhaps"), early: true,

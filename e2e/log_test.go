@@ -1,0 +1,87 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+// outline returns the titles of a log's groups, and the lines that a reader
+// sees while all of them are folded.
+func outline(t *testing.T, log string) (groups, lines []string) {
+	t.Helper()
+	open := false
+	for line := range strings.Lines(log) {
+		line = strings.TrimSuffix(line, "\n")
+		title, starts := strings.CutPrefix(line, "::group::")
+		switch {
+		case starts && open:
+			t.Errorf("group %s is in another", title)
+		case starts:
+			groups, open = append(groups, title), true
+		case line == "::endgroup::":
+			open = false
+		case !open && !strings.HasPrefix(line, "::add-mask::") && !strings.HasPrefix(line, "::debug::"):
+			lines = append(lines, line)
+		}
+	}
+	if open {
+		t.Error("the last group doesn't end")
+	}
+	return groups, lines
+}
+
+// TestLogFolded: details are in groups; with these folded, what remains tells
+// what came of the run, and one line ends it.
+func TestLogFolded(t *testing.T) {
+	t.Parallel()
+	archive := writeArchive(t, 1000, 1)
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	inputs := []string{"resource=" + imageResource, "image=" + archive}
+
+	first := action(t, sandbox, inputs...)
+	groups, lines := outline(t, first.log)
+	if diff := cmp.Diff([]string{"Pack the image", "Send the image"}, groups); diff != "" {
+		t.Errorf("groups (-want +got):\n%s", diff)
+	}
+	ends(t, lines, toldUnknown, toldUploaded(first), toldCreated(imageResource, "1"))
+
+	again := action(t, sandbox, inputs...)
+	groups, lines = outline(t, again.log)
+	if len(groups) > 0 {
+		t.Errorf("groups %q for an image that is there", groups)
+	}
+	ends(t, lines, toldKnown, toldUnchanged(imageResource, "1"))
+}
+
+// ends fails the test unless the lines are these and one that closes the log.
+func ends(t *testing.T, lines []string, want ...string) {
+	t.Helper()
+	if len(lines) == 0 || !strings.HasPrefix(lines[len(lines)-1], "Done in ") {
+		t.Fatalf("no closing line: %q", lines)
+	}
+	if diff := cmp.Diff(want, lines[:len(lines)-1]); diff != "" {
+		t.Errorf("lines outside of groups (-want +got):\n%s", diff)
+	}
+}
+
+// The annotation of a failure isn't folded away with the details before it.
+func TestLogFailure(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Server == "registry" && r.Method == http.MethodPost {
+			return &server.Fault{Status: http.StatusForbidden}
+		}
+		return nil
+	})
+	r := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 1000, 1))
+	_, lines := outline(t, r.log)
+	if r.exit != 1 || len(lines) == 0 || !strings.HasPrefix(lines[len(lines)-1], "::error ") {
+		t.Errorf("exit %d, want 1 with an error outside of groups:\n%s", r.exit, r.log)
+	}
+}
