@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
@@ -107,7 +108,7 @@ type result struct {
 	outputs map[string]string
 	summary string
 	dir     string // of its output, its summary and its TMPDIR
-	usage   *syscall.Rusage
+	peak    int64  // the most memory it had, in MiB
 }
 
 // action runs the program as GitHub's runner does, with inputs given as
@@ -144,12 +145,13 @@ func execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 	if command.Stdout == nil { // else the test looks at it by itself
 		command.Stdout, command.Stderr = &log, &log
 	}
-	err := command.Run()
-	if command.ProcessState == nil {
+	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
+	peak := watchPeak(command.Process.Pid)
+	_ = command.Wait() // how it ended is in ProcessState
 	r.exit, r.log = command.ProcessState.ExitCode(), log.String()
-	r.usage, _ = command.ProcessState.SysUsage().(*syscall.Rusage)
+	r.peak = peak()
 	r.outputs = readOutputs(t, output)
 	r.summary = readFile(t, summary)
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
@@ -158,6 +160,28 @@ func execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 	checkSecrets(t, sandbox, r)
 	checkWire(t, sandbox)
 	return r
+}
+
+// watchPeak follows the memory of a process, and returns what tells its peak in
+// MiB. The usage that the system reports of a child starts from its parent's.
+func watchPeak(pid int) (peak func() int64) {
+	done, peaks := make(chan struct{}), make(chan int64)
+	go func() {
+		var kilobytes int64
+		for {
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if _, after, ok := strings.Cut(string(status), "VmHWM:"); ok {
+				_, _ = fmt.Sscan(after, &kilobytes)
+			}
+			select {
+			case <-done:
+				peaks <- kilobytes >> 10
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return func() int64 { close(done); return <-peaks }
 }
 
 // environment is all that the action sees: of ours, what finds the engine.

@@ -384,7 +384,7 @@ func refuse(t *testing.T, path, want string) {
 	r := action(t, sandbox, "resource="+imageResource, "image="+path)
 	r.failed(t, sandbox, want)
 	sentNoManifest(t, sandbox)
-	if peak := r.usage.Maxrss >> 10; peak >= mostMemory {
+	if peak := r.peak; peak >= mostMemory {
 		t.Errorf("the run took %d MB of memory, want less than %d", peak, mostMemory)
 	}
 }

@@ -35,7 +35,7 @@ func TestLargeImage(t *testing.T) {
 	r := execute(t, limited, sandbox, "resource="+imageResource, "digest="+id)
 	r.succeeded(t)
 	r.has(t, map[string]string{"revision": "1", "uploaded": "true", "source-digest": id})
-	peak := r.usage.Maxrss >> 10 // Linux counts it in kilobytes
+	peak := r.peak
 	t.Logf("%d MB in %s, at most %d MB of memory", megabytes, time.Since(began).Round(time.Millisecond), peak)
 	if peak >= 150 {
 		t.Errorf("the run took %d MB of memory, want less than 150", peak)

@@ -11,19 +11,22 @@ import (
 type Endpoints struct {
 	Store    *url.URL // the publisher API
 	Storage  *url.URL // takes uploaded files
-	Registry *url.URL // takes images
+	Registry *url.URL // takes images; nil for the one that Charmhub names
 	SSO      *url.URL // refreshes credentials
 }
 
 // endpoints reads where the servers are: from the inputs, else from the
 // variables that charmcraft reads, else Charmhub's own.
 func (r *reader) endpoints() Endpoints {
-	return Endpoints{
-		Store:    r.endpoint("store-url", "CHARMCRAFT_STORE_API_URL", "https://api.charmhub.io"),
-		Storage:  r.endpoint("storage-url", "CHARMCRAFT_UPLOAD_URL", "https://storage.snapcraftcontent.com"),
-		Registry: r.endpoint("registry-url", "CHARMCRAFT_REGISTRY_URL", "https://registry.jujucharms.com"),
-		SSO:      r.endpoint("sso-url", "CHARMCRAFT_STORE_SSO_URL", "https://login.ubuntu.com"),
+	e := Endpoints{
+		Store:   r.endpoint("store-url", "CHARMCRAFT_STORE_API_URL", "https://api.charmhub.io"),
+		Storage: r.endpoint("storage-url", "CHARMCRAFT_UPLOAD_URL", "https://storage.snapcraftcontent.com"),
+		SSO:     r.endpoint("sso-url", "CHARMCRAFT_STORE_SSO_URL", "https://login.ubuntu.com"),
 	}
+	if r.first("registry-url", "CHARMCRAFT_REGISTRY_URL") != "" {
+		e.Registry = r.endpoint("registry-url", "CHARMCRAFT_REGISTRY_URL", "https://registry.jujucharms.com")
+	}
+	return e
 }
 
 // endpoint reads one URL. No complaint repeats it, since a URL that is wrong may

@@ -59,7 +59,7 @@ func (r *Runner) Inputs() (Inputs, error) {
 	return in, errors.Join(read.complaints...)
 }
 
-const noToken = "No credentials for Charmhub are given: make some with `charmcraft login --export=charmhub.token`, " +
+const noToken = "No credentials for Charmhub are given: make some with `charmcraft login --export=token.txt`, " +
 	"store what that file holds as a secret of the repository, and pass it with " +
 	"store-token: ${{ secrets.CHARMHUB_TOKEN }} (a pull request from a fork gets no secrets)."
 

@@ -38,10 +38,9 @@ func TestInputsOfADigest(t *testing.T) {
 	want := Inputs{
 		Charm: "my-charm", Resource: "my-image", Digest: someDigest, Token: "a-token",
 		Endpoints: Endpoints{
-			Store:    parsed(t, "https://api.charmhub.io"),
-			Storage:  parsed(t, "https://storage.snapcraftcontent.com"),
-			Registry: parsed(t, "https://registry.jujucharms.com"),
-			SSO:      parsed(t, "https://login.ubuntu.com"),
+			Store:   parsed(t, "https://api.charmhub.io"),
+			Storage: parsed(t, "https://storage.snapcraftcontent.com"),
+			SSO:     parsed(t, "https://login.ubuntu.com"),
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

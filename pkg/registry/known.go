@@ -28,8 +28,8 @@ type layer struct {
 // Known returns, by diff ID (the digest of the uncompressed layer), the blobs that the repository holds according to
 // its own manifests: those that locations records named in this run, the one tagged latest, and those of the given
 // digests, in this order. The first that knows a diff ID decides, so the same repository gives the same answer. A
-// manifest that can't be read or isn't to be believed teaches nothing, which is a line of the debug log. That the blobs
-// are there is the manifests' word; Plan takes it, and Push notices if it is broken.
+// manifest that can't be read or isn't to be believed teaches nothing, which is a line of the debug log. A manifest may
+// outlive its blobs, so each of them is asked for; Plan doesn't ask again.
 func (r *Repository) Known(ctx context.Context, digests ...v1.Hash) map[v1.Hash]v1.Descriptor {
 	images := r.teachers(ctx, digests)
 	lessons := make([][]layer, len(images))
@@ -45,8 +45,28 @@ func (r *Repository) Known(ctx context.Context, digests ...v1.Hash) map[v1.Hash]
 		})
 	}
 	_ = g.Wait() // every error is in the log
-	known := firstOf(lessons)
-	r.rememberKnown(known)
+	return r.there(ctx, firstOf(lessons))
+}
+
+// there returns those of the learned blobs that the repository has, and remembers them.
+func (r *Repository) there(ctx context.Context, learned map[v1.Hash]v1.Descriptor) map[v1.Hash]v1.Descriptor {
+	known := map[v1.Hash]v1.Descriptor{}
+	var g errgroup.Group
+	g.SetLimit(checkers)
+	for diffID, blob := range learned {
+		g.Go(func() error {
+			found, err := r.has(ctx, blobs, blob)
+			if !found {
+				r.log.Debug("A manifest names a blob that isn't there", zap.Stringer("digest", blob.Digest), zap.Error(err))
+				return nil
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			known[diffID], r.known[blob.Digest] = blob, true
+			return nil
+		})
+	}
+	_ = g.Wait() // every error is in the log
 	return known
 }
 
@@ -186,20 +206,6 @@ func withoutNil(all []*remote.Descriptor) []*remote.Descriptor {
 		}
 	}
 	return found
-}
-
-func (r *Repository) rememberKnown(learned map[v1.Hash]v1.Descriptor) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, d := range learned {
-		r.known[d.Digest] = true
-	}
-}
-
-func (r *Repository) forgetKnown() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	clear(r.known)
 }
 
 // isKnown tells whether Known returned that blob.

@@ -6,7 +6,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
-	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -33,7 +32,6 @@ type Plan struct {
 
 	manifests map[v1.Hash]stored
 	blobs     map[v1.Hash]blob
-	vouched   []v1.Descriptor // those of Reused that weren't asked for
 }
 
 // Size is the sum of the blobs' sizes, in bytes.
@@ -47,7 +45,7 @@ func Size(blobs []v1.Descriptor) int64 {
 
 // Plan finds out what of an image the repository lacks. The image's own manifest is asked for first, and when it is
 // there nothing of the image but that is looked at; else its manifests are walked and every distinct blob is asked
-// for, save those that Known returned in this run: manifests in the repository name them. No layer is read. Layers
+// for, save those that Known returned in this run. No layer is read. Layers
 // that are distributed from elsewhere (types.MediaType.IsDistributable is false, and they say from where) stay there.
 // The digest of every manifest is verified.
 func (r *Repository) Plan(ctx context.Context, img Image) (*Plan, error) {
@@ -117,7 +115,6 @@ func (r *Repository) checkBlobs(ctx context.Context, p *Plan, needed []v1.Descri
 	g.SetLimit(checkers)
 	for i, d := range needed {
 		if present[i] = r.isKnown(d.Digest); present[i] {
-			p.vouched = append(p.vouched, d)
 			continue
 		}
 		g.Go(func() (err error) {
@@ -136,15 +133,4 @@ func (r *Repository) checkBlobs(ctx context.Context, p *Plan, needed []v1.Descri
 		}
 	}
 	return nil
-}
-
-// lost returns the blobs that manifests vouched for and that the repository lacks nevertheless. No such manifest is
-// believed any longer.
-func (r *Repository) lost(ctx context.Context, p *Plan) []v1.Descriptor {
-	r.forgetKnown()
-	var again Plan
-	if err := r.checkBlobs(ctx, &again, p.vouched); err != nil {
-		r.log.Debug("No telling which blobs the registry lacks", zap.Error(err))
-	}
-	return again.Missing
 }

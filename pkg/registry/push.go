@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"sync"
 
@@ -28,28 +27,11 @@ func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) 
 		return err
 	}
 	for _, d := range p.Manifests {
-		if err := r.pushManifest(ctx, p, d); err != nil {
+		if err := r.put(ctx, d.Digest.String(), d.Digest, p.manifests[d.Digest]); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// pushManifest sends a manifest. A registry that refuses it may lack a blob that wasn't asked for because manifests
-// vouched for it: then they are all asked for, and what is missing is sent.
-func (r *Repository) pushManifest(ctx context.Context, p *Plan, d v1.Descriptor) error {
-	err := r.put(ctx, d.Digest.String(), d.Digest, p.manifests[d.Digest])
-	if !isStatus(err, http.StatusBadRequest, http.StatusNotFound) {
-		return err
-	}
-	lost := r.lost(ctx, p)
-	if len(lost) == 0 {
-		return err
-	}
-	if err := r.pushBlobs(ctx, p, lost, nil); err != nil {
-		return fmt.Errorf("the registry has lost blobs that its own manifests name: %w", err)
-	}
-	return r.put(ctx, d.Digest.String(), d.Digest, p.manifests[d.Digest])
 }
 
 // pushAs sends an image under a tag alone, without asking what of it is there.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
@@ -18,6 +19,7 @@ import (
 type imageJob struct {
 	*job
 	report    *report
+	name      string // of the repository, as the cluster will know it
 	repo      *registry.Repository
 	revisions []charmhub.Revision
 	opened    []opened
@@ -66,7 +68,7 @@ func (i *imageJob) describe(found *addressed) error {
 		return err
 	}
 	i.report.SourceDigest, i.report.RemoteDigest = found.source.String(), digest.String()
-	i.report.RemoteImage = i.repo.Reference(digest)
+	i.report.RemoteImage = i.name + "@" + digest.String()
 	return nil
 }
 
@@ -85,10 +87,21 @@ func (i *imageJob) openRepository(ctx context.Context) (*registry.Repository, er
 	if err != nil {
 		return nil, err
 	}
+	i.name = login.ImageName
 	return registry.Open(ctx, registry.Options{
-		Image: login.ImageName, Username: login.Username, Password: login.Password,
+		Image: i.reachedAs(login.ImageName), Username: login.Username, Password: login.Password,
 		Transport: transport.New(i.runner.Mask, i.log), Logger: i.log,
 	})
+}
+
+// reachedAs returns an image's name with the registry that the inputs give, if
+// they do: a mirror or a proxy of the one that Charmhub names.
+func (i *imageJob) reachedAs(name string) string {
+	if i.Endpoints.Registry == nil {
+		return name
+	}
+	_, path, _ := strings.Cut(name, "/")
+	return i.Endpoints.Registry.Host + "/" + path
 }
 
 // openSources fails only for what can't be found anywhere else.
