@@ -3,6 +3,7 @@ package charmhub
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -61,7 +62,33 @@ func multipartBody(name string, size int64, open func() (io.ReadCloser, error)) 
 			return struct {
 				io.Reader
 				io.Closer
-			}{io.MultiReader(bytes.NewReader(head), content, bytes.NewReader(tail)), content}, nil
+			}{io.MultiReader(bytes.NewReader(head), &exactly{content, size}, bytes.NewReader(tail)), content}, nil
 		},
 	}, nil
+}
+
+// exactly reads as many bytes as left says, and fails where there are others:
+// content that changes under way must not become a revision.
+type exactly struct {
+	content io.Reader
+	left    int64
+}
+
+func (e *exactly) Read(p []byte) (int, error) {
+	if e.left == 0 {
+		if n, _ := io.ReadFull(e.content, make([]byte, 1)); n > 0 {
+			return 0, errors.New("it grew while it was sent")
+		}
+		return 0, io.EOF
+	}
+	n, err := e.content.Read(p[:min(int64(len(p)), e.left)])
+	e.left -= int64(n)
+	switch {
+	case !errors.Is(err, io.EOF):
+		return n, err
+	case e.left > 0:
+		return n, errors.New("it shrank while it was sent")
+	default:
+		return n, nil // whether that was all of it, the next call tells
+	}
 }
