@@ -20,8 +20,8 @@ import (
 // size or version of the compressor gives other blobs: users would see every
 // image change once, which is why a golden test holds them in place.
 const (
-	level     = 6
-	blockSize = 1 << 20
+	level     = 5
+	blockSize = 4 << 20
 )
 
 // PackOptions says how Pack works; the zero value is good.

@@ -23,8 +23,8 @@ const savedByDocker = "testdata/docker-20.10.tar"
 // savedByDocker. A change of them means that the next release sends every
 // image of every user once more.
 const (
-	goldenSaved = "sha256:3ac27429a18230d488eb0eee1f416a8a2acbad9bcd450566ae32d8ecb02c1f00"
-	golden      = "sha256:47af7aa14f83df5ef8644b97cdc574a67ae35fbe6c779c6f8e4a56cd3508d7f5"
+	goldenSaved = "sha256:6075beb61de420475bbf0386183b470ac3c65433ae20b20681adfd83f06d4d74"
+	golden      = "sha256:5193d8a21b86e49954053479f3735ebaf3d9be988329050ad38312e5ecd0a49f"
 )
 
 func pack(t *testing.T, u *Unpacked, opts PackOptions) *Packed {
