@@ -13,8 +13,8 @@ import (
 // The pace of Await: its first pause, the factor to the next, the longest, and
 // how often it says in the log that it is still waiting.
 const (
-	firstPause   = 500 * time.Millisecond
-	pauseGrowth  = 1.3
+	firstPause   = 200 * time.Millisecond
+	pauseGrowth  = 1.5
 	longestPause = 10 * time.Second
 	reportEvery  = time.Minute
 )
@@ -43,8 +43,10 @@ func (c *Client) Await(ctx context.Context, statusURL string) (int, error) {
 			return revision, err
 		}
 		w.report()
-		if !sleep(patient, pause) {
+		select {
+		case <-patient.Done():
 			return 0, w.gaveUp(ctx)
+		case <-time.After(pause):
 		}
 	}
 }
@@ -125,18 +127,6 @@ func (w *wait) gaveUp(run context.Context) error {
 	}
 	return fmt.Errorf("the store has not finished its review of the upload%s within %s; it may still approve it, run this again later to pick up the revision",
 		w.status(), w.client.patience)
-}
-
-// sleep pauses for d, and reports false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // newWait makes the request that statusURL stands for. It is a path with a query;

@@ -96,7 +96,7 @@ func TestAwaitIsPatientButNotForEver(t *testing.T) {
 			t.Errorf("gave up after %s", waited)
 		}
 		first, last := (*polls)[1].Sub((*polls)[0]), (*polls)[100].Sub((*polls)[99])
-		if first != 500*time.Millisecond || last != 10*time.Second {
+		if first != 200*time.Millisecond || last != 10*time.Second {
 			t.Errorf("pauses go from %s to %s", first, last)
 		}
 		if n := logs.Len(); n < 28 || n > 30 {
