@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -125,12 +124,8 @@ func (u *upload) session(ctx context.Context, l v1.Layer) (err error) {
 
 // send sends the next chunk.
 func (u *upload) send(ctx context.Context) (reply, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watch := time.AfterFunc(u.r.stall, func() { cancel(errStalled) })
-	defer watch.Stop()
 	u.src.release(u.stands)
-	body := &chunk{src: u.src, start: u.stands, end: u.end(), onRead: func() { watch.Reset(u.r.stall) }}
+	body := &chunk{src: u.src, start: u.stands, end: u.end()}
 	defer body.revoke()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, u.location.String(), body)
 	if err != nil {
@@ -143,7 +138,7 @@ func (u *upload) send(ctx context.Context) (reply, error) {
 	req.Header.Set("Expect", "100-continue")
 	res, err := u.r.do(req, http.StatusAccepted, http.StatusCreated, http.StatusNoContent)
 	if err != nil {
-		return res, errors.Join(err, context.Cause(ctx))
+		return res, err
 	}
 	return res, u.advance(res, body.end)
 }

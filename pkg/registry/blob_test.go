@@ -296,24 +296,6 @@ func TestRegistryDies(t *testing.T) {
 	}
 }
 
-func TestStalledConnection(t *testing.T) {
-	s := newServer(t)
-	r, _ := s.open(t)
-	r.stall = 50 * time.Millisecond
-	var once atomic.Bool
-	s.spoil(func(_ http.ResponseWriter, r *http.Request) bool {
-		if r.Method == http.MethodPatch && !once.Swap(true) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			<-r.Context().Done()
-			panic(http.ErrAbortHandler)
-		}
-		return false
-	})
-	if err := r.Push(t.Context(), oneLayer(t, r, smallMax+1, false), nil); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestPushCancelled(t *testing.T) {
 	for _, method := range []string{http.MethodPatch, http.MethodPut} {
 		t.Run(method, func(t *testing.T) {

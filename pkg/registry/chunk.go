@@ -14,7 +14,6 @@ var errRevoked = errors.New("the request was given up")
 type chunk struct {
 	src        *source
 	start, end int64
-	onRead     func() // called at each read, from any goroutine
 
 	mu      sync.Mutex
 	current *chunkReader
@@ -56,7 +55,6 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 	if r.off == c.end {
 		return 0, io.EOF
 	}
-	c.onRead()
 	n, err := c.src.ReadAt(p[:min(int64(len(p)), c.end-r.off)], r.off)
 	r.off += int64(n)
 	return n, err

@@ -35,7 +35,7 @@ type Options struct {
 	Image              string
 	Username, Password string
 	// Transport carries every request. Repeating those that have no body, or one that can be had again (GetBody), is
-	// left to it. The chunks of a blob have neither; they are repeated here, from where the registry stands. Its
+	// left to it, and so is giving up those on which nothing moves any more. The chunks of a blob have neither; they are repeated here, from where the registry stands. Its
 	// ExpectContinueTimeout should not be zero, else a token that expires costs a chunk.
 	Transport http.RoundTripper
 	Logger    *zap.Logger
@@ -47,10 +47,8 @@ type Repository struct {
 	client *http.Client
 	log    *zap.Logger
 
-	// wait and stall are the clock of uploads: how to pause between tries, and after how long a silent connection
-	// is given up. Tests replace them.
-	wait  func(context.Context, time.Duration) error
-	stall time.Duration
+	// wait pauses between tries of an upload. Tests replace it.
+	wait func(context.Context, time.Duration) error
 
 	mu       sync.Mutex
 	seen     map[string]*remote.Descriptor // manifests asked for in this run, by tag or digest; nil for none
@@ -67,7 +65,7 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 		return nil, fmt.Errorf("reading the repository's name that Charmhub gave, %q: %w", o.Image, err)
 	}
 	r := &Repository{
-		name: repo, log: o.Logger, wait: sleep, stall: stallTimeout,
+		name: repo, log: o.Logger, wait: sleep,
 		seen: map[string]*remote.Descriptor{}, stored: map[v1.Hash]stored{}, recorded: map[v1.Hash]v1.Hash{},
 		known: map[v1.Hash]bool{},
 	}
@@ -96,12 +94,10 @@ func (r *Repository) remoteOptions(ctx context.Context) []remote.Option {
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
-		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
 	}
 }

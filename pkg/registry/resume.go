@@ -22,15 +22,10 @@ const (
 	maxWait   = 30 * time.Second
 	// maxRetryAfter bounds what a registry may ask for by Retry-After.
 	maxRetryAfter = 2 * time.Minute
-	// stallTimeout is how long a chunk may be under way without a byte moving.
-	stallTimeout = time.Minute
 )
 
 // errLost is an upload that the registry doesn't know any longer, or has other bytes of than it was sent.
 var errLost = errors.New("the registry lost the upload")
-
-// errStalled is a connection on which nothing moves.
-var errStalled = errors.New("the connection stalled")
 
 // recover decides after a failure, of which res is the answer: nil when the upload goes on from
 // where the registry now stands, errLost when it must start over, else the error that ends it.

@@ -49,11 +49,12 @@ func (w watchdog) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // answerLimit is how long the answer to a request may take. A registry reads a
 // blob over when the last request of its upload, which names the digest, has it
-// kept (distribution spec, "Pushing a blob in chunks"); a storage looks at a
-// file that it was sent.
+// kept (distribution spec, "Pushing a blob in chunks"), but not a chunk; a
+// storage looks at a file that it was sent.
 func answerLimit(req *http.Request) time.Duration {
 	finishes := req.Method == http.MethodPut && req.ContentLength == 0 && req.URL.Query().Has("digest")
-	if finishes || req.ContentLength > much {
+	receives := req.Method == http.MethodPost && req.ContentLength > much
+	if finishes || receives {
 		return thought
 	}
 	return silence

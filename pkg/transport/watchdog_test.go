@@ -92,6 +92,12 @@ func TestWatchdog(t *testing.T) {
 			return req
 		}
 	}
+	chunk := func(t *testing.T) *http.Request {
+		t.Helper()
+		req := send(&drip{1, 0}, much+1)(t)
+		req.Method = http.MethodPatch
+		return req
+	}
 	finish := func(t *testing.T) *http.Request {
 		t.Helper()
 		return request(t, http.MethodPut, "https://example.com/v2/x/blobs/uploads/1?digest=sha256:0", nil)
@@ -112,6 +118,7 @@ func TestWatchdog(t *testing.T) {
 		"small file to think about":       {send(&drip{1, 0}, 1), peer(0, long, nil), silence, true},
 		"large file to think about":       {send(&drip{1, 0}, much+1), peer(0, 5*silence, strings.NewReader("")), 5 * silence, false},
 		"large file without an answer":    {send(&drip{1, 0}, much+1), peer(0, long, nil), thought, true},
+		"chunk without an answer":         {chunk, peer(0, long, nil), silence, true},
 		"blob that is read over":          {finish, peer(0, 5*silence, strings.NewReader("")), 5 * silence, false},
 		"blob that is read over for ever": {finish, peer(0, long, nil), thought, true},
 	}
