@@ -100,8 +100,10 @@ func (j *job) create(ctx context.Context, c content) (int, error) {
 			return revision, err
 		}
 		j.log.Info(fmt.Sprintf("Looking whether the revision was created, and trying again if not: %v", err))
-		if err := sleep(ctx, max(pause, time.Duration(attempt)*time.Second)); err != nil {
-			return 0, err
+		select {
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case <-time.After(max(pause, time.Duration(attempt)*time.Second)):
 		}
 		revisions, err := j.store.Revisions(ctx, j.Charm, j.Resource)
 		if err != nil {
@@ -143,17 +145,6 @@ func inPassing(err error) (pause time.Duration, again bool) {
 			refused.Status == http.StatusTooManyRequests || refused.Status == http.StatusRequestTimeout
 	default:
 		return 0, errors.Is(err, charmhub.ErrUnclear) || errors.As(err, &network)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
