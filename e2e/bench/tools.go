@@ -84,10 +84,13 @@ func actionTool(program string) tool {
 }
 
 func skopeoCopy(h *home, src source) []step {
-	return []step{{args: []string{
-		"skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false",
-		"docker-daemon:" + src.image.id, "docker://" + h.repository + ":latest",
-	}}}
+	return []step{h.skopeo("copy", "--dest-tls-verify=false",
+		"docker-daemon:"+src.image.id, "docker://"+h.repository+":latest")}
+}
+
+// skopeo doesn't ask TMPDIR where it may keep an image.
+func (h *home) skopeo(args ...string) step {
+	return step{args: append([]string{"skopeo", "--insecure-policy", "--tmpdir", h.tmp}, args...)}
 }
 
 // charmcraft is what charmcraft 4 runs to upload an image: it looks at it
@@ -95,12 +98,9 @@ func skopeoCopy(h *home, src source) []step {
 func charmcraft(h *home, src source) []step {
 	from := "docker-daemon:" + src.image.id
 	return []step{
-		{args: []string{"skopeo", "--insecure-policy", "inspect", "--raw", from}},
-		{args: []string{"skopeo", "--insecure-policy", "inspect", from}},
-		{args: []string{
-			"skopeo", "--insecure-policy", "copy", "--all", "--preserve-digests", "--dest-tls-verify=false",
-			from, "docker://" + h.repository,
-		}},
+		h.skopeo("inspect", "--raw", from),
+		h.skopeo("inspect", from),
+		h.skopeo("copy", "--all", "--preserve-digests", "--dest-tls-verify=false", from, "docker://"+h.repository),
 	}
 }
 
