@@ -16,7 +16,8 @@ import (
 
 // TestLargeImage: memory doesn't grow with the image, and no file is as large
 // as a layer is before compression. UPLOAD_RESOURCE_E2E_MB makes the image
-// larger than the usual 256 MB. It runs alone, for figures that mean something.
+// larger than the usual 256 MB. It is told of many cores, and runs alone, for
+// figures that mean something.
 func TestLargeImage(t *testing.T) {
 	need(t, "docker", "prlimit")
 	megabytes := 256
@@ -32,18 +33,18 @@ func TestLargeImage(t *testing.T) {
 	began := time.Now()
 	// A file beyond half the layer's size ends the process.
 	limited := exec.CommandContext(t.Context(), "prlimit", "--fsize="+strconv.Itoa(megabytes<<19), program)
-	r := execute(t, limited, sandbox, "resource="+imageResource, "digest="+id)
+	r := execute(t, limited, sandbox, "resource="+imageResource, "digest="+id, "GOMAXPROCS=32")
 	r.succeeded(t)
 	r.has(t, map[string]string{"revision": "1", "uploaded": "true", "source-digest": id})
 	peak := r.peak
 	t.Logf("%d MB in %s, at most %d MB of memory", megabytes, time.Since(began).Round(time.Millisecond), peak)
-	if peak >= 150 {
-		t.Errorf("the run took %d MB of memory, want less than 150", peak)
+	if peak > mostMemory {
+		t.Errorf("the run took %d MB of memory, want at most %d", peak, mostMemory)
 	}
 }
 
 // importLayer makes an image of one layer with so many bytes, which compress
-// to a third or less, in the engine.
+// to less than half, in the engine.
 func importLayer(t *testing.T, size int64) string {
 	t.Helper()
 	layer, content := io.Pipe()
@@ -66,7 +67,10 @@ func writeLayer(w io.Writer, size int64) error {
 	noise := rand.NewChaCha8([32]byte{})
 	block := make([]byte, 16<<10)
 	for ; size > 0; size -= int64(len(block)) {
-		_, _ = noise.Read(block[:len(block)/4])
+		_, _ = noise.Read(block)
+		for i := range block {
+			block[i] &= 7 // three bits of eight: slow to compress, like programs
+		}
 		if _, err := files.Write(block); err != nil {
 			return err
 		}

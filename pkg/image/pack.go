@@ -21,8 +21,13 @@ import (
 // image change once, which is why a golden test holds them in place.
 const (
 	level     = 5
-	blockSize = 4 << 20
+	blockSize = 2 << 20
 )
+
+// most is how many blocks are compressed at once, at most. One core reads an
+// image and takes its digests no faster than this many compress it, and each
+// block takes some 6 MB of memory.
+const most = 8
 
 // PackOptions says how Pack works; the zero value is good.
 type PackOptions struct {
@@ -55,7 +60,7 @@ func (p *Packed) Close() error {
 
 // Pack makes an addressed image of an unpacked one: a Docker schema 2 image
 // whose config is the original's to the byte, so that its image ID stays.
-// Its layers are compressed in one pass on all cores. The result depends on
+// Its layers are compressed in one pass on many cores. The result depends on
 // the config, the layers and opts.Known alone.
 func Pack(ctx context.Context, u *Unpacked, opts PackOptions) (*Packed, error) {
 	p := &packer{opts: opts, blobs: map[v1.Hash]*blob{}, wanted: map[v1.Hash]bool{}}
@@ -131,10 +136,9 @@ func (p *packer) layer(diffID v1.Hash, content io.Reader) error {
 	return nil
 }
 
-// compress writes a layer's content, compressed on all cores, to out, and
-// returns its diff ID. Some tools save layers that are compressed already,
-// each in its way: those are unpacked first, so that one image ends in one
-// digest whichever way it came.
+// compress writes a layer's content, compressed, to out, and returns its diff
+// ID. Some tools save layers that are compressed already, each in its way: those
+// are unpacked first, so that one image ends in one digest whichever way it came.
 func (p *packer) compress(content io.Reader, out io.Writer) (v1.Hash, error) {
 	plain, _, err := decompress(content)
 	if err != nil {
@@ -157,14 +161,14 @@ func (p *packer) compress(content io.Reader, out io.Writer) (v1.Hash, error) {
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(diffID.Sum(nil))}, nil
 }
 
-// newCompressor compresses on all cores; how many there are doesn't change
-// its output.
+// newCompressor compresses on all cores that can be kept busy; how many these
+// are doesn't change its output.
 func newCompressor(w io.Writer) (*pgzip.Writer, error) {
 	zip, err := pgzip.NewWriterLevel(w, level)
 	if err != nil {
 		return nil, err
 	}
-	return zip, zip.SetConcurrency(blockSize, runtime.GOMAXPROCS(0))
+	return zip, zip.SetConcurrency(blockSize, min(runtime.GOMAXPROCS(0), most))
 }
 
 // image assembles the manifest.

@@ -24,7 +24,7 @@ const savedByDocker = "testdata/docker-20.10.tar"
 // image of every user once more.
 const (
 	goldenSaved = "sha256:6075beb61de420475bbf0386183b470ac3c65433ae20b20681adfd83f06d4d74"
-	golden      = "sha256:5193d8a21b86e49954053479f3735ebaf3d9be988329050ad38312e5ecd0a49f"
+	golden      = "sha256:9cead418a5d208c81cafbfce68658a77e0d78c5693004ed84ea89461208c4840"
 )
 
 func pack(t *testing.T, u *Unpacked, opts PackOptions) *Packed {
