@@ -121,10 +121,11 @@ func (r release) bash(t *testing.T, script string, env []string) (map[string]str
 	return outputs, err
 }
 
-// TestReleaseImage builds and pushes as a release does, to a registry of its
-// own, and tries what it can pull from there.
-func TestReleaseImage(t *testing.T) { // not parallel: builds for two architectures need the whole machine
-	need(t, "jq")
+// TestRelease lets act run the whole workflow, on this machine as it is: what it
+// builds is pushed to a registry here, pulled from there, tried, and tagged. The
+// actions that sign are GitHub's alone; stand-ins say what they were asked for.
+func TestRelease(t *testing.T) { // not parallel: builds for two architectures need the whole machine
+	need(t, "act", "git", "jq")
 	actionImage(t)
 	base, err := dockerfileBase()
 	if err != nil {
@@ -136,17 +137,116 @@ func TestReleaseImage(t *testing.T) { // not parallel: builds for two architectu
 		}
 		t.Cleanup(func() { _ = exec.Command("docker", "rmi", base).Run() })
 	}
-	image := anonymousRegistry(t) + "/upload-resource"
-	r := release{dir: "..", temp: t.TempDir(), env: []string{"IMAGE=" + image, "VERSION=v0.0.1", "GOPROXY=" + goEnv("GOPROXY")}}
-	for _, arch := range []string{"amd64", "arm64"} {
-		removeImage(t, image+":v0.0.1-"+arch)
+	host := anonymousRegistry(t)
+	image := host + "/someone/upload-resource"
+	for _, tag := range []string{":v0.1.0-amd64", ":v0.1.0-arm64"} {
+		removeImage(t, image+tag)
 	}
-	outputs, err := r.run(t, "image", "push")
-	if err != nil {
+	origin, dir := cloneOf(t, "..", host)
+
+	r := actRelease(t, dir, "v0.1.0")
+	r.succeeded(t)
+	action := run(t, "git", "-C", origin, "show", "v0.1.0:action.yml")
+	pushed := regexp.MustCompile(`(?m)^  image: docker://(\S+@sha256:[0-9a-f]{64})$`).FindStringSubmatch(action)
+	if pushed == nil || !strings.HasPrefix(pushed[1], image+"@") {
+		t.Fatalf("the tag's action.yml doesn't name an image in %s:\n%s", image, action)
+	}
+	removeImage(t, pushed[1])
+	if diff := cmp.Diff([]string{"linux/amd64", "linux/arm64"}, pushedFor(t, pushed[1])); diff != "" {
+		t.Errorf("platforms of the image (-want +got):\n%s", diff)
+	}
+	if major := run(t, "git", "-C", origin, "show", "v0:action.yml"); major != action {
+		t.Errorf("v0 has another action.yml than v0.1.0:\n%s", major)
+	}
+	r.said(t, "ok  \tgithub.com/charmhub-actions/upload-resource/e2e", "signed "+pushed[1]+" for .", "signed "+pushed[1]+" for v0.1.0.")
+
+	if r := actRelease(t, dir, "v0.1"); !r.failed {
+		t.Error("a version of another form was released")
+	}
+}
+
+// cloneOf makes a repository of the files of a folder's, as they are now, and a
+// clone of it. A release from there goes to the registry at host.
+func cloneOf(t *testing.T, folder, host string) (origin, dir string) {
+	t.Helper()
+	origin, dir = t.TempDir(), t.TempDir()
+	run(t, "git", "init", "--quiet", "--bare", "--initial-branch=main", origin)
+	run(t, "git", "clone", "--quiet", origin, dir)
+	files := run(t, "git", "-C", folder, "ls-files", "--cached", "--others", "--exclude-standard")
+	for _, name := range strings.Fields(files) {
+		to := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		text := readFile(t, filepath.Join(folder, name))
+		if name == ".github/workflows/release.yml" {
+			text = strings.ReplaceAll(text, "ghcr.io", host)
+		}
+		writeFile(t, to, text)
+	}
+	git := func(args ...string) { run(t, "git", append([]string{"-C", dir}, args...)...) }
+	git("add", "--all")
+	git("-c", "user.name=e2e", "-c", "user.email=e2e@example.com", "commit", "--quiet", "--message=all")
+	git("push", "--quiet", "origin", "HEAD:main")
+	// By this address act knows which repository it is.
+	git("remote", "set-url", "origin", "https://github.com/someone/upload-resource")
+	git("config", "url."+origin+".pushInsteadOf", "https://github.com/someone/upload-resource")
+	return origin, dir
+}
+
+// actRelease runs the release workflow of a clone, outside a container.
+func actRelease(t *testing.T, dir, version string) job {
+	t.Helper()
+	home := t.TempDir()
+	args := []string{
+		"workflow_dispatch", "--directory", dir, "--workflows", ".github/workflows/release.yml", "--input", "version=" + version,
+		"--platform", "ubuntu-latest=-self-hosted", "--no-cache-server", "--secret", "GITHUB_TOKEN=none",
+		"--env", "DOCKER_BUILDKIT=0", "--env", "GOFLAGS=-buildvcs=false",
+	}
+	for _, name := range []string{"GOPROXY", "GOCACHE", "GOMODCACHE"} {
+		args = append(args, "--env", name+"="+goEnv(name))
+	}
+	used := regexp.MustCompile(`uses: (actions/(setup-go|attest)@[0-9a-f]{40})`)
+	for _, found := range used.FindAllStringSubmatch(readFile(t, "../.github/workflows/release.yml"), -1) {
+		folder := t.TempDir()
+		writeFile(t, filepath.Join(folder, "action.yml"), releaseStandIns[found[2]])
+		args = append(args, "--local-repository", found[1]+"="+folder)
+	}
+	command := exec.CommandContext(t.Context(), "act", args...)
+	command.Env = []string{"HOME=" + home, "XDG_CACHE_HOME=" + home, "PATH=" + os.Getenv("PATH"), "DOCKER_HOST=" + os.Getenv("DOCKER_HOST")}
+	out, err := command.CombinedOutput()
+	if command.ProcessState == nil {
 		t.Fatal(err)
 	}
-	pushed := image + "@" + outputs["digest"]
-	ref, err := name.ParseReference(pushed)
+	return job{failed: err != nil, log: string(out)}
+}
+
+// releaseStandIns are for actions that can't be had here: Go is installed, and
+// what would be signed is told.
+var releaseStandIns = map[string]string{
+	"setup-go": `name: stand-in
+description: does nothing
+runs: {using: composite, steps: [{shell: bash, run: go version}]}
+`,
+	"attest": `name: stand-in
+description: tells what it was asked to sign
+inputs: {subject-name: {}, subject-digest: {}, sbom-path: {}}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      run: echo "signed $NAME@$DIGEST for $([[ -z $SBOM ]] || jq -r .metadata.component.version "$SBOM")."
+      env:
+        NAME: ${{ inputs.subject-name }}
+        DIGEST: ${{ inputs.subject-digest }}
+        SBOM: ${{ inputs.sbom-path }}
+`,
+}
+
+// pushedFor returns the platforms of an index in a registry.
+func pushedFor(t *testing.T, reference string) (names []string) {
+	t.Helper()
+	ref, err := name.ParseReference(reference)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,17 +258,10 @@ func TestReleaseImage(t *testing.T) { // not parallel: builds for two architectu
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
 	for _, child := range manifest.Manifests {
-		got = append(got, child.Platform.String())
+		names = append(names, child.Platform.String())
 	}
-	if diff := cmp.Diff([]string{"linux/amd64", "linux/arm64"}, got); diff != "" {
-		t.Errorf("platforms of the image (-want +got):\n%s", diff)
-	}
-	removeImage(t, pushed)
-	if _, err := r.run(t, "image", "smoke", "UPLOAD_RESOURCE_E2E_IMAGE="+pushed); err != nil {
-		t.Errorf("the pushed image failed: %v", err)
-	}
+	return names
 }
 
 // TestReleaseSBOM: the list of what is in the image has every linked module at
