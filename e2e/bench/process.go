@@ -57,7 +57,7 @@ func watch(pid int, tmp string) func() peak {
 // pause is the time between two looks: short for a process that may be over in
 // milliseconds, longer for one that would feel being looked at.
 func pause(running time.Duration) time.Duration {
-	return min(max(running/20, time.Millisecond), 20*time.Millisecond)
+	return min(max(running/20, time.Millisecond), 100*time.Millisecond)
 }
 
 // highWater returns the largest resident size of a process so far, in bytes;
