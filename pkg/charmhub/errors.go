@@ -48,7 +48,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, " (%s)", e.Code)
 	}
 	if e.Message != "" {
-		fmt.Fprintf(&b, ": %s", e.Message)
+		fmt.Fprintf(&b, ": %s", strings.TrimSuffix(e.Message, "."))
 	}
 	if e.Advice != "" {
 		fmt.Fprintf(&b, ". %s", e.Advice)

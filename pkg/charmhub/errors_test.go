@@ -26,6 +26,7 @@ func TestErrorDialects(t *testing.T) {
 		"number as code": {400, `{"error-list":[{"code":7,"message":"m"},"odd",{"code":"c"}]}`, "c", "m", nil},
 		"single sign-on": {400, `{"code":"INVALID","message":"m","extra":{}}`, "INVALID", "m", nil},
 		"empty":          {500, ``, "", "", []string{"500 Internal Server Error. The store is in trouble"}},
+		"sentence":       {500, `{"error-list":[{"message":"Try later."}]}`, "", "Try later.", []string{"Error: Try later. The store is in trouble"}},
 		"HTML": {502, "<html><title>502</title>\x1b[31mnginx</html>", "", "",
 			[]string{"502 Bad Gateway (a gateway in front of it"}},
 		"list of nothing": {400, `{"error-list":null}`, "", "", nil},
