@@ -35,8 +35,9 @@ type Options struct {
 	Image              string
 	Username, Password string
 	// Transport carries every request. Repeating those that have no body, or one that can be had again (GetBody), is
-	// left to it, and so is giving up those on which nothing moves any more. The chunks of a blob have neither; they are repeated here, from where the registry stands. Its
-	// ExpectContinueTimeout should not be zero, else a token that expires costs a chunk.
+	// left to it, and so is giving up those on which nothing moves any more. The body of a blob's chunk can't be had
+	// again; chunks are repeated here, from where the registry stands. Its ExpectContinueTimeout should not be zero,
+	// else a token that expires costs a chunk.
 	Transport http.RoundTripper
 	Logger    *zap.Logger
 }
