@@ -160,13 +160,14 @@ func TestRelease(t *testing.T) { // not parallel: builds for two architectures n
 	}
 	r.said(t, "ok  \tgithub.com/charmhub-actions/upload-resource/e2e", "signed "+pushed[1]+" for .", "signed "+pushed[1]+" for v0.1.0.")
 
-	if r := actRelease(t, dir, "v0.1"); !r.failed {
+	if r = actRelease(t, dir, "v0.1"); !r.failed {
 		t.Error("a version of another form was released")
 	}
+	r.said(t, "v0.1 is not of the form vX.Y.Z")
 }
 
-// cloneOf makes a repository of the files of a folder's, as they are now, and a
-// clone of it. A release from there goes to the registry at host.
+// cloneOf makes a repository of a folder's files, as they are now, and a clone
+// of it. A release from there goes to the registry at host.
 func cloneOf(t *testing.T, folder, host string) (origin, dir string) {
 	t.Helper()
 	origin, dir = t.TempDir(), t.TempDir()
