@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&charm.Name, "charm", "my-charm", "name of the charm")
 	addr := flags.String("addr", "127.0.0.1:0", "address of the store, on 127.0.0.1; the other servers take the four ports after a fixed one")
 	envFile := flags.String("env-file", "", "file to write the action's variables to, when ready")
+	registry := flags.String("registry", "", "distribution binary to run as the registry, such as docker-registry; default is one within the sandbox")
 	flags.Func("resource", "resource of the charm, NAME=oci-image or NAME=file; may be repeated", func(text string) error {
 		name, kind, _ := strings.Cut(text, "=")
 		charm.Resources = append(charm.Resources, server.Resource{Name: name, Type: kind})
@@ -49,7 +50,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	sandbox, err := server.Start(server.Options{
-		Addr: *addr, Charms: []server.Charm{charm}, Log: func(line string) { _, _ = fmt.Fprintln(out, line) },
+		Addr: *addr, Charms: []server.Charm{charm}, Registry: *registry,
+		Log: func(line string) { _, _ = fmt.Fprintln(out, line) },
 	})
 	if err != nil {
 		return err

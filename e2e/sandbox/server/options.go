@@ -50,9 +50,14 @@ type Options struct {
 	// NestedHashes lists a revision's hashes under "download", as compatible
 	// servers do.
 	NestedHashes bool
-	// InMemory keeps the registry's data in memory; else it is in a temporary
-	// folder until Close. In memory, a broken upload that resumes before the
-	// registry saw it break ends up wrong: use files where uploads break.
+	// Registry is the path of a distribution binary, such as Debian's
+	// docker-registry, to run as the registry; default is distribution 3 within
+	// this process.
+	Registry string
+	// InMemory keeps the data of the registry within this process in memory;
+	// else it is in a temporary folder until Close. In memory, a broken upload
+	// that resumes before the registry saw it break ends up wrong: use files
+	// where uploads break.
 	InMemory bool
 	// Behind, when set, is told the name of each server (see Request.Server)
 	// and its address before anybody can call it, and returns the address under

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -24,16 +25,22 @@ func (s *Server) openRegistry() (err error) {
 	if s.signer, err = newTokenSigner(s.RegistryURL, s.options.TokenLife); err != nil {
 		return err
 	}
-	keys := filepath.Join(s.dir, "jwks.json")
-	if err := os.WriteFile(keys, s.signer.publicKeys(), 0o600); err != nil {
+	keys, certificate := filepath.Join(s.dir, "jwks.json"), filepath.Join(s.dir, "certificate.pem")
+	err = errors.Join(os.WriteFile(keys, s.signer.publicKeys(), 0o600), os.WriteFile(certificate, s.signer.certificate, 0o600))
+	if err != nil {
 		return fmt.Errorf("writing the registry's keys: %w", err)
+	}
+	if s.options.Registry != "" {
+		s.registry, s.stopRegistry, err = s.startRegistry(keys, certificate)
+		return err
 	}
 	defer func() {
 		if failure := recover(); failure != nil { // how NewApp tells that a configuration is wrong
 			err = fmt.Errorf("starting the registry: %v", failure)
 		}
 	}()
-	s.registry = handlers.NewApp(context.Background(), s.registryConfiguration(keys))
+	app := handlers.NewApp(context.Background(), s.registryConfiguration(keys))
+	s.registry, s.stopRegistry = app, app.Shutdown
 	return nil
 }
 

@@ -3,6 +3,8 @@ package server_test
 import (
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -48,9 +50,24 @@ func push(t *testing.T, repository name.Repository, auth remote.Option) name.Dig
 	return ref
 }
 
+// binary is the path of distribution 2's program.
+func binary(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("docker-registry")
+	if err != nil && os.Getenv("UPLOAD_RESOURCE_E2E") == "required" {
+		t.Fatal(err)
+	} else if err != nil {
+		t.Skip(err)
+	}
+	return path
+}
+
 func TestImageGoesThere(t *testing.T) {
-	for name, options := range map[string]server.Options{"files": {}, "memory": {InMemory: true}} {
+	for name, options := range map[string]server.Options{"files": {}, "memory": {InMemory: true}, "binary": {}} {
 		t.Run(name, func(t *testing.T) {
+			if name == "binary" {
+				options.Registry = binary(t)
+			}
 			s := start(t, options)
 			repository, auth, login := credentials(t, s, "my-charm", "my-image")
 			ref := push(t, repository, auth)
@@ -153,12 +170,18 @@ func bearer(t *testing.T, s *server.Server, repository name.Repository, login *a
 // itself forgives a minute: a negative life is one that is over.
 func TestBearerTokenEnds(t *testing.T) {
 	for life, status := range map[time.Duration]int{time.Minute: 200, -2 * time.Second: 401} {
-		s := start(t, server.Options{TokenLife: life})
-		repository, _, login := credentials(t, s, "my-charm", "my-image")
-		got := do(t, http.MethodGet, s.RegistryURL+"/v2/", "", "Authorization", bearer(t, s, repository, login))
-		if got.status != status {
-			t.Errorf("life %v: status %d, want %d: %s", life, got.status, status, got.text)
-		}
+		bearerTokenEnds(t, server.Options{TokenLife: life}, status)
+		t.Run("binary", func(t *testing.T) { bearerTokenEnds(t, server.Options{TokenLife: life, Registry: binary(t)}, status) })
+	}
+}
+
+func bearerTokenEnds(t *testing.T, options server.Options, status int) {
+	t.Helper()
+	s := start(t, options)
+	repository, _, login := credentials(t, s, "my-charm", "my-image")
+	got := do(t, http.MethodGet, s.RegistryURL+"/v2/", "", "Authorization", bearer(t, s, repository, login))
+	if got.status != status {
+		t.Errorf("life %v: status %d, want %d: %s", options.TokenLife, got.status, status, got.text)
 	}
 }
 
@@ -221,6 +244,36 @@ func TestBrokenUploadResumes(t *testing.T) {
 	}
 	if status, _ := u.send(http.MethodPut, header.Get("Location")+"&digest="+digest.String(), ""); status != http.StatusCreated {
 		t.Errorf("closing: status %d", status)
+	}
+}
+
+// Distribution 2 forgets an upload in whose chunk the connection broke, with
+// the chunks before: what it has isn't what the location says.
+func TestBrokenUploadIsForgotten(t *testing.T) {
+	s := start(t, server.Options{Registry: binary(t)})
+	repository, _, login := credentials(t, s, "my-charm", "my-image")
+	u := &upload{t: t, s: s, bearer: bearer(t, s, repository, login)}
+	_, header := u.send(http.MethodPost, "/v2/"+repository.RepositoryStr()+"/blobs/uploads/", "")
+	status, header := u.send(http.MethodPatch, header.Get("Location"), "the first chunk")
+	if status != http.StatusAccepted {
+		t.Fatalf("status %d, want 202", status)
+	}
+	location := header.Get("Location")
+	if status, _ := u.send(http.MethodGet, location, ""); status != http.StatusNoContent {
+		t.Errorf("status %d, want 204", status)
+	}
+	s.Fault(func(r server.Request) *server.Fault {
+		if r.Method == http.MethodPatch {
+			return &server.Fault{AfterBytes: 12345}
+		}
+		return nil
+	})
+	if status, _ := u.send(http.MethodPatch, location, strings.Repeat("0123456789", 2000)); status != 0 {
+		t.Errorf("status %d from a dropped connection", status)
+	}
+	s.Fault(nil)
+	if status, _ := u.send(http.MethodGet, location, ""); status != http.StatusBadRequest && status != http.StatusNotFound {
+		t.Errorf("status %d, want 400 or 404", status)
 	}
 }
 

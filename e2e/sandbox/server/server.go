@@ -23,8 +23,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/distribution/distribution/v3/registry/handlers"
 )
 
 // Server is a running sandbox. The URLs are those of its servers, without a
@@ -39,12 +37,14 @@ type Server struct {
 	options  Options
 	dir      string
 	token    string
-	registry *handlers.App
-	signer   tokenSigner
-	keys     macaroonKeys
-	log      requestLog
-	secrets  secretSet
-	charms   map[string]*charm // the map, names and types never change; revisions do, under mu
+	registry http.Handler
+	// stopRegistry is nil until there is one.
+	stopRegistry func() error
+	signer       tokenSigner
+	keys         macaroonKeys
+	log          requestLog
+	secrets      secretSet
+	charms       map[string]*charm // the map, names and types never change; revisions do, under mu
 
 	servers  []*http.Server
 	closing  chan struct{}
@@ -158,8 +158,8 @@ func (s *Server) Close() error {
 		errs = append(errs, server.Close())
 	}
 	s.inflight.Wait()
-	if s.registry != nil {
-		errs = append(errs, s.registry.Shutdown())
+	if s.stopRegistry != nil {
+		errs = append(errs, s.stopRegistry())
 	}
 	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
 }
