@@ -2,6 +2,7 @@ package image
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -47,12 +48,44 @@ type Reference struct {
 	Select string
 }
 
-// Whole returns the digest of a KindDigest reference that is not shortened.
+// Whole returns the digest of a KindRegistry reference, or of a KindDigest
+// reference that is not shortened.
 func (r Reference) Whole() (v1.Hash, bool) {
-	if r.Kind != KindDigest || len(r.Hex) != 64 {
-		return v1.Hash{}, false
+	switch {
+	case r.Kind == KindDigest && len(r.Hex) == 64:
+		return v1.Hash{Algorithm: "sha256", Hex: r.Hex}, true
+	case r.Kind == KindRegistry:
+		_, digest, _ := strings.Cut(r.Name, "@")
+		hash, err := v1.NewHash(digest)
+		return hash, err == nil
 	}
-	return v1.Hash{Algorithm: "sha256", Hex: r.Hex}, true
+	return v1.Hash{}, false
+}
+
+// Registry returns the host of the registry of a KindRegistry reference,
+// docker.io for Docker Hub, and nothing for other kinds.
+func (r Reference) Registry() string {
+	if r.Kind != KindRegistry {
+		return ""
+	}
+	named, err := reference.ParseNormalizedNamed(r.Name)
+	if err != nil {
+		return ""
+	}
+	return registryOf(named)
+}
+
+func registryOf(named reference.Named) string { return strings.ToLower(reference.Domain(named)) }
+
+// ParseRegistry reads the host of a registry, with its port if it has one, as
+// the names of its images begin, and returns it as [Reference.Registry] does.
+func ParseRegistry(text string) (string, error) {
+	named, err := reference.ParseNormalizedNamed(text + "/image")
+	// What names no host is taken for the first part of a name on Docker Hub.
+	if err != nil || registryOf(named) != strings.ToLower(text) && text != "index.docker.io" {
+		return "", fmt.Errorf("%q is no registry: write its host as the names of its images begin, for example ghcr.io", text)
+	}
+	return registryOf(named), nil
 }
 
 var (
@@ -80,10 +113,54 @@ var transports = map[string]Kind{
 	"oci-archive":    KindOCIArchive,
 }
 
+var (
+	digestPart = regexp.MustCompile(`@(?:(?:sha[0-9]+|blake3):[^/@]*|[0-9a-fA-F]{12,})$`)
+	schemes    = regexp.MustCompile(`^(?:docker://|docker-daemon:|https?://)+`)
+	paths      = regexp.MustCompile(`^(?:[./]|oci:|oci-archive:|docker-archive:)`)
+)
+
+// Credentials returns what of a reference is a user name and password, as in
+// user:password@host/name, and the password alone, each also decoded as in a
+// URL. Nobody should see these. The name of an image can't hold them, so there
+// are none in a reference that Parse accepts.
+func Credentials(text string) []string {
+	text, _, _ = strings.Cut(strings.TrimSpace(text), " platform=")
+	if paths.MatchString(text) {
+		return nil
+	}
+	scheme := schemes.FindString(text)
+	text = digestPart.ReplaceAllString(text[len(scheme):], "")
+	at := strings.LastIndex(text, "@")
+	if at < 1 {
+		return nil
+	}
+	user, host := text[:at], text[at+1:]
+	_, password, two := strings.Cut(user, ":")
+	switch beginsName := strings.Contains(host, "/"); {
+	case two && (beginsName || !strings.Contains(user, "/")): // not name:tag@… with a wrong digest
+	case scheme != "" && beginsName && !strings.Contains(user, "/"):
+		password = user // a token
+	default:
+		return nil
+	}
+	found := []string{user, password}
+	for _, secret := range []string{user, password} {
+		if decoded, err := url.PathUnescape(secret); err == nil {
+			found = append(found, decoded)
+		}
+	}
+	return found
+}
+
 // Parse reads one image reference: a digest, `name@digest`, a transport
 // reference such as `oci-archive:my.rock`, or the path of a file or folder.
-// It looks at the text alone; whether the image exists is Open's business.
+// It looks at the text alone; whether the image exists is Open's business. The
+// error for a tag without a digest, a [*TagError], comes with the reference.
 func Parse(text string) (Reference, error) {
+	if secrets := Credentials(text); secrets != nil {
+		return Reference{}, fmt.Errorf("%q has a user name or password in the image's name: leave them out, "+
+			"and give source-username and source-password", strings.Replace(text, secrets[0]+"@", "***@", 1))
+	}
 	if strings.HasPrefix(text, "sha256:") || shortDigest.MatchString(text) {
 		return ParseDigest(text)
 	}
@@ -172,7 +249,8 @@ func parseNamed(text, name string) (Reference, error) {
 			"docker://, docker-archive:, oci: or oci-archive: with what follows them, or the path of a file: %w", text, err)
 	}
 	if _, ok := named.(reference.Digested); !ok {
-		return Reference{}, &TagError{Text: text, Name: reference.TagNameOnly(named).String()}
+		name := reference.TagNameOnly(named).String()
+		return Reference{Kind: KindRegistry, Text: text, Name: name}, &TagError{Text: text, Name: name}
 	}
 	return Reference{Kind: KindRegistry, Text: text, Name: named.String()}, nil
 }

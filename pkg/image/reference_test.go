@@ -2,6 +2,7 @@ package image
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,9 +102,91 @@ func TestParseDigest(t *testing.T) {
 			t.Errorf("ParseDigest(%q) is accepted", text)
 		}
 	}
+	if hash, ok := (Reference{Kind: KindRegistry, Name: "docker.io/a/b:1@sha256:" + hex64}).Whole(); !ok || hash.Hex != hex64 {
+		t.Errorf("Whole() of a named image: %s, %t", hash, ok)
+	}
 	engine := Reference{Kind: KindEngine, Hex: hex64}
 	if _, ok := engine.Whole(); ok {
 		t.Error("a name in the engine passes for a digest")
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	t.Parallel()
+	digest := "@sha256:" + hex64
+	for text, want := range map[string][]string{
+		"user:secret@ghcr.io/a/b" + digest:                            {"user:secret", "secret"},
+		"user:secret@ghcr.io/a/b:1.0":                                 {"user:secret", "secret"},
+		"user:secret@ghcr.io/a/b.rock":                                {"user:secret", "secret"},
+		"user:secret@busybox" + digest:                                {"user:secret", "secret"},
+		"https://user:secret@ghcr.io/a/b" + digest:                    {"user:secret", "secret"},
+		"docker://user:secret@localhost:5000/b" + digest:              {"user:secret", "secret"},
+		"docker-daemon:user:secret@ghcr.io/a/b" + digest:              {"user:secret", "secret"},
+		"user:sec@ret@ghcr.io/a/b" + digest + " platform=linux/arm64": {"user:sec@ret", "sec@ret"},
+		"user:sec/ret@ghcr.io/a/b" + digest:                           {"user:sec/ret", "sec/ret"},
+		"user:sec%40ret@ghcr.io/a/b" + digest:                         {"user:sec%40ret", "sec%40ret", "sec@ret"},
+		"https://ghp_token@ghcr.io/a/b" + digest:                      {"ghp_token"},
+		"ghcr.io/a/b" + digest:                                        nil,
+		"localhost:5000/a/b:1" + digest:                               nil,
+		"localhost:5000/a/b@latest":                                   nil,
+		"ghcr.io/a/b@sha256:0123":                                     nil,
+		"busybox:1@" + hex64:                                          nil,
+		"busybox@latest":                                              nil,
+		"./user:secret@host/my.rock":                                  nil,
+		"/user:secret@host/my.rock":                                   nil,
+		"oci-archive:a:b@c/my.rock":                                   nil,
+		"folder@1/my.rock":                                            nil,
+		"my@file.rock":                                                nil,
+		"":                                                            nil,
+	} {
+		got := Credentials(text)
+		for _, secret := range want {
+			if !slices.Contains(got, secret) {
+				t.Errorf("Credentials(%q) is %q, without %q", text, got, secret)
+			}
+		}
+		if want == nil {
+			if got != nil {
+				t.Errorf("Credentials(%q) is %q", text, got)
+			}
+			continue
+		}
+		_, _, err := ParseLine(text)
+		wantError(t, err, `***@|source-username and source-password`)
+		for _, secret := range want {
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("the error has the secret %q: %v", secret, err)
+			}
+		}
+	}
+}
+
+func TestRegistry(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"busybox@sha256:" + hex64:          "docker.io",
+		"index.docker.io/a/b:1":            "docker.io",
+		"docker://GHCR.io/a/b:1":           "ghcr.io",
+		"localhost:5000/a@sha256:" + hex64: "localhost:5000",
+		"docker-daemon:ghcr.io/a/b:1":      "",
+		"sha256:" + hex64:                  "",
+		"./my.rock":                        "",
+		"Not an image":                     "",
+	} {
+		ref, _ := Parse(text)
+		if got := ref.Registry(); got != want {
+			t.Errorf("the registry of %q is %q, want %q", text, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"ghcr.io": "ghcr.io", "GHCR.io": "ghcr.io", "docker.io": "docker.io", "index.docker.io": "docker.io",
+		"localhost": "localhost", "localhost:5000": "localhost:5000",
+		"": "", "ghcr": "", "ghcr.io/my-org": "", "https://ghcr.io": "", "user@ghcr.io": "", "ghcr.io/": "",
+	} {
+		got, err := ParseRegistry(text)
+		if got != want || (err != nil) != (want == "") {
+			t.Errorf("ParseRegistry(%q) is %q, %v, want %q", text, got, err, want)
+		}
 	}
 }
 
