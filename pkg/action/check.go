@@ -87,6 +87,9 @@ func (r *reader) platform(in Inputs) string {
 func (r *reader) login(in Inputs) {
 	switch {
 	case in.Source == Login{}:
+	case in.Source.Username == "" && in.Source.Password == "":
+		r.complain("The input source-registry is given without source-username and source-password, which are for it " +
+			"(a pull request from a fork gets no secrets): give all three, or none.")
 	case in.Source.Username == "":
 		r.complain("The input source-password is given without source-username: give both, " +
 			"or none where an earlier step logged in or the registry asks for none.")
@@ -95,6 +98,9 @@ func (r *reader) login(in Inputs) {
 			"(a pull request from a fork gets no secrets): give both, or none.")
 	case in.File != "":
 		r.complain("The inputs source-username and source-password are for an image's registry: leave them out with filepath.")
+	case in.Metadata != "" && in.Source.Registry == "":
+		r.complain("The inputs source-username and source-password are given with metadata, whose sources may be in several registries: " +
+			"name the one that they are for with source-registry, for example source-registry: ghcr.io.")
 	}
 }
 

@@ -25,8 +25,9 @@ type Inputs struct {
 	Endpoints     Endpoints
 }
 
-// Login opens a registry; empty where none is given.
-type Login struct{ Username, Password string }
+// Login opens one registry; empty where none is given. Without Registry, its
+// host as it was given, it is for the only one that Images name.
+type Login struct{ Registry, Username, Password string }
 
 // Inputs reads the inputs of the step and checks their spelling. The error
 // joins every complaint there is, each a sentence that says what to write
@@ -36,7 +37,9 @@ func (r *Runner) Inputs() (Inputs, error) {
 	read := &reader{input: r.files.GetInput, getenv: r.getenv}
 	in := Inputs{Token: read.first("store-token", "CHARMCRAFT_AUTH")}
 	r.Mask(in.Token)
-	in.Source = Login{Username: read.input("source-username"), Password: read.input("source-password")}
+	in.Source = Login{
+		Registry: read.input("source-registry"), Username: read.input("source-username"), Password: read.input("source-password"),
+	}
 	r.Mask(in.Source.Password)
 
 	in.Metadata = read.input("metadata")

@@ -54,7 +54,7 @@ func TestInputsInFull(t *testing.T) {
 		"INPUT_CHARM":    " 3scale-k8s\n", "INPUT_RESOURCE": "My_image.2",
 		"INPUT_IMAGE":    "\n  one@" + someDigest + "  \r\n\n ./a.rock platform=linux/arm64\n",
 		"INPUT_PLATFORM": "linux/arm/v7", "INPUT_DRY-RUN": "True", "INPUT_LOCATIONS-RECORD": "false",
-		"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "open sesame",
+		"INPUT_SOURCE-REGISTRY": "ghcr.io", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "open sesame",
 		"CHARMCRAFT_AUTH":          "line-one\nline-two\n",
 		"CHARMCRAFT_STORE_API_URL": "https://ignored.example", "INPUT_STORE-URL": "http://127.0.0.1:8080/",
 		"CHARMCRAFT_UPLOAD_URL":    "http://[::1]:1/",
@@ -68,7 +68,8 @@ func TestInputsInFull(t *testing.T) {
 	want := Inputs{
 		Charm: "3scale-k8s", Resource: "My_image.2", Token: "line-one\nline-two",
 		Images:   []string{"one@" + someDigest, "./a.rock platform=linux/arm64"},
-		Platform: "linux/arm/v7", DryRun: true, NoRecord: true, Source: Login{Username: "me", Password: "open sesame"},
+		Platform: "linux/arm/v7", DryRun: true, NoRecord: true,
+		Source: Login{Registry: "ghcr.io", Username: "me", Password: "open sesame"},
 		Endpoints: Endpoints{
 			Store:    parsed(t, "http://127.0.0.1:8080"),
 			Storage:  parsed(t, "http://[::1]:1"),
@@ -165,6 +166,11 @@ func TestComplaints(t *testing.T) {
 
 		{"password alone", good, env{"INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"without source-username", "give both"}},
 		{"username alone", good, env{"INPUT_SOURCE-USERNAME": "me"}, []string{"without source-password", "give both"}},
+		{"registry alone", good, env{"INPUT_SOURCE-REGISTRY": "ghcr.io"}, []string{"without source-username and source-password", "give all three"}},
+		{
+			"login for metadata", env{"INPUT_METADATA": "charmcraft.yaml", "INPUT_STORE-TOKEN": "token"},
+			env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"source-registry: ghcr.io"},
+		},
 		{"login for a file", goodFile, env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"for an image's registry", "leave them out"}},
 
 		{"architectures of an image", good, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures is for files"}},
