@@ -214,7 +214,7 @@ func TestBrokenSources(t *testing.T) {
 		"unknown digest in a registry": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			image := anonymousRegistry(t) + "/image@" + someDigest
-			return []string{"image=" + image, noEngine(t)}, []string{image, "cannot open", "reading manifest"}
+			return []string{"image=" + image, noEngine(t)}, []string{image, "opening", "NAME_UNKNOWN", "check that name, tag and digest are right"}
 		},
 		"registry that isn't there": func(t *testing.T) (inputs, want []string) {
 			t.Helper()

@@ -45,8 +45,8 @@ func TestSourceLogin(t *testing.T) {
 		})
 	}
 	for name, test := range map[string]struct{ inputs, want []string }{
-		"no credentials":    {nil, []string{"unauthorized", uploaded.outputs["remote-image"]}},
-		"wrong credentials": {[]string{"source-username=somebody", "source-password=wrong-password"}, []string{"unauthorized"}},
+		"no credentials":    {nil, []string{"give source-username and source-password", uploaded.outputs["remote-image"]}},
+		"wrong credentials": {[]string{"source-username=somebody", "source-password=wrong-password"}, []string{"check that the credentials"}},
 		"password alone":    {[]string{"source-password=" + password}, []string{"without source-username", "give both"}},
 	} {
 		t.Run(name, func(t *testing.T) {

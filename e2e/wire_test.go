@@ -215,8 +215,9 @@ func TestSourceRegistrysSecrets(t *testing.T) {
 		_, _ = fmt.Fprintf(w, `{"token":%q}`, bearer)
 	})}
 	challenges := map[string]string{
-		"Basic " + basic:   `Basic realm="source"`,
-		"Bearer " + bearer: fmt.Sprintf("Bearer realm=%q,service=\"source\"", serveHTTP(t, realm)),
+		"Basic " + basic: `Basic realm="source"`,
+		"Bearer " + bearer: fmt.Sprintf("Bearer realm=%q,service=\"source\"",
+			strings.Replace(serveHTTP(t, realm), "127.0.0.1", "localhost", 1)),
 	}
 	repository := push(t, strings.TrimPrefix(serveHTTP(t, holder), "http://")+"/source/image", platformImage(t, "linux/amd64"))
 	for want, challenge := range challenges {
@@ -236,7 +237,8 @@ func TestSourceRegistrysSecrets(t *testing.T) {
 		for _, leak := range leaks(t, []string{password, basic, bearer}, r) {
 			t.Error(leak)
 		}
-		for _, secret := range []string{password, basic} {
+		_, authorization, _ := strings.Cut(want, " ")
+		for _, secret := range []string{password, basic, authorization} {
 			if !strings.Contains(r.log, maskCommand+secret+"\n") {
 				t.Errorf("the runner was not told to hide %s", secret)
 			}

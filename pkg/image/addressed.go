@@ -29,7 +29,7 @@ func newAddressed(ctx context.Context, from store, d v1.Descriptor) (Manifest, e
 	case d.MediaType.IsImage():
 		image, err := partial.CompressedToImage(addressedImage{node})
 		if remote, ok := from.(*remoteStore); ok {
-			return mountableImage{Image: image, from: remote.name}, err
+			return mountableImage{Image: image, from: remote.image}, err
 		}
 		return image, err
 	default:

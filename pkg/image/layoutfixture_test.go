@@ -19,7 +19,7 @@ const (
 	ociConfig   = types.OCIConfigJSON
 )
 
-func testOpener() *Opener { return NewOpener(zap.NewNop(), RegistryAccess{}) }
+func testOpener() *Opener { return NewOpener(zap.NewNop(), anonymous) }
 
 // ociFiles is an OCI layout in the making: content by file name.
 type ociFiles map[string][]byte

@@ -8,8 +8,10 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containers/image/v5/docker/reference"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 )
 
@@ -54,24 +56,34 @@ func (o *Opener) openEngine(ctx context.Context, ref Reference, hex string) (*So
 	return src, nil
 }
 
-// openNamed prefers the registry, where the image has the digest that it
-// will keep, to a copy of it in the engine, where it may not.
+// openNamed opens an image in its registry. Where that refuses access, a copy
+// of it in the engine does, if it is that very image.
 func (o *Opener) openNamed(ctx context.Context, ref Reference) (*Source, error) {
 	src, err := openRegistry(ctx, o.access, ref)
-	if err == nil {
-		o.checkTag(ctx, ref)
-		return src, nil
+	if err == nil || !isDenied(err) {
+		return src, err
 	}
 	local, engineErr := o.openEngine(ctx, ref, hexOf(ref.Name))
 	if engineErr != nil {
 		return nil, err
 	}
+	// An engine that doesn't keep manifests calls the one image that it pulled
+	// of an index by the index's digest, too.
+	if _, one := local.Addressed.(v1.Image); !one || local.Digest.Hex != hexOf(ref.Name) {
+		_ = local.Close()
+		return nil, fmt.Errorf("%w; the container engine has an image of that digest, but that may be one of several platforms: "+
+			"to upload what the engine has, give its ID, %s, as the input digest", err, local.Digest)
+	}
 	o.log.Warn(fmt.Sprintf("%v; using the container engine's copy of it", err))
 	return local, nil
 }
 
-// checkTag warns when a tag next to a digest names something else by now.
-func (o *Opener) checkTag(ctx context.Context, ref Reference) {
+// TagTimeout bounds the wait for what only makes a message more helpful.
+const TagTimeout = 10 * time.Second
+
+// CheckTag warns when the tag next to a digest, if there is one, names
+// something else by now.
+func (o *Opener) CheckTag(ctx context.Context, ref Reference) {
 	named, err := reference.ParseNormalizedNamed(ref.Name)
 	if err != nil {
 		return
@@ -80,8 +92,9 @@ func (o *Opener) checkTag(ctx context.Context, ref Reference) {
 	if !ok {
 		return
 	}
-	name := reference.TrimNamed(named).String() + ":" + tagged.Tag()
-	now, err := o.access.Resolve(ctx, name)
+	ctx, cancel := context.WithTimeout(ctx, TagTimeout)
+	defer cancel()
+	now, err := o.access.Resolve(ctx, reference.TrimNamed(named).String()+":"+tagged.Tag())
 	switch {
 	case err != nil:
 		o.log.Warn(fmt.Sprintf("the digest in %s decides; the tag could not be checked: %v", ref.Text, err))

@@ -3,50 +3,41 @@ package image
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
 
-	"github.com/containers/image/v5/docker"
 	"github.com/containers/image/v5/docker/reference"
-	"github.com/containers/image/v5/pkg/blobinfocache/none"
+	"github.com/containers/image/v5/pkg/docker/config"
 	"github.com/containers/image/v5/types"
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	ggcrtypes "github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/opencontainers/go-digest"
 )
 
-// RegistryAccess says how registries that images come from are asked. Its
-// zero value uses the credentials of `docker login` or `podman login`, if
-// there are any for the registry.
+// RegistryAccess says how registries that images come from are asked.
 type RegistryAccess struct {
-	// Username and Password replace those of the login.
-	Username, Password string
-	UserAgent          string
-}
-
-func (a RegistryAccess) system(registry string) *types.SystemContext {
-	sys := &types.SystemContext{DockerRegistryUserAgent: a.UserAgent}
-	if a.Username != "" || a.Password != "" {
-		sys.DockerAuthConfig = &types.DockerAuthConfig{Username: a.Username, Password: a.Password}
-	}
-	if loopback(registry) { // plain HTTP is for this machine alone
-		sys.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
-	}
-	return sys
-}
-
-func loopback(registry string) bool {
-	host, _, err := net.SplitHostPort(registry)
-	if err != nil {
-		host = registry
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
+	// Registry is the one that Username and Password are for, as
+	// [Reference.Registry] names it. Every other registry is asked with the
+	// credentials that `docker login` or `podman login` left for it, or with
+	// none.
+	Registry, Username, Password string
+	// UserAgent names this program.
+	UserAgent string
+	// Transport carries every request. It repeats what failed in passing, gives
+	// up what fell silent, and refuses what isn't safe to send.
+	Transport http.RoundTripper
+	// Mask is told of the secrets of a login before they are used.
+	Mask func(string)
 }
 
 // Resolve returns the digest that a tag, as name:tag, names now.
@@ -55,83 +46,177 @@ func (a RegistryAccess) Resolve(ctx context.Context, tagged string) (v1.Hash, er
 	if err != nil {
 		return v1.Hash{}, err
 	}
-	ref, err := docker.NewReference(named)
+	tag, ok := named.(reference.Tagged)
+	if !ok {
+		return v1.Hash{}, fmt.Errorf("%s has no tag", tagged)
+	}
+	repo, err := a.open(ctx, named)
 	if err != nil {
-		return v1.Hash{}, err
+		return v1.Hash{}, fmt.Errorf("looking up %s: %w", tagged, err)
 	}
-	registry := reference.Domain(named)
-	if err := checkRealm(ctx, registry); err != nil {
-		return v1.Hash{}, err
+	ref := repo.name.Tag(tag.Tag())
+	found, err := remote.Head(ref, repo.options(ctx)...)
+	if err != nil && isAnswer(err) {
+		// Only the answer to a GET says what is wrong, and not every registry tells the digest in that to a HEAD.
+		var whole *remote.Descriptor
+		if whole, err = remote.Get(ref, repo.options(ctx)...); err == nil {
+			found = &whole.Descriptor
+		}
 	}
-	found, err := docker.GetDigest(ctx, a.system(registry), ref)
 	if err != nil {
-		return v1.Hash{}, err
+		return v1.Hash{}, fmt.Errorf("looking up %s: %w", tagged, repo.advise(err))
 	}
-	return v1.NewHash(found.String())
+	return found.Digest, nil
+}
+
+// isAnswer tells whether an error is about an answer that another try wouldn't
+// change.
+func isAnswer(err error) bool {
+	var unanswered *url.Error
+	var answer *transport.Error
+	return !errors.As(err, &unanswered) && (!errors.As(err, &answer) || answer.StatusCode/100 == 4)
+}
+
+// sourceRepository is a repository that an image comes from.
+type sourceRepository struct {
+	name     name.Repository
+	registry string // as image names have it
+	loggedIn bool
+	client   *http.Client // authenticated
+}
+
+// open asks the registry of an image how it authenticates, and its token
+// service for a token.
+func (a RegistryAccess) open(ctx context.Context, named reference.Named) (*sourceRepository, error) {
+	registry, err := name.NewRegistry(reference.Domain(named))
+	if err != nil {
+		return nil, err
+	}
+	login, err := a.login(named)
+	if err != nil {
+		return nil, err
+	}
+	r := &sourceRepository{
+		name:     registry.Repo(reference.Path(named)),
+		registry: registryOf(named),
+		loggedIn: login != authn.Anonymous,
+	}
+	carrier := transport.NewUserAgent(boundedManifests{a.Transport}, a.UserAgent)
+	authenticated, err := transport.NewWithContext(ctx, registry, login, carrier, []string{r.name.Scope(transport.PullScope)})
+	if err != nil {
+		return nil, r.advise(err)
+	}
+	r.client = &http.Client{Transport: authenticated}
+	return r, nil
+}
+
+// login returns the credentials for the registry of an image.
+func (a RegistryAccess) login(named reference.Named) (authn.Authenticator, error) {
+	if registryOf(named) == a.Registry {
+		return authn.FromConfig(authn.AuthConfig{Username: a.Username, Password: a.Password}), nil
+	}
+	left, err := config.GetCredentialsForRef(&types.SystemContext{}, named)
+	if err != nil {
+		return nil, fmt.Errorf("reading what `docker login` or `podman login` left for %s: %w; "+
+			"log in again, or give source-username and source-password", registryOf(named), err)
+	}
+	if left == (types.DockerAuthConfig{}) {
+		return authn.Anonymous, nil
+	}
+	if a.Mask != nil {
+		a.Mask(left.Password)
+		a.Mask(left.IdentityToken)
+	}
+	return authn.FromConfig(authn.AuthConfig{
+		Username: left.Username, Password: left.Password, IdentityToken: left.IdentityToken,
+	}), nil
+}
+
+// options make go-containerregistry use the authenticated transport as it is.
+func (r *sourceRepository) options(ctx context.Context) []remote.Option {
+	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(r.client.Transport)}
+}
+
+// advise adds to an error what to do about it.
+func (r *sourceRepository) advise(err error) error {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return fmt.Errorf("its manifest is larger than %d bytes, more than any real one", large.Limit)
+	case isDenied(err) && r.loggedIn:
+		return fmt.Errorf("%w; check that the credentials given for %s are valid and may pull %s", err, r.registry, r.name.RepositoryStr())
+	case isDenied(err):
+		return fmt.Errorf("%w; check the name, and if the image isn't public give source-username and source-password, "+
+			"with source-registry: %s, or run `docker login %[2]s` before, where the action can read what that leaves", err, r.registry)
+	case isStatus(err, http.StatusNotFound):
+		return fmt.Errorf("%w; check that name, tag and digest are right and the image hasn't been deleted from %s", err, r.registry)
+	case strings.Contains(err.Error(), "no token in bearer response"):
+		// That error quotes the answer, and what else is in it may be a secret.
+		return fmt.Errorf("the token service of %s answered without a token; try again later", r.registry)
+	}
+	return err
+}
+
+// isDenied tells whether a registry or its token service refused a request for
+// lack of permission.
+func isDenied(err error) bool { return isStatus(err, http.StatusUnauthorized, http.StatusForbidden) }
+
+func isStatus(err error, statuses ...int) bool {
+	var answer *transport.Error
+	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
+}
+
+// boundedManifests ends a manifest where no real one goes on.
+type boundedManifests struct{ next http.RoundTripper }
+
+func (b boundedManifests) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := b.next.RoundTrip(req)
+	if err == nil && path.Base(path.Dir(req.URL.Path)) == "manifests" {
+		res.Body = http.MaxBytesReader(nil, res.Body, maxDocument)
+	}
+	return res, err
 }
 
 // remoteStore is an image in another registry. It reads what it is asked
 // for, when it is asked.
 type remoteStore struct {
-	source types.ImageSource
-	name   name.Digest
+	*sourceRepository
+	image name.Digest
+	root  []byte // its manifest
 }
 
 // openRegistry opens name@digest; only its manifest is read.
 func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (*Source, error) {
-	named, err := reference.ParseNormalizedNamed(ref.Name)
+	src, err := openRemote(ctx, access, ref)
 	if err != nil {
-		return nil, err
-	}
-	digested, ok := named.(reference.Digested)
-	if !ok {
-		return nil, fmt.Errorf("%s has no digest", ref.Name)
-	}
-	canonical, err := reference.WithDigest(reference.TrimNamed(named), digested.Digest())
-	if err != nil {
-		return nil, err
-	}
-	from, err := newRemoteStore(ctx, access, canonical)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open %s in its registry: %w", ref.Text, err)
-	}
-	src, err := from.open(ctx, digested.Digest())
-	if err != nil {
-		_ = from.source.Close()
-		return nil, fmt.Errorf("cannot read %s from its registry: %w", ref.Text, err)
+		return nil, fmt.Errorf("opening %s in its registry: %w", ref.Text, err)
 	}
 	src.Name = ref.Text
 	return src, nil
 }
 
-func newRemoteStore(ctx context.Context, access RegistryAccess, canonical reference.Canonical) (*remoteStore, error) {
-	ref, err := docker.NewReference(canonical)
+func openRemote(ctx context.Context, access RegistryAccess, ref Reference) (*Source, error) {
+	named, err := reference.ParseNormalizedNamed(ref.Name)
 	if err != nil {
 		return nil, err
 	}
-	registry := reference.Domain(canonical)
-	if err := checkRealm(ctx, registry); err != nil {
-		return nil, err
+	hash, ok := ref.Whole()
+	if !ok {
+		return nil, fmt.Errorf("%s has no digest", ref.Name)
 	}
-	source, err := ref.NewImageSource(ctx, access.system(registry))
+	repo, err := access.open(ctx, named)
 	if err != nil {
 		return nil, err
 	}
-	digested, err := name.NewDigest(canonical.String())
-	return &remoteStore{source: source, name: digested}, err
-}
-
-func (s *remoteStore) open(ctx context.Context, want digest.Digest) (*Source, error) {
-	raw, mediaType, err := s.source.GetManifest(ctx, nil)
+	s := &remoteStore{sourceRepository: repo, image: repo.name.Digest(hash.String())}
+	root, err := remote.Get(s.image, s.options(ctx)...)
 	if err != nil {
-		return nil, err
+		return nil, s.advise(err)
 	}
-	hash, err := v1.NewHash(want.String())
-	if err != nil {
-		return nil, err
-	}
+	s.root = root.Manifest
+	mediaType, _, _ := strings.Cut(string(root.MediaType), ";")
 	m, err := newAddressed(ctx, s, v1.Descriptor{
-		MediaType: ggcrtypes.MediaType(mediaType), Size: int64(len(raw)), Digest: hash,
+		MediaType: ggcrtypes.MediaType(strings.TrimSpace(mediaType)), Size: root.Size, Digest: hash,
 	})
 	if err != nil {
 		return nil, err
@@ -142,32 +227,26 @@ func (s *remoteStore) open(ctx context.Context, want digest.Digest) (*Source, er
 	if err := bounded(m); err != nil {
 		return nil, err
 	}
-	return &Source{Digest: hash, Addressed: m, close: s.source.Close}, nil
+	return &Source{Digest: hash, Addressed: m}, nil
 }
 
 func (s *remoteStore) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	hash := digest.Digest(d.Digest.String())
-	if d.MediaType.IsIndex() || d.MediaType.IsImage() {
-		raw, err := s.manifest(ctx, hash)
-		return io.NopCloser(bytes.NewReader(raw)), err
+	switch {
+	case d.Digest.String() == s.image.DigestStr():
+		return io.NopCloser(bytes.NewReader(s.root)), nil
+	case d.MediaType.IsIndex() || d.MediaType.IsImage():
+		found, err := remote.Get(s.name.Digest(d.Digest.String()), s.options(ctx)...)
+		if err != nil {
+			return nil, fmt.Errorf("reading the manifest %s from %s: %w", d.Digest, s.name, s.advise(err))
+		}
+		return io.NopCloser(bytes.NewReader(found.Manifest)), nil
+	default:
+		blob, err := openBlob(ctx, s.sourceRepository, d)
+		if err != nil {
+			return nil, fmt.Errorf("reading the blob %s from %s: %w", d.Digest, s.name, s.advise(err))
+		}
+		return blob, nil
 	}
-	content, _, err := s.source.GetBlob(ctx, types.BlobInfo{Digest: hash, Size: d.Size, URLs: d.URLs}, none.NoCache)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s from %s: %w", d.Digest, s.name.Context(), err)
-	}
-	return content, nil
-}
-
-func (s *remoteStore) manifest(ctx context.Context, hash digest.Digest) ([]byte, error) {
-	instance := &hash
-	if hash.String() == s.name.DigestStr() {
-		instance = nil // this one was read when the store was opened
-	}
-	raw, _, err := s.source.GetManifest(ctx, instance)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s from %s: %w", hash, s.name.Context(), err)
-	}
-	return raw, nil
 }
 
 // mountableImage says of each layer, and of the config, where it is, so that a

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -12,7 +13,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -93,7 +96,10 @@ func (r *testRegistry) serve(t *testing.T) (l ociFiles, root v1.Descriptor) {
 	return l, root
 }
 
-// openLogged opens a reference and returns the warnings, too.
+// anonymous asks registries without credentials.
+var anonymous = RegistryAccess{Transport: http.DefaultTransport}
+
+// openLogged opens a reference, checks its tag, and returns the warnings, too.
 func openLogged(t *testing.T, access RegistryAccess, text string) (*Source, []string, error) {
 	t.Helper()
 	ref, err := Parse(text)
@@ -102,8 +108,10 @@ func openLogged(t *testing.T, access RegistryAccess, text string) (*Source, []st
 	}
 	t.Setenv("DOCKER_HOST", "unix://"+t.TempDir()+"/none.sock")
 	core, logs := observer.New(zapcore.InfoLevel)
-	src, err := NewOpener(zap.New(core), access).Open(t.Context(), ref)
+	opener := NewOpener(zap.New(core), access)
+	src, err := opener.Open(t.Context(), ref)
 	if err == nil {
+		opener.CheckTag(t.Context(), ref)
 		t.Cleanup(func() { _ = src.Close() })
 	}
 	var messages []string
@@ -119,7 +127,7 @@ func TestRegistryOpens(t *testing.T) {
 	for _, prefix := range []string{"", "docker://"} {
 		r.reads = nil
 		text := prefix + r.host + "/repo@" + root.Digest.String()
-		src, messages, err := openLogged(t, RegistryAccess{}, text)
+		src, messages, err := openLogged(t, anonymous, text)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +147,7 @@ func TestRegistryLayersAreMountable(t *testing.T) {
 	l := newLayout()
 	image := l.image("linux/amd64")
 	r.put(t, "repo:1", l.of(image).open(t))
-	src, _, err := openLogged(t, RegistryAccess{}, r.host+"/repo@"+image.Digest.String())
+	src, _, err := openLogged(t, anonymous, r.host+"/repo@"+image.Digest.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,17 +172,17 @@ func TestRegistryChecksTag(t *testing.T) {
 	r := newTestRegistry(t)
 	_, root := r.serve(t)
 	pinned := r.host + "/repo:1@" + root.Digest.String()
-	if _, messages, err := openLogged(t, RegistryAccess{}, pinned); err != nil || len(messages) != 0 {
+	if _, messages, err := openLogged(t, anonymous, pinned); err != nil || len(messages) != 0 {
 		t.Errorf("with the tag in place: %q, %v", messages, err)
 	}
-	_, messages, err := openLogged(t, RegistryAccess{}, r.host+"/repo:2@"+root.Digest.String())
+	_, messages, err := openLogged(t, anonymous, r.host+"/repo:2@"+root.Digest.String())
 	if err != nil || len(messages) != 1 || !strings.Contains(messages[0], "the tag could not be checked") {
 		t.Errorf("with no such tag: %q, %v", messages, err)
 	}
 	l := newLayout()
 	other := l.image("linux/s390x")
 	r.put(t, "repo:1", l.of(other).open(t))
-	src, messages, err := openLogged(t, RegistryAccess{}, pinned)
+	src, messages, err := openLogged(t, anonymous, pinned)
 	if err != nil || src.Digest != root.Digest {
 		t.Fatalf("opened as %+v, %v", src, err)
 	}
@@ -186,11 +194,11 @@ func TestRegistryChecksTag(t *testing.T) {
 func TestRegistryResolve(t *testing.T) {
 	r := newTestRegistry(t)
 	_, root := r.serve(t)
-	if got, err := (RegistryAccess{}).Resolve(t.Context(), r.host+"/repo:1"); err != nil || got != root.Digest {
+	if got, err := anonymous.Resolve(t.Context(), r.host+"/repo:1"); err != nil || got != root.Digest {
 		t.Errorf("resolved to %s, %v, want %s", got, err, root.Digest)
 	}
 	for _, tagged := range []string{r.host + "/repo:2", "No Name:1"} {
-		if got, err := (RegistryAccess{}).Resolve(t.Context(), tagged); err == nil {
+		if got, err := anonymous.Resolve(t.Context(), tagged); err == nil {
 			t.Errorf("%s resolved to %s", tagged, got)
 		}
 	}
@@ -206,17 +214,17 @@ func TestRegistryRefused(t *testing.T) {
 		text     string
 		want     string
 	}{
-		"another manifest": {[]byte(`{"schemaVersion":2}`), "/repo@" + digest, "cannot read |" + digest + " has the digest|damaged"},
-		"a changed byte":   {bytes.Replace(l[blobName(root.Digest)], []byte("amd64"), []byte("amd65"), 1), "/repo@" + digest, "has the digest"},
-		"a huge one":       {make([]byte, 16<<20), "/repo@" + digest, "cannot |/repo@" + digest},
-		"no such digest":   {nil, "/repo@sha256:" + hex64, "cannot open |manifest unknown"},
+		"another manifest": {[]byte(`{"schemaVersion":2}`), "/repo@" + digest, "opening |does not match requested digest: \"" + digest},
+		"a changed byte":   {bytes.Replace(l[blobName(root.Digest)], []byte("amd64"), []byte("amd65"), 1), "/repo@" + digest, "does not match"},
+		"a huge one":       {make([]byte, 16<<20), "/repo@" + digest, "opening |/repo@" + digest + "|larger than"},
+		"no such digest":   {nil, "/repo@sha256:" + hex64, "opening |MANIFEST_UNKNOWN|; check that name, tag and digest are right"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			delete(r.forge, served)
 			if try.manifest != nil {
 				r.forge[served] = try.manifest
 			}
-			_, _, err := openLogged(t, RegistryAccess{}, r.host+try.text)
+			_, _, err := openLogged(t, anonymous, r.host+try.text)
 			wantError(t, err, try.want)
 		})
 	}
@@ -227,68 +235,217 @@ func TestRegistryCredentials(t *testing.T) {
 	_, root := r.serve(t)
 	r.auth = "Basic dXNlcjpzZWNyZXQ=" // user:secret
 	text := r.host + "/repo:1@" + root.Digest.String()
-	if _, messages, err := openLogged(t, RegistryAccess{Username: "user", Password: "secret"}, text); err != nil || len(messages) != 0 {
+	login := func(registry, password string) RegistryAccess {
+		return RegistryAccess{Registry: registry, Username: "user", Password: password, Transport: http.DefaultTransport}
+	}
+	if _, messages, err := openLogged(t, login(r.host, "secret"), text); err != nil || len(messages) != 0 {
 		t.Errorf("with credentials: %q, %v", messages, err)
 	}
-	_, messages, err := openLogged(t, RegistryAccess{Username: "user", Password: "hidden"}, text)
+	_, messages, err := openLogged(t, login(r.host, "hidden"), text)
 	if err == nil || strings.Contains(err.Error()+strings.Join(messages, ""), "hidden") {
 		t.Errorf("with wrong ones: %q, %v", messages, err)
 	}
+	wantError(t, err, "check that the credentials given for "+r.host)
+	_, _, err = openLogged(t, login("registry.example", "secret"), text)
+	wantError(t, err, "give source-username and source-password|source-registry: "+r.host+"|docker login "+r.host)
 }
 
-// What the registry can't give, the engine may have pulled.
+// Where the registry refuses access, the engine's copy does if it is the image
+// of that digest. Without a manifest that can't be known.
 func TestRegistryFallsBackToEngine(t *testing.T) {
-	r := newTestRegistry(t)
-	image := example()
-	text := r.host + "/gone@sha256:" + hex64
-	ref, err := Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	engine := &fakeEngine{images: map[string]fakeImage{image.id().String(): image.graphDriver(text)}}
-	engine.start(t)
-	core, logs := observer.New(zapcore.WarnLevel)
-	src, err := NewOpener(zap.New(core), RegistryAccess{}).Open(t.Context(), ref)
-	if err != nil || src.Digest != image.id() || src.Name != text {
-		t.Fatalf("opened as %+v, %v", src, err)
-	}
-	if logs.Len() != 1 || !strings.Contains(logs.All()[0].Message, "using the container engine's copy") {
-		t.Errorf("logged %v", logs.All())
-	}
-}
-
-func TestLoopback(t *testing.T) {
-	for host, want := range map[string]bool{
-		"localhost": true, "localhost:5000": true, "127.0.0.1:5000": true, "127.1.2.3": true, "[::1]:5000": true,
-		"example.com": false, "localhost.example.com": false, "127.0.0.1.example.com": false, "10.0.0.1:5000": false, "docker.io": false,
+	l := newLayout()
+	one := l.image("linux/amd64")
+	several := l.index(withPlatform(one, "linux/amd64"))
+	unpacked := example()
+	for name, test := range map[string]struct {
+		image  fakeImage
+		id     v1.Hash // that the engine calls it by
+		digest string
+		status int
+		want   string // in the error
+	}{
+		"image":            {l.containerd(one), one.Digest, one.Digest.String(), http.StatusUnauthorized, ""},
+		"image, forbidden": {l.containerd(one), one.Digest, one.Digest.String(), http.StatusForbidden, ""},
+		"index":            {l.containerd(several), several.Digest, several.Digest.String(), http.StatusUnauthorized, "of several platforms|give its ID"},
+		"image without its manifest": {
+			unpacked.graphDriver("source@sha256:" + hex64), unpacked.id(), "sha256:" + hex64, http.StatusUnauthorized,
+			"docker login|of several platforms|give its ID, " + unpacked.id().String(),
+		},
+		"image that the registry lacks": {
+			l.containerd(one), one.Digest, one.Digest.String(), http.StatusNotFound, "check that name, tag and digest",
+		},
+		"registry in trouble": {l.containerd(one), one.Digest, one.Digest.String(), http.StatusServiceUnavailable, "503"},
 	} {
-		if got := loopback(host); got != want {
-			t.Errorf("loopback(%q) = %t", host, got)
-		}
-		sys := RegistryAccess{UserAgent: "test"}.system(host)
-		if insecure := sys.DockerInsecureSkipTLSVerify != 0; insecure != want {
-			t.Errorf("%s may be asked without TLS: %t", host, insecure)
-		}
+		t.Run(name, func(t *testing.T) {
+			ref, err := Parse(refusing(t, test.status) + "/image@" + test.digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			engine := &fakeEngine{images: map[string]fakeImage{test.id.String(): test.image}}
+			engine.start(t)
+			core, logs := observer.New(zapcore.WarnLevel)
+			src, err := NewOpener(zap.New(core), anonymous).Open(t.Context(), ref)
+			if test.want != "" {
+				wantError(t, err, test.want)
+				return
+			}
+			if err != nil || src.Digest.String() != test.digest {
+				t.Fatalf("opened as %+v, %v", src, err)
+			}
+			if logs.Len() != 1 || !strings.Contains(logs.All()[0].Message, "using the container engine's copy") {
+				t.Errorf("logged %v", logs.All())
+			}
+		})
 	}
 }
 
-// TestRegistryRealm: credentials don't go to a token service without TLS.
+// refusing starts a registry that answers any request for content with a status.
+func refusing(t *testing.T, status int) (host string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/" {
+			w.WriteHeader(status)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+// TestRegistryRealm: credentials don't go to a token service that the registry
+// names without TLS.
 func TestRegistryRealm(t *testing.T) {
 	t.Parallel()
-	for realm, refused := range map[string]bool{
-		"https://auth.example/token": false,
-		"http://127.0.0.1:1/token":   false,
-		"http://auth.example/token":  true,
-		"http://[::1/token":          true,
+	for realm, want := range map[string]string{
+		"http://[::1/token":           "parsing realm",
+		"ftp://auth.example/token":    "not allowed",
+		"http://169.254.169.254/meta": "private or link-local",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q,service=\"x\"", realm))
 			w.WriteHeader(http.StatusUnauthorized)
 		}))
 		t.Cleanup(server.Close)
-		err := checkRealm(t.Context(), strings.TrimPrefix(server.URL, "http://"))
-		if (err != nil) != refused {
-			t.Errorf("%s: error %v, want one: %v", realm, err, refused)
+		_, err := anonymous.Resolve(t.Context(), strings.TrimPrefix(server.URL, "http://")+"/image:1")
+		wantError(t, err, want)
+	}
+}
+
+// carrier counts what it carries, and hands it on.
+type carrier struct{ carried atomic.Int32 }
+
+func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
+	c.carried.Add(1)
+	return http.DefaultTransport.RoundTrip(req)
+}
+
+// TestRegistryTransport: every request goes through the transport that is
+// given, with the program's name.
+func TestRegistryTransport(t *testing.T) {
+	r := newTestRegistry(t)
+	l := newLayout()
+	image := l.image("linux/amd64")
+	r.put(t, "repo:1", l.of(image).open(t))
+	var served atomic.Int32
+	counting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		served.Add(1)
+		if !strings.HasPrefix(req.UserAgent(), "test/1 ") {
+			t.Errorf("%s %s came from %q", req.Method, req.URL, req.UserAgent())
 		}
+		r.ServeHTTP(w, req)
+	}))
+	t.Cleanup(counting.Close)
+	through := &carrier{}
+	src, messages, err := openLogged(t, RegistryAccess{UserAgent: "test/1", Transport: through},
+		strings.TrimPrefix(counting.URL, "http://")+"/repo:1@"+image.Digest.String())
+	if err != nil || len(messages) > 0 {
+		t.Fatal(messages, err)
+	}
+	sameTree(t, src.Addressed, l)
+	// A first try of TLS with a registry on loopback isn't served.
+	if got, want := through.carried.Load(), served.Load(); want == 0 || got < want {
+		t.Errorf("%d of %d requests went through the transport", got, want)
+	}
+}
+
+// TestRemoteBlob: what broke off is read on, while more of it comes.
+func TestRemoteBlob(t *testing.T) {
+	t.Parallel()
+	const content = "0123456789"
+	broken := errors.New("broken")
+	// part is the bytes that an answer has, and how it ends.
+	type part struct {
+		bytes int
+		err   error
+	}
+	for name, test := range map[string]struct {
+		parts []part
+		want  string
+		err   error
+	}{
+		"whole":                {[]part{{10, nil}}, content, nil},
+		"broken twice":         {[]part{{3, broken}, {1, broken}, {6, nil}}, content, nil},
+		"ended early":          {[]part{{3, nil}, {7, nil}}, content, nil},
+		"broken behind it":     {[]part{{10, broken}}, content, nil},
+		"broken at once":       {[]part{{0, broken}}, "", broken},
+		"no progress":          {[]part{{3, broken}, {0, broken}}, "012", broken},
+		"no more of it":        {[]part{{3, broken}, {0, nil}}, "012", nil},
+		"can't be asked again": {[]part{{3, io.ErrUnexpectedEOF}, {-1, broken}}, "012", broken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := &remoteBlob{size: int64(len(content))}
+			b.open = func(offset int64) (io.ReadCloser, error) {
+				next := test.parts[0]
+				test.parts = test.parts[1:]
+				if next.bytes < 0 {
+					return nil, next.err
+				}
+				body := io.Reader(strings.NewReader(content[offset:][:next.bytes]))
+				if next.err != nil {
+					body = io.MultiReader(body, iotest.ErrReader(next.err))
+				}
+				return io.NopCloser(body), nil
+			}
+			var err error
+			if b.body, err = b.open(0); err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(b)
+			if string(got) != test.want || !errors.Is(err, test.err) {
+				t.Errorf("read %q, %v; want %q, %v", got, err, test.want, test.err)
+			}
+		})
+	}
+}
+
+// TestRemoteBlobRange: a server may give the range, more of it, or the whole.
+func TestRemoteBlobRange(t *testing.T) {
+	t.Parallel()
+	const content = "0123456789"
+	for name, test := range map[string]struct {
+		status int
+		header string
+		body   string
+		fails  bool
+	}{
+		"the range":     {http.StatusPartialContent, "bytes 4-9/10", content[4:], false},
+		"more":          {http.StatusPartialContent, "bytes 2-9/10", content[2:], false},
+		"the whole":     {http.StatusOK, "", content, false},
+		"a later range": {http.StatusPartialContent, "bytes 5-9/10", content[5:], true},
+		"no range":      {http.StatusPartialContent, "", content[4:], true},
+		"less":          {http.StatusOK, "", content[:3], true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			res := &http.Response{StatusCode: test.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(test.body))}
+			res.Header.Set("Content-Range", test.header)
+			err := skipTo(res, 4)
+			if (err != nil) != test.fails {
+				t.Fatalf("error %v, want one: %v", err, test.fails)
+			}
+			if rest, _ := io.ReadAll(res.Body); err == nil && string(rest) != content[4:] {
+				t.Errorf("the rest is %q", rest)
+			}
+		})
 	}
 }

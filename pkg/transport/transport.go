@@ -1,7 +1,8 @@
-// Package transport carries HTTP requests to the store and the charm's
-// registry, with one policy for all: what it sends is safe to send, what failed
-// in passing is tried again, and what fell silent is given up. It knows nothing
-// of what the requests are about, and follows no redirect.
+// Package transport carries HTTP requests to the store and to registries, the
+// charm's and those that images come from, with one policy for all: what it
+// sends is safe to send, what failed in passing is tried again, and what fell
+// silent is given up. It knows nothing of what the requests are about, and
+// follows no redirect.
 package transport
 
 import (

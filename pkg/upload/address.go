@@ -63,7 +63,8 @@ func architectures(platforms []v1.Platform) []string {
 func (i *imageJob) address(ctx context.Context) (*addressed, error) {
 	whole := &addressed{}
 	var parts []image.Part
-	for _, o := range i.opened {
+	for n := range i.opened {
+		o := &i.opened[n]
 		one, err := i.addressOne(ctx, o)
 		if err != nil {
 			return whole, err
@@ -84,7 +85,7 @@ func (i *imageJob) address(ctx context.Context) (*addressed, error) {
 	return whole, err
 }
 
-func (i *imageJob) addressOne(ctx context.Context, o opened) (*addressed, error) {
+func (i *imageJob) addressOne(ctx context.Context, o *opened) (*addressed, error) {
 	// A digest that an engine knows as an image ID can't be a manifest's.
 	if digest, ok := o.Whole(); ok && (o.source == nil || o.source.Digest != digest) {
 		d, found, err := i.repo.Manifest(ctx, digest)
@@ -95,9 +96,15 @@ func (i *imageJob) addressOne(ctx context.Context, o opened) (*addressed, error)
 			return i.present(d, digest)
 		}
 	}
+	if o.Kind == image.KindRegistry {
+		var err error
+		if o.source, err = i.opener.Open(ctx, o.Reference); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case o.err != nil:
-		return nil, i.nowhere(o)
+		return nil, i.nowhere(*o)
 	case o.source.Addressed != nil:
 		m, err := i.choose(o.source.Addressed)
 		if err != nil {
@@ -105,7 +112,7 @@ func (i *imageJob) addressOne(ctx context.Context, o opened) (*addressed, error)
 		}
 		return &addressed{Manifest: m, source: o.source.Digest}, nil
 	default:
-		return i.addressUnpacked(ctx, o)
+		return i.addressUnpacked(ctx, *o)
 	}
 }
 

@@ -92,6 +92,9 @@ func (j *job) uploadCharm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, resource := range m.Resources {
+		j.hideCredentials(resource.Source)
+	}
 	names := m.images()
 	if len(names) == 0 {
 		return fmt.Errorf("%s has no resource of type %s with an upstream-source: add one, or use the inputs resource and image",
@@ -146,14 +149,14 @@ func (j *job) pin(ctx context.Context) error {
 		ref, err = j.resolve(ctx, tagged.Name)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot use upstream-source %s: %w", j.source, err)
+		return fmt.Errorf("upstream-source: %w", err)
 	}
 	j.images = []part{{Reference: ref}}
 	return nil
 }
 
 func (j *job) resolve(ctx context.Context, tagged string) (image.Reference, error) {
-	digest, err := j.registryAccess().Resolve(ctx, tagged)
+	digest, err := j.access.Resolve(ctx, tagged)
 	if err != nil {
 		return image.Reference{}, err
 	}

@@ -104,10 +104,15 @@ func (i *imageJob) reachedAs(name string) string {
 	return i.Endpoints.Registry.Host + "/" + path
 }
 
-// openSources fails only for what can't be found anywhere else.
+// openSources fails only for what can't be found anywhere else. An image in
+// another registry is opened where the charm's repository turns out to lack it.
 func (i *imageJob) openSources(ctx context.Context) error {
 	steps := make([]func() error, len(i.images))
 	for n, part := range i.images {
+		if i.opened[n] = (opened{part: part}); part.Kind == image.KindRegistry {
+			steps[n] = func() error { i.opener.CheckTag(ctx, part.Reference); return nil }
+			continue
+		}
 		steps[n] = func() error {
 			src, err := i.opener.Open(ctx, part.Reference)
 			i.opened[n] = opened{part, src, err}

@@ -2,33 +2,62 @@ package upload
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// registryAccess says how the registries are asked that images come from. The
-// password is masked in the form that HTTP sends it in, too.
-func (j *job) registryAccess() image.RegistryAccess {
-	if j.Source.Password != "" {
-		j.runner.Mask(base64.StdEncoding.EncodeToString([]byte(j.Source.Username + ":" + j.Source.Password)))
+// registryAccess says how the registries are asked that images come from. Its
+// error is a complaint: a password without the one registry that it is for.
+func (j *job) registryAccess() (image.RegistryAccess, error) {
+	access := image.RegistryAccess{UserAgent: j.userAgent, Transport: transport.New(j.runner.Mask, j.log), Mask: j.runner.Mask}
+	if j.Source.Password == "" {
+		return access, nil
 	}
-	return image.RegistryAccess{Username: j.Source.Username, Password: j.Source.Password, UserAgent: j.userAgent}
+	var err error
+	if j.Source.Registry != "" {
+		access.Registry, err = image.ParseRegistry(j.Source.Registry)
+		if err != nil {
+			return access, fmt.Errorf("input source-registry: %w", err)
+		}
+	} else {
+		var named []string
+		for _, part := range j.images {
+			if registry := part.Registry(); registry != "" && !slices.Contains(named, registry) {
+				named = append(named, registry)
+			}
+		}
+		if len(named) > 1 {
+			return access, fmt.Errorf("the lines of input image name several registries, %s, and source-password is for one of them: "+
+				"name that with source-registry, for example source-registry: %s", list(named), named[0])
+		}
+		if len(named) == 1 {
+			access.Registry = named[0]
+		}
+	}
+	access.Username, access.Password = j.Source.Username, j.Source.Password
+	return access, nil
 }
 
-// tagTimeout bounds the wait for what only makes a complaint more helpful.
-const tagTimeout = 10 * time.Second
+// hideCredentials masks the passwords that references have in them by mistake.
+func (j *job) hideCredentials(references ...string) {
+	for _, reference := range references {
+		for _, secret := range image.Credentials(reference) {
+			j.runner.Mask(secret)
+		}
+	}
+}
 
 // withDigests adds to each complaint about a tag the reference with the digest
 // that the tag has at the moment. A registry that doesn't tell in time leaves
 // the complaint as it is.
 func withDigests(ctx context.Context, access image.RegistryAccess, complaints []error) []error {
-	ctx, cancel := context.WithTimeout(ctx, tagTimeout)
+	ctx, cancel := context.WithTimeout(ctx, image.TagTimeout)
 	defer cancel()
 	told := make([]error, len(complaints))
 	var wg sync.WaitGroup

@@ -99,6 +99,7 @@ type job struct {
 	store  *charmhub.Client
 	// declared returns the charm's resources; it asks once.
 	declared func() ([]charmhub.Resource, error)
+	access   image.RegistryAccess
 	opener   *image.Opener
 }
 
@@ -114,13 +115,17 @@ func newJob(ctx context.Context, runner *action.Runner, version string) (*job, e
 	in, err := runner.Inputs()
 	complaints := []error{err}
 	j := &job{Inputs: in, doing: looking, runner: runner, log: runner.Logger(), userAgent: "upload-resource/" + version}
+	j.hideCredentials(append(in.Images, in.Digest, in.Source.Registry+"/")...)
 	complaints = append(complaints, j.parseImages()...)
 	credentials, err := charmhub.ParseCredentials(in.Token)
 	if in.Token != "" {
 		complaints = append(complaints, err)
 	}
-	access := j.registryAccess()
-	if err := errors.Join(withDigests(ctx, access, complaints)...); err != nil {
+	access, err := j.registryAccess()
+	if err == nil {
+		complaints = withDigests(ctx, access, complaints)
+	}
+	if err := errors.Join(append(complaints, err)...); err != nil {
 		return nil, err
 	}
 	for _, secret := range credentials.Secrets() {
@@ -132,7 +137,7 @@ func newJob(ctx context.Context, runner *action.Runner, version string) (*job, e
 		Logger: j.log, Mask: runner.Mask,
 	})
 	j.declared = sync.OnceValues(func() ([]charmhub.Resource, error) { return j.store.Resources(ctx, j.Charm) })
-	j.opener = image.NewOpener(j.log, access)
+	j.access, j.opener = access, image.NewOpener(j.log, access)
 	return j, nil
 }
 
