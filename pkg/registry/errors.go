@@ -31,6 +31,12 @@ func isStatus(err error, statuses ...int) bool {
 	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
 }
 
+// isServersFault tells whether the error is an answer of the registry that blames itself, 5xx.
+func isServersFault(err error) bool {
+	var answer *transport.Error
+	return errors.As(err, &answer) && answer.StatusCode >= http.StatusInternalServerError
+}
+
 // isCode tells whether the error is the registry's answer with one of these error codes (distribution spec, "Error
 // Codes").
 func isCode(err error, codes ...transport.ErrorCode) bool {

@@ -8,6 +8,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"go.uber.org/zap"
+
+	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // How an image was located.
@@ -29,7 +31,8 @@ type Located struct {
 //
 // Tag and record are hints that anyone who may push can write. A hint counts when the manifest that it leads to is in
 // this repository, its bytes have its digest, and its config's digest or its own is id. A hint that can't be read,
-// for whatever reason, is a line of the debug log. Locate is false without an error for an unknown image.
+// for whatever reason, is a line of the debug log, and so is a registry that fails (5xx) at the last question, which is
+// asked once. Locate is false without an error for an unknown image.
 func (r *Repository) Locate(ctx context.Context, id v1.Hash) (Located, bool, error) {
 	named, tagged := r.hints(ctx, id)
 	if isImage(tagged, id) {
@@ -38,7 +41,12 @@ func (r *Repository) Locate(ctx context.Context, id v1.Hash) (Located, bool, err
 	if d := r.follow(ctx, named); isImage(d, id) {
 		return Located{d, ByRecord}, true, nil
 	}
-	d, found, err := r.Manifest(ctx, id)
+	// Distribution 2 answers 500 where the digest is not a manifest's but a blob's, such as a config's.
+	d, found, err := r.Manifest(carry.Once(ctx), id)
+	if isServersFault(err) {
+		r.log.Debug("The registry can't say whether that digest is a manifest's", zap.Stringer("digest", id), zap.Error(err))
+		return Located{}, false, nil
+	}
 	if err != nil || !found {
 		return Located{}, false, err
 	}

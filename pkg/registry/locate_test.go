@@ -179,3 +179,19 @@ func TestLocateIndex(t *testing.T) {
 		t.Errorf("located %+v by a child's config", got)
 	}
 }
+
+// TestLocateByWhatTheRegistryCannotSay: distribution 2 fails when it is asked for a blob as a manifest.
+func TestLocateByWhatTheRegistryCannotSay(t *testing.T) {
+	img := randomImage(t, 100, 1)
+	for status, fails := range map[int]bool{http.StatusInternalServerError: false, http.StatusForbidden: true} {
+		s := newServer(t)
+		r, _ := s.open(t)
+		s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.HasSuffix(r.URL.Path, configOf(t, img).String()) && answer(w, status, "UNKNOWN")
+		})
+		_, found, err := r.Locate(t.Context(), configOf(t, img))
+		if found || (err != nil) != fails {
+			t.Errorf("status %d: found %t, %v", status, found, err)
+		}
+	}
+}

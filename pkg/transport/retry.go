@@ -27,8 +27,16 @@ const (
 	longestPause = 15 * time.Second
 )
 
+// onceKey is the key of a context's value that tells requests to be sent once.
+type onceKey struct{}
+
+// Once returns a context whose requests aren't repeated, whatever comes of
+// them: for a question that the server may be unable to answer.
+func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
+
 // retrier repeats requests whose body can be had again. A request with a body
-// and without GetBody is sent once: its sender knows better how to go on.
+// and without GetBody is sent once: its sender knows better how to go on. So is
+// one under a context of Once.
 type retrier struct {
 	once http.RoundTripper
 	log  *zap.Logger
@@ -38,7 +46,7 @@ func newRetrier(once http.RoundTripper, log *zap.Logger) retrier { return retrie
 
 // RoundTrip returns the first answer that isn't worth another try, or the last.
 func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
-	if hasBody(req) && req.GetBody == nil {
+	if hasBody(req) && req.GetBody == nil || req.Context().Value(onceKey{}) != nil {
 		return r.once.RoundTrip(req)
 	}
 	again, err := repeatable(req)

@@ -198,6 +198,20 @@ func TestBodiesThatCannotBeReplayed(t *testing.T) {
 	}
 }
 
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	s := &script{steps: []roundTripper{status(500), status(200)}}
+	req := request(t, http.MethodGet, "https://example.com", nil)
+	res, err := newRetrier(s, zap.NewNop()).RoundTrip(req.WithContext(Once(t.Context())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if len(s.at) != 1 || res.StatusCode != http.StatusInternalServerError {
+		t.Errorf("%d requests, status %d; want one, and its answer", len(s.at), res.StatusCode)
+	}
+}
+
 func TestBodyThatCannotBeOpenedAgain(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("gone")
