@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -49,12 +50,16 @@ func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	if hasBody(req) && req.GetBody == nil || req.Context().Value(onceKey{}) != nil {
 		return r.once.RoundTrip(req)
 	}
-	again, err := repeatable(req)
+	var unreadable atomic.Pointer[error]
+	again, err := repeatable(req, &unreadable)
 	if err != nil {
 		return nil, err
 	}
-	t := &tries{what: req.Method + " " + req.URL.Host, until: time.Now().Add(Patience), log: r.log}
+	t := &tries{unreadable: &unreadable, what: req.Method + " " + req.URL.Host, until: time.Now().Add(Patience), log: r.log}
 	res, err := t.client(r.once).Do(again)
+	if cause := unreadable.Load(); err != nil && cause != nil {
+		return nil, *cause // which isn't the connection's
+	}
 	// Callers are http.Clients, and put method and address before an error, too.
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
@@ -66,22 +71,51 @@ func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
 
 // repeatable returns the request in retryablehttp's form, which gets each body
-// from GetBody, and closes the body that it has.
-func repeatable(req *http.Request) (*retryablehttp.Request, error) {
+// from GetBody, and closes the body that it has. Unreadable gets the
+// error of a body that can't be read to its end.
+func repeatable(req *http.Request, unreadable *atomic.Pointer[error]) (*retryablehttp.Request, error) {
 	again := &retryablehttp.Request{Request: req.Clone(req.Context())}
 	if !hasBody(req) {
 		return again, nil
 	}
 	_ = req.Body.Close()
-	if err := again.SetBody(retryablehttp.ReaderFunc(func() (io.Reader, error) { return req.GetBody() })); err != nil {
+	open := func() (io.Reader, error) {
+		body, err := req.GetBody()
+		return &replay{ReadCloser: body, unreadable: unreadable}, err
+	}
+	if err := again.SetBody(retryablehttp.ReaderFunc(open)); err != nil {
 		return nil, err
 	}
 	again.ContentLength = req.ContentLength // unknown to SetBody
 	return again, nil
 }
 
+// replay is the body of one try. An error of its own isn't the connection's, and
+// comes again with the next try; one after it was closed is what comes of
+// giving up the try.
+type replay struct {
+	io.ReadCloser
+	closed     atomic.Bool
+	unreadable *atomic.Pointer[error]
+}
+
+func (r *replay) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && !r.closed.Load() {
+		r.unreadable.Store(&err)
+	}
+	return n, err
+}
+
+func (r *replay) Close() error {
+	r.closed.Store(true)
+	return r.ReadCloser.Close()
+}
+
 // tries is the state of one request that is tried.
 type tries struct {
+	unreadable *atomic.Pointer[error] // its body, and why
+
 	what   string // is tried, for the log
 	until  time.Time
 	log    *zap.Logger
@@ -105,7 +139,7 @@ func (t *tries) client(once http.RoundTripper) *retryablehttp.Client {
 // again decides on another try, and says so in the log.
 func (t *tries) again(ctx context.Context, res *http.Response, err error) (bool, error) {
 	worth, stop := worthAnother(ctx, res, err)
-	if !worth || t.failed == retries {
+	if !worth || t.failed == retries || t.unreadable.Load() != nil {
 		return false, stop
 	}
 	t.pause = pauseBefore(t.failed, res)

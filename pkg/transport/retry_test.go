@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -196,6 +197,56 @@ func TestBodiesThatCannotBeReplayed(t *testing.T) {
 			t.Errorf("sent %d times", len(s.bodies))
 		}
 	}
+}
+
+// broken is a body that can't be read to its end.
+type broken struct{ err error }
+
+func (b broken) Read([]byte) (int, error) { return 0, b.err }
+
+// TestBodyThatCannotBeRead: what is wrong with it will be wrong next time.
+func TestBodyThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	changed := errors.New("it changed")
+	req := request(t, http.MethodPost, "https://example.com", broken{changed})
+	req.ContentLength = 4
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(broken{changed}), nil }
+	sent := 0
+	res, err := newRetrier(roundTripper(func(req *http.Request) (*http.Response, error) {
+		sent++
+		_, err := io.ReadAll(req.Body)
+		return nil, err
+	}), zap.NewNop()).RoundTrip(req)
+	if err == nil {
+		_ = res.Body.Close()
+	}
+	if sent != 1 || !errors.Is(err, changed) {
+		t.Errorf("sent %d times, error %v; want once and that of the body", sent, err)
+	}
+}
+
+// TestClosedBodyIsNoReason: a try that was given up closes its body, which who
+// reads it then takes for an error.
+func TestClosedBodyIsNoReason(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		req := request(t, http.MethodPost, "https://example.com", broken{os.ErrClosed})
+		req.ContentLength = 4
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(broken{os.ErrClosed}), nil }
+		sent := 0
+		res, err := newRetrier(roundTripper(func(req *http.Request) (*http.Response, error) {
+			if sent++; sent == 2 {
+				return answer(req, http.StatusOK), nil
+			}
+			_ = req.Body.Close()
+			_, _ = req.Body.Read(make([]byte, 1))
+			return nil, errReset
+		}), zap.NewNop()).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+	})
 }
 
 func TestOnce(t *testing.T) {
