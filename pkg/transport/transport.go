@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,7 +27,7 @@ func New(mask func(string), log *zap.Logger) http.RoundTripper {
 	// Giving up a request leaves a connection of HTTP/2 to the next one; a dead
 	// one has to be found out by itself.
 	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
-	return newRetrier(guard{prefetch{watchdog{base}}, mask}, log)
+	return newRetrier(guard{prefetch{watchdog{consent{base, new(sync.Map)}}}, mask}, log)
 }
 
 var errRefused = errors.New("refused to send a request")
