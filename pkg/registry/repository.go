@@ -32,7 +32,9 @@ import (
 // token service and appear nowhere else.
 type Options struct {
 	// Image is the repository as Charmhub's upload credentials name it: registry.jujucharms.com/charm/<id>/<resource>.
-	Image              string
+	Image string
+	// Path is where the registry is on its host, for one that isn't at the root: its API is below Path + "/v2/".
+	Path               string
 	Username, Password string
 	// Transport carries every request. Repeating those that have no body, or one that can be had again (GetBody), is
 	// left to it, and so is giving up those on which nothing moves any more. The body of a blob's chunk can't be had
@@ -72,7 +74,7 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	}
 	auth := authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password})
 	scopes := []string{repo.Scope("pull,push")}
-	authenticated, err := transport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport}, scopes)
+	authenticated, err := transport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path}, scopes)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", repo, r.explain(err))
 	}

@@ -11,14 +11,23 @@ import (
 // distribution puts on manifests.
 const maxAnswer = 4 << 20
 
-// wire is the transport below authentication. The authenticating transport sends the same request again after a 401,
+// wire is the transport below authentication, which knows of no path before the registry's own, /v2/. The authenticating transport sends the same request again after a 401,
 // with a body that may have been read by then, so here every attempt gets a body of its own.
-type wire struct{ next http.RoundTripper }
+type wire struct {
+	next http.RoundTripper
+	host string // of the registry
+	path string // before /v2/, "" for none
+}
 
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	req, err := withFreshBody(req)
 	if err != nil {
 		return nil, err
+	}
+	if w.path != "" && req.URL.Host == w.host && strings.HasPrefix(req.URL.Path, "/v2/") {
+		below := *req.URL
+		below.Path, below.RawPath = w.path+req.URL.Path, ""
+		req.URL = &below
 	}
 	res, err := w.next.RoundTrip(req)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
-	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // imageJob is a job about an image, with what was asked for at its start.
@@ -88,20 +87,16 @@ func (i *imageJob) openRepository(ctx context.Context) (*registry.Repository, er
 		return nil, err
 	}
 	i.name = login.ImageName
-	return registry.Open(ctx, registry.Options{
-		Image: i.reachedAs(login.ImageName), Username: login.Username, Password: login.Password,
-		Transport: transport.New(i.runner.Mask, i.log), Logger: i.log,
-	})
-}
-
-// reachedAs returns an image's name with the registry that the inputs give, if
-// they do: a mirror or a proxy of the one that Charmhub names.
-func (i *imageJob) reachedAs(name string) string {
-	if i.Endpoints.Registry == nil {
-		return name
+	options := registry.Options{
+		Image: login.ImageName, Username: login.Username, Password: login.Password,
+		Transport: i.transport, Logger: i.log,
 	}
-	_, path, _ := strings.Cut(name, "/")
-	return i.Endpoints.Registry.Host + "/" + path
+	if at := i.Endpoints.Registry; at != nil {
+		// A mirror or a proxy of the registry that Charmhub names.
+		_, repository, _ := strings.Cut(login.ImageName, "/")
+		options.Image, options.Path = at.Host+"/"+repository, at.Path
+	}
+	return registry.Open(ctx, options)
 }
 
 // openSources fails only for what can't be found anywhere else. An image in

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -96,7 +97,9 @@ type job struct {
 
 	runner *action.Runner
 	log    *zap.Logger
-	store  *charmhub.Client
+	// transport is one for all, since it remembers what hosts don't do.
+	transport http.RoundTripper
+	store     *charmhub.Client
 	// declared returns the charm's resources; it asks once.
 	declared func() ([]charmhub.Resource, error)
 	access   image.RegistryAccess
@@ -131,9 +134,10 @@ func newJob(ctx context.Context, runner *action.Runner, version string) (*job, e
 	for _, secret := range credentials.Secrets() {
 		runner.Mask(secret)
 	}
+	j.transport = transport.New(runner.Mask, j.log)
 	j.store = charmhub.New(charmhub.Config{
 		StoreURL: in.Endpoints.Store.String(), StorageURL: in.Endpoints.Storage.String(), SSOURL: in.Endpoints.SSO.String(),
-		Credentials: credentials, Transport: transport.New(runner.Mask, j.log), UserAgent: j.userAgent,
+		Credentials: credentials, Transport: j.transport, UserAgent: j.userAgent,
 		Logger: j.log, Mask: runner.Mask,
 	})
 	j.declared = sync.OnceValues(func() ([]charmhub.Resource, error) { return j.store.Resources(ctx, j.Charm) })
