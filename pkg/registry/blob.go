@@ -23,7 +23,9 @@ const (
 	// streamChunkMax bounds what is kept in memory of a blob that can't be read twice; senders of these are.
 	streamChunkMax = 8 << 20
 
-	maxSessions = 4 // uploads of one blob begun
+	// An upload that the registry lost is begun again so often without getting further than one before: often when a
+	// connection broke in it, seldom when the registry forgets by itself, as several do that don't share their storage.
+	maxLostBroken, maxLostByItself = 32, 4
 )
 
 // upload is a blob on its way (distribution spec, "Pushing a blob in chunks").
@@ -35,12 +37,15 @@ type upload struct {
 
 	location *url.URL // where the registry takes the next chunk
 	stands   int64    // bytes that the registry says it has
+	reached  int64    // the most it ever had in this session
 	best     int64    // the most it ever had, over all sessions
 	refused  int64    // offset of the chunk last refused as out of order, -1 for none
 	chunk    int64    // bytes of the next chunk
 	minimum  int64    // the least that the registry takes, but for the last chunk
 	sound    int      // chunks that arrived since the last failure or growth
 	tries    int      // failures since the last progress
+	broke    bool     // there was a failure in this session
+	lost     int      // sessions that the registry lost since best grew
 }
 
 func firstChunk(size int64) int64 { return min(max(size/20, firstChunkMin), firstChunkMax) }
@@ -53,7 +58,7 @@ func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64))
 	}
 	u := &upload{r: r, desc: b.desc, progress: progress}
 	u.chunk = firstChunk(b.desc.Size)
-	for range maxSessions {
+	for {
 		mounted, err := u.start(ctx, l)
 		if mounted || err != nil {
 			return err
@@ -61,9 +66,11 @@ func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64))
 		if err = u.session(ctx, l); !errors.Is(err, errLost) {
 			return err
 		}
+		if err := u.startOver(); err != nil {
+			return err
+		}
 		r.log.Info("Starting over with a blob whose upload the registry lost", zap.Stringer("digest", b.desc.Digest))
 	}
-	return fmt.Errorf("%w %d times; try again later", errLost, maxSessions)
 }
 
 // start begins an upload, or has the blob mounted when it is in another repository of this registry.
@@ -77,7 +84,7 @@ func (u *upload) start(ctx context.Context, l v1.Layer) (mounted bool, err error
 	if err != nil || res.StatusCode == http.StatusCreated {
 		return err == nil, err
 	}
-	u.stands, u.refused = 0, -1
+	u.stands, u.reached, u.refused, u.broke = 0, 0, -1, false
 	u.minimum, _ = strconv.ParseInt(res.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
 	u.minimum = min(max(u.minimum, 0), firstChunkMax)
 	return false, u.follow(res)
@@ -140,7 +147,13 @@ func (u *upload) send(ctx context.Context) (reply, error) {
 	if err != nil {
 		return res, err
 	}
-	return res, u.advance(res, body.end)
+	if err := u.advance(res, body.end); err != nil {
+		return res, err
+	}
+	if u.stands <= body.start {
+		return res, errStuck
+	}
+	return res, nil
 }
 
 // end is where the next chunk ends.

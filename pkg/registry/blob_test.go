@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -167,6 +168,43 @@ func TestLostSessionStartsOver(t *testing.T) {
 	}
 }
 
+// A registry that forgets an upload in which a connection broke, as distribution 2 does, gets it again, as long as bytes
+// get through.
+func TestBrokenUploadsAreForgotten(t *testing.T) {
+	const breaks = 12
+	for name, stream := range sources {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			r, _ := s.open(t)
+			var chunks atomic.Int64
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				n := chunks.Load()
+				switch {
+				case r.Method == http.MethodPatch && r.ContentLength > 1000 && n < 3*breaks:
+					if chunks.Add(1)%3 == 0 {
+						_, _ = io.Copy(io.Discard, r.Body)
+						panic(http.ErrAbortHandler)
+					}
+				case r.Method == http.MethodGet && n > 0 && n%3 == 0 && strings.Contains(r.URL.Path, "/uploads/"):
+					return answer(w, http.StatusBadRequest, "BLOB_UPLOAD_INVALID")
+				}
+				return false
+			})
+			var received int64
+			p := oneLayer(t, r, 9<<20, stream)
+			if err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
+				t.Fatal(err)
+			}
+			if n := count(s.log(), "POST"); n != 2+breaks {
+				t.Errorf("%d uploads begun, want the config's, and the layer's %d", n, 1+breaks)
+			}
+			if want := Size(p.Missing); received != want {
+				t.Errorf("progress of %d bytes, want %d", received, want)
+			}
+		})
+	}
+}
+
 // A registry that stands before what a stream can give again is one to start over with.
 func TestStreamStartsOverWhenTheRegistryForgot(t *testing.T) {
 	s := newServer(t)
@@ -250,6 +288,7 @@ func TestGivesUp(t *testing.T) {
 		"too far":          {"PATCH", header("Range", "0-999999999"), "lost the upload 4 times", 0},
 		"nonsense":         {"PATCH", header("Range", "half of it"), "lost the upload 4 times", 0},
 		"never in order":   {"PATCH", status(416), "lost the upload 4 times", 4},
+		"taken and gone":   {"PATCH", header("Range", "0-0"), "given up after 6 tries without progress", 5},
 		"stored otherwise": {"PUT", header("Docker-Content-Digest", "sha256:0"), `stored it as "sha256:0"`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

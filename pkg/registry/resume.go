@@ -27,6 +27,27 @@ const (
 // errLost is an upload that the registry doesn't know any longer, or has other bytes of than it was sent.
 var errLost = errors.New("the registry lost the upload")
 
+// errStuck is an answer that says that a chunk was taken, and that nothing of it is there.
+var errStuck = errors.New("the registry says that it took a chunk, but has no more bytes than before")
+
+// startOver decides after the registry lost an upload: nil when the blob is worth another one.
+//
+// Distribution 2 keeps nothing of an upload in whose chunk a connection broke, neither the chunks before: its Location
+// says how many bytes came with answers, and it removes what has others. So there a blob takes as many uploads as it
+// needs to get through in one, and what gets through of each is no promise for the next.
+func (u *upload) startOver() error {
+	u.lost++
+	limit := maxLostByItself
+	if u.broke {
+		// It was lost for the bytes that came with the failure: these are progress.
+		limit, u.tries = maxLostBroken, 0
+	}
+	if u.lost >= limit {
+		return fmt.Errorf("%w %d times; try again later", errLost, u.lost)
+	}
+	return nil
+}
+
 // recover decides after a failure, of which res is the answer: nil when the upload goes on from
 // where the registry now stands, errLost when it must start over, else the error that ends it.
 func (u *upload) recover(ctx context.Context, res reply, err error) error {
@@ -63,6 +84,7 @@ func (u *upload) again(ctx context.Context, res reply, err error) error {
 		return err
 	}
 	u.tries++
+	u.broke = u.broke || !isStatus(err, http.StatusRequestedRangeNotSatisfiable)
 	u.chunk, u.sound = max(u.chunk/4, chunkMin), 0
 	u.r.log.Debug("A blob's upload was interrupted", zap.Stringer("digest", u.desc.Digest),
 		zap.Int64("received", u.stands), zap.Int("tries", u.tries), zap.Error(err))
@@ -117,10 +139,13 @@ func (u *upload) advance(res reply, silent int64) error {
 		return fmt.Errorf("%w: it answers that it has bytes %q", errLost, res.Header.Get("Range"))
 	}
 	u.stands = stands
+	if stands > u.reached {
+		u.reached, u.tries = stands, 0
+		u.grow()
+	}
 	if stands > u.best {
 		u.progress(stands - u.best)
-		u.best, u.tries = stands, 0
-		u.grow()
+		u.best, u.lost = stands, 0
 	}
 	return u.follow(res)
 }
