@@ -9,6 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 )
@@ -16,7 +17,7 @@ import (
 // senders is how many blobs are under way at once.
 const senders = 4
 
-// Push sends what the plan says is missing: blobs first, several at once, then manifests, the image's own last, so
+// Push sends what the plan says is missing: blobs first, then manifests, several at once, the image's own last, so
 // that nobody finds an image that isn't whole. It is pushed by digest; no tag is touched. Every byte of a blob is
 // verified before the registry is asked to keep it. The first error stops the rest.
 //
@@ -26,12 +27,37 @@ func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) 
 	if err := r.pushBlobs(ctx, p, p.Missing, progress); err != nil {
 		return err
 	}
-	for _, d := range p.Manifests {
-		if err := r.put(ctx, d.Digest.String(), d.Digest, p.manifests[d.Digest]); err != nil {
+	for rest := p.Manifests; len(rest) > 0; {
+		// An index names what is before it, so that is sent first.
+		n := slices.IndexFunc(rest[1:], func(d v1.Descriptor) bool { return d.MediaType.IsIndex() }) + 1
+		if n == 0 {
+			n = len(rest)
+		}
+		g, ctx := errgroup.WithContext(ctx)
+		g.SetLimit(senders)
+		for _, d := range rest[:n] {
+			g.Go(func() error { return r.putByDigest(ctx, d.Digest, p.manifests[d.Digest]) })
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// putByDigest stores a manifest whose blobs are there. Distribution 2 doesn't see a blob for a moment when another run
+// has the same one kept, and others may see it a little later in any case.
+func (r *Repository) putByDigest(ctx context.Context, digest v1.Hash, m stored) error {
+	for try := 1; ; try++ {
+		err := r.put(ctx, digest.String(), digest, m)
+		if !isCode(err, transport.ManifestBlobUnknownErrorCode) || try == maxTries {
+			return err
+		}
+		if err := r.wait(ctx, pause(try, reply{})); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // pushAs sends an image under a tag alone, without asking what of it is there.
