@@ -61,7 +61,8 @@ type Options struct {
 	InMemory bool
 	// Behind, when set, is told the name of each server (see Request.Server)
 	// and its address before anybody can call it, and returns the address under
-	// which clients are to find it: that of a proxy in front of it.
+	// which clients are to find it: that of a proxy in front of it. One that
+	// ends TLS is given with its scheme, and can't be before the registry.
 	Behind func(server, addr string) (string, error)
 	// Log, when set, is given one line for each request as it ends.
 	Log func(line string)

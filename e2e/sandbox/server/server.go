@@ -125,7 +125,9 @@ func (s *Server) name(listeners []net.Listener) (err error) {
 				return fmt.Errorf("putting the %s behind something: %w", names[i], err)
 			}
 		}
-		*url = "http://" + addr
+		if *url = addr; !strings.Contains(addr, "://") {
+			*url = "http://" + addr
+		}
 	}
 	return nil
 }
