@@ -14,6 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
@@ -25,10 +30,20 @@ const (
 
 // TestFaultSchedules: whatever goes wrong, a run ends right or in an error and
 // without a revision; the next one then ends right. UPLOAD_RESOURCE_E2E_SEED
-// replays the schedules of another run, and UPLOAD_RESOURCE_E2E_SCHEDULE one of
-// them alone.
+// replays the schedules of another run, UPLOAD_RESOURCE_E2E_SCHEDULE one of them
+// alone, and UPLOAD_RESOURCE_E2E_SCHEDULES runs more or fewer than usual.
 func TestFaultSchedules(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testFaultSchedules)
+}
+
+func testFaultSchedules(t *testing.T, options server.Options) {
+	t.Helper()
+	usual := int64(schedules)
+	if options.Registry != "" {
+		usual /= 4 // what differs is the registry alone
+	}
+	schedules := numberFrom(t, "UPLOAD_RESOURCE_E2E_SCHEDULES", usual)
 	seed := numberFrom(t, "UPLOAD_RESOURCE_E2E_SEED", time.Now().UnixNano())
 	alone := numberFrom(t, "UPLOAD_RESOURCE_E2E_SCHEDULE", -1)
 	t.Logf("UPLOAD_RESOURCE_E2E_SEED=%d", seed)
@@ -37,14 +52,14 @@ func TestFaultSchedules(t *testing.T) {
 	var failed atomic.Int64
 	turns := make(chan struct{}, atOnce)
 	for n := range schedules {
-		if alone >= 0 && int(alone) != n {
+		if alone >= 0 && alone != n {
 			continue
 		}
 		turns <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-turns }()
-			t.Run(strconv.Itoa(n), func(t *testing.T) {
-				if job[n%len(job)].run(t, newSchedule(uint64(seed), uint64(n))).exit != 0 {
+			t.Run(strconv.FormatInt(n, 10), func(t *testing.T) {
+				if job[int(n)%len(job)].run(t, options, newSchedule(uint64(seed), uint64(n))).exit != 0 {
 					failed.Add(1)
 				}
 			})
@@ -93,9 +108,10 @@ func newFaultyJobs(t *testing.T) []faultyJob {
 	return jobs
 }
 
-func (j faultyJob) run(t *testing.T, s *schedule) result {
+func (j faultyJob) run(t *testing.T, options server.Options, s *schedule) result {
 	t.Helper()
-	sandbox, all := startBehindProxies(t, server.Options{TokenLife: s.tokenLife})
+	options.TokenLife = s.tokenLife
+	sandbox, all := startBehindProxies(t, options)
 	sandbox.Fault(s.start(t, all))
 	ctx, cancel := context.WithTimeout(t.Context(), scheduleTime)
 	defer cancel()
@@ -127,6 +143,21 @@ func (j faultyJob) isRight(t *testing.T, sandbox *server.Server, r result) {
 	made := sandbox.Revisions(charm, j.resource)
 	if len(made) != 1 || j.sha256 != "" && made[0].SHA256 != j.sha256 {
 		t.Errorf("revisions %+v, want one with the content %s", made, j.sha256)
+	}
+	if j.resource != imageResource {
+		return
+	}
+	repository, username, password := sandbox.RegistryAuth(charm, imageResource)
+	ref, err := name.NewDigest(repository + "@" + r.outputs["remote-digest"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := remote.Image(ref, remote.WithAuth(&authn.Basic{Username: username, Password: password}))
+	if err == nil {
+		err = validate.Image(image)
+	}
+	if err != nil {
+		t.Errorf("what is in the registry: %v", err)
 	}
 }
 

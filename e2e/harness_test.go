@@ -101,6 +101,21 @@ func startSandbox(t *testing.T, options server.Options) *server.Server {
 	return sandbox
 }
 
+// eachRegistry runs a test against each of the registries that images are
+// pushed to: options are for a sandbox with one of them.
+func eachRegistry(t *testing.T, test func(t *testing.T, options server.Options)) {
+	t.Helper()
+	t.Run("distribution 3", func(t *testing.T) {
+		t.Parallel()
+		test(t, server.Options{})
+	})
+	t.Run("distribution 2", func(t *testing.T) {
+		t.Parallel()
+		need(t, "docker-registry")
+		test(t, server.Options{Registry: "docker-registry"})
+	})
+}
+
 // result is what a run of the action left.
 type result struct {
 	exit    int

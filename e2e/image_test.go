@@ -33,8 +33,13 @@ func toldUnchanged(resource, revision string) string {
 
 func TestImage(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testImage)
+}
+
+func testImage(t *testing.T, options server.Options) {
+	t.Helper()
 	id := buildImage(t, "scratch")
-	sandbox := startSandbox(t, server.Options{})
+	sandbox := startSandbox(t, options)
 	first := action(t, sandbox, "resource="+imageResource, "digest="+id)
 	first.succeeded(t)
 	first.said(t, toldUnknown, toldUploaded(first), toldCreated(imageResource, "1"))
@@ -118,8 +123,13 @@ func changed(t *testing.T, sandbox *server.Server, id string) {
 
 func TestImageByShortID(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testImageByShortID)
+}
+
+func testImageByShortID(t *testing.T, options server.Options) {
+	t.Helper()
 	id := buildImage(t, "scratch")
-	sandbox := startSandbox(t, server.Options{})
+	sandbox := startSandbox(t, options)
 	short := "digest=" + id[len("sha256:"):][:12]
 	first := action(t, sandbox, "resource="+imageResource, short)
 	first.succeeded(t)
@@ -143,18 +153,24 @@ func pulledByDigest(t *testing.T, sandbox *server.Server) (id, repoDigest, login
 
 const otherResource = "other-image"
 
-func startWithOther(t *testing.T) *server.Server {
+func startWithOther(t *testing.T, options server.Options) *server.Server {
 	t.Helper()
-	return startSandbox(t, server.Options{Charms: []server.Charm{{Name: charm, Resources: []server.Resource{
+	options.Charms = []server.Charm{{Name: charm, Resources: []server.Resource{
 		{Name: imageResource, Type: server.TypeImage}, {Name: fileResource, Type: server.TypeFile},
 		{Name: otherResource, Type: server.TypeImage},
-	}}}})
+	}}}
+	return startSandbox(t, options)
 }
 
 func TestImageByRepoDigest(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testImageByRepoDigest)
+}
+
+func testImageByRepoDigest(t *testing.T, options server.Options) {
+	t.Helper()
 	need(t, "docker")
-	sandbox := startWithOther(t)
+	sandbox := startWithOther(t, options)
 	id, repoDigest, _ := pulledByDigest(t, sandbox)
 	_, digest, _ := strings.Cut(repoDigest, "@")
 	first := action(t, sandbox, "resource="+imageResource, "digest="+digest)
@@ -168,8 +184,13 @@ func TestImageByRepoDigest(t *testing.T) {
 // name says, and keeps that digest.
 func TestImageByName(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testImageByName)
+}
+
+func testImageByName(t *testing.T, options server.Options) {
+	t.Helper()
 	need(t, "docker")
-	sandbox := startWithOther(t)
+	sandbox := startWithOther(t, options)
 	_, repoDigest, login := pulledByDigest(t, sandbox)
 	_, digest, _ := strings.Cut(repoDigest, "@")
 	first := action(t, sandbox, "resource="+imageResource, "image="+repoDigest, "DOCKER_CONFIG="+login)
@@ -181,8 +202,13 @@ func TestImageByName(t *testing.T) {
 // engine has the image that was pulled from it.
 func TestImageByNameInEngine(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testImageByNameInEngine)
+}
+
+func testImageByNameInEngine(t *testing.T, options server.Options) {
+	t.Helper()
 	need(t, "docker")
-	sandbox := startWithOther(t)
+	sandbox := startWithOther(t, options)
 	id, repoDigest, _ := pulledByDigest(t, sandbox)
 	first := action(t, sandbox, "resource="+imageResource, "image="+repoDigest)
 	if first.exit != 0 || !strings.Contains(first.log, "using the container engine's copy of it") {
@@ -195,8 +221,13 @@ func TestImageByNameInEngine(t *testing.T) {
 // engine.
 func TestImageInRepository(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testImageInRepository)
+}
+
+func testImageInRepository(t *testing.T, options server.Options) {
+	t.Helper()
 	archive := writeArchive(t, 1000, 2)
-	sandbox := startSandbox(t, server.Options{})
+	sandbox := startSandbox(t, options)
 	first := action(t, sandbox, "resource="+imageResource, "image="+archive)
 	first.succeeded(t)
 	digest := first.outputs["remote-digest"]
@@ -207,7 +238,12 @@ func TestImageInRepository(t *testing.T) {
 
 func TestImageWithoutRecord(t *testing.T) {
 	t.Parallel()
-	sandbox := startSandbox(t, server.Options{})
+	eachRegistry(t, testImageWithoutRecord)
+}
+
+func testImageWithoutRecord(t *testing.T, options server.Options) {
+	t.Helper()
+	sandbox := startSandbox(t, options)
 	archive := writeArchive(t, 10<<10, 1)
 	first := action(t, sandbox, "resource="+imageResource, "image="+archive, "locations-record=false")
 	first.succeeded(t)

@@ -55,6 +55,11 @@ func digestOfImage(t *testing.T, img v1.Image) string {
 // index in the order of their lines.
 func TestJoinedIndex(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testJoinedIndex)
+}
+
+func testJoinedIndex(t *testing.T, options server.Options) {
+	t.Helper()
 	need(t, "docker")
 	amd64, arm64, riscv64 := platformImage(t, "linux/amd64"), dockerImage(t, "linux/arm64"), platformImage(t, "linux/riscv64")
 	archive := filepath.Join(t.TempDir(), "arm64.tar")
@@ -63,7 +68,7 @@ func TestJoinedIndex(t *testing.T) {
 	}
 	repository := anonymousRegistry(t) + "/riscv64"
 	lines := imageLines(writeRock(t, amd64), archive, repository+"@"+push(t, repository, riscv64))
-	sandbox := startSandbox(t, server.Options{InMemory: true})
+	sandbox := startSandbox(t, options)
 	manifest := joins(t, sandbox, lines)
 	children := platforms(t, manifest)
 	packed := remoteDigest(t, "image="+archive)
@@ -88,12 +93,17 @@ func TestJoinedIndex(t *testing.T) {
 
 func TestNestedIndexIsFlattened(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testNestedIndexIsFlattened)
+}
+
+func testNestedIndexIsFlattened(t *testing.T, options server.Options) {
+	t.Helper()
 	inner := platformIndex(t, "linux/arm64", "linux/s390x")
 	outer := mutate.AppendManifests(empty.Index,
 		mutate.IndexAddendum{Add: platformImage(t, "linux/amd64"), Descriptor: v1.Descriptor{Platform: parsePlatform(t, "linux/amd64")}},
 		mutate.IndexAddendum{Add: inner})
 	last := platformImage(t, "linux/riscv64")
-	sandbox := startSandbox(t, server.Options{InMemory: true})
+	sandbox := startSandbox(t, options)
 	children := platforms(t, joins(t, sandbox, imageLines("oci:"+writeLayout(t, outer), writeRock(t, last))))
 	want := []string{
 		childDigest(t, outer, 0) + " linux/amd64", childDigest(t, inner, 0) + " linux/arm64",

@@ -10,6 +10,11 @@ import (
 // platform takes one, wherever the image is.
 func TestPlatformSelectsOne(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testPlatformSelectsOne)
+}
+
+func testPlatformSelectsOne(t *testing.T, options server.Options) {
+	t.Helper()
 	index := platformIndex(t, "linux/amd64", "linux/arm/v7", "windows/amd64:10.0.14393")
 	repository := anonymousRegistry(t) + "/index"
 	image := "image=" + repository + "@" + push(t, repository, index)
@@ -26,7 +31,7 @@ func TestPlatformSelectsOne(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sandbox := startSandbox(t, server.Options{InMemory: true})
+			sandbox := startSandbox(t, options)
 			inputs := []string{test.image, "platform=" + test.platform}
 			first := action(t, sandbox, append(inputs, "resource="+imageResource)...)
 			first.succeeded(t)
@@ -38,7 +43,7 @@ func TestPlatformSelectsOne(t *testing.T) {
 	}
 	t.Run("in the charm's repository", func(t *testing.T) {
 		t.Parallel()
-		sandbox := startSandbox(t, server.Options{InMemory: true})
+		sandbox := startSandbox(t, options)
 		first := action(t, sandbox, "resource="+imageResource, rock)
 		first.succeeded(t)
 		selected := action(t, sandbox, "resource="+imageResource, "digest="+first.outputs["remote-digest"], "platform=linux/arm/v7", noEngine(t))

@@ -184,11 +184,16 @@ var places = map[string]place{
 func TestSources(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
+	eachRegistry(t, func(t *testing.T, options server.Options) { testSources(t, o, options) })
+}
+
+func testSources(t *testing.T, o origin, options server.Options) {
+	t.Helper()
 	for name, place := range places {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inputs, addressed := place.make(t, o)
-			sandbox := startSandbox(t, server.Options{InMemory: true})
+			sandbox := startSandbox(t, options)
 			first := action(t, sandbox, append(inputs, "resource="+imageResource)...)
 			first.succeeded(t)
 			first.said(t, toldUnknown, toldUploaded(first), toldCreated(imageResource, "1"))

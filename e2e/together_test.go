@@ -21,8 +21,14 @@ func allAtOnce(t *testing.T, n int, test func(t *testing.T, n int)) {
 // TestSameImageAtOnce: all agree on one revision.
 func TestSameImageAtOnce(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testSameImageAtOnce)
+}
+
+func testSameImageAtOnce(t *testing.T, options server.Options) {
+	t.Helper()
+	options.ReviewDelay, options.ListLag = 5, 3
 	archive := writeArchive(t, 200_000, 3)
-	sandbox := startSandbox(t, server.Options{ReviewDelay: 5, ListLag: 3})
+	sandbox := startSandbox(t, options)
 	var digests [20]string
 	allAtOnce(t, len(digests), func(t *testing.T, n int) {
 		t.Helper()
@@ -44,8 +50,14 @@ func TestSameImageAtOnce(t *testing.T) {
 // TestDifferentImagesAtOnce: each has its own revision.
 func TestDifferentImagesAtOnce(t *testing.T) {
 	t.Parallel()
+	eachRegistry(t, testDifferentImagesAtOnce)
+}
+
+func testDifferentImagesAtOnce(t *testing.T, options server.Options) {
+	t.Helper()
+	options.ReviewDelay = 3
 	archives := []string{writeArchive(t, 200_000, 2), writeArchive(t, 200_000, 2), writeArchive(t, 200_000, 2)}
-	sandbox := startSandbox(t, server.Options{ReviewDelay: 3})
+	sandbox := startSandbox(t, options)
 	var mu sync.Mutex
 	made := map[string]string{} // digests by revision
 	allAtOnce(t, len(archives), func(t *testing.T, n int) {

@@ -23,7 +23,12 @@ import (
 // there without a transfer.
 func TestMount(t *testing.T) {
 	t.Parallel()
-	sandbox := startWithOther(t)
+	eachRegistry(t, testMount)
+}
+
+func testMount(t *testing.T, options server.Options) {
+	t.Helper()
+	sandbox := startWithOther(t, options)
 	rock := writeRock(t, platformIndex(t, "linux/amd64", "linux/arm64"))
 	other := action(t, sandbox, "resource="+otherResource, "image="+rock)
 	other.succeeded(t)

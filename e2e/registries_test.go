@@ -1,0 +1,286 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+// TestUnknownImage: where neither a record nor a tag tells of an image, the
+// registry is asked for it by the digest that it may have, which is a config's
+// here. One that can't answer that is asked once.
+func TestUnknownImage(t *testing.T) {
+	t.Parallel()
+	eachRegistry(t, func(t *testing.T, options server.Options) {
+		for name, fault := range map[string]*server.Fault{
+			"pushed":      nil,
+			"interrupted": {Status: http.StatusForbidden},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				sandbox := startSandbox(t, options)
+				inputs := []string{"resource=" + imageResource, "image=" + writeArchive(t, 1000, 2), "locations-record=false"}
+				sandbox.Fault(func(r server.Request) *server.Fault {
+					if r.Method == http.MethodPut && strings.Contains(r.Path, "/manifests/") {
+						return fault
+					}
+					return nil
+				})
+				if first := action(t, sandbox, inputs...); fault == nil {
+					first.succeeded(t)
+				} else {
+					first.failed(t, sandbox)
+				}
+				sandbox.Fault(nil)
+				sandbox.ResetRequests()
+				again := action(t, sandbox, inputs...)
+				again.succeeded(t)
+				again.has(t, map[string]string{"revision": "1"})
+				config := "/manifests/" + again.outputs["source-digest"]
+				asked := 0
+				for _, r := range sandbox.Requests() {
+					if strings.HasSuffix(r.Path, config) {
+						asked++
+					}
+				}
+				if asked != 1 {
+					t.Errorf("the registry was asked %d times for %s, want once", asked, config)
+				}
+				isWhole(t, sandbox, again.outputs["remote-digest"])
+			})
+		}
+	})
+}
+
+// TestBreaksWithinLayer: an upload goes on as long as bytes get through between
+// two breaks. Distribution 3 keeps what it was sent, distribution 2 nothing of
+// an upload that broke: there the last break decides how much is sent.
+func TestBreaksWithinLayer(t *testing.T) {
+	t.Parallel()
+	const breaks, between = 10, 5 << 20
+	image, bytes := writeOneLayer(t, 60<<20)
+	eachRegistry(t, func(t *testing.T, options server.Options) {
+		sandbox := startSandbox(t, options)
+		var mu sync.Mutex
+		broken := int64(0)
+		sandbox.Fault(func(r server.Request) *server.Fault {
+			mu.Lock()
+			defer mu.Unlock()
+			if r.Method != http.MethodPatch || broken == breaks {
+				return nil
+			}
+			left := (broken+1)*between - sentOfBlobs(sandbox)
+			if left > chunkOf(t, r) {
+				return nil
+			}
+			broken++
+			return &server.Fault{AfterBytes: max(left, 1)}
+		})
+		r := action(t, sandbox, "resource="+imageResource, "image="+image)
+		r.succeeded(t)
+		r.has(t, map[string]string{"revision": "1", "uploaded": "true"})
+		sent := sentOfBlobs(sandbox)
+		t.Logf("%.2f bytes sent for each of the layer, over %d breaks", float64(sent)/float64(bytes), broken)
+		if broken != breaks || sent > 2*bytes {
+			t.Errorf("%d bytes were sent of %d over %d breaks, want at most twice as many over %d", sent, bytes, broken, breaks)
+		}
+		isWhole(t, sandbox, r.outputs["remote-digest"])
+	})
+}
+
+// chunkOf is how many bytes a request says that it brings of a blob.
+func chunkOf(t *testing.T, r server.Request) int64 {
+	t.Helper()
+	var first, last int64
+	if _, err := fmt.Sscanf(r.Header.Get("Content-Range"), "%d-%d", &first, &last); err != nil {
+		t.Errorf("the range of a chunk, %q: %v", r.Header.Get("Content-Range"), err)
+	}
+	return last - first + 1
+}
+
+// TestChunkWithoutProgress: a registry that takes chunks and keeps none is given
+// up.
+func TestChunkWithoutProgress(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{})
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Method != http.MethodPatch {
+			return nil
+		}
+		return &server.Fault{Status: http.StatusAccepted, Header: http.Header{"Range": {"0-0"}}}
+	})
+	r := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 100_000, 1))
+	r.failed(t, sandbox, "sending the blob sha256:", "given up after 6 tries without progress", "no more bytes than before")
+}
+
+// withoutConsent passes connections on to a server, without its answers to
+// "Expect: 100-continue".
+func withoutConsent(t *testing.T, to string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			registry, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			go func() {
+				_, _ = io.Copy(registry, client)
+				_ = registry.Close()
+			}()
+			go func() {
+				defer func() { _ = client.Close() }()
+				buffer := make([]byte, 64<<10)
+				for {
+					n, err := registry.Read(buffer)
+					// An answer that asks for the rest comes alone.
+					if _, writeErr := client.Write(bytes.ReplaceAll(buffer[:n], []byte("HTTP/1.1 100 Continue\r\n\r\n"), nil)); err != nil || writeErr != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// TestExpectWithoutAnswer: a front that leaves "Expect: 100-continue"
+// unanswered is asked once, since each such question costs a second.
+func TestExpectWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	image, _ := writeOneLayer(t, 20<<20)
+	eachRegistry(t, func(t *testing.T, options server.Options) {
+		options.Behind = func(name, addr string) (string, error) {
+			if name == "registry" {
+				addr = withoutConsent(t, addr)
+			}
+			return addr, nil
+		}
+		sandbox := startSandbox(t, options)
+		r := action(t, sandbox, "resource="+imageResource, "image="+image)
+		r.succeeded(t)
+		chunks, asked := 0, 0
+		for _, r := range sandbox.Requests() {
+			if r.Method == http.MethodPatch {
+				chunks++
+				if r.Header.Get("Expect") != "" {
+					asked++
+				}
+			}
+		}
+		if chunks < 4 || asked != 1 {
+			t.Errorf("%d of %d chunks asked before they were sent, want one of several", asked, chunks)
+		}
+	})
+}
+
+// TestManyPlatforms: nothing about an index is asked twice.
+func TestManyPlatforms(t *testing.T) {
+	t.Parallel()
+	const platforms = 300
+	names := make([]string, platforms)
+	for n := range names {
+		names[n] = fmt.Sprintf("linux/amd64/v%d", n)
+	}
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	r := action(t, sandbox, "resource="+imageResource, "image="+writeRock(t, platformIndex(t, names...)))
+	r.succeeded(t)
+	requests := map[string]int{}
+	kinds := map[string]int{}
+	for _, r := range sandbox.Requests() {
+		if r.Server != "registry" || r.Status == http.StatusUnauthorized {
+			continue
+		}
+		place, _, _ := strings.Cut(r.Path, "sha256:")
+		if strings.Contains(r.Path, "/uploads/") {
+			place, _, _ = strings.Cut(r.Path, "uploads/")
+		} else {
+			requests[r.Method+" "+r.Path]++
+		}
+		kinds[r.Method+" "+place]++
+	}
+	t.Logf("%d requests: %v", len(sandbox.Requests()), kinds)
+	for request, n := range requests {
+		if n > 1 {
+			t.Errorf("%d times %s", n, request)
+		}
+	}
+	// Of each platform: is its manifest there, its config, its layer? Two
+	// requests for each blob, and one for the manifest. Few more for the whole.
+	if n := len(sandbox.Requests()); n > platforms*8+50 {
+		t.Errorf("%d requests for %d platforms", n, platforms)
+	}
+}
+
+// TestFileChangesWhileItIsSent: such a file is sent once, and becomes no
+// revision.
+func TestFileChangesWhileItIsSent(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	writeFile(t, path, strings.Repeat("0123456789abcdef", 2<<20))
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	var sent atomic.Int64
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Server == "storage" {
+			sent.Add(1)
+			file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+			if err == nil {
+				_, err = file.WriteString("more")
+				err = errors.Join(err, file.Close())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	})
+	r := action(t, sandbox, "resource="+fileResource, "filepath="+path)
+	r.failed(t, sandbox, "it grew while it was sent")
+	if n := sent.Load(); n != 1 {
+		t.Errorf("the file was sent %d times, want once", n)
+	}
+}
+
+// TestRegistryBelowPath: the registry may be found below a path.
+func TestRegistryBelowPath(t *testing.T) {
+	t.Parallel()
+	eachRegistry(t, func(t *testing.T, options server.Options) {
+		sandbox := startSandbox(t, options)
+		at, err := url.Parse(sandbox.RegistryURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		front := http.NewServeMux()
+		front.Handle("/a/mirror/", http.StripPrefix("/a/mirror", httputil.NewSingleHostReverseProxy(at)))
+		image := "image=" + writeArchive(t, 100_000, 2)
+		place := "registry-url=" + serveHTTP(t, front) + "/a/mirror/"
+		first := action(t, sandbox, "resource="+imageResource, image, place)
+		first.succeeded(t)
+		_, repository := registryLogin(t, sandbox, imageResource)
+		first.has(t, map[string]string{"revision": "1", "remote-image": repository + "@" + first.outputs["remote-digest"]})
+		rerun(t, sandbox, first, image, place)
+		isWhole(t, sandbox, first.outputs["remote-digest"])
+	})
+}
