@@ -5,12 +5,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
 
 	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
@@ -22,9 +24,13 @@ func main() {
 	debug.SetMemoryLimit(memory)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	runner := action.New(os.Getenv, os.Stdout)
-	err := upload.Run(ctx, runner, version())
+	err := parallel.Guard(func() error { return upload.Run(ctx, runner, version()) })
 	stop()
 	if err != nil {
+		var crash *parallel.Panic
+		if errors.As(err, &crash) {
+			runner.Logger().Debug(string(crash.Stack))
+		}
 		runner.Fail(err)
 		os.Exit(1)
 	}

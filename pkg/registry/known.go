@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 const (
@@ -33,7 +34,7 @@ type layer struct {
 func (r *Repository) Known(ctx context.Context, digests ...v1.Hash) map[v1.Hash]v1.Descriptor {
 	images := r.teachers(ctx, digests)
 	lessons := make([][]layer, len(images))
-	var g errgroup.Group
+	var g parallel.Group
 	g.SetLimit(checkers)
 	for i, image := range images {
 		g.Go(func() error {
@@ -51,7 +52,7 @@ func (r *Repository) Known(ctx context.Context, digests ...v1.Hash) map[v1.Hash]
 // there returns those of the learned blobs that the repository has, and remembers them.
 func (r *Repository) there(ctx context.Context, learned map[v1.Hash]v1.Descriptor) map[v1.Hash]v1.Descriptor {
 	known := map[v1.Hash]v1.Descriptor{}
-	var g errgroup.Group
+	var g parallel.Group
 	g.SetLimit(checkers)
 	for diffID, blob := range learned {
 		g.Go(func() error {
@@ -126,7 +127,7 @@ func (r *Repository) children(ctx context.Context, d *remote.Descriptor) []*remo
 		return nil
 	}
 	found := make([]*remote.Descriptor, min(len(index.Manifests), maxChildren))
-	var g errgroup.Group
+	var g parallel.Group
 	g.SetLimit(checkers)
 	for i := range found {
 		if index.Manifests[i].MediaType.IsImage() {

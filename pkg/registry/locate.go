@@ -3,12 +3,12 @@ package registry
 import (
 	"bytes"
 	"context"
-	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -56,15 +56,15 @@ func (r *Repository) Locate(ctx context.Context, id v1.Hash) (Located, bool, err
 // hints returns the digest that the locations record of id names, zero for none, and the manifest tagged latest, nil
 // for none.
 func (r *Repository) hints(ctx context.Context, id v1.Hash) (named v1.Hash, tagged *remote.Descriptor) {
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		var err error
+	var g parallel.Group
+	g.Go(func() (err error) {
 		if named, err = r.readRecord(ctx, id); err != nil {
 			r.log.Debug("No use in the locations record", zap.Stringer("source", id), zap.Error(err))
 		}
+		return nil
 	})
-	wg.Go(func() { tagged = r.latest(ctx) })
-	wg.Wait()
+	g.Go(func() error { tagged = r.latest(ctx); return nil })
+	_ = g.Wait() // every error is in the log
 	return named, tagged
 }
 

@@ -6,7 +6,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // checkers is how many questions are under way at once.
@@ -77,7 +78,7 @@ func newPlan(img Image) (*Plan, *node, error) {
 
 // checkManifests marks the nodes below the root that the repository has.
 func (r *Repository) checkManifests(ctx context.Context, root *node) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(checkers)
 	for n := range root.below() {
 		g.Go(func() (err error) {
@@ -111,7 +112,7 @@ func (p *Plan) collect(n *node) []v1.Descriptor {
 // checkBlobs sorts the blobs into missing and reused.
 func (r *Repository) checkBlobs(ctx context.Context, p *Plan, needed []v1.Descriptor) error {
 	present := make([]bool, len(needed))
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(checkers)
 	for i, d := range needed {
 		if present[i] = r.isKnown(d.Digest); present[i] {

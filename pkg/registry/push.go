@@ -11,7 +11,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // senders is how many blobs are under way at once.
@@ -33,7 +34,7 @@ func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) 
 		if n == 0 {
 			n = len(rest)
 		}
-		g, ctx := errgroup.WithContext(ctx)
+		g, ctx := parallel.WithContext(ctx)
 		g.SetLimit(senders)
 		for _, d := range rest[:n] {
 			g.Go(func() error { return r.putByDigest(ctx, d.Digest, p.manifests[d.Digest]) })
@@ -76,7 +77,7 @@ func (r *Repository) pushAs(ctx context.Context, tag string, img v1.Image) error
 }
 
 func (r *Repository) pushBlobs(ctx context.Context, p *Plan, blobs []v1.Descriptor, progress func(int64)) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(senders)
 	progress = oneAtATime(progress)
 	for _, d := range largestFirst(blobs) {

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 const (
@@ -25,7 +28,8 @@ var errSilent = errors.New("the connection fell silent")
 // as reading a file to be sent, doesn't count.
 type watchdog struct{ base http.RoundTripper }
 
-// RoundTrip fails with errSilent, as does reading the answer's body.
+// RoundTrip fails with errSilent, as does reading the answer's body. It panics
+// with what reading the request's body panicked with.
 func (w watchdog) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	limit := answerLimit(req)
@@ -38,6 +42,9 @@ func (w watchdog) RoundTrip(req *http.Request) (*http.Response, error) {
 		watched.Body = sentBody{req.Body, d, limit}
 	}
 	res, err := w.base.RoundTrip(watched)
+	if p := d.panicked.Load(); p != nil {
+		panic(p)
+	}
 	if err != nil {
 		d.rest()
 		return nil, d.explain(err)
@@ -65,6 +72,9 @@ type dog struct {
 	ctx    context.Context //nolint:containedctx // the request's, which it ends
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
+	// panicked is set when the body panicked: it is read in a goroutine of
+	// net/http, where that would end the process.
+	panicked atomic.Pointer[parallel.Panic]
 }
 
 // rest ends the watch.
@@ -89,9 +99,12 @@ type sentBody struct {
 	answer time.Duration
 }
 
-func (b sentBody) Read(p []byte) (int, error) {
+func (b sentBody) Read(p []byte) (n int, err error) {
 	b.dog.timer.Stop()
-	n, err := b.ReadCloser.Read(p)
+	err = parallel.Guard(func() (err error) { n, err = b.ReadCloser.Read(p); return err })
+	if crash, ok := err.(*parallel.Panic); ok { //nolint:errorlint // Guard's own
+		b.dog.panicked.Store(crash)
+	}
 	if err != nil {
 		b.dog.timer.Reset(b.answer)
 	} else {

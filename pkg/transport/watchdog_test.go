@@ -5,10 +5,15 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // drip is a reader of n bytes that takes its time for each.
@@ -186,3 +191,29 @@ func TestWatchdogTellsTheRunsEndApart(t *testing.T) {
 		}
 	})
 }
+
+// A body is read in a goroutine of net/http, where its panic would end the
+// process.
+func TestPanicOfABody(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	t.Cleanup(server.Close)
+	req := request(t, http.MethodPost, server.URL, io.MultiReader(strings.NewReader("beginning"), explosive{}))
+	var crash *parallel.Panic
+	err := parallel.Guard(func() error {
+		res, err := New(func(string) {}, zap.NewNop()).RoundTrip(req)
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return err
+	})
+	if !errors.As(err, &crash) || crash.Value != "boom" || !strings.Contains(string(crash.Stack), "explosive.Read") {
+		t.Errorf("got %v, want the body's panic", err)
+	}
+}
+
+type explosive struct{}
+
+func (explosive) Read([]byte) (int, error) { panic("boom") }

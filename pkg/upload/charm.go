@@ -11,12 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"gopkg.in/yaml.v3" // refuses names that are there twice, but not those that a merge key overrides
 
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 const (
@@ -113,7 +113,7 @@ func (j *job) uploadCharm(ctx context.Context) error {
 func (j *job) uploadAll(ctx context.Context, m metadata, names []string) error {
 	start := time.Now()
 	reports := make([]*report, len(names))
-	var group errgroup.Group
+	var group parallel.Group
 	group.SetLimit(charmAtOnce)
 	for n, name := range names {
 		group.Go(func() error {

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -60,11 +60,11 @@ func withDigests(ctx context.Context, access image.RegistryAccess, complaints []
 	ctx, cancel := context.WithTimeout(ctx, image.TagTimeout)
 	defer cancel()
 	told := make([]error, len(complaints))
-	var wg sync.WaitGroup
+	var group parallel.Group
 	for n, complaint := range complaints {
-		wg.Go(func() { told[n] = withDigest(ctx, access, complaint) })
+		group.Go(func() error { told[n] = withDigest(ctx, access, complaint); return nil })
 	}
-	wg.Wait()
+	_ = group.Wait() // none fails
 	return told
 }
 

@@ -2,7 +2,8 @@ package upload
 
 import (
 	"strings"
-	"sync"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // together runs independent steps at once, waits for all, and returns the
@@ -10,11 +11,11 @@ import (
 // and the same one each time.
 func together(steps ...func() error) error {
 	errs := make([]error, len(steps))
-	var wg sync.WaitGroup
+	var group parallel.Group
 	for i, step := range steps {
-		wg.Go(func() { errs[i] = step() })
+		group.Go(func() error { errs[i] = step(); return nil })
 	}
-	wg.Wait()
+	_ = group.Wait() // the errors are in their order in errs
 	for _, err := range errs {
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -46,7 +47,7 @@ func Run(ctx context.Context, runner *action.Runner, version string) error {
 func (j *job) upload(ctx context.Context) *report {
 	start := time.Now()
 	r := &report{charm: j.Charm, dryRun: j.DryRun, Outputs: action.Outputs{Resource: j.Resource}}
-	r.err = j.uploadTo(ctx, r)
+	r.err = parallel.Guard(func() error { return j.uploadTo(ctx, r) })
 	if cause := context.Cause(ctx); r.err != nil && cause != nil {
 		r.err = j.stopped(cause)
 	}

@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+// crashes are functions of the program and their packages, one for each way in
+// which they are run: by main, by goroutines of ours, and by one of net/http.
+var crashes = map[string]string{
+	"func (j *job) parseImages(":  "../pkg/upload",
+	"func (c *Client) Revisions(": "../pkg/charmhub",
+	"func (r *Repository) has(":   "../pkg/registry",
+	"func (e *exactly) Read(":     "../pkg/charmhub",
+}
+
+// crashingProgram is the program, built so that the function that CRASH names
+// panics with the store's token when it is called first.
+func crashingProgram(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	replaced := map[string]string{}
+	replace := func(path, text string) {
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replaced[absolute] = filepath.Join(dir, strings.ReplaceAll(path, "/", "_"))
+		writeFile(t, replaced[absolute], text)
+	}
+	for function, folder := range crashes {
+		path, source := fileWith(t, folder, "\n"+function)
+		before, after, _ := strings.Cut(source, "\n"+function)
+		signature, body, _ := strings.Cut(after, "{\n")
+		replace(path, before+"\n"+function+signature+"{\ncrash(\""+function+"\")\n"+body)
+		replace(filepath.Join(folder, "crash.go"), "package "+filepath.Base(folder)+`
+import (
+	"os"
+	"sync/atomic"
+)
+var crashed atomic.Bool
+func crash(function string) {
+	if os.Getenv("CRASH") == function && !crashed.Swap(true) {
+		panic("the token is " + os.Getenv("INPUT_STORE-TOKEN"))
+	}
+}
+`)
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "overlay.json"), string(overlay))
+	crashing := filepath.Join(dir, "crashing")
+	run(t, "go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", crashing, "..")
+	return crashing
+}
+
+// fileWith returns the one file of a package that has a text.
+func fileWith(t *testing.T, folder, text string) (path, source string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if content := readFile(t, file); strings.Contains(content, text) {
+			return file, content
+		}
+	}
+	t.Fatalf("%s has no %q", folder, text)
+	return "", ""
+}
+
+// TestCrash: a panic, wherever it happens, is told as other errors are, and
+// asks to be reported. What it says of its own may hold secrets.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	crashing := crashingProgram(t)
+	archive := writeArchive(t, 1000, 1)
+	for function := range crashes {
+		t.Run(function, func(t *testing.T) {
+			t.Parallel()
+			sandbox := startSandbox(t, server.Options{InMemory: true})
+			r := execute(t, exec.CommandContext(t.Context(), crashing), sandbox,
+				"CRASH="+function, "resource="+imageResource, "image="+archive)
+			r.failed(t, sandbox, "the action crashed: the token is ***", "please report it at https://github.com/")
+			if !strings.Contains(r.log, "::debug::goroutine ") || !strings.Contains(r.log, ".crash(") {
+				t.Errorf("no stack in the debug lines:\n%s", r.log)
+			}
+		})
+	}
+	t.Run("in one of several resources", func(t *testing.T) {
+		t.Parallel()
+		s := newSet(t, 2)
+		r := execute(t, exec.CommandContext(t.Context(), crashing), s.sandbox,
+			"CRASH=func (c *Client) Revisions(", "metadata="+s.metadata)
+		for _, text := range []string{"1 created, 1 failed\n", "1 of 2 resources failed:", "the action crashed: the token is ***"} {
+			if !strings.Contains(r.log, text) {
+				t.Errorf("the log doesn't say %q:\n%s", text, r.log)
+			}
+		}
+		made := append(s.sandbox.Revisions(charm, "image-1"), s.sandbox.Revisions(charm, "image-2")...)
+		if r.exit != 1 || errorLines(r) != 1 || len(made) != 1 {
+			t.Errorf("exit %d with %d errors and %d revisions, want 1 of each:\n%s", r.exit, errorLines(r), len(made), r.log)
+		}
+	})
+}

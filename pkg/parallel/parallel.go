@@ -1,0 +1,87 @@
+// Package parallel runs functions at once and brings their panics home. A panic
+// in a goroutine ends the process wherever it is recovered elsewhere, with exit
+// code 2 and a stack in place of an error; so the program starts its goroutines
+// through this package.
+package parallel
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Panic is a panic that was recovered.
+type Panic struct {
+	Value any    // what the function panicked with
+	Stack []byte // of its goroutine, as [debug.Stack] formats it
+}
+
+// Error asks the reader of the log to report the panic. Its text holds the
+// value, which may hold a secret.
+func (p *Panic) Error() string {
+	return fmt.Sprintf("the action crashed: %v; this is a mistake in the action: run the job again with debug logging, and "+
+		"please report it at https://github.com/charmhub-actions/upload-resource/issues with the log", p.Value)
+}
+
+// Guard calls f and returns its error, or its panic as a *[Panic]. The panic
+// that [Group.Wait] passes on keeps its stack.
+func Guard(f func() error) (err error) {
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+		case *Panic:
+			err = v
+		default:
+			err = &Panic{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// Group is an [errgroup.Group] that survives panics until [Group.Wait]. The
+// zero value has no limit and cancels nothing.
+type Group struct {
+	group    errgroup.Group
+	cancel   context.CancelCauseFunc
+	panicked atomic.Pointer[Panic]
+}
+
+// WithContext returns a group and a context that ends when a function fails or
+// panics, and when Wait returns.
+func WithContext(ctx context.Context) (*Group, context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return &Group{cancel: cancel}, ctx
+}
+
+// SetLimit lets at most n functions run at once. It has to be called before Go.
+func (g *Group) SetLimit(n int) { g.group.SetLimit(n) }
+
+// Go calls f in a goroutine of its own, as soon as the limit lets it.
+func (g *Group) Go(f func() error) {
+	g.group.Go(func() error {
+		err := Guard(f)
+		if p, ok := err.(*Panic); ok { //nolint:errorlint // one that f wrapped was recovered and told by f
+			g.panicked.CompareAndSwap(nil, p)
+		}
+		if err != nil && g.cancel != nil {
+			g.cancel(err)
+		}
+		return err
+	})
+}
+
+// Wait returns the first error of the functions once all have ended. If one
+// panicked, it panics with that *[Panic].
+func (g *Group) Wait() error {
+	err := g.group.Wait()
+	if g.cancel != nil {
+		g.cancel(err)
+	}
+	if p := g.panicked.Load(); p != nil {
+		panic(p)
+	}
+	return err
+}
