@@ -54,6 +54,9 @@ func (c core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 		text = entry.LoggerName + ": " + text
 	}
 	for _, field := range c.all(fields) {
+		if field.Type == zapcore.SkipType { // what zap.Error makes of no error
+			continue
+		}
 		if field.Key == titleField && field.Type == zapcore.StringType {
 			title = field.String
 			continue

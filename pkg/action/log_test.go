@@ -103,3 +103,12 @@ func FuzzLog(f *testing.F) {
 		}
 	})
 }
+
+// TestLogNoError: zap.Error is given errors that may be nil.
+func TestLogNoError(t *testing.T) {
+	r, out := newRunner(t, outside)
+	r.Logger().Info("nothing went wrong", zap.Error(nil), zap.Bool("found", true))
+	if got, want := out.String(), "nothing went wrong found=true\n"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+}

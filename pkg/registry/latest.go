@@ -21,7 +21,7 @@ func (r *Repository) latest(ctx context.Context) *remote.Descriptor {
 		r.remember(latest, nil)
 	}
 	if err != nil || !found {
-		r.log.Debug("No use in the tag latest", zap.Bool("found", found), zap.Error(err))
+		r.log.Debug("No use in the tag latest", zap.Error(err))
 		return nil
 	}
 	return d
