@@ -75,5 +75,8 @@ func TestDryRunPush(t *testing.T) {
 	archive := writeArchive(t, 1000, 1)
 	sandbox := startSandbox(t, server.Options{InMemory: true})
 	r := dryRun(t, sandbox, []string{"resource=" + imageResource, "image=" + archive})
-	r.said(t, toldUnknown, "Dry run: would push "+r.outputs["remote-digest"])
+	r.said(t, "Remote image not found, would upload from local registry", "Dry run: would push "+r.outputs["remote-digest"])
+	if strings.Contains(r.log, "uploading") {
+		t.Errorf("nothing is uploaded:\n%s", r.log)
+	}
 }

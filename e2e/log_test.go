@@ -44,6 +44,9 @@ func TestLogFolded(t *testing.T) {
 	inputs := []string{"resource=" + imageResource, "image=" + archive}
 
 	first := action(t, sandbox, inputs...)
+	if strings.Contains(first.log, "=<nil>") {
+		t.Errorf("a field of the debug lines is no error:\n%s", first.log)
+	}
 	groups, lines := outline(t, first.log)
 	if diff := cmp.Diff([]string{"Pack the image", "Send the image"}, groups); diff != "" {
 		t.Errorf("groups (-want +got):\n%s", diff)
@@ -83,5 +86,29 @@ func TestLogFailure(t *testing.T) {
 	_, lines := outline(t, r.log)
 	if r.exit != 1 || len(lines) == 0 || !strings.HasPrefix(lines[len(lines)-1], "::error ") {
 		t.Errorf("exit %d, want 1 with an error outside of groups:\n%s", r.exit, r.log)
+	}
+}
+
+// TestSummaryUnwritable: the summary repeats what has happened, so that its
+// loss is no failure.
+func TestSummaryUnwritable(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	r := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 1000, 1),
+		"GITHUB_STEP_SUMMARY="+t.TempDir()+"/missing/summary")
+	r.has(t, map[string]string{"revision": "1"})
+	if r.exit != 0 || errorLines(r) != 0 || !strings.Contains(r.log, "\n::warning::could not add to the step's summary: ") {
+		t.Errorf("exit %d with %d errors, want 0 with a warning:\n%s", r.exit, errorLines(r), r.log)
+	}
+}
+
+// TestTagInDigest: one mistake is one complaint.
+func TestTagInDigest(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	r := action(t, sandbox, "resource="+imageResource, "digest=my-image:latest")
+	r.failed(t, sandbox, "The input digest is \"my-image:latest\"")
+	if n := strings.Count(r.log, "my-image:latest"); n != 1 {
+		t.Errorf("%d complaints, want 1:\n%s", n, r.log)
 	}
 }

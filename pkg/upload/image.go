@@ -143,13 +143,14 @@ func (i *imageJob) push(ctx context.Context, found *addressed) (there bool, err 
 		i.record(ctx, found)
 		return true, nil
 	}
-	i.log.Info("Remote image not found, uploading from local registry")
 	i.report.sent, i.report.reused = plan.Missing, plan.Reused
 	if i.DryRun {
+		i.log.Info("Remote image not found, would upload from local registry")
 		i.log.Info(toSend(plan))
 		i.log.Info("Dry run: would push " + i.report.RemoteDigest)
 		return false, nil
 	}
+	i.log.Info("Remote image not found, uploading from local registry")
 	if err := i.send(ctx, plan); err != nil {
 		return false, err
 	}

@@ -1,7 +1,6 @@
 package upload
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -42,8 +41,11 @@ func (j *job) tell(took time.Duration, reports ...*report) error {
 			outputs = append(outputs, r.Outputs)
 		}
 	}
+	if err := j.runner.AddSummary(markdown(reports)); err != nil { // what it would say has happened
+		j.log.Warn(err.Error())
+	}
 	j.log.Info(lastLine(took, reports))
-	return errors.Join(j.runner.SetOutputs(outputs...), j.runner.AddSummary(markdown(reports)))
+	return j.runner.SetOutputs(outputs...)
 }
 
 // lastLine is the log's last line.
