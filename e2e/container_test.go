@@ -127,7 +127,7 @@ func container(t *testing.T, sandbox *server.Server, workspace string, inputs ..
 	}
 	r.exit, r.log = command.ProcessState.ExitCode(), log.String()
 	r.outputs, r.summary = readOutputs(t, output), readFile(t, summary)
-	checkSecrets(t, sandbox, r)
+	checkSecrets(t, sandbox, r, inputs...)
 	if diff := run(t, "docker", "diff", name); strings.Contains(diff, " /tmp/") {
 		t.Errorf("the run left temporary files:\n%s", diff)
 	}

@@ -172,7 +172,7 @@ func execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
 		t.Errorf("the run left temporary files: %v %v", left, err)
 	}
-	checkSecrets(t, sandbox, r)
+	checkSecrets(t, sandbox, r, inputs...)
 	checkWire(t, sandbox)
 	return r
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,16 +15,44 @@ import (
 
 const maskCommand = "::add-mask::"
 
-// checkSecrets fails the test if a run gave a secret of the sandbox away.
-// Every run of these tests is checked so.
-func checkSecrets(t *testing.T, sandbox *server.Server, r result) {
+// checkSecrets fails the test if a run gave a secret away, of the sandbox or of
+// its inputs: in what it printed or left, or in what it published. Every run of
+// these tests is checked so.
+func checkSecrets(t *testing.T, sandbox *server.Server, r result, inputs ...string) {
 	t.Helper()
-	if sandbox == nil {
-		return
+	secrets := secretInputs(inputs)
+	if sandbox != nil {
+		exposed, err := sandbox.Exposed(secrets...)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, leak := range exposed {
+			t.Error(leak)
+		}
+		secrets = append(secrets, sandbox.Secrets()...)
 	}
-	for _, leak := range leaks(t, sandbox.Secrets(), r) {
+	for _, leak := range leaks(t, secrets, r) {
 		t.Error(leak)
 	}
+}
+
+// secretInputs returns the secrets among inputs given as name=value, also in
+// the form in which HTTP sends them.
+func secretInputs(inputs []string) (secrets []string) {
+	values := map[string]string{}
+	for _, input := range inputs {
+		name, value, _ := strings.Cut(input, "=")
+		values[name] = value
+	}
+	if password := values["source-password"]; password != "" {
+		secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(values["source-username"]+":"+password)))
+	}
+	for part := range strings.FieldsSeq(values["store-token"]) {
+		if len(part) >= 20 { // a real one has hundreds, what a test calls a wrong one has few
+			secrets = append(secrets, part)
+		}
+	}
+	return secrets
 }
 
 // leaks looks for each secret in every byte that a run printed or left in a

@@ -59,12 +59,15 @@ func (s *Server) imageBlob(c call) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "image-not-found",
 			"Image "+string(request.Digest)+" not found in "+s.imageName(c.charm, c.resource.name))
 	}
-	return plainText(toJSON(struct{ ImageName, Username, Password string }{
+	return plainText(toJSON(imageText{
 		ImageName: s.imageName(c.charm, c.resource.name) + "@" + string(request.Digest),
 		Username:  registryUser,
 		Password:  s.readPassword(c.charm),
 	})), nil
 }
+
+// imageText is the content of a revision of an image.
+type imageText struct{ ImageName, Username, Password string }
 
 // readPassword is one for each charm, so that the text for an image is always
 // the same, unless the options ask for another each time.

@@ -14,7 +14,7 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/auth/token" // the registry's "token" auth
 	"github.com/distribution/distribution/v3/registry/handlers"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // its storage in files
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"   // and in memory
+	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 )
@@ -56,7 +56,8 @@ func (s *Server) registryConfiguration(keys string) *configuration.Configuration
 	}
 	if s.options.InMemory {
 		delete(config.Storage, "filesystem")
-		config.Storage["inmemory"] = nil
+		s.memory = inmemory.New()
+		config.Storage[shared] = configuration.Parameters{"driver": s.memory}
 	}
 	config.Auth = configuration.Auth{"token": {
 		"realm":   s.AuthURL + "/token",

@@ -23,6 +23,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 )
 
 // Server is a running sandbox. The URLs are those of its servers, without a
@@ -44,6 +46,8 @@ type Server struct {
 	keys         macaroonKeys
 	log          requestLog
 	secrets      secretSet
+	memory       *inmemory.Driver // the registry's data, if it is in memory
+	searched     searched
 	charms       map[string]*charm // the map, names and types never change; revisions do, under mu
 
 	servers  []*http.Server
