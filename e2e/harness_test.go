@@ -19,8 +19,9 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// program is the action's binary, built once for all tests.
-var program string
+// program is the action's binary, and shell a small static one for images, see
+// testdata/sh. They are built once for all tests.
+var program, shell string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -34,12 +35,14 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	program = filepath.Join(dir, "upload-resource")
-	build := exec.Command("go", "build", "-o", program, "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building the action: %v\n%s", err, out)
-		return 1
+	program, shell = filepath.Join(dir, "upload-resource"), filepath.Join(dir, "sh")
+	for binary, source := range map[string]string{program: "..", shell: "./testdata/sh"} {
+		build := exec.Command("go", "build", "-o", binary, source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "building %s: %v\n%s", source, err, out)
+			return 1
+		}
 	}
 	return m.Run()
 }

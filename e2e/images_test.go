@@ -31,11 +31,11 @@ func buildImage(t *testing.T, base string) string {
 	dir := t.TempDir()
 	dockerfile := "FROM " + base + "\nCOPY unique /" + rand.Text() + "\n"
 	if base == "scratch" {
-		dockerfile += "COPY busybox /bin/busybox\nENTRYPOINT [\"/bin/busybox\"]\n"
+		dockerfile += "COPY sh /bin/sh\nENTRYPOINT [\"/bin/sh\"]\n"
 	}
 	writeFile(t, filepath.Join(dir, "Dockerfile"), dockerfile)
 	writeFile(t, filepath.Join(dir, "unique"), rand.Text())
-	writeFile(t, filepath.Join(dir, "busybox"), readFile(t, "/bin/busybox"))
+	writeFile(t, filepath.Join(dir, "sh"), readFile(t, shell))
 	iid := filepath.Join(dir, "iid")
 	// The cache looks at images that other tests are about to remove.
 	run(t, "docker", "build", "--no-cache", "--quiet", "--iidfile", iid, dir)

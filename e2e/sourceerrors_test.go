@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -343,11 +345,22 @@ func blobFile(dir string, digest v1.Hash) string {
 	return filepath.Join(dir, "blobs", digest.Algorithm, digest.Hex)
 }
 
-// tarOf packs a layout into a file.
+// tarOf packs a layout into a file, index.json first.
 func tarOf(t *testing.T, dir string) string {
 	t.Helper()
 	rock := filepath.Join(t.TempDir(), "image.rock")
-	run(t, "tar", "--create", "--file", rock, "--directory", dir, ".")
+	file, err := os.Create(rock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := rootFS{tar.NewWriter(file)}
+	err = root.tree("index.json", filepath.Join(dir, "index.json"))
+	for _, part := range []string{"oci-layout", "blobs"} {
+		err = errors.Join(err, root.tree(part, filepath.Join(dir, part)))
+	}
+	if err := errors.Join(err, root.Close(), file.Close()); err != nil {
+		t.Fatal(err)
+	}
 	return rock
 }
 
@@ -359,11 +372,12 @@ func flip(t *testing.T, path string) {
 	writeFile(t, path, string(content))
 }
 
-// truncate leaves the first half of a file.
+// truncate leaves not quite the first half of a file: a tar that ends between two
+// files can't be told from a whole one.
 func truncate(t *testing.T, path string) {
 	t.Helper()
 	content := readFile(t, path)
-	writeFile(t, path, content[:len(content)/2])
+	writeFile(t, path, content[:len(content)/2-7])
 }
 
 // edit replaces text in a file, where it is once.
@@ -400,8 +414,25 @@ func resized(t *testing.T, img v1.Image) (dir, digest string) {
 // replaceIn gives a file in a tar archive other content.
 func replaceIn(t *testing.T, archive, file string, content []byte) {
 	t.Helper()
-	dir := t.TempDir()
-	run(t, "tar", "--extract", "--file", archive, "--directory", dir)
-	writeFile(t, filepath.Join(dir, file), string(content))
-	run(t, "tar", "--create", "--file", archive, "--directory", dir, ".")
+	var changed bytes.Buffer
+	old, w := tar.NewReader(strings.NewReader(readFile(t, archive))), tar.NewWriter(&changed)
+	for header, err := old.Next(); !errors.Is(err, io.EOF); header, err = old.Next() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		var from io.Reader = old
+		if header.Name == file {
+			from, header.Size = bytes.NewReader(content), int64(len(content))
+		}
+		if err := w.WriteHeader(header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(w, from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, archive, changed.String())
 }

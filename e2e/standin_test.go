@@ -24,10 +24,9 @@ import (
 )
 
 // loadStandIn gives the engine an image that can build the action without a
-// network: this machine's Go, the modules, the CA bundle and a static busybox
-// for a shell. The same content gets the same image ID, so that the engine's
-// build cache knows it in the next run. The error is exec.ErrNotFound where
-// there is no busybox.
+// network: this machine's Go, the modules, the CA bundle and a small shell. The
+// same content gets the same image ID, so that the engine's build cache knows it
+// in the next run.
 func loadStandIn(reference string) error {
 	tag, err := name.NewTag(reference)
 	if err != nil {
@@ -36,6 +35,13 @@ func loadStandIn(reference string) error {
 	img, err := standIn()
 	if err != nil {
 		return fmt.Errorf("making a stand-in for %s: %w", reference, err)
+	}
+	id, err := img.ConfigName()
+	if err != nil {
+		return err
+	}
+	if exec.Command("docker", "tag", id.String(), reference).Run() == nil {
+		return nil // an earlier run loaded it, and the build cache has kept it
 	}
 	archive, w := io.Pipe()
 	defer func() { _ = archive.Close() }()
@@ -67,10 +73,6 @@ func standIn() (v1.Image, error) {
 }
 
 func writeStandIn(w io.Writer) error {
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return fmt.Errorf("a static busybox is needed: %w", err)
-	}
 	modules, err := downloadModules()
 	defer func() { _ = os.RemoveAll(modules) }()
 	if err != nil {
@@ -79,7 +81,7 @@ func writeStandIn(w io.Writer) error {
 	root := rootFS{tar.NewWriter(w)}
 	err = errors.Join(
 		root.dir("tmp", 0o1777), root.dir("root", 0o700),
-		root.tree("bin/busybox", busybox), root.link("bin/sh", "busybox"),
+		root.tree("bin/sh", shell),
 		root.tree("etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt"),
 		root.tree("go/pkg/mod/cache/download", filepath.Join(modules, "cache/download")),
 	)
