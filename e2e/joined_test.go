@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -146,11 +145,24 @@ func TestArchitecturesAreCorrected(t *testing.T) {
 	again := action(t, sandbox, inputs...)
 	again.succeeded(t)
 	again.said(t, "Revision 1 is now recorded for amd64, arm64 instead of s390x")
+	again.said(t, "Revision 1 of resource '"+imageResource+"' for charm '"+charm+"' has this content; its architectures were changed")
 	again.has(t, first.unchanged())
 	recordedFor(t, sandbox, "amd64", "arm64")
 	if sent := changes(sandbox); len(sent) != 1 {
 		t.Errorf("changes %v, want one, of the revision", sent)
 	}
+	rerun(t, sandbox, first, inputs...)
+}
+
+// TestArchitecturesUnknownToCharmhub: an image for none that it knows is recorded
+// for all of them, and stays so.
+func TestArchitecturesUnknownToCharmhub(t *testing.T) {
+	t.Parallel()
+	inputs := []string{"resource=" + imageResource, "image=" + writeRock(t, platformIndex(t, "linux/loong64", "windows/amd64"))}
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	first := action(t, sandbox, inputs...)
+	first.succeeded(t)
+	recordedFor(t, sandbox, "all")
 	rerun(t, sandbox, first, inputs...)
 }
 
@@ -162,17 +174,13 @@ func record(t *testing.T, sandbox *server.Server, architecture string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var token struct{ V string }
-	if err := json.Unmarshal(exported, &token); err != nil {
-		t.Fatal(err)
-	}
 	body := `{"resource-revision-updates":[{"revision":1,"bases":[{"name":"all","channel":"all","architectures":["` + architecture + `"]}]}]}`
 	target := sandbox.StoreURL + "/v1/charm/" + charm + "/resources/" + imageResource + "/revisions"
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, target, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Macaroon "+token.V)
+	request.Header.Set("Authorization", "Macaroon "+string(exported))
 	request.Header.Set("User-Agent", "e2e")
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {

@@ -83,7 +83,7 @@ func splitPair(credentials string) (root, discharge string) {
 // authorize refuses what the owner of a charm may do and this caller may not.
 func (who identity) authorize(permission, charm string) error {
 	if !who.may(permission) {
-		return refuse(http.StatusForbidden, "macaroon-permission-required", "Permission is required: "+permission)
+		return refuse(http.StatusForbidden, "permission-required", "Missing required permission: "+permission)
 	}
 	if who.charms != nil && !slices.Contains(who.charms, charm) {
 		return refuse(http.StatusForbidden, "macaroon-permission-required", "Macaroon is not valid for charm "+charm)
@@ -95,10 +95,11 @@ func (who identity) authorize(permission, charm string) error {
 	return nil
 }
 
-// may knows the two permissions that contain others.
+// may knows the two permissions that contain others. To manage doesn't include
+// to view, nor does it in Charmhub (canonical/charmcraft#930).
 func (who identity) may(permission string) bool {
 	return who.permissions == nil ||
 		slices.Contains(who.permissions, permission) ||
-		slices.Contains(who.permissions, "package-manage") ||
+		permission == mayManage && slices.Contains(who.permissions, "package-manage") ||
 		permission == mayView && slices.Contains(who.permissions, "package-view")
 }

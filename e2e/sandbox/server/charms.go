@@ -17,9 +17,11 @@ type charm struct {
 }
 
 type resource struct {
-	name      string
-	typ       string
-	revisions []*revision
+	name          string
+	typ           string
+	charmRevision int         // which declares it as this type
+	older         []*resource // declarations of the name by older revisions of the charm
+	revisions     []*revision
 }
 
 func newCharms(declared []Charm) map[string]*charm {
@@ -27,11 +29,26 @@ func newCharms(declared []Charm) map[string]*charm {
 	for _, d := range declared {
 		c := &charm{id: charmID(d.Name), name: d.Name}
 		for _, r := range d.Resources {
-			c.resources = append(c.resources, &resource{name: r.Name, typ: r.Type})
+			c.declare(&resource{name: r.Name, typ: r.Type, charmRevision: max(1, r.CharmRevision)})
 		}
 		charms[d.Name] = c
 	}
 	return charms
+}
+
+// declare adds a resource, or another declaration of one that is known: that of
+// the newest revision of the charm is the resource.
+func (c *charm) declare(r *resource) {
+	known := c.find(r.name)
+	if known == nil {
+		c.resources = append(c.resources, r)
+		return
+	}
+	if r.charmRevision > known.charmRevision {
+		known.typ, r.typ = r.typ, known.typ
+		known.charmRevision, r.charmRevision = r.charmRevision, known.charmRevision
+	}
+	known.older = append(known.older, r)
 }
 
 // charmID is the same for a name in every sandbox, so that runs can be compared.

@@ -17,10 +17,14 @@ type Charm struct {
 	Resources []Resource
 }
 
-// Resource is a resource that a charm declares; Type is TypeImage or TypeFile.
+// Resource is a resource that a revision of a charm declares.
 type Resource struct {
 	Name string
-	Type string
+	Type string // TypeImage or TypeFile
+	// CharmRevision is the charm's revision that declares it; default 1.
+	// Several may declare one name, each with its own type: the newest counts,
+	// and they share the resource's revisions.
+	CharmRevision int
 }
 
 // Options say what a sandbox holds and how it behaves. The zero value is an
@@ -45,6 +49,9 @@ type Options struct {
 	// ListLag is how many calls for the list of revisions miss a revision
 	// after its approval.
 	ListLag int
+	// FromZero numbers a resource's revisions from 0, which Charmhub has done
+	// as well; else from 1.
+	FromZero bool
 	// UnstableBlobs makes each text for an image differ from the one before.
 	UnstableBlobs bool
 	// NestedHashes lists a revision's hashes under "download", as compatible
@@ -84,6 +91,14 @@ func (o Options) withDefaults() (Options, error) {
 		o.Log = func(string) {}
 	}
 	return o, o.check()
+}
+
+// firstRevision is the number of a resource's first revision.
+func (o Options) firstRevision() int {
+	if o.FromZero {
+		return 0
+	}
+	return 1
 }
 
 func (o Options) check() error {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strconv"
@@ -10,18 +11,16 @@ import (
 // architectures are the names that a base can have.
 var architectures = []string{"all", "amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"}
 
+// listResources lists every declaration of a resource, oldest first, each with
+// the revision of the charm that makes it.
 func (s *Server) listResources(c call) (any, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	listed := []map[string]any{}
 	for _, r := range c.charm.resources {
-		newest := 0
-		for _, revision := range r.revisions {
-			if revision.state == approvedState {
-				newest = revision.number
-			}
+		for _, declared := range append(slices.Clone(r.older), r) {
+			listed = append(listed, map[string]any{
+				"name": declared.name, "type": declared.typ, "revision": declared.charmRevision, "optional": true,
+			})
 		}
-		listed = append(listed, map[string]any{"name": r.name, "type": r.typ, "revision": newest, "optional": true})
 	}
 	return map[string]any{"resources": listed}, nil
 }
@@ -64,13 +63,18 @@ func (s *Server) updateRevisions(c call) (any, error) {
 			byNumber[revision.number] = revision
 		}
 	}
-	for _, update := range request.Updates {
+	for i, update := range request.Updates {
 		if byNumber[update.Revision] == nil {
 			return nil, refuse(http.StatusNotFound, "resource-not-found", "Revision "+strconv.Itoa(update.Revision)+" not found")
 		}
-		if err := checkBases(update.Bases); err != nil {
+		if len(update.Bases) == 0 {
+			return nil, refuse(http.StatusBadRequest, "api-error", "bases is a required property")
+		}
+		bases, err := readBases(update.Bases)
+		if err != nil {
 			return nil, err
 		}
+		request.Updates[i].Bases = bases
 	}
 	for _, update := range request.Updates {
 		byNumber[update.Revision].bases = update.Bases
@@ -79,19 +83,34 @@ func (s *Server) updateRevisions(c call) (any, error) {
 	return map[string]int{"num-resource-revisions-updated": len(request.Updates)}, nil
 }
 
-func checkBases(bases []Base) error {
-	if len(bases) == 0 {
-		return refuse(http.StatusBadRequest, "api-error", "bases is a required property")
+// readBases returns the bases of a request as they are recorded: "all" where
+// nothing is said, and one base of each name and channel.
+func readBases(given []Base) ([]Base, error) {
+	if len(given) == 0 {
+		given = []Base{{}}
 	}
-	for _, base := range bases {
-		if base.Name == "" || base.Channel == "" || len(base.Architectures) == 0 {
-			return refuse(http.StatusBadRequest, "api-error", "a base needs name, channel and architectures")
+	var bases []Base
+	for _, base := range given {
+		base.Name, base.Channel = cmp.Or(base.Name, "all"), cmp.Or(base.Channel, "all")
+		if len(base.Architectures) == 0 {
+			base.Architectures = []string{"all"}
 		}
-		for _, architecture := range base.Architectures {
+		for i, architecture := range base.Architectures {
 			if !slices.Contains(architectures, architecture) {
-				return refuse(http.StatusBadRequest, "api-error", architecture+" is not an architecture")
+				return nil, refuse(http.StatusBadRequest, "api-error", architecture+" is not an architecture")
+			}
+			if slices.Contains(base.Architectures[:i], architecture) {
+				return nil, refuse(http.StatusBadRequest, "api-error", architecture+" is there twice")
 			}
 		}
+		same := func(b Base) bool { return b.Name == base.Name && b.Channel == base.Channel }
+		if i := slices.IndexFunc(bases, same); i >= 0 {
+			merged := append(slices.Clone(bases[i].Architectures), base.Architectures...)
+			slices.Sort(merged)
+			bases[i].Architectures = slices.Compact(merged)
+			continue
+		}
+		bases = append(bases, base)
 	}
-	return nil
+	return bases, nil
 }

@@ -35,7 +35,8 @@ func (s *Server) createRevision(c call) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "invalid-resource-type",
 			"Resource "+c.resource.name+" is of type "+c.resource.typ+", not "+request.Type)
 	}
-	if err := checkBases(request.Bases); err != nil {
+	bases, err := readBases(request.Bases)
+	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -50,20 +51,20 @@ func (s *Server) createRevision(c call) (any, error) {
 	upload.used = true
 	s.reviews[request.UploadID] = &review{
 		uploadID: request.UploadID, charm: c.charm, resource: c.resource,
-		revision: c.resource.add(upload.stored, request.Bases),
+		revision: c.resource.add(upload.stored, bases, s.options.firstRevision()),
 	}
 	query := url.Values{"upload-id": {request.UploadID}}
 	return map[string]string{"status-url": "/v1/charm/" + c.charm.name + "/revisions/review?" + query.Encode()}, nil
 }
 
 // add returns the revision that has this content, new or not.
-func (r *resource) add(content stored, bases []Base) *revision {
+func (r *resource) add(content stored, bases []Base, first int) *revision {
 	if same := r.same(content); same != nil {
 		_ = os.Remove(content.path)
 		return same
 	}
 	now := time.Now()
-	added := &revision{stored: content, number: len(r.revisions) + 1, bases: bases, created: now, updated: now}
+	added := &revision{stored: content, number: first + len(r.revisions), bases: bases, created: now, updated: now}
 	r.revisions = append(r.revisions, added)
 	return added
 }

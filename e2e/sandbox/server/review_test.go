@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
@@ -99,6 +101,42 @@ func TestListLags(t *testing.T) {
 	sum := sha3.Sum384([]byte("content"))
 	if got := listed.field(t, "revisions", "download", "hash-sha3-384"); got != hex.EncodeToString(sum[:]) {
 		t.Errorf("sha3-384 %v in %s", got, listed.text)
+	}
+}
+
+// TestBasesOfARequest: what craft-store's and charmcraft's requests leave out is
+// "all", and two bases of one name and channel are one.
+func TestBasesOfARequest(t *testing.T) {
+	all := []server.Base{{Name: "all", Channel: "all", Architectures: []string{"all"}}}
+	for name, test := range map[string]struct {
+		bases string
+		want  []server.Base
+	}{
+		"none":               {``, all},
+		"null":               {`,"bases":null`, all},
+		"an empty list":      {`,"bases":[]`, all},
+		"architectures only": {`,"bases":[{"architectures":["all"]}]`, all},
+		"several": {
+			`,"bases":[{"architectures":["arm64"]},{"name":"ubuntu","channel":"24.04"},{"name":"all","channel":"all","architectures":["amd64","arm64"]}]`,
+			[]server.Base{
+				{Name: "all", Channel: "all", Architectures: []string{"amd64", "arm64"}},
+				{Name: "ubuntu", Channel: "24.04", Architectures: []string{"all"}},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, server.Options{FromZero: true})
+			body := `{"upload-id":"` + send(t, s, "content") + `","type":"file"` + test.bases + `}`
+			created := publisher(t, s, http.MethodPost, filePath+"/revisions", body)
+			review, _ := created.field(t, "status-url").(string)
+			look(t, s, review)
+			if status, revision := look(t, s, review); status != "approved" || revision != 0.0 {
+				t.Fatalf("%v %v, want approved 0: %s", status, revision, created.text)
+			}
+			if diff := cmp.Diff(test.want, s.Revisions("my-charm", "my-file")[0].Bases); diff != "" {
+				t.Errorf("bases (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -28,7 +28,7 @@ func (s *Server) storeHandler() http.Handler {
 	mux.HandleFunc("PATCH "+one+"/revisions", s.permitted(mayManage, s.updateRevisions))
 	mux.HandleFunc("GET "+one+"/oci-image/upload-credentials", s.permitted(mayManage, s.uploadCredentials))
 	mux.HandleFunc("POST "+one+"/oci-image/blob", s.permitted(mayManage, s.imageBlob))
-	mux.HandleFunc("GET /v1/charm/{charm}/revisions/review", s.permitted(mayManage, s.reviewStatus))
+	mux.HandleFunc("GET /v1/charm/{charm}/revisions/review", s.permitted(mayView, s.reviewStatus))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answerError(w, refuse(http.StatusNotFound, "api-error", "No such call: "+r.Method+" "+r.URL.Path))
 	})
@@ -74,12 +74,16 @@ func (s *Server) whoami(_ *http.Request, who identity) (any, error) {
 	for _, name := range who.charms {
 		packages = append(packages, map[string]string{"type": "charm", "name": name})
 	}
+	permissions := who.permissions
+	if permissions == nil {
+		permissions = []string{"account-register-package", "account-view-packages", "package-manage", "package-view"}
+	}
 	return map[string]any{
 		"account": map[string]string{
 			"id": charmID(who.account), "username": who.account, "display-name": who.account,
 			"email": who.account + "@example.com", "validation": "unproven",
 		},
-		"packages": packages, "channels": nil, "permissions": who.permissions,
+		"packages": packages, "channels": nil, "permissions": permissions,
 	}, nil
 }
 

@@ -26,8 +26,9 @@ func TestTokensDecideWhoMayCall(t *testing.T) {
 		{"expired", server.Grant{Life: -time.Second}, "GET", 401, "macaroon-needs-refresh"},
 		{"forged", server.Grant{Forged: true}, "GET", 401, "macaroon-authorization-required"},
 		{"other charm only", server.Grant{Charms: []string{"other-charm"}}, "GET", 403, "macaroon-permission-required"},
-		{"view only, creating", server.Grant{Permissions: []string{"package-view"}}, "POST", 403, "macaroon-permission-required"},
-		{"manage only, listing", server.Grant{Permissions: []string{"package-manage-revisions"}}, "GET", 403, "macaroon-permission-required"},
+		{"view only, creating", server.Grant{Permissions: []string{"package-view"}}, "POST", 403, "permission-required"},
+		{"manage only, listing", server.Grant{Permissions: []string{"package-manage-revisions"}}, "GET", 403, "permission-required"},
+		{"all to manage, listing", server.Grant{Permissions: []string{"package-manage"}}, "GET", 403, "permission-required"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := do(t, test.method, s.StoreURL+path, "{}", "Authorization", authorization(t, s.Mint(test.grant)))
@@ -50,7 +51,9 @@ func TestStoreRefuses(t *testing.T) {
 	s := start(t, server.Options{})
 	const bases = `"bases":[{"name":"all","channel":"all","architectures":["amd64"]}]`
 	used := send(t, s, "used")
-	submit(t, s, used)
+	review := submit(t, s, used)
+	look(t, s, review)
+	look(t, s, review)
 	for _, test := range []struct {
 		name, method, path, body string
 		status                   int
@@ -65,7 +68,8 @@ func TestStoreRefuses(t *testing.T) {
 		{"blob of an absent image", "POST", imagePath + "/oci-image/blob", `{"image-digest":"sha256:` + strings.Repeat("0", 64) + `"}`, 400, "image-not-found"},
 		{"not JSON", "POST", filePath + "/revisions", "<", 400, "api-error"},
 		{"wrong type", "POST", filePath + "/revisions", `{"upload-id":"x","type":"oci-image",` + bases + `}`, 400, "invalid-resource-type"},
-		{"no bases", "POST", filePath + "/revisions", `{"upload-id":"x","type":"file"}`, 400, "api-error"},
+		{"no bases for a revision", "PATCH", filePath + "/revisions", `{"resource-revision-updates":[{"revision":1,"bases":[]}]}`, 400, "api-error"},
+		{"an architecture twice", "POST", filePath + "/revisions", strings.Replace(`{"type":"file",`+bases+`}`, `"amd64"`, `"amd64","amd64"`, 1), 400, "api-error"},
 		{"no architecture of Debian's", "POST", filePath + "/revisions", strings.Replace(`{"type":"file",`+bases+`}`, "amd64", "ppc64le", 1), 400, "api-error"},
 		{"unknown upload", "POST", filePath + "/revisions", `{"upload-id":"x","type":"file",` + bases + `}`, 400, "upload-not-found"},
 		{"used upload", "POST", filePath + "/revisions", `{"upload-id":"` + used + `","type":"file",` + bases + `}`, 409, "upload-already-used"},
@@ -98,6 +102,38 @@ func TestResourcesAndWhoami(t *testing.T) {
 	if who := publisher(t, s, http.MethodGet, "/v1/tokens/whoami", ""); who.field(t, "account", "username") != server.Publisher {
 		t.Errorf("whoami: %+v", who)
 	}
+}
+
+// TestMissingPermissionIsNamed: by the words of the real store, and also where
+// a review is asked for, as canonical/charmcraft#930 has it.
+func TestMissingPermissionIsNamed(t *testing.T) {
+	s := start(t, server.Options{})
+	review := submit(t, s, send(t, s, "content"))
+	header := authorization(t, s.Mint(server.Grant{Permissions: []string{"package-manage-revisions"}}))
+	got := do(t, http.MethodGet, s.StoreURL+review, "", "Authorization", header)
+	expect(t, got, 403, "permission-required")
+	if message := got.field(t, "error-list", "message"); message != "Missing required permission: package-view-revisions" {
+		t.Errorf("message %q", message)
+	}
+}
+
+// TestDeclarations: each revision of a charm that declares a name is listed, and
+// the newest decides on the type.
+func TestDeclarations(t *testing.T) {
+	s, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm", Resources: []server.Resource{
+		{Name: "my-file", Type: server.TypeFile, CharmRevision: 7}, {Name: "my-file", Type: server.TypeImage, CharmRevision: 3},
+	}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	listed := publisher(t, s, http.MethodGet, resources, "").text
+	const want = `{"resources":[{"name":"my-file","optional":true,"revision":3,"type":"oci-image"},` +
+		`{"name":"my-file","optional":true,"revision":7,"type":"file"}]}`
+	if strings.TrimSpace(listed) != want {
+		t.Errorf("listed %s, want %s", listed, want)
+	}
+	submit(t, s, send(t, s, "content"))
 }
 
 func TestStartRefuses(t *testing.T) {

@@ -17,10 +17,10 @@ const Publisher = "publisher"
 type Format int
 
 const (
-	// FormatTyped is {"t":"macaroon","v":…}, the default.
-	FormatTyped Format = iota
-	// FormatBare is a macaroon.
-	FormatBare
+	// FormatBare is a macaroon, the default: what charmcraft 4 exports.
+	FormatBare Format = iota
+	// FormatTyped is {"t":"macaroon","v":…}, of charmcraft 2 and 3.
+	FormatTyped
 	// FormatDeveloper is {"macaroon":…}.
 	FormatDeveloper
 	// FormatSSO is {"t":"u1-macaroon","v":{"r":…,"d":…}}: a root macaroon and
