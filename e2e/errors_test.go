@@ -78,6 +78,10 @@ func TestFailures(t *testing.T) {
 			inputs: minted(server.Grant{Permissions: []string{"package-view-revisions"}}),
 			want:   []string{"403", "lacks the permission package-manage-revisions", "--permission=package-manage-revisions"},
 		},
+		"token that may not look": {
+			inputs: minted(server.Grant{Permissions: []string{"package-manage-revisions"}}),
+			want:   []string{"403", "lacks the permission package-view-revisions", "--permission=package-view-revisions", "the permissions package-manage-revisions"},
+		},
 		"unknown charm": {
 			inputs: given(append(image, "charm=unknown")...),
 			want:   []string{"knows no charm 'unknown'", "check the name"},

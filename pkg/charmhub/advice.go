@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 )
@@ -55,14 +56,28 @@ func listed(prefix string, names []string, all string) string {
 	return prefix + harmless(strings.Join(names, ", "), 500)
 }
 
-// describe says what r was about in err.
+// describe says what r was about in err, and what to do.
 func describe(r request, err error) error {
 	var refused *Error
-	if !errors.As(err, &refused) {
+	var unreachable net.Error
+	switch {
+	case errors.As(err, &refused):
+	case errors.As(err, &unreachable) && !errors.Is(err, context.Canceled):
+		return fmt.Errorf("cannot %s: %w; check its address and that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run this again later",
+			r.doing, err)
+	default:
 		return fmt.Errorf("cannot %s: %w", r.doing, err)
 	}
 	refused.Doing, refused.Advice = r.doing, advice(r, refused)
 	return err
+}
+
+// missingPermission returns the permission that a refusal names, or "". Its code
+// alone doesn't tell a token without permission from an account without.
+func missingPermission(e *Error) string {
+	_, name, _ := strings.Cut(e.Message, "Missing required permission: ")
+	name, _, _ = strings.Cut(name, ";") // another message may follow
+	return strings.TrimRight(strings.TrimSpace(name), ".")
 }
 
 // advice says what to do about a refusal of r.
@@ -70,6 +85,8 @@ func advice(r request, e *Error) string {
 	switch {
 	case e.Status == http.StatusUnauthorized:
 		return fmt.Sprintf("The store token has expired or is no longer valid; make a new one with `%s`", loginCommand(r.charm))
+	case e.Status == http.StatusForbidden && missingPermission(e) != "":
+		return fmt.Sprintf("The store token lacks the permission %s; make one with `%s`", missingPermission(e), loginCommand(r.charm))
 	case e.Status == http.StatusForbidden && e.Code == "macaroon-permission-required" && r.permission != "":
 		return fmt.Sprintf("The store token lacks the permission %s, or is for other charms; make one with `%s`", r.permission, loginCommand(r.charm))
 	case e.Status == http.StatusForbidden && r.charm != "":

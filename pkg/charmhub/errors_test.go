@@ -64,6 +64,16 @@ func TestErrorsAreBounded(t *testing.T) {
 	}
 }
 
+// A token without a permission is told from an account without by the message.
+func TestMissingPermission(t *testing.T) {
+	client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-view-revisions"}]}`))
+	_, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{})
+	if err == nil || strings.Contains(err.Error(), "collaborators") {
+		t.Fatalf("got %v", err)
+	}
+	wantIn(t, err.Error(), "The store token lacks the permission package-view-revisions", "charmcraft login")
+}
+
 const whoami = `{"account":{"id":"i","username":"jane","display-name":"Jane","email":"e"},
 	"packages":[{"type":"charm","name":"mine"},{"type":"charm","id":"abc123"}],"channels":null,
 	"permissions":["package-view-metadata"]}`
