@@ -3,8 +3,12 @@ package e2e
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -71,8 +75,8 @@ func TestFileArchitectures(t *testing.T) {
 		changes int
 	}{
 		{input: "", want: []string{"all"}, created: "true", changes: 2},
-		{input: "arm64, amd64", want: []string{"amd64", "arm64"}, created: "false", changes: 1},
-		{input: "amd64 arm64", want: []string{"amd64", "arm64"}, created: "false"},
+		{input: "arm64, amd64", want: []string{"all"}, created: "false"},
+		{input: "", want: []string{"all"}, created: "false"},
 	}
 	for _, step := range steps {
 		sandbox.ResetRequests()
@@ -86,6 +90,215 @@ func TestFileArchitectures(t *testing.T) {
 			t.Errorf("architectures %q took %d changes, want %d:\n%s", step.input, len(sent), step.changes, strings.Join(sent, "\n"))
 		}
 	}
+}
+
+// TestFileMatrix: jobs that upload the same file for one architecture each leave
+// the same record in any order, and a run without the input leaves it alone.
+func TestFileMatrix(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	for _, test := range []struct {
+		jobs []string
+		want []string
+	}{
+		{[]string{"amd64", "arm64", ""}, []string{"amd64", "arm64"}},
+		{[]string{"arm64", "amd64", "arm64"}, []string{"amd64", "arm64"}},
+		{[]string{"arm64", "all", "amd64"}, []string{"all"}},
+		{[]string{"all", "amd64", "arm64"}, []string{"all"}},
+	} {
+		t.Run(strings.Join(test.jobs, ","), func(t *testing.T) {
+			t.Parallel()
+			sandbox := startSandbox(t, server.Options{InMemory: true})
+			var recorded []string
+			for n, job := range test.jobs {
+				sandbox.ResetRequests()
+				r := action(t, sandbox, "resource="+fileResource, "filepath="+path, "architectures="+job)
+				r.succeeded(t)
+				before, now := recorded, sandbox.Revisions(charm, fileResource)[0].Architectures()
+				recorded = now
+				switch {
+				case n == 0:
+					r.said(t, toldCreated(fileResource, "1"))
+				case cmp.Equal(before, now):
+					r.said(t, toldUnchanged(fileResource, "1"))
+					if sent := changes(sandbox); len(sent) > 0 {
+						t.Errorf("job %d changed something: %v", n, sent)
+					}
+				default:
+					r.said(t, "Revision 1 is now recorded for "+strings.Join(now, ", ")+" instead of "+strings.Join(before, ", "),
+						"Revision 1 of resource '"+fileResource+"' for charm '"+charm+"' has this content; its architectures were changed")
+					if !strings.Contains(r.summary, "**1**, with other architectures") {
+						t.Errorf("the summary doesn't tell:\n%s", r.summary)
+					}
+				}
+			}
+			if !cmp.Equal(recorded, test.want) {
+				t.Errorf("recorded for %v, want %v", recorded, test.want)
+			}
+		})
+	}
+}
+
+// TestFileMatrixAtOnce: two jobs that see no revision yet both upload. The store
+// makes one revision of them, and the later one adds its architecture.
+func TestFileMatrixAtOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	var other atomicOnce
+	var earlier result
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Server == "storage" && other.first() { // by now the list was seen empty
+			earlier = action(t, sandbox, "resource="+fileResource, "filepath="+path, "architectures=amd64")
+		}
+		return nil
+	})
+	r := action(t, sandbox, "resource="+fileResource, "filepath="+path, "architectures=arm64")
+	earlier.succeeded(t)
+	r.succeeded(t)
+	r.said(t, "Revision 1 is now recorded for amd64, arm64 instead of amd64")
+	made := sandbox.Revisions(charm, fileResource)
+	if len(made) != 1 || !cmp.Equal(made[0].Architectures(), []string{"amd64", "arm64"}) {
+		t.Errorf("revisions %+v, want one for both architectures", made)
+	}
+}
+
+// TestFileChangesAfterHashing: the bytes that are sent are those of the digest
+// that is told, or there is no revision.
+func TestFileChangesAfterHashing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	var sent atomicOnce
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Server == "storage" && sent.first() {
+			writeFile(t, path, "CONTENT")
+			return &server.Fault{Status: http.StatusServiceUnavailable}
+		}
+		return nil
+	})
+	r := action(t, sandbox, "resource="+fileResource, "filepath="+path)
+	r.failed(t, sandbox, "cannot upload 'model.bin'", "changed after its digest was computed", "let nothing write to it")
+}
+
+// TestRevisionZero: 0 is a revision's number like others.
+func TestRevisionZero(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{InMemory: true, FromZero: true})
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	inputs := []string{"resource=" + fileResource, "filepath=" + path}
+	first := action(t, sandbox, inputs...)
+	first.succeeded(t)
+	first.said(t, toldCreated(fileResource, "0"))
+	first.has(t, map[string]string{
+		"revision": "0", "revision-created": "true", "resource-flag": fileResource + ":0", "resource-flags": "--resource=" + fileResource + ":0",
+	})
+	if !strings.Contains(first.outputs["resources"], `"revision":0`) || !strings.Contains(first.summary, "**0**, new") {
+		t.Errorf("outputs or summary don't tell of revision 0:\n%s\n%s", first.outputs["resources"], first.summary)
+	}
+	again := action(t, sandbox, inputs...)
+	again.succeeded(t)
+	again.said(t, toldUnchanged(fileResource, "0"))
+	if diff := cmp.Diff(first.unchanged(), again.outputs); diff != "" {
+		t.Errorf("outputs of the rerun (-want +got):\n%s", diff)
+	}
+}
+
+// TestNewestDeclarationDecides: an older revision of the charm may have declared
+// the resource as another type.
+func TestNewestDeclarationDecides(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{InMemory: true, Charms: []server.Charm{{Name: charm, Resources: []server.Resource{
+		{Name: fileResource, Type: server.TypeImage, CharmRevision: 3}, {Name: fileResource, Type: server.TypeFile, CharmRevision: 12},
+	}}}})
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	action(t, sandbox, "resource="+fileResource, "filepath="+path).succeeded(t)
+	wrong := action(t, sandbox, "resource="+fileResource, "image="+writeArchive(t, 1000, 1))
+	if wrong.exit != 1 || !strings.Contains(theError(wrong), "is of type file, not oci-image") {
+		t.Errorf("exit %d, want 1 with the type that the newest revision declares:\n%s", wrong.exit, wrong.log)
+	}
+}
+
+// TestRevisionThatFits: of several revisions with one content, the one whose
+// architectures are right is used, and none is changed.
+func TestRevisionThatFits(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	sandbox.Fault(listed(`{"revisions":[` + listedFor(1, "content", "arm64") + `,` + listedFor(2, "content", "amd64") + `,` +
+		listedFor(3, "content", "riscv64") + `,` + listedFor(4, "other", "arm64") + `]}`))
+	for architecture, revision := range map[string]string{"arm64": "1", "amd64": "2", "": "3"} {
+		sandbox.ResetRequests()
+		r := action(t, sandbox, "resource="+fileResource, "filepath="+path, "architectures="+architecture)
+		r.succeeded(t)
+		r.has(t, map[string]string{"revision": revision, "revision-created": "false"})
+		if sent := changes(sandbox); len(sent) > 0 {
+			t.Errorf("changes for %q: %v", architecture, sent)
+		}
+	}
+}
+
+// listed answers every call for a resource's revisions.
+func listed(body string) func(server.Request) *server.Fault {
+	return func(r server.Request) *server.Fault {
+		if r.Server == "store" && r.Method == http.MethodGet && strings.HasSuffix(r.Path, "/revisions") {
+			return &server.Fault{Status: http.StatusOK, Body: body}
+		}
+		return nil
+	}
+}
+
+func listedFor(revision int, content, architecture string) string {
+	return fmt.Sprintf(`{"revision":%d,"size":7,"sha256":%q,"bases":[{"name":"all","channel":"all","architectures":[%q]}]}`,
+		revision, sumOf(content), architecture)
+}
+
+// TestLostAnswerThenUnreachable: neither error hides the other.
+func TestLostAnswerThenUnreachable(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	var lost atomic.Bool
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		switch {
+		case r.Server == "store" && r.Method == http.MethodPost && strings.HasSuffix(r.Path, "/revisions"):
+			lost.Store(true)
+			return &server.Fault{Handle: true, Drop: true}
+		case lost.Load():
+			return &server.Fault{Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"3600"}}}
+		}
+		return nil
+	})
+	r := action(t, sandbox, "resource="+fileResource, "filepath="+path)
+	r.failed(t, sandbox, "cannot create a revision of resource 'my-file'", "no clear answer", "EOF",
+		"cannot list the revisions of resource 'my-file'", "503", "the revision may exist all the same: run this again")
+
+	sandbox.Fault(nil)
+	again := action(t, sandbox, "resource="+fileResource, "filepath="+path)
+	again.succeeded(t)
+	again.has(t, map[string]string{"revision": "1"})
+}
+
+// TestUnreachableStore: the error says what to look at.
+func TestUnreachableStore(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = listener.Close()
+	r := action(t, sandbox, "resource="+fileResource, "filepath="+path, "store-url=http://"+listener.Addr().String())
+	r.failed(t, sandbox, "connection refused", "check its address and that this machine reaches it", "HTTPS_PROXY", "run this again later")
 }
 
 func sumOf(content string) string {

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -85,7 +87,8 @@ func (s set) complete(t *testing.T, r result, created bool) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("output resources (-want +got):\n%s", diff)
 	}
-	r.has(t, map[string]string{"resource-flags": strings.Join(flags, " "), "revision": "", "remote-image": "", "resource-flag": ""})
+	r.has(t, map[string]string{"resource-flags": strings.Join(flags, " "), "revision": "", "remote-image": "", "resource-flag": "",
+		"revision-created": strconv.FormatBool(created), "uploaded": strconv.FormatBool(created)})
 }
 
 // TestMetadata: one image of six fails, and the others are uploaded and told of
@@ -181,6 +184,32 @@ func calls(sandbox *server.Server, path string) (n int) {
 		}
 	}
 	return n
+}
+
+// TestMetadataAfterAFailure: what one survivor has isn't told as if it were the
+// only resource; that the other's image was sent is.
+func TestMetadataAfterAFailure(t *testing.T) {
+	t.Parallel()
+	s := newSet(t, 2)
+	action(t, s.sandbox, "metadata="+s.metadata).succeeded(t)
+	push(t, s.host+"/image-2", platformImage(t, "linux/arm64"))
+	s.sandbox.Fault(func(r server.Request) *server.Fault {
+		if strings.HasSuffix(r.Path, "/resources/image-2/oci-image/blob") {
+			return &server.Fault{Status: http.StatusBadRequest}
+		}
+		return nil
+	})
+	r := action(t, s.sandbox, "metadata="+s.metadata)
+	if r.exit != 1 {
+		t.Fatalf("exit %d, want 1:\n%s", r.exit, r.log)
+	}
+	r.has(t, map[string]string{
+		"revision": "", "remote-digest": "", "remote-image": "", "source-digest": "", "resource-flag": "",
+		"resource-flags": "--resource=image-1:1", "revision-created": "false", "uploaded": "true",
+	})
+	if strings.Contains(r.outputs["resources"], "image-2") {
+		t.Errorf("the one that failed is among %s", r.outputs["resources"])
+	}
 }
 
 // A tag that moved is another image in the next run; one that didn't, is not.

@@ -11,46 +11,59 @@ import (
 // Outputs is what later steps of the job can read about one resource.
 type Outputs struct {
 	Resource        string `json:"name"`
-	Revision        int    `json:"revision,omitempty"`      // new or reused; 0 for none
+	Revision        *int   `json:"revision,omitempty"`      // new or reused, from 0 on; nil for none
 	RevisionCreated bool   `json:"created"`                 // the revision is new
 	RemoteDigest    string `json:"remote-digest,omitempty"` // of the manifest or index in the registry
 	RemoteImage     string `json:"remote-image,omitempty"`  // name@digest in the registry
 	SourceDigest    string `json:"source-digest,omitempty"` // the image's ID or digest where it came from
 	Uploaded        bool   `json:"uploaded"`                // a blob, a manifest or the file was sent
+
+	// Failed keeps the resource out of every output but those that tell whether
+	// anything was created or sent at all.
+	Failed bool `json:"-"`
 }
 
 // flag is the resource in the form name:revision that charmcraft reads.
 func (o Outputs) flag() string {
-	if o.Revision == 0 {
+	if o.Revision == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s:%d", o.Resource, o.Revision)
+	return fmt.Sprintf("%s:%d", o.Resource, *o.Revision)
 }
 
 type output struct{ name, value string }
 
 // list returns the outputs of a step: those about one resource are empty where
-// there are several, or none.
+// there are several, or none. What was created or sent is so whichever resource
+// it was for, and whether that failed afterwards.
 func list(all []Outputs) ([]output, error) {
+	created, uploaded := false, false
+	done := []Outputs{}
+	for _, o := range all {
+		created, uploaded = created || o.RevisionCreated, uploaded || o.Uploaded
+		if !o.Failed {
+			done = append(done, o)
+		}
+	}
 	var one Outputs
+	if len(all) == 1 && len(done) == 1 {
+		one = done[0]
+	}
 	revision := ""
-	if len(all) == 1 {
-		one = all[0]
+	if one.Revision != nil {
+		revision = strconv.Itoa(*one.Revision)
 	}
-	if one.Revision != 0 {
-		revision = strconv.Itoa(one.Revision)
-	}
-	resources, err := json.Marshal(slices.Concat([]Outputs{}, all))
+	resources, err := json.Marshal(done)
 	return []output{
 		{"revision", revision},
-		{"revision-created", strconv.FormatBool(one.RevisionCreated)},
+		{"revision-created", strconv.FormatBool(created)},
 		{"remote-digest", one.RemoteDigest},
 		{"remote-image", one.RemoteImage},
 		{"source-digest", one.SourceDigest},
-		{"uploaded", strconv.FormatBool(one.Uploaded)},
+		{"uploaded", strconv.FormatBool(uploaded)},
 		{"resource-flag", one.flag()},
 		{"resources", string(resources)},
-		{"resource-flags", flags(all)},
+		{"resource-flags", flags(done)},
 	}, err
 }
 

@@ -55,17 +55,17 @@ const (
 	TypeFile  = "file"
 )
 
-// Resource is one that a charm declares.
+// Resource is one that a revision of a charm declares.
 type Resource struct {
-	Name     string
-	Type     string // TypeImage or TypeFile
-	Revision int    // newest; 0: none yet
-	Optional bool
+	Name          string
+	Type          string // TypeImage or TypeFile
+	CharmRevision int    `json:"revision"` // the charm's, not the resource's; 0 if the store doesn't tell
+	Optional      bool
 }
 
-// Resources lists what charm declares in its newest revision on Charmhub, in the
-// store's order: GET /v1/charm/{charm}/resources. It is empty for a charm that
-// declares none.
+// Resources lists what the revisions of charm on Charmhub declare, in the store's
+// order: GET /v1/charm/{charm}/resources. Several may declare one name, not all of
+// them as the same type. It is empty for a charm that declares none.
 func (c *Client) Resources(ctx context.Context, charm string) ([]Resource, error) {
 	var answer struct{ Resources []Resource }
 	err := c.ask(ctx, request{

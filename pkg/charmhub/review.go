@@ -23,7 +23,7 @@ const (
 type review struct {
 	UploadID text `json:"upload-id"`
 	Status   text
-	Revision int // may be set before it counts; null reads as 0
+	Revision *int // may be set before it counts
 	Errors   []problem
 }
 
@@ -38,8 +38,8 @@ func (c *Client) Await(ctx context.Context, statusURL string) (int, error) {
 	patient, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	for pause := firstPause; ; pause = min(time.Duration(float64(pause)*pauseGrowth), longestPause) {
-		revision, err := w.poll(patient)
-		if revision != 0 || err != nil && patient.Err() == nil {
+		revision, approved, err := w.poll(patient)
+		if approved || err != nil && patient.Err() == nil {
 			return revision, err
 		}
 		w.report()
@@ -61,22 +61,22 @@ type wait struct {
 	last     review
 }
 
-// poll asks once. It returns 0 and no error while the store has not decided.
-func (w *wait) poll(ctx context.Context) (revision int, err error) {
+// poll asks once, and tells whether the store approved the upload and as what.
+func (w *wait) poll(ctx context.Context) (revision int, approved bool, err error) {
 	var answer struct{ Revisions []review }
 	if err := w.client.ask(ctx, w.request, &answer); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	w.last = pick(answer.Revisions, w.uploadID)
 	switch {
 	case w.last.Status == "rejected":
-		return 0, w.last.rejected()
-	case w.last.Status == "approved" && w.last.Revision <= 0:
-		return 0, errors.New("the store approved the upload but gave it no revision number")
-	case w.last.Status == "approved":
-		return w.last.Revision, nil
+		return 0, false, w.last.rejected()
+	case w.last.Status != "approved":
+		return 0, false, nil
+	case w.last.Revision == nil || *w.last.Revision < 0:
+		return 0, false, errors.New("the store approved the upload but gave it no revision number")
 	}
-	return 0, nil
+	return *w.last.Revision, true, nil
 }
 
 // pick finds the upload that was asked for, or the only one if one side gives no

@@ -58,6 +58,7 @@ func TestAwait(t *testing.T) {
 		"without ID":        {[]string{`{"revisions":[{"status":"approved","revision":4}]}`}, 4, 1, ""},
 		"only another":      {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3}]}`, approved}, 7, 2, ""},
 		"only others":       {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},{"upload-id":"y","status":"rejected"}]}`, approved}, 7, 2, ""},
+		"the number 0":      {[]string{item("new", `"revision":0`), item("approved", `"revision":0,"errors":null`)}, 0, 2, ""},
 		"rejected":          {[]string{item("new", `"errors":null`), item("rejected", `"revision":7,"errors":[{"code":"bad","message":"too\u001b[1m big"},{"code":null,"message":"ugly"}]`)}, 0, 2, "rejected the upload: too [1m big; ugly (bad)"},
 		"rejected silently": {[]string{item("rejected", `"revision":null,"errors":null`)}, 0, 1, "gave no reason"},
 		"rejected by code":  {[]string{item("rejected", `"errors":[{"code":"bad"}]`)}, 0, 1, "rejected the upload: bad"},

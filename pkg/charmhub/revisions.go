@@ -63,7 +63,7 @@ func allBases(architectures []string) []base {
 // listedRevision is a revision on the wire. The publisher API has size and hash
 // beside the number, Juju's API and those made after it have them under download.
 type listedRevision struct {
-	Revision int
+	Revision *int // null while it has none
 	Size     int64
 	SHA256   string
 	Bases    []*base // a base may be null
@@ -78,14 +78,17 @@ func parseRevisions(text []byte) ([]Revision, error) {
 	if err := decode(text, &answer); err != nil {
 		return nil, err
 	}
-	list := make([]Revision, len(answer.Revisions))
-	for i, l := range answer.Revisions {
-		list[i] = Revision{
-			Revision:      l.Revision,
+	list := []Revision{}
+	for _, l := range answer.Revisions {
+		if l.Revision == nil {
+			continue
+		}
+		list = append(list, Revision{
+			Revision:      *l.Revision,
 			Size:          cmp.Or(l.Size, l.Download.Size),
 			SHA256:        sha256Hex(cmp.Or(l.SHA256, l.Download.SHA256)),
 			Architectures: l.architectures(),
-		}
+		})
 	}
 	slices.SortStableFunc(list, func(a, b Revision) int { return cmp.Compare(b.Revision, a.Revision) })
 	return list, nil

@@ -30,7 +30,8 @@ func TestRevisions(t *testing.T) {
 			[]Revision{{Revision: 2, Size: 5, SHA256: hash}}},
 		"hashes that are none": {`{"revisions":[{"revision":2,"sha256":"abc"},{"revision":1,"sha256":"` + strings.Repeat("zz", 32) + `"}]}`,
 			[]Revision{{Revision: 2}, {Revision: 1}}},
-		"none": {`{"revisions":[]}`, []Revision{}},
+		"the number 0, and none": {`{"revisions":[{"revision":0},{"revision":null},{}]}`, []Revision{{Revision: 0}}},
+		"none":                   {`{"revisions":[]}`, []Revision{}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -76,10 +76,11 @@ type exactly struct {
 
 func (e *exactly) Read(p []byte) (int, error) {
 	if e.left == 0 {
-		if n, _ := io.ReadFull(e.content, make([]byte, 1)); n > 0 {
+		n, err := io.ReadFull(e.content, make([]byte, 1))
+		if n > 0 {
 			return 0, errors.New("it grew while it was sent")
 		}
-		return 0, io.EOF
+		return 0, err
 	}
 	n, err := e.content.Read(p[:min(int64(len(p)), e.left)])
 	e.left -= int64(n)

@@ -45,13 +45,17 @@ func (a *addressed) runsOn() ([]v1.Platform, error) {
 	return platforms, nil
 }
 
-// architectures returns Charmhub's names for those platforms that are Linux.
+// architectures returns Charmhub's names for those platforms that are Linux, or
+// "all" if it has a name for none, which is what such an image is recorded for.
 func architectures(platforms []v1.Platform) []string {
 	var all []string
 	for _, p := range platforms {
 		if name, ok := charmhub.DebianArch(p.Architecture); ok && p.OS == "linux" {
 			all = append(all, name)
 		}
+	}
+	if len(all) == 0 {
+		return []string{"all"}
 	}
 	slices.Sort(all)
 	return slices.Compact(all)

@@ -27,8 +27,7 @@ func (j *job) uploadFile(ctx context.Context, r *report) error {
 		return err
 	}
 	r.SourceDigest, r.size = "sha256:"+file.sha256, file.size
-	err = j.publish(ctx, file, revisions, r)
-	r.Uploaded = r.RevisionCreated
+	r.Uploaded, err = j.publish(ctx, file, revisions, r)
 	return err
 }
 
@@ -45,13 +44,9 @@ func (j *job) readFile(ctx context.Context) (content, error) {
 	if err != nil {
 		return content{}, fmt.Errorf("cannot read the file of input filepath: %w", err)
 	}
-	architectures := j.Architectures
-	if len(architectures) == 0 {
-		architectures = []string{"all"}
-	}
 	return content{
 		kind: charmhub.TypeFile, name: filepath.Base(j.File), size: size, sha256: digest,
-		architectures: architectures, open: open,
+		architectures: j.Architectures, open: open,
 	}, nil
 }
 

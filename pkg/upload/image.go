@@ -236,5 +236,6 @@ func (i *imageJob) release(ctx context.Context) error {
 	}
 	described := textContent(i.Resource+".json", text)
 	described.architectures = architectures(i.report.platforms)
-	return i.publish(ctx, described, i.revisions, i.report)
+	_, err = i.publish(ctx, described, i.revisions, i.report)
+	return err
 }

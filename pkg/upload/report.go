@@ -17,6 +17,7 @@ type report struct {
 	charm string
 	action.Outputs
 	dryRun       bool
+	recorded     bool            // its architectures changed, and nothing else
 	platforms    []v1.Platform   // of an image
 	sent, reused []v1.Descriptor // blobs of an image; after a dry run, what would have been
 	size         int64           // of a file, in bytes
@@ -37,9 +38,8 @@ func (r *report) sentBytes() int64 {
 func (j *job) tell(took time.Duration, reports ...*report) error {
 	var outputs []action.Outputs
 	for _, r := range reports {
-		if r.err == nil {
-			outputs = append(outputs, r.Outputs)
-		}
+		r.Failed = r.err != nil
+		outputs = append(outputs, r.Outputs)
 	}
 	if err := j.runner.AddSummary(markdown(reports)); err != nil { // what it would say has happened
 		j.log.Warn(err.Error())
@@ -51,7 +51,7 @@ func (j *job) tell(took time.Duration, reports ...*report) error {
 // lastLine is the log's last line.
 func lastLine(took time.Duration, reports []*report) string {
 	var sent int64
-	var created, unchanged, failed, planned int
+	var created, updated, unchanged, failed, planned int
 	for _, r := range reports {
 		sent += r.sentBytes()
 		switch {
@@ -59,7 +59,9 @@ func lastLine(took time.Duration, reports []*report) string {
 			failed++
 		case r.RevisionCreated:
 			created++
-		case r.Revision != 0:
+		case r.recorded:
+			updated++
+		case r.Revision != nil:
 			unchanged++
 		default:
 			planned++
@@ -70,7 +72,7 @@ func lastLine(took time.Duration, reports []*report) string {
 		return line
 	}
 	return line + ": " + counts(
-		count{created, "created"}, count{unchanged, "unchanged"}, count{planned, "would be created"}, count{failed, "failed"})
+		count{created, "created"}, count{updated, "with other architectures"}, count{unchanged, "unchanged"}, count{planned, "would be created"}, count{failed, "failed"})
 }
 
 type count struct {

@@ -92,12 +92,14 @@ func (r *report) revision() string {
 	switch {
 	case r.err != nil:
 		return "failed"
-	case r.Revision == 0:
+	case r.Revision == nil:
 		return "would be created (dry run)"
 	case r.RevisionCreated:
-		return fmt.Sprintf("**%d**, new", r.Revision)
+		return fmt.Sprintf("**%d**, new", *r.Revision)
+	case r.recorded:
+		return fmt.Sprintf("**%d**, with other architectures", *r.Revision)
 	default:
-		return fmt.Sprintf("**%d**, unchanged", r.Revision)
+		return fmt.Sprintf("**%d**, unchanged", *r.Revision)
 	}
 }
 
@@ -115,7 +117,7 @@ func (r *report) transfer() string {
 	switch {
 	case len(r.sent) > 0:
 		return amount(r.sent)
-	case r.Uploaded || r.dryRun && r.Revision == 0 && r.size > 0:
+	case r.Uploaded || r.dryRun && r.Revision == nil && r.size > 0:
 		return humanize.Bytes(uint64(max(0, r.size)))
 	default:
 		return "nothing"
@@ -134,7 +136,7 @@ func (r *report) known() string {
 func kubectl(reports []*report) string {
 	var greps strings.Builder
 	for _, r := range reports {
-		if r.err == nil && r.Revision != 0 && r.RemoteDigest != "" {
+		if r.err == nil && r.Revision != nil && r.RemoteDigest != "" {
 			greps.WriteString(" -e " + r.RemoteDigest)
 		}
 	}

@@ -48,7 +48,7 @@ func newReport(resource string, revision int) *report {
 	return &report{
 		charm: "my-charm",
 		Outputs: action.Outputs{
-			Resource: resource, Revision: revision, RevisionCreated: true, Uploaded: true,
+			Resource: resource, Revision: &revision, RevisionCreated: true, Uploaded: true,
 			RemoteDigest: digest, RemoteImage: "registry.example/charm/x1y2z3/" + resource + "@" + digest,
 			SourceDigest: "sha256:" + strings.Repeat("cd", 32),
 		},
@@ -71,14 +71,14 @@ func TestSummary(t *testing.T) {
 		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.14393"},
 	}
 	planned := newReport("image-01", 0)
-	planned.dryRun, planned.RevisionCreated, planned.Uploaded = true, false, false
+	planned.Revision, planned.dryRun, planned.RevisionCreated, planned.Uploaded = nil, true, false, false
 	file := &report{
 		charm: "my-charm", size: 1_234_567, took: 75 * time.Second,
-		Outputs: action.Outputs{Resource: "my-file", Revision: 3, RevisionCreated: true, Uploaded: true, SourceDigest: "sha256:ef"},
+		Outputs: action.Outputs{Resource: "my-file", Revision: new(3), RevisionCreated: true, Uploaded: true, SourceDigest: "sha256:ef"},
 	}
 	plannedFile := &report{charm: "my-charm", size: 10, dryRun: true, Outputs: action.Outputs{Resource: "my-file", SourceDigest: "sha256:ef"}}
 	failed := newReport("image-04", 0)
-	failed.RevisionCreated, failed.Uploaded = false, false
+	failed.Revision, failed.RevisionCreated, failed.Uploaded = nil, false, false
 	failed.err = errors.New("the store rejected the upload: no | pipes\nand `no` <b>bold</b>")
 	tests := map[string][]*report{
 		"image":        {newReport("image-01", 7)},
@@ -120,10 +120,12 @@ func TestSummaryEscapes(t *testing.T) {
 }
 
 func TestLastLine(t *testing.T) {
+	recorded := unchangedReport("image-06", 0)
+	recorded.recorded = true
 	failed := newReport("image-04", 0)
 	failed.err, failed.Uploaded = errors.New("no"), false
 	planned := newReport("image-05", 0)
-	planned.RevisionCreated, planned.Uploaded = false, false
+	planned.Revision, planned.RevisionCreated, planned.Uploaded = nil, false, false
 	tests := map[string]struct {
 		reports []*report
 		want    string
@@ -131,8 +133,8 @@ func TestLastLine(t *testing.T) {
 		"sent":      {[]*report{newReport("image-01", 7)}, "Done in 2.50 s, 5.0 MB sent"},
 		"unchanged": {[]*report{unchangedReport("image-01", 7)}, "Done in 2.50 s, 0 B sent"},
 		"several": {
-			[]*report{newReport("image-01", 1), newReport("image-02", 1), unchangedReport("image-03", 1), failed, planned},
-			"Done in 2.50 s, 10 MB sent: 2 created, 1 unchanged, 1 would be created, 1 failed",
+			[]*report{newReport("image-01", 1), newReport("image-02", 1), unchangedReport("image-03", 0), recorded, failed, planned},
+			"Done in 2.50 s, 10 MB sent: 2 created, 1 with other architectures, 1 unchanged, 1 would be created, 1 failed",
 		},
 	}
 	for name, test := range tests {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 // Run does what the inputs of the runner ask for, and sets its outputs. The
@@ -97,6 +99,7 @@ type job struct {
 	doing string
 
 	runner *action.Runner
+	files  workspace.Workspace
 	log    *zap.Logger
 	// transport is one for all, since it remembers what hosts don't do.
 	transport http.RoundTripper
@@ -118,7 +121,11 @@ type part struct {
 func newJob(ctx context.Context, runner *action.Runner, version string) (*job, error) {
 	in, err := runner.Inputs()
 	complaints := []error{err}
-	j := &job{Inputs: in, doing: looking, runner: runner, log: runner.Logger(), userAgent: "upload-resource/" + version}
+	j := &job{
+		Inputs: in, doing: looking, runner: runner, files: runner.Workspace(), log: runner.Logger(),
+		userAgent: "upload-resource/" + version,
+	}
+	j.transport = transport.New(runner.Mask, j.log)
 	j.hideCredentials(append(in.Images, in.Digest, in.Source.Registry+"/")...)
 	complaints = append(complaints, j.parseImages()...)
 	credentials, err := charmhub.ParseCredentials(in.Token)
@@ -135,14 +142,13 @@ func newJob(ctx context.Context, runner *action.Runner, version string) (*job, e
 	for _, secret := range credentials.Secrets() {
 		runner.Mask(secret)
 	}
-	j.transport = transport.New(runner.Mask, j.log)
 	j.store = charmhub.New(charmhub.Config{
 		StoreURL: in.Endpoints.Store.String(), StorageURL: in.Endpoints.Storage.String(), SSOURL: in.Endpoints.SSO.String(),
 		Credentials: credentials, Transport: j.transport, UserAgent: j.userAgent,
 		Logger: j.log, Mask: runner.Mask,
 	})
 	j.declared = sync.OnceValues(func() ([]charmhub.Resource, error) { return j.store.Resources(ctx, j.Charm) })
-	j.access, j.opener = access, image.NewOpener(j.log, access)
+	j.access, j.opener = access, image.NewOpener(j.log, access, j.files)
 	return j, nil
 }
 
@@ -153,14 +159,16 @@ func (j *job) parseImages() (complaints []error) {
 		j.images = []part{{Reference: ref}}
 	}
 	for _, line := range j.Images {
-		ref, platform, err := image.ParseLine(line)
+		refs, platform, err := image.ParseLine(line, j.files.Exists)
 		complaints = append(complaints, err)
-		j.images = append(j.images, part{ref, platform})
+		for _, ref := range refs {
+			j.images = append(j.images, part{ref, platform})
+		}
 	}
 	if j.Platform != "" {
-		platform, err := v1.ParsePlatform(j.Platform)
+		platform, err := image.ParsePlatform(j.Platform)
 		complaints = append(complaints, err)
-		j.platform = platform
+		j.platform = &platform
 	}
 	return complaints
 }
@@ -173,15 +181,20 @@ func (j *job) checkType(want, instead string) error {
 		return err
 	}
 	var names []string
-	for _, resource := range resources {
-		if resource.Name != j.Resource {
+	var declared *charmhub.Resource // by the newest of the charm's revisions
+	for i, resource := range resources {
+		switch {
+		case resource.Name != j.Resource && !slices.Contains(names, resource.Name):
 			names = append(names, resource.Name)
-			continue
+		case resource.Name == j.Resource && (declared == nil || resource.CharmRevision > declared.CharmRevision):
+			declared = &resources[i]
 		}
-		if resource.Type != want {
-			return fmt.Errorf("resource '%s' of charm '%s' is of type %s, not %s: use the input %s for it",
-				j.Resource, j.Charm, resource.Type, want, instead)
-		}
+	}
+	if declared != nil && declared.Type != want {
+		return fmt.Errorf("resource '%s' of charm '%s' is of type %s, not %s: use the input %s for it",
+			j.Resource, j.Charm, declared.Type, want, instead)
+	}
+	if declared != nil {
 		return nil
 	}
 	return fmt.Errorf("charm '%s' has no resource '%s' on Charmhub: it has %s; upload a revision of the charm that declares it first",
