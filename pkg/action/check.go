@@ -113,8 +113,9 @@ var foreign = map[string]string{
 	"x86_64": "amd64", "aarch64": "arm64", "arm": "armhf", "armv7l": "armhf", "ppc64le": "ppc64el",
 }
 
-// architectures reads what a file is for: "all" unless said otherwise. With an
-// image "all" is let pass, because action.yml gives it as the input's default.
+// architectures reads what a file is for; nil unless said, which differs from
+// "all" where a revision with the file exists. With an image "all" is let pass:
+// it says no more than the image does.
 func (r *reader) architectures(in Inputs) []string {
 	names := strings.FieldsFunc(r.input("architectures"), func(c rune) bool {
 		return strings.ContainsRune(", \t\r\n", c)
@@ -133,7 +134,7 @@ func (r *reader) architectures(in Inputs) []string {
 	names = slices.Compact(names)
 	switch {
 	case len(names) == 0:
-		return []string{"all"}
+		return nil
 	case len(names) > 1 && names[0] == "all":
 		r.complain("The input architectures holds all and others besides: keep all, or the others.")
 	}

@@ -16,7 +16,7 @@ type Inputs struct {
 	Images        []string // references, one a line of the input, trimmed
 	File          string   // path, absolute or from the working directory
 	Metadata      string   // path of charmcraft.yaml or metadata.yaml, for all resources in it
-	Architectures []string // of File, in Debian's names, or just "all"
+	Architectures []string // of File, in Debian's names, or just "all"; nil if not given
 	Platform      string   // os/arch[/variant][:osversion], or empty for all there are
 	Source        Login    // for the registry that an image comes from
 	Token         string   // as given; its format is not looked at here

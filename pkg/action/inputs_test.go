@@ -87,7 +87,7 @@ func TestInputsInFull(t *testing.T) {
 
 func TestArchitectures(t *testing.T) {
 	for given, want := range map[string][]string{
-		"":                       {"all"},
+		"":                       nil,
 		"all":                    {"all"},
 		"arm64, amd64 ,amd64":    {"amd64", "arm64"},
 		"riscv64\ns390x ppc64el": {"ppc64el", "riscv64", "s390x"},
