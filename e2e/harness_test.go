@@ -145,6 +145,14 @@ func actionContext(ctx context.Context, t *testing.T, sandbox *server.Server, in
 	return execute(t, command, sandbox, inputs...)
 }
 
+// actionIn runs the program in a folder.
+func actionIn(ctx context.Context, t *testing.T, dir string, sandbox *server.Server, inputs ...string) result {
+	t.Helper()
+	command := exec.CommandContext(ctx, program)
+	command.Dir = dir
+	return execute(t, command, sandbox, inputs...)
+}
+
 // execute runs a command that is the program, or becomes it.
 func execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...string) result {
 	t.Helper()
@@ -158,6 +166,7 @@ func execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 	}
 	command.Env = append([]string{
 		"GITHUB_ACTIONS=true", "GITHUB_OUTPUT=" + output, "GITHUB_STEP_SUMMARY=" + summary, "TMPDIR=" + tmp,
+		"GITHUB_WORKSPACE=" + os.TempDir(), // where tests put files, unless they say otherwise
 	}, environment(sandbox, inputs)...)
 	var log bytes.Buffer
 	if command.Stdout == nil { // else the test looks at it by itself

@@ -419,11 +419,11 @@ func TestHostileLayouts(t *testing.T) {
 		link, target string
 		want         string
 	}{
-		"a list outside":       {"index.json", "/etc/passwd", "path escapes from parent"},
+		"a list outside":       {"index.json", "/etc/passwd", "index.json is a symbolic link that leads out of"},
 		"a list in a circle":   {"index.json", "index.json", "too many levels of symbolic links"},
-		"a blob outside":       {blob, "../../../../../../etc/passwd", "path escapes from parent"},
+		"a blob outside":       {blob, "../../../../../../etc/passwd", "is a symbolic link that leads out of"},
 		"a blob in a circle":   {blob, filepath.Base(blob), "too many levels of symbolic links"},
-		"blobs without end":    {blob, "/dev/zero", "path escapes from parent"},
+		"blobs without end":    {blob, "/dev/zero", "is a symbolic link that leads out of"},
 		"a folder in a circle": {blob, ".", "is no regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -75,7 +75,7 @@ func actionTool(program string) tool {
 			"GITHUB_STEP_SUMMARY=" + filepath.Join(h.dir, "summary"),
 		}, h.inputs...)
 		if src.archive != "" {
-			env = append(env, "INPUT_IMAGE="+src.archive)
+			env = append(env, "INPUT_IMAGE="+src.archive, "GITHUB_WORKSPACE="+filepath.Dir(src.archive))
 		} else {
 			env = append(env, "INPUT_DIGEST="+src.image.id)
 		}

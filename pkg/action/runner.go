@@ -24,6 +24,8 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/sethvargo/go-githubactions"
 	"golang.org/x/term"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 // Runner is what runs the program: GitHub Actions, a compatible runner, or a
@@ -64,6 +66,9 @@ func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }
+
+// Workspace returns where inputs may name files.
+func (r *Runner) Workspace() workspace.Workspace { return workspace.New(r.getenv) }
 
 // Fail prints why the run failed: under Actions as one annotation that holds
 // the whole text, however many lines it has. It doesn't exit.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -34,27 +32,24 @@ func (s savedImage) hex() string {
 	return ""
 }
 
-// openDockerArchive finds the image that ref selects: by a tag, or an ID or
-// the beginning of one; by nothing when there is no choice. No layer is
-// looked at.
-func openDockerArchive(ctx context.Context, ref Reference) (*Source, error) {
-	open := func(ctx context.Context) (io.ReadCloser, error) { return openTar(ctx, ref.Path) }
-	toc, err := readContents(ctx, open)
+// openDockerArchive finds the image that selector names: by a tag, or an ID or
+// the beginning of one; by nothing when there is no choice. No layer is looked
+// at. The file is closed with the image, and left open after an error.
+func openDockerArchive(ctx context.Context, file *tarFile, selector string) (*Source, error) {
+	toc, err := readContents(ctx, file.open)
 	if err != nil {
 		return nil, err
 	}
-	saved, err := toc.selectImage(ref.Select)
+	saved, err := toc.selectImage(selector)
 	if err != nil {
 		return nil, err
 	}
-	u, err := toc.unpacked(ctx, saved, open)
+	u, err := toc.unpacked(ctx, saved, file.open)
 	if err != nil {
 		return nil, err
 	}
-	if info, err := os.Stat(ref.Path); err == nil {
-		u.Size = info.Size()
-	}
-	return &Source{Digest: u.ID, Unpacked: u}, nil
+	u.Size = file.size
+	return &Source{Digest: u.ID, Unpacked: u, close: file.Close}, nil
 }
 
 // contents is what an archive holds.

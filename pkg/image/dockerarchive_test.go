@@ -189,10 +189,10 @@ func TestPathRefused(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for text, want := range map[string]string{
-		dir + "/no.rock":                "there is no " + dir + "/no.rock here|runner.temp|github.workspace",
-		"oci:" + dir + "/no":            "there is no|runner.temp",
-		"docker-archive:" + dir + "/no": "there is no|runner.temp",
-		"oci-archive:" + dir + "/no":    "there is no|runner.temp",
+		dir + "/no.rock":                "there is no " + dir + "/no.rock here",
+		"oci:" + dir + "/no":            "there is no",
+		"docker-archive:" + dir + "/no": "there is no",
+		"oci-archive:" + dir + "/no":    "there is no",
 		dir:                             "has no index.json, so it is no OCI layout",
 		"docker-archive:" + dir:         "is no regular file",
 		pipe:                            "is no regular file",
@@ -202,9 +202,6 @@ func TestPathRefused(t *testing.T) {
 	} {
 		_, err := openText(t, text)
 		wantError(t, err, want)
-		if err != nil && !strings.Contains(want, "runner.temp") && strings.Contains(err.Error(), "runner.temp") {
-			t.Errorf("%s is blamed on the runner: %v", text, err)
-		}
 	}
 	if _, err := os.Stat(pipe); err != nil {
 		t.Fatal(err)

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 // refName is the annotation that names an image in a layout's index.json
@@ -101,24 +102,18 @@ func selectManifest(manifests []v1.Descriptor, selector string) (v1.Descriptor, 
 }
 
 // folder is a layout in a folder.
-type folder struct{ *os.Root }
-
-func openFolder(dir string) (folder, error) {
-	// A root keeps hostile names and links inside.
-	root, err := os.OpenRoot(dir)
-	return folder{root}, err
-}
+type folder struct{ *workspace.Folder }
 
 func (f folder) open(name string) (io.ReadCloser, int64, error) {
-	info, err := f.Stat(filepath.FromSlash(name))
+	file, err := f.Open(filepath.FromSlash(name))
 	if err != nil {
 		return nil, 0, err
 	}
-	if !info.Mode().IsRegular() { // a pipe would block
-		return nil, 0, fmt.Errorf("its %s is no regular file", name)
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, file.Close())
 	}
-	file, err := f.Open(filepath.FromSlash(name))
-	return file, info.Size(), err
+	return file, info.Size(), nil
 }
 
 // archive is a layout in a tar file that isn't compressed: its headers are

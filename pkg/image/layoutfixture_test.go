@@ -11,6 +11,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 const (
@@ -19,7 +21,7 @@ const (
 	ociConfig   = types.OCIConfigJSON
 )
 
-func testOpener() *Opener { return NewOpener(zap.NewNop(), anonymous) }
+func testOpener() *Opener { return NewOpener(zap.NewNop(), anonymous, workspace.Workspace{}) }
 
 // ociFiles is an OCI layout in the making: content by file name.
 type ociFiles map[string][]byte
@@ -46,7 +48,11 @@ func (l ociFiles) image(platform string, layers ...v1.Descriptor) v1.Descriptor 
 	if layers == nil {
 		layers = []v1.Descriptor{l.blob(types.OCILayer, []byte("layer for "+platform))}
 	}
-	config := l.blob(ociConfig, toJSON(v1.ConfigFile{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion}))
+	stated := v1.ConfigFile{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion}
+	for _, layer := range layers {
+		stated.RootFS.DiffIDs = append(stated.RootFS.DiffIDs, layer.Digest)
+	}
+	config := l.blob(ociConfig, toJSON(stated))
 	return l.blob(ociManifest, toJSON(v1.Manifest{SchemaVersion: 2, MediaType: ociManifest, Config: config, Layers: layers}))
 }
 

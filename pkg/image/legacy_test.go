@@ -2,10 +2,11 @@ package image
 
 import (
 	"context"
-	"io"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 // What engine 20.10 saved of an image of three layers, lowest first.
@@ -26,9 +27,12 @@ func sha(hex string) v1.Hash { return v1.Hash{Algorithm: "sha256", Hex: hex} }
 
 func legacyDoc(tb testing.TB, id string) []byte {
 	tb.Helper()
-	doc, err := readFile(context.Background(), func(ctx context.Context) (io.ReadCloser, error) {
-		return openTar(ctx, savedByDocker)
-	}, id+"/json")
+	file, err := openTar(workspace.Workspace{}, savedByDocker)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	doc, err := readFile(context.Background(), file.open, id+"/json")
 	if err != nil {
 		tb.Fatal(err)
 	}

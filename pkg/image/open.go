@@ -2,10 +2,7 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -13,19 +10,22 @@ import (
 	"github.com/containers/image/v5/docker/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 // Opener opens references, wherever they point.
 type Opener struct {
 	log    *zap.Logger
 	access RegistryAccess
+	files  workspace.Workspace
 	engine func() (*Engine, error)
 }
 
-// NewOpener returns an opener that asks registries as access says. It makes
-// no call.
-func NewOpener(log *zap.Logger, access RegistryAccess) *Opener {
-	return &Opener{log: log, access: access, engine: sync.OnceValues(NewEngine)}
+// NewOpener returns an opener that asks registries as access says, and opens
+// paths in a workspace. It makes no call.
+func NewOpener(log *zap.Logger, access RegistryAccess, files workspace.Workspace) *Opener {
+	return &Opener{log: log, access: access, files: files, engine: sync.OnceValues(NewEngine)}
 }
 
 // Open finds what ref names. It reads a manifest or a config, never a layer.
@@ -38,8 +38,7 @@ func (o *Opener) Open(ctx context.Context, ref Reference) (*Source, error) {
 	case KindRegistry:
 		return o.openNamed(ctx, ref)
 	default:
-		src, err := openPath(ctx, ref)
-		return src, explainPath(ref.Path, err)
+		return openPath(ctx, o.files, ref)
 	}
 }
 
@@ -105,13 +104,3 @@ func (o *Opener) CheckTag(ctx context.Context, ref Reference) {
 
 // hexOf returns what follows the last colon: the hex part of a digest.
 func hexOf(name string) string { return name[strings.LastIndex(name, ":")+1:] }
-
-// explainPath adds what users trip over: the runner doesn't show all of its
-// folders to a container action.
-func explainPath(path string, err error) error {
-	if _, absent := os.Stat(path); err == nil || !errors.Is(absent, fs.ErrNotExist) {
-		return err
-	}
-	return fmt.Errorf("there is no %s here: a container action sees the workspace, but neither runner.temp "+
-		"nor other folders of the runner; put the file below github.workspace: %w", path, err)
-}

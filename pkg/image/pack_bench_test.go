@@ -3,6 +3,8 @@ package image
 import (
 	"io"
 	"testing"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 // BenchmarkPack packs a layer that compresses to about half, as programs do.
@@ -29,10 +31,14 @@ func BenchmarkPack(b *testing.B) {
 // BenchmarkDecompress reads a compressed archive as Open does.
 func BenchmarkDecompress(b *testing.B) {
 	plain := prose(1, 64<<20)
-	file := tempFile(b, "archive", gzipped(plain))
+	file, err := openTar(workspace.Workspace{}, tempFile(b, "archive", gzipped(plain)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = file.Close() })
 	b.SetBytes(int64(len(plain)))
 	for b.Loop() {
-		content, err := openTar(b.Context(), file)
+		content, err := file.open(b.Context())
 		if err != nil {
 			b.Fatal(err)
 		}

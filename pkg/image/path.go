@@ -5,30 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
+	"syscall"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 // openPath opens an image that is a file or a folder.
-func openPath(ctx context.Context, ref Reference) (*Source, error) {
-	kind := ref.Kind
-	if kind == KindPath {
-		recognised, err := recognise(ctx, ref.Path)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", ref.Text, err)
-		}
-		kind = recognised
-	}
-	var src *Source
-	var err error
-	switch kind {
-	case KindOCILayout:
-		src, err = openLayout(ctx, ref)
-	case KindOCIArchive:
-		src, err = openOCIArchive(ctx, ref)
-	default:
-		src, err = openDockerArchive(ctx, ref)
-	}
+func openPath(ctx context.Context, files workspace.Workspace, ref Reference) (*Source, error) {
+	src, err := openFolderOrFile(ctx, files, ref)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ref.Text, err)
 	}
@@ -36,23 +23,50 @@ func openPath(ctx context.Context, ref Reference) (*Source, error) {
 	return src, nil
 }
 
-// recognise tells from its content what kind of image a path is.
-func recognise(ctx context.Context, file string) (Kind, error) {
-	info, err := os.Stat(file)
+func openFolderOrFile(ctx context.Context, files workspace.Workspace, ref Reference) (*Source, error) {
+	if ref.Kind == KindOCILayout || ref.Kind == KindPath {
+		dir, err := files.OpenFolder(ref.Path)
+		if err == nil {
+			return openFiles(ctx, folder{dir}, ref.Select, dir)
+		}
+		if ref.Kind == KindOCILayout || !errors.Is(err, syscall.ENOTDIR) {
+			return nil, err
+		}
+	}
+	file, err := openTar(files, ref.Path)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	if info.IsDir() {
-		return KindOCILayout, nil
+	return openTarFile(ctx, file, ref)
+}
+
+// openTarFile opens an archive of any kind, and closes the file with it.
+func openTarFile(ctx context.Context, file *tarFile, ref Reference) (src *Source, err error) {
+	kind := ref.Kind
+	if kind == KindPath {
+		kind, err = recognise(ctx, file)
 	}
-	open := func(ctx context.Context) (io.ReadCloser, error) { return openTar(ctx, file) }
-	toc, err := readContents(ctx, open)
+	if err == nil && kind == KindOCIArchive {
+		return openOCIArchive(ctx, file, ref.Select)
+	}
+	if err == nil {
+		src, err = openDockerArchive(ctx, file, ref.Select)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return src, nil
+}
+
+// recognise tells from its content what kind of archive a file is.
+func recognise(ctx context.Context, file *tarFile) (Kind, error) {
+	toc, err := readContents(ctx, file.open)
 	if err != nil {
 		return 0, err
 	}
 	switch {
 	case toc.names["manifest.json"] && toc.names["index.json"]:
-		return recogniseSaved(ctx, toc, open), nil
+		return recogniseSaved(ctx, toc, file.open), nil
 	case toc.names["manifest.json"]:
 		return KindDockerArchive, nil
 	case toc.names["index.json"]:
@@ -87,55 +101,41 @@ func recogniseSaved(ctx context.Context, toc contents, open opener) Kind {
 	return KindDockerArchive
 }
 
-func openLayout(ctx context.Context, ref Reference) (*Source, error) {
-	root, err := openFolder(ref.Path)
+// openOCIArchive opens a tar file by its headers, and closes it with the
+// image. One that is compressed has no offsets to read at, and is decompressed
+// first.
+func openOCIArchive(ctx context.Context, file *tarFile, selector string) (*Source, error) {
+	content, closer := file.section(), io.Closer(file)
+	stream, err := file.open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, file.Close())
 	}
-	return openFiles(ctx, root, ref.Select, root.Close)
-}
-
-// openOCIArchive opens a tar file by its headers. One that is compressed has
-// no offsets to read at, and is decompressed first.
-func openOCIArchive(ctx context.Context, ref Reference) (*Source, error) {
-	stream, err := openTar(ctx, ref.Path)
-	if err != nil {
-		return nil, err
-	}
-	if file, ok := stream.(contextFile); ok {
-		info, err := file.Stat()
-		if err != nil {
+	if _, plain := stream.(contextSection); !plain {
+		spooled, err := spoolAll(stream)
+		if err = errors.Join(err, stream.Close(), file.Close()); err != nil {
 			return nil, err
 		}
-		return openSection(ctx, io.NewSectionReader(file.File, 0, info.Size()), ref.Select, file.Close)
+		content, closer = spooled.section(), spooled.file
 	}
-	defer func() { _ = stream.Close() }()
-	spooled, err := spoolAll(stream)
+	indexed, err := indexArchive(ctx, content)
 	if err != nil {
-		return nil, err
-	}
-	return openSection(ctx, spooled.section(), ref.Select, spooled.close)
-}
-
-func openSection(ctx context.Context, file *io.SectionReader, selector string, closer func() error) (*Source, error) {
-	indexed, err := indexArchive(ctx, file)
-	if err != nil {
-		return nil, errors.Join(err, closer())
+		return nil, errors.Join(err, closer.Close())
 	}
 	return openFiles(ctx, indexed, selector, closer)
 }
 
-func openFiles(ctx context.Context, from files, selector string, closer func() error) (*Source, error) {
+// openFiles opens what a layout holds, and closes the layout with it.
+func openFiles(ctx context.Context, from files, selector string, closer io.Closer) (*Source, error) {
 	m, err := layout{from}.image(ctx, selector)
-	if err != nil {
-		return nil, errors.Join(err, closer())
+	var digest v1.Hash
+	if err == nil {
+		digest, err = m.Digest()
 	}
-	digest, err := m.Digest()
 	if err == nil {
 		err = bounded(m)
 	}
 	if err != nil {
-		return nil, errors.Join(err, closer())
+		return nil, errors.Join(err, closer.Close())
 	}
-	return &Source{Digest: digest, Addressed: m, close: closer}, nil
+	return &Source{Digest: digest, Addressed: m, close: closer.Close}, nil
 }

@@ -24,6 +24,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 // testRegistry is a registry on loopback that remembers what was read.
@@ -108,7 +110,7 @@ func openLogged(t *testing.T, access RegistryAccess, text string) (*Source, []st
 	}
 	t.Setenv("DOCKER_HOST", "unix://"+t.TempDir()+"/none.sock")
 	core, logs := observer.New(zapcore.InfoLevel)
-	opener := NewOpener(zap.New(core), access)
+	opener := NewOpener(zap.New(core), access, workspace.Workspace{})
 	src, err := opener.Open(t.Context(), ref)
 	if err == nil {
 		opener.CheckTag(t.Context(), ref)
@@ -284,7 +286,7 @@ func TestRegistryFallsBackToEngine(t *testing.T) {
 			engine := &fakeEngine{images: map[string]fakeImage{test.id.String(): test.image}}
 			engine.start(t)
 			core, logs := observer.New(zapcore.WarnLevel)
-			src, err := NewOpener(zap.New(core), anonymous).Open(t.Context(), ref)
+			src, err := NewOpener(zap.New(core), anonymous, workspace.Workspace{}).Open(t.Context(), ref)
 			if test.want != "" {
 				wantError(t, err, test.want)
 				return

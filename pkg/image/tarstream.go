@@ -11,6 +11,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 // What follows is more than any real image has; an archive with more is
@@ -154,55 +156,50 @@ func readDocument(r io.Reader, size int64) ([]byte, error) {
 	return raw, nil
 }
 
-// openTar opens a tar file, compressed or not. A file that is not compressed
-// comes back as a [contextFile], and can be skipped through by seeking.
-func openTar(ctx context.Context, path string) (io.ReadCloser, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() { // a pipe would block, and can't be read twice
-		return nil, fmt.Errorf("it is no regular file")
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	cancellable := contextFile{ctx: ctx, File: file}
-	content, compressed, err := decompress(cancellable)
-	if err == nil && !compressed {
-		_, err = file.Seek(0, io.SeekStart)
-	}
-	switch {
-	case err != nil:
-		_ = file.Close()
-		return nil, err
-	case compressed:
-		return decompressedFile{ReadCloser: content, file: file}, nil
-	default:
-		return cancellable, nil
-	}
-}
-
-// contextFile is a file whose reads end with a context.
-type contextFile struct {
-	ctx context.Context //nolint:containedctx // io.Reader takes none
+// tarFile is a tar archive in a file, compressed or not. The file is opened
+// once, and read as often as it takes.
+type tarFile struct {
 	*os.File
+	size int64
 }
 
-func (f contextFile) Read(p []byte) (int, error) {
-	if err := context.Cause(f.ctx); err != nil {
+func openTar(files workspace.Workspace, path string) (*tarFile, error) {
+	file, err := files.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &tarFile{File: file, size: info.Size()}, nil
+}
+
+func (f *tarFile) section() *io.SectionReader { return io.NewSectionReader(f.File, 0, f.size) }
+
+// open returns the archive from its beginning. One that is not compressed
+// comes as a [contextSection], and can be skipped through by seeking.
+func (f *tarFile) open(ctx context.Context) (io.ReadCloser, error) {
+	plain := contextSection{ctx: ctx, SectionReader: f.section()}
+	content, compressed, err := decompress(plain)
+	if err != nil || compressed {
+		return content, err
+	}
+	_, err = plain.Seek(0, io.SeekStart)
+	return plain, err
+}
+
+// contextSection is a part of a file whose reads end with a context.
+type contextSection struct {
+	ctx context.Context //nolint:containedctx // io.Reader takes none
+	*io.SectionReader
+}
+
+func (s contextSection) Read(p []byte) (int, error) {
+	if err := context.Cause(s.ctx); err != nil {
 		return 0, err
 	}
-	return f.File.Read(p)
+	return s.SectionReader.Read(p)
 }
 
-type decompressedFile struct {
-	io.ReadCloser
-	file *os.File
-}
-
-func (d decompressedFile) Close() error {
-	_ = d.ReadCloser.Close()
-	return d.file.Close()
-}
+func (contextSection) Close() error { return nil }

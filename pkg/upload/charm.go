@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 const (
@@ -33,14 +32,11 @@ type metadata struct {
 	}
 }
 
-func readMetadata(path string) (metadata, error) {
+func readMetadata(files workspace.Workspace, path string) (metadata, error) {
 	var m metadata
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return m, absent(path, err)
-	}
+	file, err := files.Open(path)
 	if err != nil {
-		return m, fmt.Errorf("cannot read the file of input metadata: %w", err)
+		return m, fmt.Errorf("input metadata: %w", err)
 	}
 	defer func() { _ = file.Close() }()
 	text, err := io.ReadAll(io.LimitReader(file, maxMetadata+1))
@@ -88,7 +84,7 @@ func (m metadata) images() []string {
 // uploadCharm uploads every image that the charm's metadata names a source
 // for. One that fails doesn't keep the others from being uploaded and told.
 func (j *job) uploadCharm(ctx context.Context) error {
-	m, err := readMetadata(j.Metadata)
+	m, err := readMetadata(j.files, j.Metadata)
 	if err != nil {
 		return err
 	}

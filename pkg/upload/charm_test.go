@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/charmhub-actions/upload-resource/pkg/action"
+
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 func TestMetadata(t *testing.T) {
@@ -115,10 +117,10 @@ func TestReadMetadata(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		long:                         "more than",
-		filepath.Join(dir, "absent"): "below github.workspace",
-		dir:                          "is a directory",
+		filepath.Join(dir, "absent"): "there is no",
+		dir:                          "but a folder",
 	} {
-		if _, err := readMetadata(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+		if _, err := readMetadata(workspace.Workspace{}, path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("got error %v, want one about %s with %q", err, path, want)
 		}
 	}

@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
 func (j *job) uploadFile(ctx context.Context, r *report) error {
@@ -33,28 +31,18 @@ func (j *job) uploadFile(ctx context.Context, r *report) error {
 
 // readFile hashes the file; it is opened again if it has to be sent.
 func (j *job) readFile(ctx context.Context) (content, error) {
-	open := func() (io.ReadCloser, error) { return os.Open(j.File) }
+	open := func() (io.ReadCloser, error) { return j.files.Open(j.File) }
 	size, digest, err := hashFile(ctx, open)
-	if errors.Is(err, fs.ErrNotExist) {
-		return content{}, absent(j.File, err)
-	}
-	if errors.Is(err, syscall.EISDIR) {
+	if errors.Is(err, workspace.ErrFolder) {
 		return content{}, fmt.Errorf("input filepath names the folder %s: give a file, such as an archive of the folder", j.File)
 	}
 	if err != nil {
-		return content{}, fmt.Errorf("cannot read the file of input filepath: %w", err)
+		return content{}, fmt.Errorf("input filepath: %w", err)
 	}
 	return content{
 		kind: charmhub.TypeFile, name: filepath.Base(j.File), size: size, sha256: digest,
 		architectures: j.Architectures, open: open,
 	}, nil
-}
-
-// absent adds what users trip over: the runner doesn't show all of its folders
-// to a container action.
-func absent(path string, err error) error {
-	return fmt.Errorf("there is no file %s here: a container action sees the workspace, but neither "+
-		"runner.temp nor other folders of the runner; put the file below github.workspace: %w", path, err)
 }
 
 func hashFile(ctx context.Context, open func() (io.ReadCloser, error)) (size int64, digest string, err error) {

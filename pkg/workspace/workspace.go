@@ -1,0 +1,205 @@
+// Package workspace opens the files and folders that inputs name by a path,
+// and keeps to where those may be. Whoever changes what is at a path, a pull
+// request for example, doesn't choose what else of the machine is read.
+//
+// In GitHub Actions, all is opened beneath the workspace. Elsewhere, the current
+// folder stands in for it, and a path that is given whole is taken as it is,
+// unless it leads below /proc, /sys or /dev. Symbolic links are followed as long
+// as they stay inside. A file is a regular one: a pipe or a device, which may
+// have no end, is refused before a byte of it is read.
+//
+// Nothing is looked at by its path first and opened by it later, since it could
+// be exchanged in between.
+package workspace
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// ErrFolder says that a path names a folder where a file is wanted.
+var ErrFolder = errors.New("it is no regular file, but a folder")
+
+// Workspace is where inputs may name files. The zero value is the current
+// folder, outside Actions.
+type Workspace struct {
+	dir     string // empty for the current folder
+	actions bool
+}
+
+// New returns the workspace that the environment describes: the folder in
+// GITHUB_WORKSPACE where GITHUB_ACTIONS is true, or else the current one. It
+// opens nothing.
+func New(getenv func(string) string) Workspace {
+	if getenv("GITHUB_ACTIONS") != "true" {
+		return Workspace{}
+	}
+	return Workspace{dir: getenv("GITHUB_WORKSPACE"), actions: true}
+}
+
+// Open opens a regular file to be read. The error names the path; it is an
+// [ErrFolder] for a folder, and an [fs.ErrNotExist] for what isn't there or not
+// in the workspace.
+func (w Workspace) Open(path string) (*os.File, error) {
+	if w.takesWhole(path) {
+		file, err := openWhole(path)
+		return file, w.explain(path, err)
+	}
+	folder, inside, err := w.enter(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = folder.Close() }()
+	file, err := folder.open(inside)
+	return file, w.explain(path, err)
+}
+
+// OpenFolder opens a folder, for the files beneath it; close it after use. The
+// error names the path; it is a [syscall.ENOTDIR] for what is no folder.
+func (w Workspace) OpenFolder(path string) (*Folder, error) {
+	if w.takesWhole(path) {
+		folder, err := openRoot(path, path)
+		return folder, w.explain(path, err)
+	}
+	folder, inside, err := w.enter(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = folder.Close() }()
+	below, err := folder.openFolder(inside, path)
+	return below, w.explain(path, err)
+}
+
+// Exists tells whether a path names anything that is there, be it of use or not.
+func (w Workspace) Exists(path string) bool {
+	file, err := w.Open(path)
+	if err == nil {
+		_ = file.Close()
+	}
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func (w Workspace) takesWhole(path string) bool { return !w.actions && filepath.IsAbs(path) }
+
+// enter opens the workspace, and returns a path as seen from there.
+func (w Workspace) enter(path string) (folder *Folder, inside string, err error) {
+	dir := w.dir
+	if dir == "" {
+		dir = "."
+	}
+	folder, err = openRoot(dir, "the workspace")
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot open the workspace: %w", err)
+	}
+	inside, ok := path, true
+	if filepath.IsAbs(path) {
+		inside, ok = folder.below(path)
+	}
+	if !ok || !filepath.IsLocal(inside) {
+		_ = folder.Close()
+		return nil, "", w.explain(path, errOutside)
+	}
+	return folder, inside, nil
+}
+
+// errOutside is about a path that leads out by itself, without a link.
+var errOutside = fmt.Errorf("it leads out of the workspace: %w", fs.ErrNotExist)
+
+// explain adds what users trip over: the runner doesn't show all of its
+// folders to a container action.
+func (w Workspace) explain(path string, err error) error {
+	var link *linkError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errOutside) && !w.actions:
+		return fmt.Errorf("%s is not below the current folder: give its whole path: %w", path, err)
+	case errors.Is(err, fs.ErrNotExist) && w.actions:
+		return fmt.Errorf("there is no %s here: a container action sees the workspace, but neither runner.temp "+
+			"nor other folders of the runner; put the file below github.workspace: %w", path, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no %s here: %w", path, err)
+	case errors.As(err, &link):
+		return err
+	default:
+		return fmt.Errorf("cannot use %s: %w", path, err)
+	}
+}
+
+// openWhole opens a file wherever it is.
+func openWhole(path string) (*os.File, error) {
+	if err := refuse(filepath.Clean(path)); err != nil { // to open a device can do something
+		return nil, err
+	}
+	file, err := os.OpenFile(path, readOnly, 0)
+	return regular(file, err)
+}
+
+// readOnly doesn't wait for somebody to write into a pipe.
+const readOnly = os.O_RDONLY | syscall.O_NONBLOCK
+
+// regular passes on a file that was opened, unless it is something else than a
+// regular file, or is in a place where the system's state looks like one.
+func regular(file *os.File, err error) (*os.File, error) {
+	if errors.Is(err, syscall.ENXIO) { // which is what opening a socket gives
+		return nil, fmt.Errorf("it is no regular file: %w", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = ErrFolder
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("it is no regular file, but a %s", kind(info.Mode()))
+	default:
+		err = refuse(whereabouts(file))
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func kind(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeNamedPipe != 0:
+		return "pipe"
+	case mode&fs.ModeDevice != 0:
+		return "device"
+	case mode&fs.ModeSocket != 0:
+		return "socket"
+	default:
+		return "special one"
+	}
+}
+
+// whereabouts returns the path of an open file with all links followed. Linux
+// knows it of the file itself, whatever is at its name by now.
+func whereabouts(file *os.File) string {
+	if path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd())); err == nil {
+		return path
+	}
+	if path, err := filepath.EvalSymlinks(file.Name()); err == nil {
+		return path
+	}
+	return file.Name()
+}
+
+// refuse returns an error for a path at which the system shows its state, such
+// as the variables of this process, secrets among them.
+func refuse(path string) error {
+	for _, system := range []string{"/proc", "/sys", "/dev"} {
+		if _, below := relative(system, path); below {
+			return fmt.Errorf("it is below %s, where no file is, but the state of the system; give a file", system)
+		}
+	}
+	return nil
+}
