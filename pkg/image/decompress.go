@@ -19,8 +19,8 @@ const (
 	maxGrowth  = 100
 )
 
-// maxWindow bounds the memory that a zstd stream may ask for; `zstd -19`
-// needs 8 MiB.
+// maxWindow bounds the memory that a stream may ask for to be decompressed;
+// `zstd -19` needs 8 MiB, `xz -9` as much as this.
 const maxWindow = 64 << 20
 
 var errBomb = errors.New("it decompresses to more than 100 times its size: a decompression bomb, and no image")
@@ -42,8 +42,10 @@ func decompress(r io.Reader) (io.ReadCloser, bool, error) {
 		out, err = pgzip.NewReader(in)
 	case compression.Zstd.Name():
 		out, err = openZstd(in)
-	default: // xz would take as much memory as it likes
-		err = errors.New("only gzip and zstd are read")
+	case compression.Xz.Name():
+		out, err = openXz(in, opened)
+	default:
+		out, err = opened(in)
 	}
 	if err != nil {
 		return nil, true, fmt.Errorf("it can't be decompressed from %s: %w", format.Name(), err)
