@@ -57,6 +57,7 @@ type contents struct {
 	names  map[string]bool
 	links  map[string]string
 	images []savedImage
+	index  []byte // index.json, which makes an OCI layout of it, too
 }
 
 // readContents goes through all of an archive once.
@@ -69,8 +70,12 @@ func readContents(ctx context.Context, open opener) (contents, error) {
 	entries := newTarStream(stream)
 	toc := contents{names: entries.seen, links: entries.links}
 	for header, err := range entries.files() {
-		if err == nil && header.Name == "manifest.json" {
+		switch {
+		case err != nil:
+		case header.Name == "manifest.json":
 			toc.images, err = readSaved(entries.document(header))
+		case header.Name == "index.json":
+			toc.index, err = entries.document(header)
 		}
 		if err != nil {
 			return contents{}, err

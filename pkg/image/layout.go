@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
@@ -20,6 +22,10 @@ import (
 // refName is the annotation that names an image in a layout's index.json
 // (OCI image spec, annotations.md).
 const refName = "org.opencontainers.image.ref.name"
+
+// containerdName is the annotation in which containerd, and engines that keep
+// images there, write an image's name with its repository.
+const containerdName = "io.containerd.image.name"
 
 // files is an OCI image layout, whatever holds its files
 // (OCI image spec, image-layout.md).
@@ -32,7 +38,14 @@ type files interface {
 type layout struct{ files }
 
 func (l layout) fetch(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	content, size, err := l.open(path.Join("blobs", d.Digest.Algorithm, d.Digest.Hex))
+	var content io.ReadCloser
+	var size int64
+	err := fs.ErrNotExist
+	for _, name := range blobNames(d.Digest) {
+		if errors.Is(err, fs.ErrNotExist) {
+			content, size, err = l.open(name)
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &MissingError{Descriptor: d}
 	}
@@ -44,6 +57,13 @@ func (l layout) fetch(_ context.Context, d v1.Descriptor) (io.ReadCloser, error)
 			fmt.Errorf("%s has %d bytes where %d are declared: the image is damaged", d.Digest, size, d.Size))
 	}
 	return content, nil
+}
+
+// blobNames returns the names under which a blob may be: the one of the OCI image
+// layout, and those that apko gives to manifests, configs and layers in the
+// archives that it writes.
+func blobNames(digest v1.Hash) []string {
+	return []string{path.Join("blobs", digest.Algorithm, digest.Hex), digest.String(), digest.Hex + ".tar.gz"}
 }
 
 // MissingError says that an image refers to content that isn't there.
@@ -58,11 +78,15 @@ func (e *MissingError) Error() string {
 }
 
 // image returns the image that selector names in the layout's index.json: a
-// digest, a reference name, or nothing where there is only one.
+// digest, a reference name, or nothing where there is only one, or where the
+// list is an index itself.
 func (l layout) image(ctx context.Context, selector string) (Manifest, error) {
 	content, size, err := l.open("index.json")
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("it has no index.json, so it is no OCI layout: %w", err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = content.Close() }()
 	raw, err := readDocument(content, size)
@@ -73,11 +97,63 @@ func (l layout) image(ctx context.Context, selector string) (Manifest, error) {
 	if err := json.Unmarshal(raw, &index); err != nil {
 		return nil, fmt.Errorf("its index.json is damaged: %w", err)
 	}
+	if selector == "" && onePerPlatform(index.Manifests) {
+		return l.itself(ctx, raw, index.MediaType)
+	}
 	d, err := selectManifest(index.Manifests, selector)
 	if err != nil {
 		return nil, err
 	}
 	return newAddressed(ctx, l, d)
+}
+
+// onePerPlatform tells whether an index.json lists one image in the variants
+// for several platforms, and not several images.
+func onePerPlatform(manifests []v1.Descriptor) bool {
+	var names []string
+	taken := map[string]bool{}
+	for _, d := range manifests {
+		switch {
+		case d.Platform == nil || !d.MediaType.IsImage():
+			return false
+		case d.Platform.Equals(unknown): // an attestation
+			continue
+		case taken[d.Platform.String()]:
+			return false
+		}
+		taken[d.Platform.String()] = true
+		names = append(names, d.Annotations[containerdName]+" "+d.Annotations[refName])
+	}
+	return len(manifests) > 1 && len(slices.Compact(names)) == 1
+}
+
+// itself returns an index.json as the index that it is. Its digest is that of
+// its bytes, if it says that it is an index; one that leaves this out, as
+// layouts may, is written anew.
+func (l layout) itself(ctx context.Context, raw []byte, mediaType types.MediaType) (Manifest, error) {
+	d := v1.Descriptor{MediaType: types.OCIImageIndex, Digest: sum(raw), Size: int64(len(raw))}
+	if mediaType.IsIndex() {
+		d.MediaType = mediaType
+	}
+	m, err := newAddressed(ctx, rooted{l, d.Digest, raw}, d)
+	if err != nil || mediaType.IsIndex() {
+		return m, err
+	}
+	return Join([]Part{{Name: "its index.json", Manifest: m}})
+}
+
+// rooted is a layout whose index.json is a manifest of it, too.
+type rooted struct {
+	layout
+	digest v1.Hash
+	raw    []byte
+}
+
+func (r rooted) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	if d.Digest == r.digest {
+		return io.NopCloser(bytes.NewReader(r.raw)), nil
+	}
+	return r.layout.fetch(ctx, d)
 }
 
 func selectManifest(manifests []v1.Descriptor, selector string) (v1.Descriptor, error) {
@@ -89,7 +165,7 @@ func selectManifest(manifests []v1.Descriptor, selector string) (v1.Descriptor, 
 	var choice []string
 	for _, d := range manifests {
 		name := d.Annotations[refName]
-		if selector != "" && (name == selector || d.Digest.String() == selector) {
+		if selector != "" && slices.Contains([]string{name, d.Annotations[containerdName], d.Digest.String()}, selector) {
 			return d, nil
 		}
 		choice = append(choice, strings.TrimSpace(d.Digest.String()+" "+name))

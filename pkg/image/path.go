@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -83,6 +84,10 @@ func recognise(ctx context.Context, file *tarFile) (Kind, error) {
 // digest exists in this file alone.
 func recogniseSaved(ctx context.Context, toc contents, open opener) Kind {
 	if len(toc.images) > 1 {
+		var index v1.IndexManifest
+		if json.Unmarshal(toc.index, &index) == nil && onePerPlatform(index.Manifests) {
+			return KindOCIArchive
+		}
 		return KindDockerArchive // which tells them apart better
 	}
 	saved, err := toc.selectImage("")
