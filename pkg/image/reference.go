@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -157,7 +158,64 @@ func Credentials(text string) []string {
 // It looks at the text alone; whether the image exists is Open's business. The
 // error for a tag without a digest, a [*TagError], comes with the reference.
 func Parse(text string) (Reference, error) {
-	if secrets := Credentials(text); secrets != nil {
+	return parse(text, func(string) bool { return false })
+}
+
+// ParseLine reads a reference that may be followed by the platform that it
+// has in a joined index: ` platform=os/arch[/variant][:osversion]`. Several
+// paths that exist, with blanks between them, are a reference each: so do
+// steps name the files that they made. What exists also tells where a path
+// ends, and the name or digest of one image in it begins. The error for a tag
+// without a digest, a [*TagError], comes with the reference.
+func ParseLine(line string, exists func(path string) bool) ([]Reference, *v1.Platform, error) {
+	text, platform, given := strings.Cut(line, " platform=")
+	text = strings.TrimSpace(text)
+	refs := parseSeveral(text, exists)
+	if refs == nil {
+		ref, err := parse(text, exists)
+		var tag *TagError
+		switch {
+		case errors.As(err, &tag):
+			return []Reference{ref}, nil, err
+		case err != nil:
+			return nil, nil, err
+		}
+		refs = []Reference{ref}
+	}
+	if !given {
+		return refs, nil, nil
+	}
+	if strings.Contains(platform, " platform=") {
+		return nil, nil, fmt.Errorf("%q has several platforms: write a line for each, with one ` platform=` at its end", line)
+	}
+	parsed, err := ParsePlatform(platform)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%q ends in the platform %q: expected os/arch[/variant][:osversion]", line, platform)
+	}
+	if len(refs) > 1 {
+		return nil, nil, fmt.Errorf("%q names %d files and one platform: give each a line of its own", line, len(refs))
+	}
+	return refs, &parsed, nil
+}
+
+// parseSeveral returns the paths in a text, if it is nothing but several that
+// exist.
+func parseSeveral(text string, exists func(string) bool) (refs []Reference) {
+	paths := strings.Fields(text)
+	if len(paths) < 2 || exists(text) {
+		return nil
+	}
+	for _, path := range paths {
+		if !isPath(path) || !exists(path) {
+			return nil
+		}
+		refs = append(refs, Reference{Kind: KindPath, Text: path, Path: path})
+	}
+	return refs
+}
+
+func parse(text string, exists func(string) bool) (Reference, error) {
+	if secrets := Credentials(text); secrets != nil && !exists(text) {
 		return Reference{}, fmt.Errorf("%q has a user name or password in the image's name: leave them out, "+
 			"and give source-username and source-password", strings.Replace(text, secrets[0]+"@", "***@", 1))
 	}
@@ -166,28 +224,36 @@ func Parse(text string) (Reference, error) {
 	}
 	if transport, rest, ok := strings.Cut(text, ":"); ok {
 		if kind, ok := transports[transport]; ok {
-			return parseTransport(kind, text, rest)
+			return parseTransport(kind, text, rest, exists)
 		}
 	}
+	path, selector, found := splitPath(text, exists)
 	if isPath(text) {
-		return Reference{Kind: KindPath, Text: text, Path: text}, nil
+		return Reference{Kind: KindPath, Text: text, Path: path, Select: selector}, nil
 	}
-	return parseNamed(text, text)
+	ref, err := parseNamed(text, text)
+	// What can be an image in a registry isn't a file: a folder in the
+	// workspace must not stand in for it. A tag alone can't be one.
+	if err != nil && found && (isPath(path) || strings.Contains(path, " ") || selector == "" && strings.Contains(path, ".")) {
+		return Reference{Kind: KindPath, Text: text, Path: path, Select: selector}, nil
+	}
+	return ref, err
 }
 
-// ParseLine reads a reference that may be followed by the platform that it
-// has in a joined index: ` platform=os/arch[/variant][:osversion]`.
-func ParseLine(line string) (Reference, *v1.Platform, error) {
-	text, platform, ok := strings.Cut(line, " platform=")
-	ref, err := Parse(strings.TrimSpace(text))
-	if err != nil || !ok {
-		return ref, nil, err
+// splitPath returns the longest part of a text that is the path of something
+// that exists, and the name or digest after it that chooses one image in it.
+// If none exists, all of the text is the path.
+func splitPath(text string, exists func(string) bool) (path, selector string, found bool) {
+	if exists(text) {
+		return text, "", true
 	}
-	parsed, err := v1.ParsePlatform(platform)
-	if err != nil || parsed.Architecture == "" || parsed.String() != platform {
-		return ref, nil, fmt.Errorf("%q ends in the platform %q: expected os/arch[/variant][:osversion]", line, platform)
+	for end := len(text); end > 0; {
+		end = strings.LastIndexAny(text[:end], ":@")
+		if end > 0 && exists(text[:end]) {
+			return text[:end], text[end+1:], true
+		}
 	}
-	return ref, parsed, nil
+	return text, "", false
 }
 
 // isPath tells paths from image names. `my/image` could be either, so a
@@ -200,7 +266,7 @@ func isPath(text string) bool {
 	return strings.Contains(last, ".") && !strings.ContainsAny(last, "@:")
 }
 
-func parseTransport(kind Kind, text, rest string) (Reference, error) {
+func parseTransport(kind Kind, text, rest string, exists func(string) bool) (Reference, error) {
 	switch kind {
 	case KindRegistry:
 		name, ok := strings.CutPrefix(rest, "//")
@@ -211,7 +277,10 @@ func parseTransport(kind Kind, text, rest string) (Reference, error) {
 	case KindEngine:
 		return parseEngine(text, rest)
 	default:
-		path, selector, _ := strings.Cut(rest, ":")
+		path, selector, found := splitPath(rest, exists)
+		if !found { // for the message that says so
+			path, selector, _ = strings.Cut(strings.Replace(rest, "@sha256:", ":sha256:", 1), ":")
+		}
 		if path == "" {
 			return Reference{}, fmt.Errorf("%q names no file after its transport", text)
 		}

@@ -111,6 +111,82 @@ func TestParseDigest(t *testing.T) {
 	}
 }
 
+func nothing(string) bool { return false }
+
+// TestParseLineOfPaths: what exists tells paths from what is around them.
+func TestParseLineOfPaths(t *testing.T) {
+	digest := "sha256:" + hex64
+	there := []string{"a.rock", "b.rock", "./dir", "dir", "my dir/c.rock", "both.rock a.rock", "my dir", "x:y.tar", "ghcr.io", "a b:c", "plain"}
+	exists := func(path string) bool { return slices.Contains(there, path) }
+	for line, want := range map[string][]Reference{
+		"a.rock b.rock":              {{Kind: KindPath, Text: "a.rock", Path: "a.rock"}, {Kind: KindPath, Text: "b.rock", Path: "b.rock"}},
+		"a.rock  b.rock ./dir":       {{Kind: KindPath, Text: "a.rock", Path: "a.rock"}, {Kind: KindPath, Text: "b.rock", Path: "b.rock"}, {Kind: KindPath, Text: "./dir", Path: "./dir"}},
+		"both.rock a.rock":           {{Kind: KindPath, Path: "both.rock a.rock"}},
+		"a.rock missing.rock":        {{Kind: KindPath, Path: "a.rock missing.rock"}},
+		"my dir/c.rock":              {{Kind: KindPath, Path: "my dir/c.rock"}},
+		"my dir":                     {{Kind: KindPath, Path: "my dir"}},
+		"my dir:tag":                 {{Kind: KindPath, Path: "my dir", Select: "tag"}},
+		"a b:c:tag":                  {{Kind: KindPath, Path: "a b:c", Select: "tag"}},
+		"./dir:tag":                  {{Kind: KindPath, Path: "./dir", Select: "tag"}},
+		"./dir:a/b:1":                {{Kind: KindPath, Path: "./dir", Select: "a/b:1"}},
+		"./dir:" + digest:            {{Kind: KindPath, Path: "./dir", Select: digest}},
+		"./dir@" + digest:            {{Kind: KindPath, Path: "./dir", Select: digest}},
+		"./missing:tag":              {{Kind: KindPath, Path: "./missing:tag"}},
+		"a.rock:tag":                 {{Kind: KindPath, Path: "a.rock", Select: "tag"}},
+		"a.rock:" + digest:           {{Kind: KindPath, Path: "a.rock", Select: digest}},
+		"x:y.tar":                    {{Kind: KindPath, Path: "x:y.tar"}},
+		"oci:dir@" + digest:          {{Kind: KindOCILayout, Path: "dir", Select: digest}},
+		"oci:dir:" + digest:          {{Kind: KindOCILayout, Path: "dir", Select: digest}},
+		"oci:my dir:tag":             {{Kind: KindOCILayout, Path: "my dir", Select: "tag"}},
+		"oci:my dir":                 {{Kind: KindOCILayout, Path: "my dir"}},
+		"oci:dir:with blank:tag":     {{Kind: KindOCILayout, Path: "dir", Select: "with blank:tag"}},
+		"oci:missing@" + digest:      {{Kind: KindOCILayout, Path: "missing", Select: digest}},
+		"oci-archive:x:y.tar:tag":    {{Kind: KindOCIArchive, Path: "x:y.tar", Select: "tag"}},
+		"docker-archive:a.rock:b:1":  {{Kind: KindDockerArchive, Path: "a.rock", Select: "b:1"}},
+		"docker-archive:missing:b:1": {{Kind: KindDockerArchive, Path: "missing", Select: "b:1"}},
+		// A folder doesn't stand in for an image in a registry.
+		"ghcr.io/a/b@" + digest:   {{Kind: KindRegistry, Name: "ghcr.io/a/b@" + digest}},
+		"ghcr.io:443/a@" + digest: {{Kind: KindRegistry, Name: "ghcr.io:443/a@" + digest}},
+		"a.rock@" + digest:        {{Kind: KindRegistry, Name: "docker.io/library/a.rock@" + digest}},
+	} {
+		got, _, err := ParseLine(line, exists)
+		for i := range want {
+			if want[i].Text == "" {
+				want[i].Text = line
+			}
+		}
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("ParseLine(%q): %v %s", line, err, diff)
+		}
+	}
+	for line, want := range map[string]string{
+		"a.rock b.rock platform=linux/amd64": "names 2 files and one platform: give each a line of its own",
+		"plain:tag":                          "has no digest",
+	} {
+		_, _, err := ParseLine(line, exists)
+		wantError(t, err, want)
+	}
+}
+
+// FuzzParseLine: a path that comes out of a line exists, or no part of it does.
+func FuzzParseLine(f *testing.F) {
+	f.Add("a.rock b.rock platform=linux/amd64", "a.rock")
+	f.Add("oci:a b:c@sha256:"+hex64, "a b")
+	f.Add("./dir:sha256:"+hex64, "./dir")
+	f.Fuzz(func(t *testing.T, line, there string) {
+		refs, _, err := ParseLine(line, func(path string) bool { return path == there })
+		var tag *TagError
+		if err != nil && len(refs) > 0 && !errors.As(err, &tag) || err == nil && len(refs) == 0 {
+			t.Errorf("%q gives %+v with the error %v", line, refs, err)
+		}
+		for _, ref := range refs {
+			if ref.Kind >= KindDockerArchive && (ref.Path == "" || !strings.Contains(line, ref.Path)) {
+				t.Errorf("%q names the path %q", line, ref.Path)
+			}
+		}
+	})
+}
+
 func TestCredentials(t *testing.T) {
 	t.Parallel()
 	digest := "@sha256:" + hex64
@@ -151,7 +227,7 @@ func TestCredentials(t *testing.T) {
 			}
 			continue
 		}
-		_, _, err := ParseLine(text)
+		_, _, err := ParseLine(text, nothing)
 		wantError(t, err, `***@|source-username and source-password`)
 		for _, secret := range want {
 			if strings.Contains(err.Error(), secret) {
@@ -197,19 +273,19 @@ func TestParseLine(t *testing.T) {
 		"a.rock  platform=linux/arm/v7":            {OS: "linux", Architecture: "arm", Variant: "v7"},
 		"a.rock platform=windows/amd64:10.0.14393": {OS: "windows", Architecture: "amd64", OSVersion: "10.0.14393"},
 	} {
-		ref, got, err := ParseLine(line)
-		if err != nil || ref.Path != "a.rock" {
-			t.Errorf("ParseLine(%q): %+v, %v", line, ref, err)
+		refs, got, err := ParseLine(line, nothing)
+		if err != nil || len(refs) != 1 || refs[0].Path != "a.rock" {
+			t.Errorf("ParseLine(%q): %+v, %v", line, refs, err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("ParseLine(%q): %s", line, diff)
 		}
 	}
 	for _, platform := range []string{"", "linux", "/amd64", "linux/", "linux/arm/v7/x", "linux/amd64:1:2", "linux/amd64/"} {
-		_, _, err := ParseLine("a.rock platform=" + platform)
+		_, _, err := ParseLine("a.rock platform="+platform, nothing)
 		wantError(t, err, "expected os/arch[/variant][:osversion]")
 	}
-	if _, _, err := ParseLine("busybox platform=linux/arm64"); err == nil {
+	if _, _, err := ParseLine("busybox platform=linux/arm64", nothing); err == nil {
 		t.Error("a tag is accepted in a line with a platform")
 	}
 }
@@ -219,10 +295,11 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		ref, _, err := ParseLine(text)
+		refs, _, err := ParseLine(text, nothing)
 		if err != nil {
 			return
 		}
+		ref := refs[0]
 		_, whole := ref.Whole()
 		switch ref.Kind {
 		case KindDigest:
