@@ -5,30 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
-
-	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// want is what is to come of a step.
-type want struct {
-	revision int
-	created  bool
-	after    int // the number of the step that uploaded the same, or most of it; 0 for none
-}
-
 // check fails with the first thing that isn't as it should be. before is the
-// outcome of the step that the wanted one is after, if any.
+// outcome of the step that this one is after, nil for none.
 func (d *demo) check(ctx context.Context, s step, o, before *outcome) error {
-	if err := s.want.check(s.resource, o, before); err != nil {
+	if err := s.check(o, before); err != nil {
 		return err
 	}
 	for _, secret := range d.sandbox.Secrets() {
@@ -39,12 +30,12 @@ func (d *demo) check(ctx context.Context, s step, o, before *outcome) error {
 	if left, err := os.ReadDir(d.tmp()); err != nil || len(left) > 0 {
 		return fmt.Errorf("the action left temporary files behind: %v %w", left, err)
 	}
-	content, err := o.newest().Content()
+	content, err := o.revisions[s.revision-1].Content()
 	if err != nil {
 		return fmt.Errorf("reading the revision: %w", err)
 	}
 	if s.resource == imageResource {
-		return d.checkImage(ctx, o, content)
+		return d.checkImage(ctx, o.outputs["remote-image"], o.outputs["source-digest"], content)
 	}
 	if string(content) != settings {
 		return errors.New("the revision's content is not the file's")
@@ -54,33 +45,32 @@ func (d *demo) check(ctx context.Context, s step, o, before *outcome) error {
 
 // check looks at the outputs, at how many revisions there are, and at what was
 // sent.
-func (w want) check(resource string, o, before *outcome) error {
-	revision, created := strconv.Itoa(w.revision), strconv.FormatBool(w.created)
+func (s step) check(o, before *outcome) error {
+	revision, created := strconv.Itoa(s.revision), strconv.FormatBool(s.created)
 	for _, output := range []struct{ name, want string }{
-		{"revision", revision}, {"revision-created", created}, {"uploaded", created}, {"resource-flag", resource + ":" + revision},
+		{"revision", revision}, {"revision-created", created}, {"uploaded", created}, {"resource-flag", s.resource + ":" + revision},
 	} {
 		if got := o.outputs[output.name]; got != output.want {
 			return fmt.Errorf("the output %s is %q instead of %q", output.name, got, output.want)
 		}
 	}
-	if len(o.revisions) != w.revision || o.newest().Number != w.revision {
-		return fmt.Errorf("the store has %d revisions of %s instead of %d", len(o.revisions), resource, w.revision)
+	if len(o.revisions) != s.revision {
+		return fmt.Errorf("the store has %d revisions of %s instead of %d", len(o.revisions), s.resource, s.revision)
 	}
+	sent, writes := o.sent(), o.writes()
 	switch {
-	case w.created && o.traffic.sent == 0:
+	case s.created && sent == 0:
 		return errors.New("a revision was created, but nothing was sent")
 	case before == nil:
 		return nil
-	case w.created:
-		return checkChanged(o, before)
-	default:
-		return checkUnchanged(o, before)
-	}
-}
-
-func checkUnchanged(o, before *outcome) error {
-	if o.traffic.sent != 0 || len(o.traffic.writes) != 0 {
-		return fmt.Errorf("nothing was to be sent, but %d bytes were: %s", o.traffic.sent, strings.Join(o.traffic.writes, ", "))
+	case s.created && o.outputs["remote-digest"] == before.outputs["remote-digest"]:
+		return fmt.Errorf("the changed image has the digest of the one before, %s", o.outputs["remote-digest"])
+	case s.created && sent > before.sent()/10:
+		return fmt.Errorf("only a small layer changed, but %d bytes were sent, after %d the first time", sent, before.sent())
+	case s.created:
+		return nil
+	case sent != 0 || len(writes) != 0:
+		return fmt.Errorf("nothing was to be sent, but %d bytes were: %s", sent, strings.Join(writes, ", "))
 	}
 	for _, output := range []string{"remote-digest", "remote-image", "source-digest"} {
 		if was, is := before.outputs[output], o.outputs[output]; was != is {
@@ -90,30 +80,33 @@ func checkUnchanged(o, before *outcome) error {
 	return nil
 }
 
-func checkChanged(o, before *outcome) error {
-	if digest := o.outputs["remote-digest"]; digest == before.outputs["remote-digest"] {
-		return fmt.Errorf("the changed image has the digest of the one before, %s", digest)
+// sent returns the bytes of content that the registry and the storage received.
+func (o *outcome) sent() (sum int64) {
+	for _, r := range o.requests {
+		if r.Server == "registry" || r.Server == "storage" {
+			sum += r.BodyBytes
+		}
 	}
-	if o.traffic.sent > before.traffic.sent/10 {
-		return fmt.Errorf("only a small layer changed, but %d bytes were sent, after %d the first time",
-			o.traffic.sent, before.traffic.sent)
-	}
-	return nil
+	return sum
 }
 
-// newest is the resource's newest revision, zero for none.
-func (o *outcome) newest() server.Revision {
-	if len(o.revisions) == 0 {
-		return server.Revision{}
+// writes returns the requests that change something at Charmhub, or could. The
+// store has one question that is a POST: which text names an image.
+func (o *outcome) writes() (writes []string) {
+	for _, r := range o.requests {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead &&
+			r.Server != "auth" && r.Server != "sso" && !strings.HasSuffix(r.Path, "/oci-image/blob") {
+			writes = append(writes, r.Method+" "+r.Path)
+		}
 	}
-	return o.revisions[len(o.revisions)-1]
+	return writes
 }
 
-// checkImage pulls what the revision names, as a cluster would, and verifies
-// every digest in it. What it pulls has to be the image that was uploaded.
-func (d *demo) checkImage(ctx context.Context, o *outcome, content []byte) error {
-	reference := o.outputs["remote-image"]
-	if !bytes.Contains(content, []byte(`"`+reference+`"`)) {
+// checkImage pulls the image that the revision names, as a cluster would, and
+// verifies every digest in it. Its ID, which engines take from the config or
+// from the manifest, has to be that of the source.
+func (d *demo) checkImage(ctx context.Context, reference, source string, revision []byte) error {
+	if !bytes.Contains(revision, []byte(`"`+reference+`"`)) {
 		return fmt.Errorf("the revision doesn't name the image %s, which the action says it does", reference)
 	}
 	remoteName, err := name.NewDigest(reference)
@@ -121,29 +114,19 @@ func (d *demo) checkImage(ctx context.Context, o *outcome, content []byte) error
 		return fmt.Errorf("the output remote-image is no reference: %w", err)
 	}
 	_, username, password := d.sandbox.RegistryAuth(charm, imageResource)
-	img, err := remote.Image(remoteName, remote.WithContext(ctx), remote.WithAuth(&authn.Basic{Username: username, Password: password}))
+	image, err := remote.Image(remoteName, remote.WithContext(ctx), remote.WithAuth(&authn.Basic{Username: username, Password: password}))
 	if err == nil {
-		err = validate.Image(img)
+		err = validate.Image(image)
 	}
 	if err != nil {
 		return fmt.Errorf("pulling the image %s: %w", reference, err)
 	}
-	return sameImage(img, o.outputs["source-digest"])
-}
-
-// sameImage makes sure that an image has that ID, which engines take from the
-// config or from the manifest.
-func sameImage(img v1.Image, source string) error {
-	digest, err := img.Digest()
+	config, err := image.ConfigName()
 	if err != nil {
 		return err
 	}
-	config, err := img.ConfigName()
-	if err != nil {
-		return err
-	}
-	if source != config.String() && source != digest.String() {
-		return fmt.Errorf("the image %s with the config %s is not %s, which was uploaded", digest, config, source)
+	if source != config.String() && source != remoteName.DigestStr() {
+		return fmt.Errorf("the image %s with the config %s is not %s, which was uploaded", reference, config, source)
 	}
 	return nil
 }

@@ -23,10 +23,10 @@ func TestWithoutEngine(t *testing.T) {
 func TestWithEngine(t *testing.T) {
 	needEngine(t)
 	story := play(t)
-	if !strings.Contains(story, "built in the container engine") {
+	if !strings.Contains(story, "in the container engine, which is version") {
 		t.Errorf("the story doesn't say that the image is the engine's:\n%s", story)
 	}
-	if left := builtImages(t); len(left) > 0 {
+	if left := loadedImages(t); len(left) > 0 {
 		t.Errorf("images were left in the engine: %v", left)
 	}
 }
@@ -63,7 +63,7 @@ func TestInterrupt(t *testing.T) {
 func TestInterruptWithEngine(t *testing.T) {
 	needEngine(t)
 	interrupted(t, "1. ")
-	if left := builtImages(t); len(left) > 0 {
+	if left := loadedImages(t); len(left) > 0 {
 		t.Errorf("images were left in the engine: %v", left)
 	}
 }
@@ -114,14 +114,15 @@ func needEngine(t *testing.T) {
 	}
 }
 
-func builtImages(t *testing.T) (ids []string) {
+// loadedImages returns the demo's images that an engine has.
+func loadedImages(t *testing.T) (ids []string) {
 	t.Helper()
 	api, err := client.New(client.FromEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = api.Close() }()
-	list, err := api.ImageList(t.Context(), client.ImageListOptions{All: true, Filters: client.Filters{}.Add("label", label)})
+	list, err := api.ImageList(t.Context(), client.ImageListOptions{All: true, Filters: client.Filters{}.Add("reference", repository)})
 	if err != nil {
 		t.Fatal(err)
 	}

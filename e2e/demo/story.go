@@ -1,25 +1,44 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/charmhub-actions/upload-resource/e2e/program"
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// The file that is uploaded.
-const (
-	fileName = "settings.yaml"
-	settings = "log-level: info\nreplicas: 3\n"
-)
+// settings is the content of the file that is uploaded.
+const settings = "log-level: info\nreplicas: 3\n"
 
-// step is one run of the action, and what is to come of it.
+// step is one run of the action, and what has to come of it.
 type step struct {
 	title    string
 	short    string // for the table
 	resource string
 	input    string // what to upload, as NAME=value
-	want     want
+	revision int
+	created  bool
+	after    int // the number of the step that uploaded the same, or most of it; 0 for none
+}
+
+// outcome is what a run of the action left.
+type outcome struct {
+	log       string
+	outputs   map[string]string
+	requests  []server.Request
+	revisions []server.Revision // of the step's resource
+	took      time.Duration
 }
 
 // tell runs the steps in their order, each on what the ones before left.
@@ -32,54 +51,97 @@ func (d *demo) tell(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	file := "filepath=" + fileName
-	if err := os.WriteFile(filepath.Join(d.workspace, fileName), []byte(settings), 0o600); err != nil {
+	const file = "settings.yaml"
+	if err := os.WriteFile(filepath.Join(d.workspace(), file), []byte(settings), 0o600); err != nil {
 		return err
 	}
-	for _, s := range []step{
-		{"An image, for the first time", "image", imageResource, image, want{revision: 1, created: true}},
-		{"The same image again", "same image", imageResource, image, want{revision: 1, after: 1}},
-		{"The image with another last layer", "changed image", imageResource, changed, want{revision: 2, created: true, after: 1}},
-		{"A file", "file", fileResource, file, want{revision: 1, created: true}},
-		{"The same file again", "same file", fileResource, file, want{revision: 1, after: 4}},
+	var table strings.Builder
+	columns := tabwriter.NewWriter(&table, 0, 0, 3, ' ', 0)
+	_, _ = fmt.Fprintln(columns, "step\tsent\trequests\trevision\ttime")
+	outcomes := []*outcome{nil} // by number
+	for i, s := range []step{
+		{"An image, for the first time", "image", imageResource, image, 1, true, 0},
+		{"The same image again", "same image", imageResource, image, 1, false, 1},
+		{"The image with another last layer", "changed image", imageResource, changed, 2, true, 1},
+		{"A file", "file", fileResource, "filepath=" + file, 1, true, 0},
+		{"The same file again", "same file", fileResource, "filepath=" + file, 1, false, 4},
 	} {
-		if err := d.perform(ctx, s); err != nil {
+		d.printf("\n%d. %s (%s)\n", i+1, s.title, shorten(s.input))
+		o, err := d.runAction(ctx, s)
+		if err == nil {
+			outcomes = append(outcomes, o)
+			err = d.check(ctx, s, o, outcomes[s.after])
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", s.title, err)
 		}
+		revision := o.outputs["revision"] + " (unchanged)"
+		if s.created {
+			revision = o.outputs["revision"] + " (new)"
+		}
+		_, _ = fmt.Fprintf(columns, "%d. %s\t%s\t%d\t%s\t%s\n",
+			i+1, s.short, humanize.Bytes(uint64(max(0, o.sent()))), len(o.requests), revision, seconds(o.took))
 	}
-	return d.end()
-}
-
-// perform runs the action for a step and checks what came of it.
-func (d *demo) perform(ctx context.Context, s step) error {
-	d.printf("\n%d. %s (%s)\n", len(d.rows)+1, s.title, shorten(s.input))
-	o, err := d.runAction(ctx, s)
-	if err != nil {
-		return err
-	}
-	d.printf("   => revision=%s revision-created=%s uploaded=%s%s\n",
-		o.outputs["revision"], o.outputs["revision-created"], o.outputs["uploaded"], digestOf(o))
-	var before *outcome
-	if s.want.after > 0 {
-		before = d.rows[s.want.after-1].outcome
-	}
-	d.rows = append(d.rows, row{s.short, o})
-	return d.check(ctx, s, o, before)
-}
-
-func digestOf(o *outcome) string {
-	if digest := o.outputs["remote-digest"]; digest != "" {
-		return " remote-digest=" + shorten(digest)
-	}
-	return ""
-}
-
-// end prints the table and what it shows.
-func (d *demo) end() error {
-	d.printf("\n")
-	if err := writeTable(d.out, d.rows); err != nil {
-		return err
-	}
-	d.printf("\nAll as it should be: what was there already was neither sent nor made anew.\n")
+	_ = columns.Flush()
+	d.printf("\n%s\nAll as it should be: what was there already was neither sent nor made anew.\n", table.String())
 	return nil
 }
+
+// runAction runs the action as a workflow step in the workspace, prints its log
+// and the main outputs, and fails when it does. All that the action sees of this
+// machine's environment is what leads it to the container engine.
+func (d *demo) runAction(ctx context.Context, s step) (*outcome, error) {
+	outputs := filepath.Join(d.dir, "outputs")
+	if err := os.WriteFile(outputs, nil, 0o600); err != nil {
+		return nil, err
+	}
+	command := exec.CommandContext(ctx, d.program()) //nolint:gosec // what the demo built
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 10 * time.Second
+	command.Dir = d.workspace()
+	name, value, _ := strings.Cut(s.input, "=")
+	command.Env = append(d.sandbox.Env(), "INPUT_CHARM="+charm, "INPUT_RESOURCE="+s.resource,
+		"INPUT_"+strings.ToUpper(name)+"="+value, "GITHUB_OUTPUT="+outputs, "TMPDIR="+d.tmp())
+	for _, name := range []string{"PATH", "HOME", "DOCKER_HOST", "DOCKER_API_VERSION", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"} {
+		if value, ok := os.LookupEnv(name); ok {
+			command.Env = append(command.Env, name+"="+value)
+		}
+	}
+	pipe, err := command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	command.Stderr = command.Stdout
+
+	d.sandbox.ResetRequests()
+	began := time.Now()
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	var log strings.Builder
+	for lines := bufio.NewScanner(pipe); lines.Scan(); {
+		_, _ = fmt.Fprintln(&log, lines.Text())
+		d.printf("   | %s\n", shorten(lines.Text()))
+	}
+	if err := command.Wait(); err != nil {
+		return nil, fmt.Errorf("the action failed, its log says why: %w", err)
+	}
+	o := &outcome{log: log.String(), took: time.Since(began), requests: d.sandbox.Requests()}
+	o.revisions = d.sandbox.Revisions(charm, s.resource)
+	if o.outputs, err = program.Outputs(outputs); err != nil {
+		return nil, err
+	}
+	d.printf("   => revision=%s revision-created=%s uploaded=%s", o.outputs["revision"], o.outputs["revision-created"], o.outputs["uploaded"])
+	if digest := o.outputs["remote-digest"]; digest != "" {
+		d.printf(" remote-digest=%s", shorten(digest))
+	}
+	d.printf("\n")
+	return o, nil
+}
+
+var longDigest = regexp.MustCompile(`(sha256:[0-9a-f]{12})[0-9a-f]{52}`)
+
+// shorten leaves the first 12 digits of each digest, so that lines fit.
+func shorten(text string) string { return longDigest.ReplaceAllString(text, "$1…") }
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

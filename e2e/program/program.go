@@ -1,0 +1,45 @@
+// Package program builds the action and reads what a run of it left, for the
+// commands that run it as a workflow step would.
+package program
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"time"
+)
+
+const module = "github.com/charmhub-actions/upload-resource"
+
+// Build compiles the action into the file path as the Dockerfile does. The
+// working directory has to be in the action's repository.
+func Build(ctx context.Context, path string) error {
+	arguments := []string{"build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", path, module}
+	command := exec.CommandContext(ctx, "go", arguments...) //nolint:gosec // the path is the caller's own
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) } // it removes its own files then
+	command.WaitDelay = 10 * time.Second
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the action with go build: %w; run this in the repository's folder\n%s", err, out)
+	}
+	return nil
+}
+
+// output is three lines: name<<DELIMITER, the value, DELIMITER.
+var output = regexp.MustCompile(`(?m)^([a-z-]+)<<.*\n(.*)\n.*\n`)
+
+// Outputs returns the outputs by name that a run wrote to the file
+// GITHUB_OUTPUT, which is at path.
+func Outputs(path string) (map[string]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the action's outputs: %w", err)
+	}
+	outputs := map[string]string{}
+	for _, found := range output.FindAllStringSubmatch(string(text), -1) {
+		outputs[found[1]] = found[2]
+	}
+	return outputs, nil
+}
