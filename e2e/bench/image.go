@@ -1,141 +1,192 @@
 package main
 
 import (
-	"compress/gzip"
+	"archive/tar"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/stream"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // shares are the sizes of an image's layers, in per cent of the image: a base,
 // what a program needs, the program, its settings. The last is what changes.
-var shares = []int{55, 30, 14, 1}
+var shares = []int64{55, 30, 14, 1}
 
-// loaded is an image in the engine; without a tag and an ID, one in an archive.
-type loaded struct {
-	tag    string
-	id     string  // as the engine calls it
-	config v1.Hash // digest of its config
+// place is somewhere that an image may lie. Put returns what finds the image
+// there, which is in the OCI layout folder already.
+type place struct {
+	name, kind string
+	put        func(image v1.Image, folder string) (upload, error)
 }
 
-// makeImages loads two images of the size into the engine that differ in
-// their last layer.
-func (b *bench) makeImages(ctx context.Context, size int) (image, changed *loaded, err error) {
-	layers, left, err := b.makeLayers(size)
-	if err != nil {
-		return nil, nil, err
+// makeScenarios makes an image and a changed one, puts both wherever images may
+// lie, and adds a scenario for each place, and one for a file.
+func (b *bench) makeScenarios(ctx context.Context, size int, engines []engine) error {
+	progress("making images of %d MB", size)
+	var places []place
+	for _, e := range engines {
+		places = append(places, place{"image by ID, " + e.kind, "engine", func(image v1.Image, folder string) (upload, error) {
+			return b.load(ctx, e, filepath.Base(folder), image)
+		}})
 	}
-	last, _, err := makeLayer(left, size, shares[len(shares)-1])
-	if err != nil {
-		return nil, nil, err
-	}
-	if image, err = b.load(ctx, fmt.Sprintf("%d-mb", size), layers); err != nil {
-		return nil, nil, err
-	}
-	layers[len(layers)-1] = last
-	changed, err = b.load(ctx, fmt.Sprintf("%d-mb-changed", size), layers)
-	return image, changed, err
-}
-
-// makeImage loads an image of the size into the engine.
-func (b *bench) makeImage(ctx context.Context, size int) (*loaded, error) {
-	layers, _, err := b.makeLayers(size)
-	if err != nil {
-		return nil, err
-	}
-	return b.load(ctx, fmt.Sprintf("%d-mb", size), layers)
-}
-
-// makeLayers returns layers of the size in all, and the files that are left.
-func (b *bench) makeLayers(size int) (layers []v1.Layer, left []file, err error) {
-	progress("making an image of %d MB", size)
-	left = b.pool
-	for _, share := range shares {
-		var layer v1.Layer
-		if layer, left, err = makeLayer(left, size, share); err != nil {
-			return nil, nil, err
+	places = append(places,
+		place{"image in an OCI archive, as a rock is one", "rock", func(_ v1.Image, folder string) (upload, error) {
+			return upload{ref: folder + ".rock"}, writeArchive(folder+".rock", folder)
+		}},
+		place{"image in another registry, by digest", "registry", func(image v1.Image, _ string) (upload, error) {
+			digest, err := image.Digest()
+			if err != nil {
+				return upload{}, err
+			}
+			repository, options := b.source.repository(ctx)
+			ref, err := name.NewDigest(repository + "@" + digest.String())
+			if err != nil {
+				return upload{}, err
+			}
+			return upload{ref: ref.String()}, remote.Write(ref, image, options...)
+		}})
+	scenarios := make([]scenario, len(places))
+	var layers []v1.Layer
+	for _, label := range []string{"image", "changed"} {
+		folder := filepath.Join(b.work, fmt.Sprintf("%s-%d", label, size))
+		image, err := makeImage(folder, int64(size)*1e6, layers)
+		if err != nil {
+			return err
 		}
-		layers = append(layers, layer)
+		layers, err = image.Layers()
+		config, configErr := image.ConfigName()
+		if err := errors.Join(err, configErr); err != nil {
+			return err
+		}
+		for i, p := range places {
+			u, err := p.put(image, folder)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			u.sum = config.String()
+			scenarios[i] = scenario{p.name, size, p.kind, append(scenarios[i].uploads, u)}
+		}
 	}
-	return layers, left, nil
+	b.scenarios = append(b.scenarios, scenarios...)
+
+	path := filepath.Join(b.work, fmt.Sprintf("file-%d", size))
+	text, err := io.ReadAll(content(0, int64(size)*1e4))
+	sum := sha256.Sum256(text)
+	file := scenario{"file of 1 % of that", size, "file", []upload{{ref: path, sum: hex.EncodeToString(sum[:])}}}
+	b.scenarios = append(b.scenarios, file)
+	return errors.Join(err, os.WriteFile(path, text, 0o600))
 }
 
-func makeLayer(from []file, size, share int) (v1.Layer, []file, error) {
-	files, left, err := take(from, int64(size)*1e6*int64(share)/100)
-	if err != nil {
-		return nil, nil, err
+// makeImage makes an image in an OCI layout in the folder: of new layers, or of
+// those of another image with a new last one. Each layer is one file.
+func makeImage(folder string, size int64, of []v1.Layer) (v1.Image, error) {
+	kept := max(0, len(of)-1)
+	layers, offset := of[:kept:kept], int64(0)
+	if kept > 0 {
+		offset = size // what no other layer has
 	}
-	open := func() (io.ReadCloser, error) { return tarOf(files), nil }
-	layer, err := tarball.LayerFromOpener(open, tarball.WithCompressionLevel(gzip.NoCompression))
-	if err != nil {
-		return nil, nil, fmt.Errorf("making a layer of the machine's files: %w", err)
+	for _, share := range shares[kept:] {
+		layer := tarOf("data", size*share/100, content(offset, size*share/100))
+		layers = append(layers, stream.NewLayer(layer, stream.WithMediaType(types.OCILayer)))
+		offset += size * share / 100
 	}
-	return layer, left, nil
-}
-
-// load gives an image of the layers to the engine, under a tag that no other
-// bench uses.
-func (b *bench) load(ctx context.Context, label string, layers []v1.Layer) (*loaded, error) {
-	progress("loading it into the engine as %s", label)
-	image, err := imageOf(layers)
-	if err != nil {
-		return nil, fmt.Errorf("making the image: %w", err)
-	}
-	config, err := image.ConfigName()
-	if err != nil {
-		return nil, fmt.Errorf("making the image: %w", err)
-	}
-	tag, err := name.NewTag(fmt.Sprintf("upload-resource-bench-%d:%s", os.Getpid(), label))
+	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
+		OS: "linux", Architecture: runtime.GOARCH, Config: v1.Config{Cmd: []string{"/usr/bin/true"}},
+	})
 	if err != nil {
 		return nil, err
 	}
-	made := &loaded{tag: tag.String(), config: config}
-	b.images = append(b.images, made)
-	if err := pipe(ctx, tag, image); err != nil {
+	image = mutate.ConfigMediaType(mutate.MediaType(image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	if image, err = mutate.AppendLayers(image, layers...); err != nil {
 		return nil, err
 	}
-	id, err := command(ctx, "docker", "image", "inspect", "--format", "{{.Id}}", made.tag).Output()
+	path, err := layout.Write(folder, empty.Index)
 	if err != nil {
-		return nil, fmt.Errorf("looking for the image in the engine: %w", err)
+		return nil, err
 	}
-	made.id = strings.TrimSpace(string(id))
-	return made, nil
+	if err := path.AppendImage(image); err != nil { // the layers are compressed now, once
+		return nil, err
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		return nil, err
+	}
+	return path.Image(digest)
 }
 
-func imageOf(layers []v1.Layer) (v1.Image, error) {
-	image, err := mutate.AppendLayers(empty.Image, layers...)
+// writeArchive makes a tar of a folder.
+func writeArchive(path, folder string) error {
+	file, err := os.Create(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config.Cmd = []string{"/usr/bin/true"}
-	return mutate.ConfigFile(image, config)
+	archive := tar.NewWriter(file)
+	return errors.Join(archive.AddFS(os.DirFS(folder)), archive.Close(), file.Close())
 }
 
-// pipe writes the image to the engine without a file in between.
-func pipe(ctx context.Context, tag name.Tag, image v1.Image) error {
+// tarOf returns a tar of one file, which is made while it is read.
+func tarOf(name string, size int64, content io.Reader) io.ReadCloser {
 	r, w := io.Pipe()
-	go func() { _ = w.CloseWithError(tarball.Write(tag, image, w)) }()
-	load := command(ctx, "docker", "load", "--quiet")
-	load.Stdin = r
-	out, err := load.CombinedOutput()
-	_ = r.Close()
-	if err != nil {
-		return fmt.Errorf("loading the image into the engine: %w\n%s", err, out)
-	}
-	return nil
+	go func() {
+		archive := tar.NewWriter(w)
+		err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644})
+		if err == nil {
+			_, err = io.CopyN(archive, content, size)
+		}
+		_ = w.CloseWithError(errors.Join(err, archive.Close()))
+	}()
+	return r
+}
+
+// content returns a section of this machine's own files, one after another: they
+// compress as images do.
+func content(offset, size int64) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		skip, left := offset, size
+		for _, root := range []string{"/usr/lib", "/usr/bin", "/usr/share", "/usr/local"} {
+			_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+				if err != nil || !entry.Type().IsRegular() {
+					return nil //nolint:nilerr // what can't be read isn't in an image
+				}
+				file, err := os.Open(path)
+				if err != nil {
+					return nil //nolint:nilerr // nor is this
+				}
+				defer func() { _ = file.Close() }()
+				n, err := io.Copy(io.Discard, io.LimitReader(file, skip))
+				if skip -= n; err == nil && skip == 0 {
+					n, err = io.Copy(w, io.LimitReader(file, left))
+					left -= n
+				}
+				if err != nil || left == 0 {
+					return fs.SkipAll
+				}
+				return nil
+			})
+			if left == 0 {
+				break
+			}
+		}
+		if left > 0 {
+			_ = w.CloseWithError(errors.New("this machine has too few files: take a smaller size"))
+		}
+		_ = w.Close()
+	}()
+	return r
 }

@@ -2,157 +2,158 @@ package main
 
 import (
 	"cmp"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
-// row is what was measured: a tool, or the action with an image, in a situation.
-type row struct{ situation, subject string }
+// The situations that a tool is measured in, in a table's order.
+const (
+	firstPush   = "first push"
+	unchanged   = "unchanged"
+	changed     = "one small layer changed"
+	filled      = "pushed by skopeo copy before, no revision yet"
+	exportAlone = "export alone"
+)
 
-// results are the figures of all runs, in rows that have the order in which
-// they are printed.
-type results struct {
-	rows []row
-	runs map[row][]figures
+var situations = []string{firstPush, unchanged, changed, filled, exportAlone}
+
+// leaveOut keeps what isn't measured, and why.
+func (b *bench) leaveOut(format string, args ...any) {
+	b.left = append(b.left, fmt.Sprintf(format, args...))
+	progress("left out: %s", b.left[len(b.left)-1])
 }
 
-func (r *results) add(to row, f figures) {
-	if r.runs == nil {
-		r.runs = map[row][]figures{}
-	}
-	if r.runs[to] == nil {
-		r.rows = append(r.rows, to)
-	}
-	r.runs[to] = append(r.runs[to], f)
-}
-
-// err returns an error about the rows in which a run failed.
-func (r *results) err() error {
+// report prints a table for each scenario and writes the file of all runs. Those
+// that failed are in no table; it returns an error about them.
+func (b *bench) report(ctx context.Context, out io.Writer) error {
 	var errs []error
-	for _, row := range r.sorted() {
-		for _, f := range r.runs[row] {
-			if f.problem != "" {
-				errs = append(errs, fmt.Errorf("%s, %s: %s", row.situation, row.subject, f.problem))
+	for _, s := range b.scenarios {
+		var runs []measurement
+		for _, m := range b.measured {
+			switch {
+			case m.Scenario != s.name || m.SizeMB != s.size:
+			case m.Failure != "":
+				errs = append(errs, fmt.Errorf("%s, %s, %s: %s", m.Scenario, m.Situation, m.Tool, m.Failure))
+			default:
+				runs = append(runs, m)
 			}
 		}
+		_, _ = fmt.Fprintf(out, "**%s; %d MB; %s**\n\n%s\n", s.name, s.size, b.link, table(runs))
+	}
+	conditions := b.conditions(ctx)
+	_, _ = fmt.Fprintln(out, conditions)
+	if b.json != "" {
+		text, err := json.MarshalIndent(map[string]any{"conditions": conditions, "runs": b.measured}, "", "  ")
+		errs = append(errs, err, os.WriteFile(b.json, append(text, '\n'), 0o600))
 	}
 	return errors.Join(errs...)
 }
 
-// sorted returns the rows by situation, in each as they were first measured.
-func (r *results) sorted() []row {
-	situations := []string{firstPush, unchanged, filled, archived, changed, floor}
-	rows := slices.Clone(r.rows)
-	slices.SortStableFunc(rows, func(a, b row) int {
+// row is what a line of a table is about.
+type row struct{ situation, tool string }
+
+// table returns medians of the runs of one scenario as a Markdown table.
+func table(runs []measurement) string {
+	rows, order := map[row][]measurement{}, []row{}
+	for _, m := range runs {
+		at := row{m.Situation, m.Tool}
+		if rows[at] == nil {
+			order = append(order, at)
+		}
+		rows[at] = append(rows[at], m)
+	}
+	slices.SortStableFunc(order, func(a, b row) int {
 		return cmp.Compare(slices.Index(situations, a.situation), slices.Index(situations, b.situation))
 	})
-	return rows
-}
-
-// column is a title and what a row has below it.
-type column struct {
-	title string
-	cell  func(row, []figures) string
-}
-
-func (r *results) columns(ratios bool) []column {
-	columns := []column{
-		{"", func(at row, _ []figures) string { return at.situation }},
-		{"", func(at row, _ []figures) string { return at.subject }},
-		{"time (from, to)", func(_ row, runs []figures) string { return spread(runs) }},
-	}
-	if ratios {
-		columns = append(columns, column{"× skopeo copy", r.againstSkopeo}, column{"× docker save", r.againstSave})
-	}
-	return append(columns,
-		column{"sent", func(_ row, runs []figures) string { return humanBytes(median(runs, figures.bytesSent)) }},
-		column{"requests: store + registry + auth", func(_ row, runs []figures) string { return middle(runs).String() }},
-		column{"peak memory", func(_ row, runs []figures) string { return humanBytes(median(runs, figures.memory)) }},
-		column{"peak disk", func(_ row, runs []figures) string { return humanBytes(median(runs, figures.disk)) }},
-		column{"failed", func(_ row, runs []figures) string { return failures(runs) }},
-	)
-}
-
-// table prints medians as a Markdown table, with ratios to other tools if asked.
-func (r *results) table(out io.Writer, ratios bool) {
-	columns := r.columns(ratios)
-	var titles []string
-	for _, c := range columns {
-		titles = append(titles, c.title)
-	}
-	_, _ = fmt.Fprintf(out, "| %s |\n|%s\n", strings.Join(titles, " | "), strings.Repeat("---|", len(columns)))
-	for _, at := range r.sorted() {
-		var cells []string
-		for _, c := range columns {
-			cells = append(cells, c.cell(at, r.runs[at]))
+	titles := []string{"", "", "time (from, to)", "round trips (time ÷ rtt)", "those beyond docker save", "× skopeo copy",
+		"× docker save", "sent", "requests: store + registry + auth", "peak memory", "peak disk"}
+	text := "| " + strings.Join(titles, " | ") + " |\n|" + strings.Repeat("---|", len(titles)) + "\n"
+	export := rows[row{exportAlone, "docker save"}]
+	for _, at := range order {
+		runs := rows[at]
+		slices.SortFunc(runs, func(a, b measurement) int { return cmp.Compare(a.Seconds, b.Seconds) })
+		beyond := "–"
+		if len(export) > 0 {
+			beyond = number(median(runs, measurement.trips) - median(export, measurement.trips))
 		}
-		_, _ = fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
+		count := func(server string) int { return median(runs, func(m measurement) int { return m.Requests[server] }) }
+		text += "| " + strings.Join([]string{
+			at.situation, at.tool,
+			fmt.Sprintf("%.3g s (%.3g, %.3g)", median(runs, measurement.seconds), runs[0].Seconds, runs[len(runs)-1].Seconds),
+			number(median(runs, measurement.trips)), beyond,
+			ratio(runs, rows[row{at.situation, "skopeo copy"}]), ratio(runs, export),
+			humanBytes(median(runs, func(m measurement) int64 { return m.SentBytes })),
+			fmt.Sprintf("%d + %d + %d", count("store")+count("storage")+count("sso"), count("registry"), count("auth")),
+			humanBytes(median(runs, func(m measurement) int64 { return m.MemoryBytes })),
+			humanBytes(median(runs, func(m measurement) int64 { return m.DiskBytes })),
+		}, " | ") + " |\n"
 	}
+	return text
 }
 
-func (r *results) againstSkopeo(at row, runs []figures) string {
-	if at.situation == filled {
-		at.situation = unchanged
-	}
-	return ratio(runs, r.runs[row{at.situation, skopeoName}])
-}
-
-func (r *results) againstSave(_ row, runs []figures) string {
-	return ratio(runs, r.runs[row{floor, saveName}])
-}
-
-func ratio(of, to []figures) string {
-	if len(to) == 0 {
-		return "–"
-	}
-	return fmt.Sprintf("%.3g", float64(median(of, figures.time))/float64(median(to, figures.time)))
-}
-
-func spread(runs []figures) string {
-	all := sorted(runs, figures.time)
-	return fmt.Sprintf("%s (%s, %s)", seconds(median(runs, figures.time)), seconds(all[0]), seconds(all[len(all)-1]))
-}
-
-// failures counts the runs that failed, of how many.
-func failures(runs []figures) string {
-	failed := 0
-	for _, f := range runs {
-		if f.problem != "" {
-			failed++
-		}
-	}
-	return fmt.Sprintf("%d of %d", failed, len(runs))
-}
-
-func middle(runs []figures) requests {
-	return requests{
-		store:    median(runs, func(f figures) int { return f.requests.store }),
-		registry: median(runs, func(f figures) int { return f.requests.registry }),
-		auth:     median(runs, func(f figures) int { return f.requests.auth }),
-	}
-}
-
-func (f figures) time() time.Duration { return f.wall }
-func (f figures) bytesSent() int64    { return f.sent }
-func (f figures) memory() int64       { return f.peak.memory }
-func (f figures) disk() int64         { return f.peak.disk }
+func (m measurement) seconds() float64 { return m.Seconds }
+func (m measurement) trips() float64   { return m.RoundTrips }
 
 // median returns the middle of what was measured; of an even number of runs,
 // the greater of the two in the middle.
-func median[T cmp.Ordered](runs []figures, of func(figures) T) T {
-	all := sorted(runs, of)
+func median[T cmp.Ordered](runs []measurement, of func(measurement) T) T {
+	var all []T
+	for _, m := range runs {
+		all = append(all, of(m))
+	}
+	slices.Sort(all)
 	return all[len(all)/2]
 }
 
-func sorted[T cmp.Ordered](runs []figures, of func(figures) T) []T {
-	var all []T
-	for _, f := range runs {
-		all = append(all, of(f))
+// number is a dash for what wasn't measured.
+func number(n float64) string {
+	if n == 0 {
+		return "–"
 	}
-	slices.Sort(all)
-	return all
+	return fmt.Sprintf("%.1f", n)
+}
+
+func ratio(of, to []measurement) string {
+	if len(to) == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.3g", median(of, measurement.seconds)/median(to, measurement.seconds))
+}
+
+func humanBytes(n int64) string { return humanize.Bytes(uint64(max(0, n))) }
+
+// conditions says under what the figures were measured, in one paragraph.
+func (b *bench) conditions(ctx context.Context) string {
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	facts := []string{
+		time.Now().UTC().Format(time.DateOnly), "Linux " + strings.TrimSpace(string(kernel)),
+		fmt.Sprintf("%d CPUs (%s)", runtime.NumCPU(), runtime.GOARCH), runtime.Version(),
+	}
+	for _, program := range [][]string{
+		{"action", "git", "describe", "--always", "--dirty"}, {"skopeo", "skopeo", "--version"}, {"crane", "crane", "version"},
+		{"regctl", "regctl", "version", "--format", "{{.VCSTag}}"}, {"save", "docker", "version", "--format", "docker client {{.Client.Version}}"},
+	} {
+		if slices.Contains(b.tools, program[0]) {
+			out, _ := command(ctx, program[1], program[2:]...).Output()
+			facts = append(facts, program[0]+": "+strings.TrimSpace(string(out)))
+		}
+	}
+	facts = append(facts, fmt.Sprintf("layers of %v %% of the image, the last changes; rounds: %d; store and registries: %v", shares, b.rounds, b.link))
+	for _, left := range b.left {
+		facts = append(facts, "left out: "+left)
+	}
+	return "Conditions: " + strings.Join(facts, "; ") + ". Medians. Each run began with empty caches. The action's time " +
+		"includes its calls to the store and the store's review of a new revision; the other tools stop when the image is in " +
+		"the registry. Memory and disk are the tool's own, sampled; what an engine takes comes on top, for every tool that " +
+		"asks it for the image."
 }
