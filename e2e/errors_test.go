@@ -50,6 +50,10 @@ func TestFailures(t *testing.T) {
 			inputs: given(append(image, "store-token=not a token")...), early: true,
 			want: []string{"store token cannot be read", "charmcraft login --export"},
 		},
+		"names without end": {
+			inputs: given("charm="+strings.Repeat("c", 100_000), "resource="+strings.Repeat("r", 100_000), "image="+archive), early: true,
+			want: []string{"input charm", "40 characters at most", "input resource", "255 characters at most"},
+		},
 		"no token": {
 			inputs: given(append(image, "store-token=")...), early: true,
 			want: []string{"charmcraft login --export", "store-token: ${{ secrets."},

@@ -7,12 +7,31 @@ import (
 	"strings"
 )
 
-// Charmhub's rule for names is charmcraft's. Juju demands of a resource's name
-// only that there is one; what is refused here would not survive in a URL.
-var (
-	charmName    = regexp.MustCompile(`^(?:[0-9]+-?)*[a-z](?:-?[a-z0-9])*$`)
-	resourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+// nameRule says what a name can be.
+type nameRule struct {
+	form *regexp.Regexp
+	most int // bytes
+	text string
+}
 
+func (n nameRule) allows(name string) bool { return len(name) <= n.most && n.form.MatchString(name) }
+
+// Charmhub's rule for a charm's name is charmcraft's (ProjectName in
+// craft-application). Juju demands of a resource's name only that there is one;
+// what is refused here would not survive in a URL, or in the name of a
+// repository, which has 255 characters at most (distribution spec).
+var (
+	charmName = nameRule{
+		regexp.MustCompile(`^(?:[0-9]+-?)*[a-z](?:-?[a-z0-9])*$`), 40,
+		"a charm's name has lower-case letters, digits and single hyphens between them, at least one letter, and 40 characters at most",
+	}
+	resourceName = nameRule{
+		regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`), 255,
+		"a resource's name has letters, digits, hyphens, underscores and dots, starts with a letter or digit, and has 255 characters at most",
+	}
+)
+
+var (
 	longDigest  = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	shortDigest = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
 	hexDigits   = regexp.MustCompile(`^(?:[a-z0-9]+:)?[0-9a-fA-F]+$`)
@@ -20,35 +39,27 @@ var (
 	platformName = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?(?::[a-z0-9.]+)?$`)
 )
 
-const (
-	charmRule = "a charm's name has lower-case letters, digits and single hyphens between them, and at least one letter"
-
-	resourceRule = "a resource's name has letters, digits, hyphens, underscores and dots, and starts with a letter or digit"
-)
-
 // CheckCharm complains about what can't be a charm's name.
-func CheckCharm(name string) error { return checkName("charm", name, charmName, charmRule) }
+func CheckCharm(name string) error { return charmName.check("charm", name) }
 
 // CheckResource complains about what can't be a resource's name.
-func CheckResource(name string) error {
-	return checkName("resource", name, resourceName, resourceRule)
-}
+func CheckResource(name string) error { return resourceName.check("resource", name) }
 
-func checkName(what, name string, valid *regexp.Regexp, rule string) error {
-	if valid.MatchString(name) {
+func (n nameRule) check(what, name string) error {
+	if n.allows(name) {
 		return nil
 	}
-	return fmt.Errorf("the %s's name is %q, but %s", what, name, rule)
+	return fmt.Errorf("the %s's name is %.80q, but %s", what, name, n.text)
 }
 
 // name reads a required name.
-func (r *reader) name(input, example string, valid *regexp.Regexp, rule string) string {
+func (r *reader) name(input, example string, rule nameRule) string {
 	value := r.input(input)
 	switch {
 	case value == "":
 		r.complain("The input %s is missing: give its name on Charmhub, for example %s: %s.", input, input, example)
-	case !valid.MatchString(value):
-		r.complain("The input %s is %q, but %s.", input, value, rule)
+	case !rule.allows(value):
+		r.complain("The input %s is %.80q, but %s.", input, value, rule.text)
 	}
 	return value
 }

@@ -44,10 +44,10 @@ func (r *Runner) Inputs() (Inputs, error) {
 
 	in.Metadata = read.input("metadata")
 	if read.given("charm") || in.Metadata == "" {
-		in.Charm = read.name("charm", "my-charm", charmName, charmRule)
+		in.Charm = read.name("charm", "my-charm", charmName)
 	}
 	if read.given("resource") || in.Metadata == "" {
-		in.Resource = read.name("resource", "my-image", resourceName, resourceRule)
+		in.Resource = read.name("resource", "my-image", resourceName)
 	}
 	read.source(&in)
 	in.Architectures = read.architectures(in)

@@ -136,6 +136,8 @@ func TestComplaints(t *testing.T) {
 		{"hyphen first", good, env{"INPUT_CHARM": "-x"}, []string{"input charm"}},
 		{"hyphen last", good, env{"INPUT_CHARM": "x-"}, []string{"input charm"}},
 		{"two hyphens", good, env{"INPUT_CHARM": "x--y"}, []string{"single hyphens"}},
+		{"long charm", good, env{"INPUT_CHARM": strings.Repeat("x", 41)}, []string{"input charm", "40 characters at most"}},
+		{"long resource", good, env{"INPUT_RESOURCE": strings.Repeat("x", 256)}, []string{"input resource", "255 characters at most"}},
 		{"path as charm", good, env{"INPUT_CHARM": "../x"}, []string{"input charm"}},
 		{"no resource", good, env{"INPUT_RESOURCE": ""}, []string{"input resource is missing", "resource: my-image"}},
 		{"path as resource", good, env{"INPUT_RESOURCE": "a/b"}, []string{`input resource is "a/b"`}},
