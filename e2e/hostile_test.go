@@ -28,7 +28,7 @@ const mostMemory = 128
 type files struct {
 	*tar.Writer
 	t     *testing.T
-	added map[string]bool // digests of blobs
+	added map[string]types.MediaType // of blobs, by digest
 }
 
 func (f files) add(name string, content []byte) {
@@ -72,8 +72,8 @@ func (zeros) Read(p []byte) (int, error) {
 func (f files) blob(mediaType types.MediaType, content []byte) descriptor {
 	f.t.Helper()
 	digest := digestOf(content)
-	if !f.added[digest] {
-		f.added[digest] = true
+	if _, ok := f.added[digest]; !ok {
+		f.added[digest] = mediaType
 		f.add("blobs/sha256/"+strings.TrimPrefix(digest, "sha256:"), content)
 	}
 	return descriptor{MediaType: mediaType, Digest: digest, Size: int64(len(content))}
@@ -163,7 +163,7 @@ func writeTar(t *testing.T, name string, fill func(files)) string {
 		out, closers = zip, append(closers, zip)
 	}
 	w := tar.NewWriter(out)
-	fill(files{w, t, map[string]bool{}})
+	fill(files{w, t, map[string]types.MediaType{}})
 	for _, c := range slices.Backward(append(closers, w)) {
 		if err := c.Close(); err != nil && !strings.Contains(err.Error(), "missed writing") {
 			t.Fatal(err)

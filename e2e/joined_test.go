@@ -190,3 +190,56 @@ func record(t *testing.T, sandbox *server.Server, architecture string) {
 		t.Fatalf("the store answered %s", answer.Status)
 	}
 }
+
+// TestJoinedWithAttestations: an index of one image and what is about it, as
+// BuildKit makes it by default, is an image for one platform.
+func TestJoinedWithAttestations(t *testing.T) {
+	t.Parallel()
+	archive := writeTar(t, "built.tar", func(f files) {
+		image := onPlatform(f.plain("linux/arm"), "linux", "arm")
+		attestation := onPlatform(f.artifact("", imageConfig("unknown/unknown", "{}"), [2]string{"application/vnd.in-toto+json", "{}"}), "unknown", "unknown")
+		attestation.Annotations = map[string]string{
+			"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.Digest,
+		}
+		f.top(f.index(image, attestation))
+	})
+	other := platformImage(t, "linux/amd64")
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	got := platforms(t, joins(t, sandbox, imageLines(archive+" platform=linux/arm/v6", writeRock(t, other))))
+	if len(got) != 3 || !strings.HasSuffix(got[0], " linux/arm/v6") || !strings.HasSuffix(got[1], " unknown/unknown") ||
+		got[2] != digestOfImage(t, other)+" linux/amd64" {
+		t.Errorf("children of the index %v", got)
+	}
+	recordedFor(t, sandbox, "amd64", "armhf")
+}
+
+// TestJoinedPlatforms: which lines can't be told apart, and what says so.
+func TestJoinedPlatforms(t *testing.T) {
+	t.Parallel()
+	silent := writeTar(t, "silent.tar", func(f files) { f.top(f.plain("")) })
+	arm := writeRock(t, platformImage(t, "linux/arm64"))
+	amd := writeRock(t, platformImage(t, "linux/amd64"))
+	for name, test := range map[string]struct {
+		lines   []string
+		refused []string
+	}{
+		"no platform":       {[]string{amd, silent}, []string{silent, "doesn't tell what it runs on", "` platform=os/arch`"}},
+		"one variant twice": {[]string{arm, amd + " platform=linux/arm64/v8"}, []string{arm, "both for linux/arm64"}},
+		"another name":      {[]string{amd, arm + " platform=linux/x86_64"}, []string{arm, "both for linux/amd64"}},
+		"two platforms":     {[]string{amd + " platform=linux/amd64 platform=linux/arm64"}, []string{"has several platforms", "a line for each"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sandbox := startSandbox(t, server.Options{InMemory: true})
+			r := action(t, sandbox, "resource="+imageResource, imageLines(test.lines...))
+			r.failed(t, sandbox, test.refused...)
+			sentNothing(t, sandbox)
+		})
+	}
+	t.Run("given", func(t *testing.T) {
+		t.Parallel()
+		sandbox := startSandbox(t, server.Options{InMemory: true})
+		joins(t, sandbox, imageLines(amd, silent+" platform=linux/aarch64"))
+		recordedFor(t, sandbox, "amd64", "arm64")
+	})
+}

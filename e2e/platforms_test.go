@@ -15,7 +15,7 @@ func TestPlatformSelectsOne(t *testing.T) {
 
 func testPlatformSelectsOne(t *testing.T, options server.Options) {
 	t.Helper()
-	index := platformIndex(t, "linux/amd64", "linux/arm/v7", "windows/amd64:10.0.14393")
+	index := platformIndex(t, "linux/amd64", "linux/arm/v7", "windows/amd64:10.0.14393", "linux/arm64")
 	repository := anonymousRegistry(t) + "/index"
 	image := "image=" + repository + "@" + push(t, repository, index)
 	rock := "image=" + writeRock(t, index)
@@ -27,6 +27,8 @@ func testPlatformSelectsOne(t *testing.T, options server.Options) {
 		"rock":         {rock, "linux/amd64", "amd64", 0},
 		"variant":      {rock, "linux/arm/v7", "armhf", 1},
 		"architecture": {image, "linux/arm", "armhf", 1},
+		"all variants": {rock, "linux/arm64/v8", "arm64", 3},
+		"other name":   {rock, "linux/x86_64", "amd64", 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

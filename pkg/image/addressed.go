@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
@@ -25,9 +26,11 @@ func newAddressed(ctx context.Context, from store, d v1.Descriptor) (Manifest, e
 	node.raw = sync.OnceValues(func() ([]byte, error) { return read(ctx, from, d) })
 	switch {
 	case d.MediaType.IsIndex():
-		return addressedIndex{node}, nil
+		return addressedIndex{node, &sync.Map{}}, nil
 	case d.MediaType.IsImage():
-		image, err := partial.CompressedToImage(addressedImage{node})
+		core := addressedImage{addressed: node}
+		core.config = sync.OnceValues(core.readConfig)
+		image, err := partial.CompressedToImage(core)
 		if remote, ok := from.(*remoteStore); ok {
 			return mountableImage{Image: image, from: remote.image}, err
 		}
@@ -75,9 +78,27 @@ func (a addressed) Size() (int64, error) {
 }
 
 // addressedImage implements [partial.CompressedImageCore].
-type addressedImage struct{ addressed }
+type addressedImage struct {
+	addressed
+	config func() ([]byte, error)
+}
+
+// keptConfig is how many bytes a config may have that is kept. Real ones have a
+// tenth of it; all of a large index are to fit into the memory.
+const keptConfig = 32 << 10
 
 func (i addressedImage) RawConfigFile() ([]byte, error) {
+	manifest, err := partial.Manifest(i)
+	if err != nil {
+		return nil, err
+	}
+	if size := manifest.Config.Size; size <= 0 || size > keptConfig {
+		return i.readConfig()
+	}
+	return i.config()
+}
+
+func (i addressedImage) readConfig() ([]byte, error) {
 	manifest, err := partial.Manifest(i)
 	if err != nil {
 		return nil, err
@@ -112,8 +133,12 @@ func (l addressedLayer) Compressed() (io.ReadCloser, error) {
 	return l.store.fetch(l.ctx, l.descriptor)
 }
 
-// addressedIndex implements [v1.ImageIndex].
-type addressedIndex struct{ addressed }
+// addressedIndex implements [v1.ImageIndex]. What was opened of it is kept, so
+// that each manifest and config in it is read once.
+type addressedIndex struct {
+	addressed
+	children *sync.Map // Manifest by digest
+}
 
 func (x addressedIndex) IndexManifest() (*v1.IndexManifest, error) {
 	raw, err := x.raw()
@@ -145,13 +170,36 @@ func child[T any](x addressedIndex, digest v1.Hash) (T, error) {
 		if d.Digest != digest {
 			continue
 		}
-		found, err := newAddressed(x.ctx, x.store, d)
-		if err != nil {
-			return none, err
+		found, ok := x.children.Load(digest)
+		if !ok {
+			opened, err := newAddressed(x.ctx, x.store, d)
+			if err != nil {
+				return none, err
+			}
+			found, _ = x.children.LoadOrStore(digest, opened)
 		}
 		if typed, ok := found.(T); ok {
 			return typed, nil
 		}
 	}
 	return none, fmt.Errorf("index %s has no such manifest %s", x.descriptor.Digest, digest)
+}
+
+// Layer returns a manifest that is neither an image nor an index, or a blob that
+// such a manifest lists. These are all that an index can't give otherwise.
+func (x addressedIndex) Layer(digest v1.Hash) (v1.Layer, error) {
+	manifest, err := x.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range manifest.Manifests {
+		if d.Digest != digest {
+			continue
+		}
+		asked := d
+		asked.MediaType = types.OCIManifestSchema1 // a store tells manifests from blobs by their types
+		raw, err := read(x.ctx, x.store, asked)
+		return static.NewLayer(raw, d.MediaType), err
+	}
+	return partial.CompressedToLayer(addressedLayer{ctx: x.ctx, store: x.store, descriptor: v1.Descriptor{Digest: digest}})
 }

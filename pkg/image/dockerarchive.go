@@ -136,7 +136,7 @@ func (c contents) unpacked(ctx context.Context, saved savedImage, open opener) (
 		return nil, fmt.Errorf("it holds %d layers where its config lists %d", len(saved.Layers), len(config.RootFS.DiffIDs))
 	}
 	u := &Unpacked{
-		ID: id, DiffIDs: config.RootFS.DiffIDs, Platform: *config.Platform(),
+		ID: id, DiffIDs: config.RootFS.DiffIDs, Platform: statedPlatform(config),
 		config: raw, open: open, layers: make(map[string]v1.Hash, len(saved.Layers)),
 	}
 	for i, layer := range saved.Layers {

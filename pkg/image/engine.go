@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -132,7 +133,19 @@ func (e *Engine) unpacked(id v1.Hash, found engineimage.InspectResponse) (*Unpac
 		}
 		u.DiffIDs = append(u.DiffIDs, diffID)
 	}
-	return u, nil
+	if len(u.DiffIDs) > 0 {
+		return u, nil
+	}
+	// Docker exports no image without layers, so that its config can't be had to
+	// the byte. One that says the same is made of what the engine tells.
+	var err error
+	u.config, err = json.Marshal(map[string]any{
+		"architecture": found.Architecture, "variant": found.Variant, "os": found.Os, "os.version": found.OsVersion,
+		"created": found.Created, "author": found.Author, "config": found.Config,
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{}},
+	})
+	u.ID = sum(u.config)
+	return u, err
 }
 
 // addressed describes an image of the containerd image store, which keeps

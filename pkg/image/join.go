@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -19,8 +20,9 @@ type Part struct {
 }
 
 // Join makes one index of all images of the parts, in their order; indexes
-// among them are flattened, since Docker can't pull nested ones. The same
-// parts give the same bytes. Two images for one platform are refused.
+// among them are flattened, since Docker can't pull nested ones, and their
+// attestations go along. The same parts give the same bytes. Two images for one
+// platform are refused.
 func Join(parts []Part) (v1.ImageIndex, error) {
 	var adds []mutate.IndexAddendum
 	taken := map[string]string{}
@@ -31,7 +33,8 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 			return nil, fmt.Errorf("%s: %w", part.Name, err)
 		}
 		for _, leaf := range leaves {
-			if platform := leaf.Platform.String(); !leaf.attached() {
+			if leaf.runs {
+				platform := Normalize(*leaf.Platform).String()
 				if other, ok := taken[platform]; ok {
 					return nil, fmt.Errorf("%s and %s are both for %s; name each platform once, "+
 						"or tell them apart with ` platform=os/arch/variant` after the image", other, part.Name, platform)
@@ -48,39 +51,69 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 }
 
 func (p Part) leaves() ([]leaf, error) {
-	if index, ok := p.Manifest.(v1.ImageIndex); ok {
-		if p.Platform != nil {
-			return nil, fmt.Errorf("it is an index of several images, and platform=%s can't be true of all", p.Platform)
+	switch m := p.Manifest.(type) {
+	case v1.ImageIndex:
+		return p.flatten(m)
+	case v1.Image:
+		l, err := newLeaf(m)
+		switch {
+		case err != nil:
+			return nil, err
+		case p.Platform != nil:
+			l.Platform = p.Platform
+		case l.Platform.OS == "":
+			return nil, errors.New("its config doesn't tell what it runs on: say so with ` platform=os/arch` after it")
 		}
-		return flatten(index)
-	}
-	image, ok := p.Manifest.(v1.Image)
-	if !ok {
+		return []leaf{l}, nil
+	default:
 		return nil, fmt.Errorf("%T is neither an image nor an index", p.Manifest)
 	}
-	d, err := describe(image)
+}
+
+// flatten gives the part's platform to the one image in an index.
+func (p Part) flatten(index v1.ImageIndex) ([]leaf, error) {
+	look := leaf.inspect
+	if p.Platform != nil {
+		look = func(l leaf) (leaf, error) {
+			if !l.attached() {
+				l.Platform = p.Platform // so that it needs none of its own
+			}
+			return l.inspect()
+		}
+	}
+	leaves, err := flatten(index, look)
 	if err != nil {
 		return nil, err
 	}
-	if p.Platform != nil {
-		d.Platform = p.Platform
+	images := 0
+	for _, l := range leaves {
+		if l.image == nil {
+			return nil, fmt.Errorf("%s in it is of type %q, which is neither an image nor an index of images", l.Digest, l.MediaType)
+		}
+		if l.runs {
+			images++
+		}
 	}
-	return []leaf{{Descriptor: d, image: image}}, nil
+	if p.Platform != nil && images > 1 {
+		return nil, fmt.Errorf("it is an index of several images, and platform=%s can't be true of all", p.Platform)
+	}
+	return leaves, nil
 }
 
-// describe returns the descriptor of an image, with the platform of its
-// config.
-func describe(image v1.Image) (d v1.Descriptor, err error) {
-	if d.MediaType, err = image.MediaType(); err != nil {
-		return d, err
+// newLeaf checks an image and returns it with its descriptor, which has the
+// platform of its config.
+func newLeaf(image v1.Image) (l leaf, err error) {
+	l = leaf{image: image, runs: true}
+	if l.MediaType, err = image.MediaType(); err != nil {
+		return l, err
 	}
-	if d.Digest, err = image.Digest(); err != nil {
-		return d, err
+	if l.Digest, err = image.Digest(); err != nil {
+		return l, err
 	}
-	if d.Size, err = image.Size(); err != nil {
-		return d, err
+	if l.Size, err = image.Size(); err != nil {
+		return l, err
 	}
-	platform, err := configPlatform(image)
-	d.Platform = &platform
-	return d, err
+	platform, err := imagePlatform(image)
+	l.Platform = &platform
+	return l, err
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // goldenIndex is the digest of the index that TestJoin makes.
-const goldenIndex = "sha256:cfdd21f0b28e7acf2ae93fc4db9bcd3dc9a3325d99dd135087c0856395a4a648"
+const goldenIndex = "sha256:e06e37389800a5ed483a7351dfa48eac904de4095cc7b4b8d228e53add329f66"
 
 func platforms(t *testing.T, m Manifest) []string {
 	t.Helper()
@@ -75,6 +75,28 @@ func TestJoinKeepsChildren(t *testing.T) {
 	}
 }
 
+// TestJoinWithAttestations: what is about an image goes along with it, and
+// doesn't count where the image gets another platform.
+func TestJoinWithAttestations(t *testing.T) {
+	l := newLayout()
+	image := withPlatform(l.image("linux/arm"), "linux/arm")
+	attestation := annotated(withPlatform(l.image("unknown/unknown"), "unknown/unknown"), "vnd.docker.reference.digest", image.Digest.String())
+	built := part(t, "built", l, l.index(image, attestation))
+	built.Platform, _ = v1.ParsePlatform("linux/arm/v6")
+	index, err := Join([]Part{built})
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image.Platform = built.Platform
+	if diff := cmp.Diff([]v1.Descriptor{image, attestation}, manifest.Manifests); diff != "" {
+		t.Errorf("children (-want +got):\n%s", diff)
+	}
+}
+
 func TestJoinMediaType(t *testing.T) {
 	docker := func(arch string) Part {
 		image := newSaved(tarOf(entry{name: arch}))
@@ -101,8 +123,10 @@ func TestJoinRefuses(t *testing.T) {
 	l := newLayout()
 	amd := part(t, "first", l, l.image("linux/amd64"))
 	again := part(t, "second", l, l.image("linux/amd64", l.blob(types.OCILayer, []byte("other"))))
-	index := part(t, "index", l, l.index(l.image("linux/arm64")))
-	index.Platform = &v1.Platform{OS: "linux", Architecture: "arm64"}
+	index := part(t, "index", l, l.index(l.image("linux/arm64"), l.image("linux/amd64")))
+	index.Platform = &v1.Platform{OS: "linux", Architecture: "s390x"}
+	arm, armV8 := part(t, "arm", l, l.image("linux/arm64")), part(t, "armV8", l, l.image("linux/arm64/v8"))
+	silent := l.image("")
 	disguised := part(t, "third", l, l.image("linux/arm64"))
 	disguised.Platform = &v1.Platform{OS: "linux", Architecture: "amd64"}
 	for name, try := range map[string]struct {
@@ -111,10 +135,15 @@ func TestJoinRefuses(t *testing.T) {
 	}{
 		"one platform twice":        {[]Part{amd, again}, "first and second are both for linux/amd64"},
 		"the same by an override":   {[]Part{amd, disguised}, "first and third are both for linux/amd64"},
-		"a platform for an index":   {[]Part{index}, "index: it is an index of several images|linux/arm64"},
+		"a platform for an index":   {[]Part{index}, "index: it is an index of several images|linux/s390x"},
+		"the same by another name":  {[]Part{arm, armV8}, "arm and armV8 are both for linux/arm64"},
+		"no platform":               {[]Part{part(t, "silent", l, silent)}, "silent: its config doesn't tell|` platform=os/arch`"},
+		"no platform in an index":   {[]Part{part(t, "list", l, l.index(silent))}, "list: it lists|without a platform|` platform=os/arch`"},
+		"an empty index":            {[]Part{part(t, "empty", l, l.index())}, "empty: it is an index that lists nothing"},
+		"attestations alone":        {[]Part{part(t, "about", l, l.index(withPlatform(silent, "unknown/unknown")))}, "about: it is an index without an image to run"},
 		"what is no image":          {[]Part{{Name: "nothing"}}, "nothing: "},
 		"a child that is not there": {[]Part{part(t, "lost", l, l.index(v1.Descriptor{MediaType: ociManifest, Digest: sum(nil), Size: 1}))}, "lost: |is listed, but not there"},
-		"an unknown child":          {[]Part{part(t, "odd", l, l.index(v1.Descriptor{MediaType: "text/plain", Digest: sum(nil)}))}, `odd: |"text/plain"`},
+		"an unknown child":          {[]Part{part(t, "odd", l, l.index(l.image("linux/s390x"), v1.Descriptor{MediaType: "text/plain", Digest: sum(nil)}))}, `odd: |"text/plain"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Join(try.parts)
@@ -159,7 +188,6 @@ func TestPlatforms(t *testing.T) {
 	}{
 		"image":                   {image, []string{"linux/arm64/v8"}},
 		"index":                   {root, []string{"linux/amd64", "linux/arm64/v8", "windows/amd64:10.0.14393"}},
-		"empty index":             {l.index(), nil},
 		"index that knows better": {l.index(withPlatform(image, "linux/arm/v6")), []string{"linux/arm/v6"}},
 	} {
 		if diff := cmp.Diff(try.want, platforms(t, l.of(try.root).open(t))); diff != "" {
@@ -175,11 +203,15 @@ func TestSelectPlatform(t *testing.T) {
 		from       Manifest
 		want, have string
 	}{
-		"silent about it": {index, "linux/amd64", "linux/amd64"},
-		"nested":          {index, "linux/arm64", "linux/arm64/v8"},
-		"with variant":    {index, "linux/arm64/v8", "linux/arm64/v8"},
-		"with version":    {index, "windows/amd64:10.0.14393", "windows/amd64:10.0.14393"},
-		"one image":       {image, "linux/arm64", "linux/arm64/v8"},
+		"silent about it":  {index, "linux/amd64", "linux/amd64"},
+		"nested":           {index, "linux/arm64", "linux/arm64/v8"},
+		"with variant":     {index, "linux/arm64/v8", "linux/arm64/v8"},
+		"with version":     {index, "windows/amd64:10.0.14393", "windows/amd64:10.0.14393"},
+		"needless variant": {l.of(l.index(withPlatform(l.image("linux/arm64"), "linux/arm64"))).open(t), "linux/arm64/v8", "linux/arm64"},
+		"another name":     {index, "linux/x86_64", "linux/amd64"},
+		"usual variant":    {l.of(l.index(l.image("linux/arm/v6"), l.image("linux/arm/v7"))).open(t), "linux/arm", "linux/arm/v7"},
+		"only variant":     {l.of(l.index(l.image("linux/arm/v6"))).open(t), "linux/arm", "linux/arm/v6"},
+		"one image":        {image, "linux/arm64", "linux/arm64/v8"},
 	} {
 		want, _ := v1.ParsePlatform(try.want)
 		got, err := SelectPlatform(try.from, *want)

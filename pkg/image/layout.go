@@ -170,6 +170,9 @@ func selectManifest(manifests []v1.Descriptor, selector string) (v1.Descriptor, 
 		}
 		choice = append(choice, strings.TrimSpace(d.Digest.String()+" "+name))
 	}
+	if len(manifests) == 0 {
+		return v1.Descriptor{}, errors.New("its index.json lists nothing, so there is no image in it; write it anew")
+	}
 	if selector == "" {
 		return v1.Descriptor{}, fmt.Errorf("it holds %d images; choose one by adding a colon and its name or digest: %s",
 			len(manifests), strings.Join(choice, ", "))

@@ -154,7 +154,7 @@ func TestLayoutSelects(t *testing.T) {
 		t.Errorf("one image of two names: %+v, %v", src, err)
 	}
 	_, err := openText(t, l.of().folder(t))
-	wantError(t, err, "holds 0 images")
+	wantError(t, err, "lists nothing")
 }
 
 func TestLayoutRefusedAtOpen(t *testing.T) {

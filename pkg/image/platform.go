@@ -3,56 +3,123 @@ package image
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
+	containerd "github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	specs "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 )
+
+// readers is how many images of an index are read at once.
+const readers = 8
 
 // unknown is what attestations and other attached manifests have for a
 // platform.
 var unknown = v1.Platform{OS: "unknown", Architecture: "unknown"}
 
 // Platforms returns what an image or the children of an index run on, in
-// their order. Attachments such as attestations don't count.
+// their order; an image whose config doesn't say has the zero Platform. What an
+// index carries besides images, such as attestations, doesn't count. It fails
+// for what is no image to run, and for an index without one. Of an index that
+// names the platforms of its images it reads nothing else: [Check] does.
 func Platforms(m Manifest) ([]v1.Platform, error) {
+	return platformsOf(m, leaf.glance)
+}
+
+// Check looks at all images in m, their layers aside, and fails for the first
+// one that no engine could run. Manifests of other kinds may go along with an
+// index, but can't be all that it has.
+func Check(m Manifest) error {
+	_, err := platformsOf(m, leaf.inspect)
+	return err
+}
+
+func platformsOf(m Manifest, look func(leaf) (leaf, error)) ([]v1.Platform, error) {
 	switch m := m.(type) {
-	case v1.Image:
-		platform, err := configPlatform(m)
-		return []v1.Platform{platform}, err
 	case v1.ImageIndex:
-		children, err := flatten(m)
+		leaves, err := flatten(m, look)
 		if err != nil {
 			return nil, err
 		}
 		var all []v1.Platform
-		for _, child := range children {
-			if !child.attached() {
-				all = append(all, *child.Platform)
+		for _, l := range leaves {
+			if l.runs {
+				all = append(all, *l.Platform)
 			}
 		}
 		return all, nil
+	case v1.Image:
+		platform, err := imagePlatform(m)
+		return []v1.Platform{platform}, err
 	default:
 		return nil, fmt.Errorf("%T is neither an image nor an index", m)
 	}
 }
 
-func configPlatform(image v1.Image) (v1.Platform, error) {
-	config, err := image.ConfigFile()
+// imagePlatform checks an image, and returns the platform in its config.
+func imagePlatform(image v1.Image) (v1.Platform, error) {
+	mediaType, err := image.MediaType()
 	if err != nil {
 		return v1.Platform{}, err
 	}
-	return *config.Platform(), nil
+	manifest, err := image.RawManifest()
+	if err != nil {
+		return v1.Platform{}, err
+	}
+	if _, err := checkManifest(mediaType, manifest); err != nil {
+		return v1.Platform{}, err // without asking for a config that need not exist
+	}
+	config, err := image.RawConfigFile()
+	if err != nil {
+		return v1.Platform{}, err
+	}
+	return checkImage(mediaType, manifest, config)
 }
 
-// leaf is an image in an index: its descriptor, its platform filled in from
-// its config where the index is silent.
+// leaf is a manifest that an index lists and that is no index: its descriptor,
+// and what was found out of it.
 type leaf struct {
-	v1.Descriptor
-	image v1.Image
+	v1.Descriptor          // with a platform, if it runs
+	image         v1.Image // nil for a manifest of another type than an image's
+	runs          bool     // it is an image to run
 }
 
+// attached tells whether the index says that a manifest is about another one.
 func (l leaf) attached() bool {
-	return l.Platform.Equals(unknown) || l.Annotations["vnd.docker.reference.type"] != ""
+	return l.Platform != nil && l.Platform.Equals(unknown) || l.Annotations["vnd.docker.reference.type"] != ""
+}
+
+// glance finds out whether a manifest is an image, and for which platform,
+// and believes the index.
+func (l leaf) glance() (leaf, error) {
+	if l.runs = l.image != nil && !l.attached(); !l.runs || l.Platform != nil {
+		return l, nil
+	}
+	return l.inspect()
+}
+
+// inspect finds out the same from the image itself.
+func (l leaf) inspect() (leaf, error) {
+	if l.runs = false; l.image == nil || l.attached() {
+		return l, nil
+	}
+	platform, err := imagePlatform(l.image)
+	var artifact *ArtifactError
+	switch {
+	case errors.As(err, &artifact):
+		return l, nil // it goes along
+	case err != nil:
+		return l, fmt.Errorf("it lists %s: %w", l.Digest, err)
+	case l.Platform == nil && platform.OS == "":
+		return l, fmt.Errorf("it lists the image %s without a platform, and the image's config has none: "+
+			"pass the image by itself, with ` platform=os/arch` after it where it is to be one of several", l.Digest)
+	case l.Platform == nil:
+		l.Platform = &platform
+	}
+	l.runs = true
+	return l, nil
 }
 
 // No real index is as large as this; one that lists the same index many times,
@@ -79,22 +146,59 @@ func bounded(m Manifest) error {
 	return nil // what can't be read may not be needed
 }
 
-// flatten returns all images of an index and of the indexes in it, in order.
-func flatten(index v1.ImageIndex) (leaves []leaf, err error) {
+// flatten returns what an index and the indexes in it list, in order, as look
+// sees it. It fails if there is no image to run.
+func flatten(index v1.ImageIndex, look func(leaf) (leaf, error)) (leaves []leaf, err error) {
 	var d descent
 	err = d.into(index, func(parent v1.ImageIndex, d v1.Descriptor) error {
-		leaf, err := newLeaf(parent, d)
-		leaves = append(leaves, leaf)
+		l := leaf{Descriptor: d}
+		if d.MediaType.IsImage() {
+			l.image, err = parent.Image(d.Digest)
+		}
+		leaves = append(leaves, l)
 		return err
 	})
-	return leaves, err
+	if err != nil {
+		return nil, err
+	}
+	var group errgroup.Group
+	group.SetLimit(readers)
+	for n := range leaves {
+		group.Go(func() (err error) {
+			leaves[n], err = look(leaves[n])
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for _, l := range leaves {
+		if l.runs {
+			return leaves, nil
+		}
+	}
+	if len(leaves) == 0 {
+		return nil, errors.New("it is an index that lists nothing, so there is no image in it; build or push it anew")
+	}
+	return nil, fmt.Errorf("it is an index without an image to run: of the %d manifests that it lists, all are attestations or other artifacts", len(leaves))
 }
 
 // descent is one way through an index and the indexes in it.
 type descent struct{ manifests, bytes int64 }
 
-// into calls visit for each image.
+// into calls visit for each manifest that is no index.
 func (d *descent) into(index v1.ImageIndex, visit func(parent v1.ImageIndex, d v1.Descriptor) error) error {
+	mediaType, err := index.MediaType()
+	if err != nil {
+		return err
+	}
+	raw, err := index.RawManifest()
+	if err != nil {
+		return err
+	}
+	if err := checkIndex(mediaType, raw); err != nil {
+		return err
+	}
 	manifest, err := index.IndexManifest()
 	if err != nil {
 		return err
@@ -127,45 +231,93 @@ func (d *descent) count(child v1.Descriptor) error {
 	return nil
 }
 
-func newLeaf(parent v1.ImageIndex, d v1.Descriptor) (leaf, error) {
-	image, err := parent.Image(d.Digest)
+// platformText is a platform as inputs give it.
+var platformText = regexp.MustCompile(`^[A-Za-z0-9]+/[A-Za-z0-9_-]+(?:/[A-Za-z0-9.]+)?(?::[A-Za-z0-9.]+)?$`)
+
+// ParsePlatform reads os/arch[/variant][:osversion]. A name that containerd
+// takes for another one, such as x86_64 for amd64, becomes that.
+func ParsePlatform(text string) (v1.Platform, error) {
+	if !platformText.MatchString(text) {
+		return v1.Platform{}, fmt.Errorf("%q is no platform: expected os/arch[/variant][:osversion]", text)
+	}
+	p, err := v1.ParsePlatform(text)
 	if err != nil {
-		return leaf{}, err
+		return v1.Platform{}, err
 	}
-	if d.Platform == nil {
-		platform, err := configPlatform(image)
-		if err != nil {
-			return leaf{}, err
-		}
-		d.Platform = &platform
+	if n := Normalize(*p); n.OS != p.OS || n.Architecture != p.Architecture {
+		return n, nil
 	}
-	return leaf{Descriptor: d, image: image}, nil
+	return *p, nil // with a variant that says no more than the architecture, if that was given
+}
+
+// Normalize returns a platform in the form in which containerd compares them:
+// arm64 for arm64/v8 and aarch64, arm/v7 for arm and armhf.
+func Normalize(p v1.Platform) v1.Platform {
+	if p.OS == "" || p.Architecture == "" {
+		return p
+	}
+	n := containerd.Normalize(specs.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
+	p.OS, p.Architecture, p.Variant = n.OS, n.Architecture, n.Variant
+	return p
+}
+
+// statedPlatform returns what a config says that an image runs on, the zero
+// Platform if it doesn't.
+func statedPlatform(config *v1.ConfigFile) v1.Platform {
+	if config.OS == "" || config.Architecture == "" {
+		return v1.Platform{}
+	}
+	return *config.Platform()
 }
 
 // SelectPlatform returns the one image of m that runs on want. An image that
-// has no other platform to offer is checked, too.
+// has no other platform to offer is checked, too. Where want has no variant,
+// the one that containerd assumes is preferred to the others.
 func SelectPlatform(m Manifest, want v1.Platform) (Manifest, error) {
 	index, ok := m.(v1.ImageIndex)
 	if !ok {
 		have, err := Platforms(m)
-		if err != nil || have[0].Satisfies(want) {
+		if err != nil || Satisfies(have[0], want) {
 			return m, err
 		}
-		return nil, fmt.Errorf("it runs on %s, not on %s", have[0], want)
+		return nil, fmt.Errorf("it runs on %s, not on %s", orUnknown(have[0]), want)
 	}
-	leaves, err := flatten(index)
+	leaves, err := flatten(index, leaf.glance)
 	if err != nil {
 		return nil, err
 	}
+	var found Manifest
 	var have []string
-	for _, leaf := range leaves {
+	for _, l := range leaves {
 		switch {
-		case leaf.attached():
-		case leaf.Platform.Satisfies(want):
-			return leaf.image, nil
+		case !l.runs:
+		case Normalize(*l.Platform).Satisfies(Normalize(want)):
+			return l.image, nil
+		case found == nil && Satisfies(*l.Platform, want):
+			found = l.image
 		default:
-			have = append(have, leaf.Platform.String())
+			have = append(have, l.Platform.String())
 		}
 	}
+	if found != nil {
+		return found, nil
+	}
 	return nil, fmt.Errorf("it has no image for %s; it has %s", want, strings.Join(have, ", "))
+}
+
+// Satisfies tells whether what runs on have is what want asks for. A part of
+// want that is empty asks for nothing.
+func Satisfies(have, want v1.Platform) bool {
+	asked := Normalize(want)
+	if want.Variant == "" && asked.Architecture == want.Architecture {
+		asked.Variant = ""
+	}
+	return Normalize(have).Satisfies(asked)
+}
+
+func orUnknown(p v1.Platform) string {
+	if p.OS == "" {
+		return "a platform that its config doesn't tell"
+	}
+	return p.String()
 }

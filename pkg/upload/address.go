@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,11 +39,7 @@ func (a *addressed) runsOn() ([]v1.Platform, error) {
 	if a.platforms != nil {
 		return a.platforms, nil
 	}
-	platforms, err := image.Platforms(a.Manifest)
-	if err != nil {
-		return nil, fmt.Errorf("cannot tell what the image runs on: %w", err)
-	}
-	return platforms, nil
+	return image.Platforms(a.Manifest)
 }
 
 // architectures returns Charmhub's names for those platforms that are Linux, or
@@ -50,6 +47,7 @@ func (a *addressed) runsOn() ([]v1.Platform, error) {
 func architectures(platforms []v1.Platform) []string {
 	var all []string
 	for _, p := range platforms {
+		p = image.Normalize(p)
 		if name, ok := charmhub.DebianArch(p.Architecture); ok && p.OS == "linux" {
 			all = append(all, name)
 		}
@@ -172,8 +170,8 @@ func (i *imageJob) present(d *remote.Descriptor, source v1.Hash) (*addressed, er
 // addressUnpacked finds an image in the repository by its ID, or packs it.
 func (i *imageJob) addressUnpacked(ctx context.Context, o opened) (*addressed, error) {
 	unpacked := o.source.Unpacked
-	if i.platform != nil && !unpacked.Platform.Satisfies(*i.platform) {
-		return nil, fmt.Errorf("%s runs on %s, not on %s", o.Text, unpacked.Platform, i.platform)
+	if i.platform != nil && !image.Satisfies(unpacked.Platform, *i.platform) {
+		return nil, fmt.Errorf("%s runs on %s, not on %s", o.Text, cmp.Or(unpacked.Platform.String(), "no platform that its config tells"), i.platform)
 	}
 	located, found, err := i.repo.Locate(ctx, unpacked.ID)
 	if err != nil {

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,9 +48,6 @@ func (j *job) uploadImage(ctx context.Context, r *report) error {
 		return i.explain(found, err)
 	}
 	there, err := i.push(ctx, found)
-	if err == nil {
-		i.report.platforms, err = found.runsOn()
-	}
 	if err != nil {
 		return i.explain(found, err)
 	}
@@ -60,10 +58,14 @@ func (j *job) uploadImage(ctx context.Context, r *report) error {
 	return i.release(ctx)
 }
 
-// describe puts into the report what is known before anything is sent.
+// describe puts into the report what is known before anything is sent. It fails
+// for what is no image to run.
 func (i *imageJob) describe(found *addressed) error {
 	digest, err := found.Digest()
 	if err != nil {
+		return err
+	}
+	if i.report.platforms, err = found.runsOn(); err != nil {
 		return err
 	}
 	i.report.SourceDigest, i.report.RemoteDigest = found.source.String(), digest.String()
@@ -134,8 +136,11 @@ func (i *imageJob) push(ctx context.Context, found *addressed) (there bool, err 
 	plan := &registry.Plan{Present: found.present}
 	if !found.present {
 		plan, err = i.repo.Plan(ctx, found.Manifest)
-		if err != nil {
-			return false, err
+		if err != nil || !plan.Present {
+			// What is wrong with an image says more than why it can't be planned.
+			if bad := image.Check(found.Manifest); bad != nil || err != nil {
+				return false, cmp.Or(bad, err)
+			}
 		}
 	}
 	if plan.Present {

@@ -1,0 +1,212 @@
+package image
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// ArtifactError says that a manifest is sound, but not an image's: registries
+// keep Helm charts, signatures and much else under manifests of the same form
+// (OCI image spec, manifest.md, Guidelines for Artifact Usage).
+type ArtifactError struct {
+	// Type is the media type that tells, Of what it is the type: the config,
+	// or a layer.
+	Type types.MediaType
+	Of   string
+}
+
+func (e *ArtifactError) Error() string {
+	what := "it is no image to run"
+	if name := artifactName(e.Type); name != "" {
+		what = "it is " + name + ", and no image to run"
+	}
+	return fmt.Sprintf("%s: the type of its %s is %q; pass an image, or upload what it holds as a file", what, e.Of, e.Type)
+}
+
+// artifactNames are what people call the artifacts that they come across, by a
+// part of a media type.
+var artifactNames = []struct{ part, name string }{
+	{"vnd.cncf.helm.", "a Helm chart"},
+	{"simplesigning", "a signature"},
+	{"notary.signature", "a signature"},
+	{"sigstore.bundle", "a signature or an attestation"},
+	{"spdx", "an SBOM"},
+	{"cyclonedx", "an SBOM"},
+	{"vnd.syft", "an SBOM"},
+	{"in-toto", "an attestation"},
+	{"dsse.envelope", "an attestation"},
+	{"buildkit.cacheconfig", "a build cache"},
+	{"docker.plugin", "an engine's plugin"},
+	{"wasm", "a WebAssembly module"},
+}
+
+func artifactName(t types.MediaType) string {
+	for _, a := range artifactNames {
+		if strings.Contains(string(t), a.part) {
+			return a.name
+		}
+	}
+	return ""
+}
+
+// manifestFields are the fields of a manifest or an index that decide whether
+// it can be used. Digests are texts, so that each is refused by its own name.
+type manifestFields struct {
+	SchemaVersion int              `json:"schemaVersion"`
+	MediaType     types.MediaType  `json:"mediaType"`
+	ArtifactType  string           `json:"artifactType"`
+	Config        *blobFields      `json:"config"`
+	Layers        []blobFields     `json:"layers"`
+	Manifests     *json.RawMessage `json:"manifests"`
+}
+
+type blobFields struct {
+	MediaType types.MediaType `json:"mediaType"`
+	Digest    string          `json:"digest"`
+}
+
+// checkImage tells from the bytes of an image's manifest and of its config what
+// the image runs on: the zero Platform where its config doesn't say. It fails
+// with an [*ArtifactError] for what is no image, and with another error for an
+// image that no engine can run.
+func checkImage(declared types.MediaType, manifest, config []byte) (v1.Platform, error) {
+	m, err := checkManifest(declared, manifest)
+	if err != nil {
+		return v1.Platform{}, err
+	}
+	return checkConfig(config, len(m.Layers))
+}
+
+// checkManifest does the part of checkImage for which the manifest is enough.
+func checkManifest(declared types.MediaType, raw []byte) (*manifestFields, error) {
+	m, err := checkForm(declared, raw)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case m.Config == nil && m.Manifests != nil:
+		return nil, fmt.Errorf("its type is %q, an image's, but it lists images as an index does", declared)
+	case m.Config == nil || m.Config.Digest == "":
+		return nil, errors.New("its manifest names no config, which says how an image is run; build it anew")
+	case !isConfig(m.Config.MediaType):
+		return nil, &ArtifactError{Type: m.Config.MediaType, Of: "config"}
+	}
+	if err := checkDigest(m.Config.Digest); err != nil {
+		return nil, err
+	}
+	for _, layer := range m.Layers {
+		if !fileSystem.MatchString(string(layer.MediaType)) {
+			return nil, &ArtifactError{Type: layer.MediaType, Of: "layer"}
+		}
+		if err := checkDigest(layer.Digest); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// checkIndex fails for the bytes of an index that can't be read as one.
+func checkIndex(declared types.MediaType, raw []byte) error {
+	m, err := checkForm(declared, raw)
+	if err != nil {
+		return err
+	}
+	if m.Manifests == nil && m.Config != nil {
+		return fmt.Errorf("its type is %q, an index's, but it names a config as an image does", declared)
+	}
+	var children []blobFields
+	if m.Manifests != nil {
+		if err := json.Unmarshal(*m.Manifests, &children); err != nil {
+			return fmt.Errorf("its list of manifests can't be read: %w", err)
+		}
+	}
+	for _, child := range children {
+		if err := checkDigest(child.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkForm reads what manifests and indexes have in common.
+func checkForm(declared types.MediaType, raw []byte) (*manifestFields, error) {
+	var m manifestFields
+	err := json.Unmarshal(raw, &m)
+	oci := declared == types.OCIManifestSchema1 || declared == types.OCIImageIndex
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("its manifest can't be read: %w", err)
+	case m.SchemaVersion == 1:
+		return nil, errors.New("its manifest is of schema version 1, which engines don't read any more; build or push it anew with a current tool")
+	case m.SchemaVersion != 2:
+		return nil, fmt.Errorf("its manifest is of schema version %d, and there is only 2; build it anew", m.SchemaVersion)
+	case m.MediaType != declared && (m.MediaType != "" || !oci):
+		return nil, fmt.Errorf("its type is %q where it is listed and %q in its manifest; write it anew", declared, m.MediaType)
+	}
+	return &m, nil
+}
+
+// checkConfig tells what an image runs on that has so many layers.
+func checkConfig(raw []byte, layers int) (v1.Platform, error) {
+	var config struct {
+		Architecture string   `json:"architecture"`
+		OS           string   `json:"os"`
+		OSVersion    string   `json:"os.version"`
+		OSFeatures   []string `json:"os.features"`
+		Variant      string   `json:"variant"`
+		RootFS       struct {
+			DiffIDs []string `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return v1.Platform{}, fmt.Errorf("its config is damaged: %w", err)
+	}
+	if n := len(config.RootFS.DiffIDs); n != layers {
+		return v1.Platform{}, fmt.Errorf("its manifest lists %d layers where its config lists %d, so no engine can run it; build it anew", layers, n)
+	}
+	for _, diffID := range config.RootFS.DiffIDs {
+		if err := checkDigest(diffID); err != nil {
+			return v1.Platform{}, err
+		}
+	}
+	if config.OS == "" || config.Architecture == "" {
+		return v1.Platform{}, nil
+	}
+	return v1.Platform{
+		OS: config.OS, Architecture: config.Architecture, Variant: config.Variant,
+		OSVersion: config.OSVersion, OSFeatures: config.OSFeatures,
+	}, nil
+}
+
+// isConfig tells whether an image's config can be of that type. Besides the
+// two proper ones there are those that engines accept because registries and
+// old clients left them in the world (moby/moby#22378).
+func isConfig(t types.MediaType) bool {
+	switch t {
+	case types.OCIConfigJSON, types.DockerConfigJSON, "application/octet-stream", "application/json", "text/html", "":
+		return true
+	}
+	return false
+}
+
+// fileSystem is what the media types of layers look like that make up a root
+// file system, in any compression, encrypted or not.
+var fileSystem = regexp.MustCompile(`^application/vnd\.(?:oci\.image\.layer\.(?:nondistributable\.)?v1\.tar|docker\.image\.rootfs\.(?:foreign\.)?diff\.tar)(?:[.+][a-z0-9]+)*$`)
+
+// checkDigest fails for a digest that can't be asked for.
+func checkDigest(digest string) error {
+	hash, err := v1.NewHash(digest)
+	if err == nil && hash.Algorithm == "sha256" {
+		return nil
+	}
+	if algorithm, _, _ := strings.Cut(digest, ":"); err == nil || algorithm == "sha384" {
+		return fmt.Errorf("it has digests of %s, such as %.30s…, and only those of sha256 can be used; build it anew with these", algorithm, digest)
+	}
+	return fmt.Errorf("it has %.100q for a digest, which is none; build it anew", digest)
+}
