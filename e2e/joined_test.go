@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
@@ -188,6 +189,45 @@ func record(t *testing.T, sandbox *server.Server, architecture string) {
 	}
 	if _ = answer.Body.Close(); answer.StatusCode != http.StatusOK {
 		t.Fatalf("the store answered %s", answer.Status)
+	}
+}
+
+// TestJoinedIndexSaysNoMore: the descriptors of a joined index have an artifact
+// type only where the manifest has one, so that tools which don't know that
+// field copy the index with its digest.
+func TestJoinedIndexSaysNoMore(t *testing.T) {
+	t.Parallel()
+	const artifactType = "application/vnd.example.app"
+	typed := writeTar(t, "typed.tar", func(f files) {
+		f.top(f.artifact(artifactType, imageConfig("linux/s390x", "layer"), [2]string{string(types.OCIUncompressedLayer), "layer"}))
+	})
+	plain := []string{writeRock(t, platformImage(t, "linux/amd64")), writeRock(t, platformImage(t, "linux/arm64"))}
+	for name, test := range map[string]struct {
+		lines []string
+		want  []string
+	}{
+		"plain": {plain, []string{"", ""}},
+		"typed": {append(plain, typed), []string{"", "", artifactType}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sandbox := startSandbox(t, server.Options{InMemory: true})
+			manifest := joins(t, sandbox, imageLines(test.lines...))
+			var index v1.IndexManifest
+			if err := json.Unmarshal([]byte(manifest), &index); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, d := range index.Manifests {
+				got = append(got, d.ArtifactType)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("artifact types (-want +got):\n%s", diff)
+			}
+			if name == "plain" {
+				copiesWithDigest(t, sandbox, digestOf([]byte(strings.TrimSuffix(manifest, "\n"))))
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
@@ -44,7 +45,7 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 			if leaf.MediaType != types.DockerManifestSchema2 {
 				mediaType = types.OCIImageIndex
 			}
-			adds = append(adds, mutate.IndexAddendum{Add: leaf.image, Descriptor: leaf.Descriptor})
+			adds = append(adds, mutate.IndexAddendum{Add: listed{leaf.image}, Descriptor: leaf.Descriptor})
 		}
 	}
 	return mutate.IndexMediaType(mutate.AppendManifests(empty.Index, adds...), mediaType), nil
@@ -117,3 +118,20 @@ func newLeaf(image v1.Image) (l leaf, err error) {
 	l.Platform = &platform
 	return l, err
 }
+
+// listed is an image whose descriptor in an index has an artifact type only
+// where its manifest has one. That is what go-containerregistry gives every
+// image otherwise, and older tools drop from an index what they don't know.
+type listed struct{ v1.Image }
+
+// ArtifactType is what [partial.Descriptor] asks for.
+func (l listed) ArtifactType() (string, error) {
+	manifest, err := l.Manifest()
+	if err != nil {
+		return "", err
+	}
+	return manifest.ArtifactType, nil
+}
+
+// ConfigLayer is what [partial.ConfigLayer] asks for.
+func (l listed) ConfigLayer() (v1.Layer, error) { return partial.ConfigLayer(l.Image) }

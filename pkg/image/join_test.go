@@ -10,7 +10,7 @@ import (
 )
 
 // goldenIndex is the digest of the index that TestJoin makes.
-const goldenIndex = "sha256:e06e37389800a5ed483a7351dfa48eac904de4095cc7b4b8d228e53add329f66"
+const goldenIndex = "sha256:a93e946fceb800347e134a32f24336bcbfe8e1552d0207a46d7d7febc863494d"
 
 func platforms(t *testing.T, m Manifest) []string {
 	t.Helper()
