@@ -25,6 +25,10 @@ const maxWindow = 64 << 20
 
 var errBomb = errors.New("it decompresses to more than 100 times its size: a decompression bomb, and no image")
 
+// Decompress returns what r holds, decompressed if it is compressed, and
+// whether it is. It fails when that grows out of all proportion.
+func Decompress(r io.Reader) (io.ReadCloser, bool, error) { return decompress(r) }
+
 // decompress returns what r holds, decompressed if it is compressed, and
 // whether it is.
 func decompress(r io.Reader) (io.ReadCloser, bool, error) {

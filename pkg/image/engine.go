@@ -107,10 +107,8 @@ func (e *Engine) inspect(ctx context.Context, id, name string) (*Source, error) 
 		return nil, fmt.Errorf("the container engine calls image %s %q, which is no digest", name, found.ID)
 	}
 	src := &Source{Name: name, Digest: digest}
-	if found.Descriptor != nil {
-		err = e.addressed(ctx, src, v1.Descriptor{
-			MediaType: types.MediaType(found.Descriptor.MediaType), Size: found.Descriptor.Size, Digest: digest,
-		})
+	if found.Descriptor != nil || e.keepsManifests(ctx) {
+		err = e.stored(ctx, src, found.InspectResponse)
 	} else {
 		src.Unpacked, err = e.unpacked(digest, found.InspectResponse)
 	}
@@ -148,15 +146,67 @@ func (e *Engine) unpacked(id v1.Hash, found engineimage.InspectResponse) (*Unpac
 	return u, err
 }
 
-// addressed describes an image of the containerd image store, which keeps
-// manifests and compressed layers. They are exported, all at once, when the
-// first of them is asked for.
-func (e *Engine) addressed(ctx context.Context, src *Source, d v1.Descriptor) error {
-	from := &exported{open: e.exporter(d.Digest)}
+// keepsManifests tells whether the engine has the containerd image store, where
+// an inspected image doesn't: before version 1.48 of the API.
+func (e *Engine) keepsManifests(ctx context.Context) bool {
+	found, err := e.api.Info(ctx, client.InfoOptions{})
+	return err == nil && slices.Contains(found.Info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
+}
+
+// stored describes an image of the containerd image store, which keeps
+// manifests and compressed layers.
+func (e *Engine) stored(ctx context.Context, src *Source, found engineimage.InspectResponse) error {
+	from := &exported{open: e.exporter(src.Digest)}
 	src.close = from.Close
+	src.Stored = &Stored{}
+	if found.Descriptor == nil {
+		src.Stored.read = func(ctx context.Context) (Manifest, error) { return from.manifest(ctx, src.Digest) }
+		return nil
+	}
+	d := v1.Descriptor{
+		MediaType: types.MediaType(found.Descriptor.MediaType), Size: found.Descriptor.Size, Digest: src.Digest,
+	}
 	m, err := newAddressed(ctx, from, d)
+	if err != nil {
+		return err
+	}
 	src.Addressed = m
+	src.Stored.read = func(context.Context) (Manifest, error) { return m, nil }
+	if !d.MediaType.IsIndex() {
+		return nil
+	}
+	whole, err := e.api.ImageInspect(ctx, src.Digest.String(), client.ImageInspectWithManifests(true))
+	if err != nil {
+		return e.failed("list the manifests of image "+src.Digest.String(), err)
+	}
+	src.Stored.Images, err = imagesOf(whole.Manifests)
 	return err
+}
+
+// imagesOf returns the images among the manifests of an index, attestations
+// aside; nil if some are of a kind that the engine doesn't know.
+func imagesOf(manifests []engineimage.ManifestSummary) ([]v1.Descriptor, error) {
+	var images []v1.Descriptor
+	for _, m := range manifests {
+		switch {
+		case m.Kind == engineimage.ManifestKindAttestation:
+			continue
+		case m.Kind != engineimage.ManifestKindImage || m.Descriptor.Platform == nil:
+			return nil, nil
+		}
+		digest, err := v1.NewHash(m.Descriptor.Digest.String())
+		if err != nil {
+			return nil, err
+		}
+		p := m.Descriptor.Platform
+		images = append(images, v1.Descriptor{
+			MediaType: types.MediaType(m.Descriptor.MediaType), Size: m.Descriptor.Size, Digest: digest,
+			Platform: &v1.Platform{
+				OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures,
+			},
+		})
+	}
+	return images, nil
 }
 
 func (e *Engine) exporter(id v1.Hash) opener {

@@ -16,8 +16,18 @@ type exported struct {
 
 	once    sync.Once
 	spooled *spool
-	store   store
+	store   layout
 	err     error
+}
+
+// manifest returns the image or index of that digest. Only the export tells
+// which of them it is.
+func (e *exported) manifest(ctx context.Context, digest v1.Hash) (Manifest, error) {
+	e.once.Do(func() { e.err = e.export(ctx) })
+	if e.err != nil {
+		return nil, e.err
+	}
+	return e.store.image(ctx, digest.String())
 }
 
 func (e *exported) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {

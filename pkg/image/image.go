@@ -28,8 +28,8 @@ type Manifest interface {
 	RawManifest() ([]byte, error)
 }
 
-// Source is an image that was found where it lives. Exactly one of Addressed
-// and Unpacked is set. Close it when no more of it will be read.
+// Source is an image that was found where it lives. One of Addressed and
+// Unpacked is set, or Stored alone. Close it when no more of it will be read.
 type Source struct {
 	// Name is what the user called it, for messages.
 	Name string
@@ -40,6 +40,10 @@ type Source struct {
 
 	Addressed Manifest
 	Unpacked  *Unpacked
+	// Stored is set for what an engine keeps with its manifest. Engines before
+	// version 1.48 of their API don't say whether it is an image or an index:
+	// then it is set alone.
+	Stored *Stored
 
 	close func() error
 }

@@ -46,8 +46,12 @@ type Packed struct {
 	// Compressed and Reused count distinct layers.
 	Compressed, Reused int
 
-	spools []*spool
+	spools   []*spool
+	byDiffID map[v1.Hash]v1.Descriptor
 }
+
+// Blobs returns the blobs of the layers by their diff IDs.
+func (p *Packed) Blobs() map[v1.Hash]v1.Descriptor { return p.byDiffID }
 
 // Close drops the compressed layers.
 func (p *Packed) Close() error {
@@ -74,6 +78,10 @@ func Pack(ctx context.Context, u *Unpacked, opts PackOptions) (*Packed, error) {
 		return nil, err
 	}
 	p.Image = image
+	p.byDiffID = make(map[v1.Hash]v1.Descriptor, len(p.blobs))
+	for diffID, b := range p.blobs {
+		p.byDiffID[diffID] = b.descriptor
+	}
 	return &p.Packed, nil
 }
 

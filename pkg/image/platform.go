@@ -9,7 +9,8 @@ import (
 	containerd "github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	specs "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // readers is how many images of an index are read at once.
@@ -161,7 +162,7 @@ func flatten(index v1.ImageIndex, look func(leaf) (leaf, error)) (leaves []leaf,
 	if err != nil {
 		return nil, err
 	}
-	var group errgroup.Group
+	var group parallel.Group
 	group.SetLimit(readers)
 	for n := range leaves {
 		group.Go(func() (err error) {

@@ -32,6 +32,7 @@ const (
 type upload struct {
 	r        *Repository
 	desc     v1.Descriptor
+	diffID   v1.Hash // to compare the layer with; zero for none
 	src      *source
 	progress func(int64)
 
@@ -50,24 +51,24 @@ type upload struct {
 
 func firstChunk(size int64) int64 { return min(max(size/20, firstChunkMin), firstChunkMax) }
 
-// pushBlob mounts or sends one blob.
-func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) error {
+// pushBlob mounts or sends one blob. A layer that has a diff ID to be compared with is, when it is sent.
+func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) (sent bool, err error) {
 	l, err := b.open()
 	if err != nil {
-		return fmt.Errorf("opening it: %w", err)
+		return false, fmt.Errorf("opening it: %w", err)
 	}
-	u := &upload{r: r, desc: b.desc, progress: progress}
+	u := &upload{r: r, desc: b.desc, diffID: b.diffID, progress: progress}
 	u.chunk = firstChunk(b.desc.Size)
 	for {
 		mounted, err := u.start(ctx, l)
 		if mounted || err != nil {
-			return err
+			return false, err
 		}
 		if err = u.session(ctx, l); !errors.Is(err, errLost) {
-			return err
+			return err == nil, err
 		}
 		if err := u.startOver(); err != nil {
-			return err
+			return false, err
 		}
 		r.log.Info("Starting over with a blob whose upload the registry lost", zap.Stringer("digest", b.desc.Digest))
 	}
@@ -110,7 +111,12 @@ func (u *upload) mountQuery(l v1.Layer) string {
 
 // session sends the blob from its first byte to its last, and has it kept.
 func (u *upload) session(ctx context.Context, l v1.Layer) (err error) {
-	if u.src, err = newSource(l, u.desc, max(streamChunkMax, u.minimum)); err != nil {
+	var check *diffIDCheck
+	if u.diffID != (v1.Hash{}) && u.r.decompress != nil {
+		check = newDiffIDCheck(u.diffID, u.r.decompress)
+	}
+	if u.src, err = newSource(l, u.desc, max(streamChunkMax, u.minimum), check); err != nil {
+		check.abandon()
 		return err
 	}
 	defer u.src.close()

@@ -26,13 +26,25 @@ type layer struct {
 	blob   v1.Descriptor
 }
 
-// Known returns, by diff ID (the digest of the uncompressed layer), the blobs that the repository holds according to
-// its own manifests: those that locations records named in this run, the one tagged latest, and those of the given
-// digests, in this order. The first that knows a diff ID decides, so the same repository gives the same answer. A
-// manifest that can't be read or isn't to be believed teaches nothing, which is a line of the debug log. A manifest may
+// Known returns, by diff ID (the digest of the uncompressed layer), the blobs that the repository holds according to the
+// image or index tagged latest. It is believed only if its record says that this program compared its layers with their
+// diff IDs, when it packed or sent them: a config may say anything, and a blob that isn't the layer that it is taken for
+// would become part of another image. Of two images in an index the first that knows a diff ID decides, so the same
+// repository gives the same answer. What can't be read teaches nothing, which is a line of the debug log. A manifest may
 // outlive its blobs, so each of them is asked for; Plan doesn't ask again.
-func (r *Repository) Known(ctx context.Context, digests ...v1.Hash) map[v1.Hash]v1.Descriptor {
-	images := r.teachers(ctx, digests)
+func (r *Repository) Known(ctx context.Context) map[v1.Hash]v1.Descriptor {
+	newest := r.latest(ctx)
+	if newest == nil {
+		return nil
+	}
+	if err := r.isVerified(ctx, newest.Digest); err != nil {
+		r.log.Debug("No layers learned", zap.Stringer("manifest", newest.Digest), zap.Error(err))
+		return nil
+	}
+	images := r.children(ctx, newest)
+	if newest.MediaType.IsImage() {
+		images = append(images, newest)
+	}
 	lessons := make([][]layer, len(images))
 	var g parallel.Group
 	g.SetLimit(checkers)
@@ -83,39 +95,6 @@ func firstOf(lessons [][]layer) map[v1.Hash]v1.Descriptor {
 	return known
 }
 
-// teachers returns the manifests of single images to learn from, each once, those of an index in its order.
-func (r *Repository) teachers(ctx context.Context, digests []v1.Hash) []*remote.Descriptor {
-	var images []*remote.Descriptor
-	done := map[v1.Hash]bool{}
-	add := func(d *remote.Descriptor) {
-		if d != nil && !done[d.Digest] {
-			done[d.Digest] = true
-			images = append(images, d)
-		}
-	}
-	for _, d := range r.sources(ctx, digests) {
-		for _, child := range r.children(ctx, d) {
-			add(child)
-		}
-		if d.MediaType.IsImage() {
-			add(d)
-		}
-	}
-	return images
-}
-
-func (r *Repository) sources(ctx context.Context, digests []v1.Hash) []*remote.Descriptor {
-	var found []*remote.Descriptor
-	for _, named := range r.namedByRecords() {
-		found = append(found, r.follow(ctx, named))
-	}
-	found = append(found, r.latest(ctx))
-	for _, digest := range digests {
-		found = append(found, r.follow(ctx, digest))
-	}
-	return withoutNil(found)
-}
-
 // children fetches the images of an index; a single image has none.
 func (r *Repository) children(ctx context.Context, d *remote.Descriptor) []*remote.Descriptor {
 	if !d.MediaType.IsIndex() {
@@ -144,15 +123,27 @@ func (r *Repository) layersOf(ctx context.Context, d *remote.Descriptor) ([]laye
 	if err != nil {
 		return nil, err
 	}
-	raw, err := r.readBlob(ctx, m.Config, maxConfig)
+	if !isConfig(m.Config.MediaType) {
+		return nil, fmt.Errorf("its config is of type %q", m.Config.MediaType)
+	}
+	diffIDs, err := r.readDiffIDs(ctx, m.Config)
 	if err != nil {
 		return nil, err
 	}
-	config, err := v1.ParseConfigFile(bytes.NewReader(raw))
+	return pair(m.Layers, diffIDs)
+}
+
+// readDiffIDs returns what a config that the repository holds says of the layers.
+func (r *Repository) readDiffIDs(ctx context.Context, config v1.Descriptor) ([]v1.Hash, error) {
+	raw, err := r.readBlob(ctx, config, maxConfig)
 	if err != nil {
 		return nil, err
 	}
-	return pair(m.Layers, config.RootFS.DiffIDs)
+	parsed, err := v1.ParseConfigFile(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	return parsed.RootFS.DiffIDs, nil
 }
 
 func pair(blobs []v1.Descriptor, diffIDs []v1.Hash) ([]layer, error) {

@@ -59,10 +59,13 @@ func (r *Repository) recordByConfig(ctx context.Context, d *remote.Descriptor) e
 	if err != nil || m.Config.Digest == (v1.Hash{}) {
 		return err
 	}
+	if r.isVerified(ctx, d.Digest) == nil {
+		return nil // both records were written together
+	}
 	// Reading is cheaper than writing, and the record is there if it was this program that moved the tag here. What it
 	// says is remembered, and Record writes only what says something else.
 	_, _ = r.readRecord(ctx, m.Config.Digest)
-	return r.Record(ctx, m.Config.Digest, d.Digest)
+	return r.Record(ctx, d.Digest, false, m.Config.Digest)
 }
 
 // fetch returns a manifest's bytes, from this run's memory if it can.

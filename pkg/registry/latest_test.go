@@ -38,7 +38,7 @@ func TestLatestIsAskedForOnce(t *testing.T) {
 			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 				return strings.HasSuffix(r.URL.Path, "/latest") && answer(w, status, "MANIFEST_UNKNOWN")
 			})
-			id := configOf(t, randomImage(t, 10, 1))
+			id := identityOf(t, randomImage(t, 10, 1))
 			for range 2 {
 				if _, found, err := r.Locate(t.Context(), id); found || err != nil {
 					t.Fatalf("Locate = %t, %v", found, err)
@@ -61,13 +61,13 @@ func TestMovedLatestLeavesARecord(t *testing.T) {
 	locate := func(by string) {
 		t.Helper()
 		r, _ := s.open(t)
-		got, found, err := r.Locate(t.Context(), configOf(t, older))
+		got, found, err := r.Locate(t.Context(), identityOf(t, older))
 		if err != nil || !found || got.By != by || got.Digest != digestOf(t, older) {
 			t.Errorf("Locate = %+v, %t, %v; want it by the %s", got, found, err, by)
 		}
 	}
 	locate(ByLatest)
-	if _, _, err := r.Locate(t.Context(), configOf(t, newer)); err != nil {
+	if _, _, err := r.Locate(t.Context(), identityOf(t, newer)); err != nil {
 		t.Fatal(err)
 	}
 	mustPush(t, r, newer)
@@ -131,7 +131,7 @@ func push(t *testing.T, r *Repository, img Image) {
 
 func record(t *testing.T, r *Repository, source, remote v1.Hash) {
 	t.Helper()
-	if err := r.Record(t.Context(), source, remote); err != nil {
+	if err := r.Record(t.Context(), remote, false, source); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,6 +23,16 @@ func configOf(t *testing.T, img v1.Image) v1.Hash {
 	return h
 }
 
+// identityOf is what an engine knows of an image.
+func identityOf(t *testing.T, img v1.Image) Identity {
+	t.Helper()
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Identity{Digest: configOf(t, img), DiffIDs: config.RootFS.DiffIDs}
+}
+
 // recordOf is a locations record with that file.
 func recordOf(t *testing.T, content string) v1.Image {
 	t.Helper()
@@ -38,23 +49,25 @@ func TestLocate(t *testing.T) {
 	s.seed(t, repoPath+":some", img)
 	s.seed(t, repoPath+":latest", newest)
 	r, _ := s.open(t)
-	if err := r.Record(t.Context(), configOf(t, img), digestOf(t, img)); err != nil {
+	if err := r.Record(t.Context(), digestOf(t, img), false, configOf(t, img)); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
-		id       v1.Hash
+		id       Identity
 		found    bool
 		by       string
 		digest   v1.Hash
 		requests int
 	}{
-		"config of the latest":  {configOf(t, newest), true, ByLatest, digestOf(t, newest), 2},
-		"digest of the latest":  {digestOf(t, newest), true, ByLatest, digestOf(t, newest), 2},
-		"config in a record":    {configOf(t, img), true, ByRecord, digestOf(t, img), 4},
-		"digest of any":         {digestOf(t, img), true, ByDigest, digestOf(t, img), 3},
-		"config of an unknown":  {configOf(t, other), false, "", v1.Hash{}, 3},
-		"digest of an unknown":  {digestOf(t, other), false, "", v1.Hash{}, 3},
-		"config, not a layer's": {v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}, false, "", v1.Hash{}, 3},
+		"config of the latest":  {identityOf(t, newest), true, ByLatest, digestOf(t, newest), 2},
+		"digest of the latest":  {Identity{Digest: digestOf(t, newest)}, true, ByDigest, digestOf(t, newest), 1},
+		"config in a record":    {identityOf(t, img), true, ByRecord, digestOf(t, img), 4},
+		"digest of any":         {Identity{Digest: digestOf(t, img)}, true, ByDigest, digestOf(t, img), 1},
+		"ID of the latest":      {Identity{Digest: configOf(t, newest)}, true, ByLatest, digestOf(t, newest), 4},
+		"ID in a record":        {Identity{Digest: configOf(t, img)}, true, ByRecord, digestOf(t, img), 6},
+		"config of an unknown":  {identityOf(t, other), false, "", v1.Hash{}, 3},
+		"digest of an unknown":  {Identity{Digest: digestOf(t, other)}, false, "", v1.Hash{}, 3},
+		"config, not a layer's": {Identity{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}}, false, "", v1.Hash{}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := s.open(t)
@@ -106,10 +119,9 @@ func TestLocateDistrustsRecords(t *testing.T) {
 			s.seed(t, repoPath+":other", other)
 			s.seed(t, repoPath+":there", img)
 			s.seed(t, "charm/foreign/image:latest", img)
-			id := configOf(t, img)
-			s.seed(t, repoPath+":"+recordTag(id), record(s.host()))
+			s.seed(t, repoPath+":"+recordTag(configOf(t, img)), record(s.host()))
 			r, _ := s.open(t)
-			got, found, err := r.Locate(t.Context(), id)
+			got, found, err := r.Locate(t.Context(), identityOf(t, img))
 			if found || err != nil {
 				t.Errorf("Locate = %+v, %t, %v; want nothing", got, found, err)
 			}
@@ -148,10 +160,10 @@ func TestLocateWithRefusedHints(t *testing.T) {
 			return hint && answer(w, status, "DENIED")
 		})
 		r, _ := s.open(t)
-		if got, found, err := r.Locate(t.Context(), digestOf(t, img)); err != nil || !found || got.By != ByDigest {
+		if got, found, err := r.Locate(t.Context(), Identity{Digest: digestOf(t, img)}); err != nil || !found || got.By != ByDigest {
 			t.Errorf("%d: Locate = %+v, %t, %v", status, got, found, err)
 		}
-		if _, found, err := r.Locate(t.Context(), configOf(t, img)); err != nil || found {
+		if _, found, err := r.Locate(t.Context(), identityOf(t, img)); err != nil || found {
 			t.Errorf("%d: by its config: %t, %v; want unknown", status, found, err)
 		}
 	}
@@ -167,16 +179,67 @@ func TestLocateIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, _ = s.open(t)
-	got, found, err := r.Locate(t.Context(), digestOf(t, index))
-	if err != nil || !found || got.By != ByLatest {
+	got, found, err := r.Locate(t.Context(), Identity{Digest: digestOf(t, index)})
+	if err != nil || !found || got.By != ByDigest {
 		t.Fatalf("Locate = %+v, %t, %v", got, found, err)
 	}
 	if read, err := got.ImageIndex(); err != nil || digestOf(t, read) != digestOf(t, index) {
 		t.Errorf("its index: %v", err)
 	}
 	// A config inside of an index is another thing than the index.
-	if got, found, _ := r.Locate(t.Context(), configOf(t, img)); found {
+	if got, found, _ := r.Locate(t.Context(), identityOf(t, img)); found {
 		t.Errorf("located %+v by a child's config", got)
+	}
+}
+
+// A record may name many images; each of the first is tried.
+func TestLocateTriesWhatARecordNames(t *testing.T) {
+	s := newServer(t)
+	img := randomImage(t, 100, 1)
+	s.seed(t, repoPath+":there", img)
+	for _, before := range []int{1, maxNamed - 1, maxNamed} {
+		content := yamlOf(t, s.host()+"/charm/foreign/image@"+digestOf(t, img).String())
+		var entries string
+		for range before {
+			entries += "- image: " + s.host() + "/" + repoPath + "@" + digestOf(t, randomImage(t, 10, 1)).String() + "\n"
+		}
+		entries += "- image: " + s.host() + "/" + repoPath + "@" + digestOf(t, img).String() + "\n"
+		content = strings.Replace(content, "kind:", entries+"kind:", 1)
+		s.seed(t, repoPath+":"+recordTag(configOf(t, img)), recordOf(t, content))
+		r, _ := s.open(t)
+		got, found, err := r.Locate(t.Context(), identityOf(t, img))
+		if want := before < maxNamed; err != nil || found != want || found && got.By != ByRecord {
+			t.Errorf("after %d others: Locate = %+v, %t, %v; want it found: %t", before, got, found, err, want)
+		}
+	}
+}
+
+// A manifest with the config that is looked for and other layers than it lists isn't the image.
+func TestLocateCountsLayers(t *testing.T) {
+	s := newServer(t)
+	img := randomImage(t, 100, 2)
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, layers := range map[string][]v1.Layer{"too few": layers[:1], "too many": append(slices.Clone(layers), layers...)} {
+		t.Run(name, func(t *testing.T) {
+			other, err := mutate.ConfigFile(mustAppend(t, layers...), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.seed(t, repoPath+":latest", other)
+			for _, id := range []Identity{identityOf(t, other), {Digest: configOf(t, other)}} {
+				r, _ := s.open(t)
+				if got, found, err := r.Locate(t.Context(), id); found || err != nil {
+					t.Errorf("Locate = %+v, %t, %v; want nothing", got, found, err)
+				}
+			}
+		})
 	}
 }
 
@@ -189,7 +252,7 @@ func TestLocateByWhatTheRegistryCannotSay(t *testing.T) {
 		s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.HasSuffix(r.URL.Path, configOf(t, img).String()) && answer(w, status, "UNKNOWN")
 		})
-		_, found, err := r.Locate(t.Context(), configOf(t, img))
+		_, found, err := r.Locate(t.Context(), identityOf(t, img))
 		if found || (err != nil) != fails {
 			t.Errorf("status %d: found %t, %v", status, found, err)
 		}

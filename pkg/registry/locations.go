@@ -25,6 +25,13 @@ const (
 	recordAPIVersion = "imgpkg.carvel.dev/v1alpha1"
 	recordKind       = "ImageLocations"
 
+	// verifiedAnnotation, on a record's manifest, says of which manifest every layer was compared with its diff ID, by its
+	// digest. It is this program's own; imgpkg leaves it out, and doesn't mind it.
+	verifiedAnnotation = "com.github.charmhub-actions.upload-resource.verified"
+
+	// maxNamed is how many images of a record are looked at.
+	maxNamed = 8
+
 	// maxRecord bounds a record's layer, packed and unpacked. One that names a single image has some 300 bytes.
 	maxRecord = 64 << 10
 )
@@ -40,9 +47,10 @@ type location struct {
 	IsBundle bool   `json:"isBundle"`
 }
 
-// newRecord builds the record that names one image. Authors, times and modes are those of imgpkg's own.
-func newRecord(image string) (v1.Image, error) {
-	content, err := recordYAML(image)
+// newRecord builds the record that names one image. Authors, times and modes are those of imgpkg's own. Verified is
+// whether the annotation says so of the image.
+func newRecord(image name.Digest, verified bool) (v1.Image, error) {
+	content, err := recordYAML(image.String())
 	if err != nil {
 		return nil, err
 	}
@@ -50,10 +58,15 @@ func newRecord(image string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mutate.Append(empty.Image, mutate.Addendum{
+	record, err := mutate.Append(empty.Image, mutate.Addendum{
 		Layer:   layer,
 		History: v1.History{Author: "imgpkg", CreatedBy: "imgpkg"},
 	})
+	if err != nil || !verified {
+		return record, err
+	}
+	annotated, _ := mutate.Annotations(record, map[string]string{verifiedAnnotation: image.DigestStr()}).(v1.Image)
+	return annotated, nil
 }
 
 func recordYAML(image string) ([]byte, error) {
@@ -88,29 +101,36 @@ func (t tarLayer) Uncompressed() (io.ReadCloser, error) {
 
 func (tarLayer) MediaType() (types.MediaType, error) { return types.DockerLayer, nil }
 
-// parseRecord returns the digest of the first image that a record's layer names in that repository.
-func parseRecord(packed []byte, repo name.Repository) (v1.Hash, error) {
+// parseRecord returns the digests of the images that a record's layer names in that repository, maxNamed at most.
+func parseRecord(packed []byte, repo name.Repository) ([]v1.Hash, error) {
 	content, err := unpackRecord(packed)
 	if err != nil {
-		return v1.Hash{}, err
+		return nil, err
 	}
 	return parseLocations(content, repo)
 }
 
-func parseLocations(content []byte, repo name.Repository) (v1.Hash, error) {
+func parseLocations(content []byte, repo name.Repository) (named []v1.Hash, err error) {
 	var l locations
 	if err := yaml.Unmarshal(content, &l); err != nil {
-		return v1.Hash{}, err
+		return nil, err
 	}
 	if l.APIVersion != recordAPIVersion || l.Kind != recordKind {
-		return v1.Hash{}, fmt.Errorf("it is a %q of %q", l.Kind, l.APIVersion)
+		return nil, fmt.Errorf("it is a %q of %q", l.Kind, l.APIVersion)
 	}
 	for _, image := range l.Images {
-		if d, err := name.NewDigest(image.Image, name.StrictValidation); err == nil && d.Context() == repo {
-			return v1.NewHash(d.DigestStr())
+		d, err := name.NewDigest(image.Image, name.StrictValidation)
+		if err != nil || d.Context() != repo || len(named) == maxNamed {
+			continue
+		}
+		if digest, err := v1.NewHash(d.DigestStr()); err == nil {
+			named = append(named, digest)
 		}
 	}
-	return v1.Hash{}, fmt.Errorf("it names no image of %s", repo)
+	if len(named) == 0 {
+		return nil, fmt.Errorf("it names no image of %s", repo)
+	}
+	return named, nil
 }
 
 // unpackRecord returns the content of the record's file.

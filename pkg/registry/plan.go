@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
@@ -30,9 +31,14 @@ type Plan struct {
 	// Missing are the blobs to send, Reused those that the repository has. A manifest that is present vouches for
 	// its blobs, so those are in neither.
 	Missing, Reused []v1.Descriptor
+	// Verified is set by Push: whether each layer is proven to have the diff ID that its config gives it, since it was
+	// packed so, or compared while it was sent. It is false where parts of the image were in the registry before.
+	Verified bool
 
 	manifests map[v1.Hash]stored
 	blobs     map[v1.Hash]blob
+	claimed   map[v1.Hash]v1.Hash // diff IDs of layers, by blob, that are to be compared with the layers
+	partial   bool                // some of its manifests are in the repository, and nobody looked into their layers
 }
 
 // Size is the sum of the blobs' sizes, in bytes.
@@ -48,8 +54,9 @@ func Size(blobs []v1.Descriptor) int64 {
 // there nothing of the image but that is looked at; else its manifests are walked and every distinct blob is asked
 // for, save those that Known returned in this run. No layer is read. Layers
 // that are distributed from elsewhere (types.MediaType.IsDistributable is false, and they say from where) stay there.
-// The digest of every manifest is verified.
-func (r *Repository) Plan(ctx context.Context, img Image) (*Plan, error) {
+// The digest of every manifest is verified, and a config that lists other layers than its manifest is an error. Packed
+// are blobs by the diff IDs that they are proven to have, as Known and packing return them; nil for none.
+func (r *Repository) Plan(ctx context.Context, img Image, packed map[v1.Hash]v1.Descriptor) (*Plan, error) {
 	p, root, err := newPlan(img)
 	if err != nil {
 		return nil, err
@@ -61,8 +68,16 @@ func (r *Repository) Plan(ctx context.Context, img Image) (*Plan, error) {
 	if err := root.walk(img, map[v1.Hash]bool{}); err != nil {
 		return nil, fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
 	}
+	p.claimed = map[v1.Hash]v1.Hash{}
+	if err := root.claims(p.claimed); err != nil {
+		return nil, fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
+	}
+	maps.DeleteFunc(p.claimed, func(blob, diffID v1.Hash) bool { return packed[diffID].Digest == blob })
 	if err := r.checkManifests(ctx, root); err != nil {
 		return nil, err
+	}
+	for n := range root.below() {
+		p.partial = p.partial || n.present
 	}
 	return p, r.checkBlobs(ctx, p, p.collect(root))
 }

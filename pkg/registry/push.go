@@ -24,8 +24,12 @@ const senders = 4
 //
 // Progress, if not nil, is called with the number of further bytes that the registry has received, never twice for
 // the same ones and never at the same time; it need not reach the plan's total, since blobs can be mounted.
+//
+// Layers that aren't proven to have the diff IDs that configs give them are decompressed and compared while they are
+// sent; one that has another is an error.
 func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) error {
-	if err := r.pushBlobs(ctx, p, p.Missing, progress); err != nil {
+	sent, err := r.pushBlobs(ctx, p, p.Missing, progress)
+	if err != nil {
 		return err
 	}
 	for rest := p.Manifests; len(rest) > 0; {
@@ -44,6 +48,10 @@ func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) 
 		}
 		rest = rest[n:]
 	}
+	p.Verified = r.decompress != nil && !p.partial
+	for blob := range p.claimed {
+		p.Verified = p.Verified && sent[blob]
+	}
 	return nil
 }
 
@@ -61,8 +69,8 @@ func (r *Repository) putByDigest(ctx context.Context, digest v1.Hash, m stored) 
 	}
 }
 
-// pushAs sends an image under a tag alone, without asking what of it is there.
-func (r *Repository) pushAs(ctx context.Context, tag string, img v1.Image) error {
+// pushAs sends an image under tags alone, without asking what of it is there.
+func (r *Repository) pushAs(ctx context.Context, img v1.Image, tags ...string) error {
 	p, root, err := newPlan(img)
 	if err != nil {
 		return err
@@ -70,27 +78,43 @@ func (r *Repository) pushAs(ctx context.Context, tag string, img v1.Image) error
 	if err := root.walkImage(img); err != nil {
 		return err
 	}
-	if err := r.pushBlobs(ctx, p, p.collect(root), nil); err != nil {
+	if _, err := r.pushBlobs(ctx, p, p.collect(root), nil); err != nil {
 		return err
 	}
-	return r.put(ctx, tag, p.Image.Digest, p.manifests[p.Image.Digest])
+	for _, tag := range tags {
+		if err := r.put(ctx, tag, p.Image.Digest, p.manifests[p.Image.Digest]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (r *Repository) pushBlobs(ctx context.Context, p *Plan, blobs []v1.Descriptor, progress func(int64)) error {
+// pushBlobs returns which of the blobs were sent; the others were mounted.
+func (r *Repository) pushBlobs(
+	ctx context.Context, p *Plan, blobs []v1.Descriptor, progress func(int64),
+) (sent map[v1.Hash]bool, err error) {
 	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(senders)
 	progress = oneAtATime(progress)
+	sent = map[v1.Hash]bool{}
+	var mu sync.Mutex
 	for _, d := range largestFirst(blobs) {
 		g.Go(func() error {
-			if err := r.pushBlob(ctx, p.blobs[d.Digest], progress); err != nil {
+			b := p.blobs[d.Digest]
+			b.diffID = p.claimed[d.Digest]
+			whole, err := r.pushBlob(ctx, b, progress)
+			if err != nil {
 				return fmt.Errorf("sending the blob %s (%s) to %s: %w",
 					d.Digest, humanize.Bytes(uint64(max(d.Size, 0))), r.name, r.explain(err))
 			}
 			r.log.Debug("Blob sent", zap.Stringer("digest", d.Digest), zap.Int64("bytes", d.Size))
+			mu.Lock()
+			defer mu.Unlock()
+			sent[d.Digest] = whole
 			return nil
 		})
 	}
-	return g.Wait()
+	return sent, g.Wait()
 }
 
 // largestFirst keeps a large blob from being the last one under way.

@@ -20,6 +20,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 const goldenImage = "registry.jujucharms.com/charm/abc123/my-image@sha256:" +
 	"b5fc1d7b2e4ea86a06b0cf88de915a2c43a99a00b6b3c0af731e5f4c07ae8eff"
 
+var goldenDigest, _ = name.NewDigest(goldenImage)
+
 // golden compares with a file in testdata/record.
 func golden(t *testing.T, file string, got []byte) {
 	t.Helper()
@@ -41,7 +43,7 @@ func golden(t *testing.T, file string, got []byte) {
 // The record is read by imgpkg and compared by digest: every byte of it counts. What gzip makes of the layer is left
 // to the compressor's version.
 func TestRecordGolden(t *testing.T) {
-	record, err := newRecord(goldenImage)
+	record, err := newRecord(goldenDigest, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +81,7 @@ func TestRecordGolden(t *testing.T) {
 	if got, want := recordTag(source), "sha256-"+source.Hex+".image-locations.imgpkg"; got != want {
 		t.Errorf("tag %q, want %q", got, want)
 	}
-	again, err := newRecord(goldenImage)
+	again, err := newRecord(goldenDigest, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,11 +105,11 @@ func TestRecordIsWrittenOnce(t *testing.T) {
 	source := layerOf(t, img) // any digest will do
 	r, _ := s.open(t)
 	for _, writes := range []bool{true, false} {
-		if _, _, err := r.Locate(t.Context(), source); err != nil {
+		if _, _, err := r.Locate(t.Context(), Identity{Digest: source}); err != nil {
 			t.Fatal(err)
 		}
 		s.log()
-		if err := r.Record(t.Context(), source, digestOf(t, img)); err != nil {
+		if err := r.Record(t.Context(), digestOf(t, img), false, source); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.MoveLatest(t.Context(), digestOf(t, img)); err != nil {
@@ -128,7 +130,7 @@ func TestRecordRefused(t *testing.T) {
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".imgpkg") && answer(w, 409, "TAG_INVALID")
 	})
-	err := r.Record(t.Context(), digestOf(t, img), digestOf(t, img))
+	err := r.Record(t.Context(), digestOf(t, img), false, digestOf(t, img))
 	wantError(t, err, "writing the locations record", "TAG_INVALID")
 }
 
@@ -137,7 +139,7 @@ func FuzzParseRecord(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	record, err := newRecord(goldenImage)
+	record, err := newRecord(goldenDigest, false)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -155,9 +157,9 @@ func FuzzParseRecord(f *testing.F) {
 	}
 	f.Add(packed.Bytes())
 	f.Fuzz(func(t *testing.T, packed []byte) {
-		digest, err := parseRecord(packed, repo)
-		if (err == nil) == (digest == v1.Hash{}) {
-			t.Errorf("digest %s, error %v", digest, err)
+		named, err := parseRecord(packed, repo)
+		if (err == nil) == (len(named) == 0) || len(named) > maxNamed {
+			t.Errorf("digests %s, error %v", named, err)
 		}
 	})
 }
@@ -175,9 +177,9 @@ func FuzzRecordYAML(f *testing.F) {
 	f.Add(content)
 	f.Add([]byte("a: &a [*a, *a]"))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		digest, err := parseLocations(content, repo)
-		if (err == nil) == (digest == v1.Hash{}) {
-			t.Errorf("digest %s, error %v", digest, err)
+		named, err := parseLocations(content, repo)
+		if (err == nil) == (len(named) == 0) || len(named) > maxNamed {
+			t.Errorf("digests %s, error %v", named, err)
 		}
 	})
 }

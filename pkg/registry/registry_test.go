@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/klauspost/compress/gzip"
 	"github.com/sirupsen/logrus"
 	"go.uber.org/zap"
 )
@@ -95,7 +97,7 @@ func (s *server) open(t *testing.T) (*Repository, *counter) {
 	c := &counter{}
 	r, err := Open(t.Context(), Options{
 		Image: s.host() + "/" + repoPath, Username: "user", Password: "hunter2",
-		Transport: c.transport(), Logger: zap.NewNop(),
+		Transport: c.transport(), Logger: zap.NewNop(), Decompress: gunzip,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +105,16 @@ func (s *server) open(t *testing.T) (*Repository, *counter) {
 	r.wait = func(ctx context.Context, d time.Duration) error { c.waited(d); return ctx.Err() }
 	s.log()
 	return r, c
+}
+
+// gunzip reads a layer that is compressed by gzip, or not at all.
+func gunzip(blob io.Reader) (io.ReadCloser, bool, error) {
+	buffered := bufio.NewReader(blob)
+	if magic, err := buffered.Peek(2); err != nil || string(magic) != "\x1f\x8b" {
+		return io.NopCloser(buffered), false, nil //nolint:nilerr // too short to be compressed
+	}
+	layer, err := gzip.NewReader(buffered)
+	return layer, true, err
 }
 
 // seed stores an image as another tool would, and returns its digest.
@@ -172,7 +184,7 @@ func randomImage(t *testing.T, size, layers int64) v1.Image {
 
 func mustPlan(t *testing.T, r *Repository, img Image) *Plan {
 	t.Helper()
-	p, err := r.Plan(t.Context(), img)
+	p, err := r.Plan(t.Context(), img, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -41,8 +42,14 @@ type Options struct {
 	// again; chunks are repeated here, from where the registry stands. Its ExpectContinueTimeout should not be zero,
 	// else a token that expires costs a chunk.
 	Transport http.RoundTripper
-	Logger    *zap.Logger
+	// Decompress looks into the layers that are sent, to compare them with their diff IDs; with nil none is.
+	Decompress Decompressor
+	Logger     *zap.Logger
 }
+
+// Decompressor returns what a layer's blob holds, and whether it was compressed. What it returns fails to be read where
+// the blob is damaged, or made to fill memory or time.
+type Decompressor func(blob io.Reader) (layer io.ReadCloser, compressed bool, err error)
 
 // Repository is one charm resource's repository. Its methods may be called from several goroutines.
 type Repository struct {
@@ -50,13 +57,15 @@ type Repository struct {
 	client *http.Client
 	log    *zap.Logger
 
+	decompress Decompressor
+
 	// wait pauses between tries of an upload. Tests replace it.
 	wait func(context.Context, time.Duration) error
 
 	mu       sync.Mutex
 	seen     map[string]*remote.Descriptor // manifests asked for in this run, by tag or digest; nil for none
 	stored   map[v1.Hash]stored            // the same by digest alone, and those pushed
-	recorded map[v1.Hash]v1.Hash           // what the records that were read say: source to remote digest
+	recorded map[v1.Hash]record            // the records that were read, by source
 	known    map[v1.Hash]bool              // blobs that Known returned
 }
 
@@ -68,8 +77,8 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 		return nil, fmt.Errorf("reading the repository's name that Charmhub gave, %q: %w", o.Image, err)
 	}
 	r := &Repository{
-		name: repo, log: o.Logger, wait: sleep,
-		seen: map[string]*remote.Descriptor{}, stored: map[v1.Hash]stored{}, recorded: map[v1.Hash]v1.Hash{},
+		name: repo, log: o.Logger, decompress: o.Decompress, wait: sleep,
+		seen: map[string]*remote.Descriptor{}, stored: map[v1.Hash]stored{}, recorded: map[v1.Hash]record{},
 		known: map[v1.Hash]bool{},
 	}
 	auth := authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password})

@@ -15,7 +15,7 @@ import (
 // uploadOnce does what a run does with an image that an engine knows by its config, after opening the repository.
 func uploadOnce(t *testing.T, r *Repository, img v1.Image) (by string) {
 	t.Helper()
-	located, found, err := r.Locate(t.Context(), configOf(t, img))
+	located, found, err := r.Locate(t.Context(), identityOf(t, img))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,14 +23,15 @@ type source struct {
 
 	mu     sync.Mutex
 	hash   hash.Hash
-	hashed int64 // bytes that went into hash
+	hashed int64        // bytes that went into hash
+	check  *diffIDCheck // nil where there is nothing to check
 	window []byte
 	base   int64 // offset of window[0]
 	err    error // why the source can't be read
 }
 
-// newSource opens a blob. A stream keeps up to window bytes.
-func newSource(l v1.Layer, desc v1.Descriptor, window int64) (*source, error) {
+// newSource opens a blob. A stream keeps up to window bytes. What is read is given to check, too.
+func newSource(l v1.Layer, desc v1.Descriptor, window int64, check *diffIDCheck) (*source, error) {
 	hasher, err := v1.Hasher(desc.Digest.Algorithm)
 	if err != nil {
 		return nil, err
@@ -39,7 +40,7 @@ func newSource(l v1.Layer, desc v1.Descriptor, window int64) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening it: %w", err)
 	}
-	s := &source{desc: desc, content: content, hash: hasher}
+	s := &source{desc: desc, content: content, hash: hasher, check: check}
 	if s.file, _ = content.(io.ReaderAt); s.file == nil {
 		s.window = make([]byte, 0, max(0, min(window, desc.Size)))
 	}
@@ -68,6 +69,7 @@ func (s *source) ReadAt(p []byte, off int64) (int, error) {
 	}
 	if beyond := off + int64(n) - s.hashed; beyond > 0 {
 		_, _ = s.hash.Write(p[int64(n)-beyond : n])
+		s.check.write(p[int64(n)-beyond : n])
 		s.hashed += beyond
 	}
 	return n, nil
@@ -106,7 +108,7 @@ func (s *source) next(p []byte) (int, error) {
 	return copy(p, free[:n]), err
 }
 
-// verify tells whether all of the blob was read and was what its digest says.
+// verify tells whether all of the blob was read and was what its digest says, and, if it is to be checked, its diff ID.
 func (s *source) verify() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +116,7 @@ func (s *source) verify() error {
 	if s.hashed != s.desc.Size || got != s.desc.Digest.String() {
 		return fmt.Errorf("it is damaged: its %d bytes hash to %s", s.hashed, got)
 	}
-	return nil
+	return s.check.finish()
 }
 
 // failure is why reading failed, nil if it didn't.
@@ -124,4 +126,7 @@ func (s *source) failure() error {
 	return s.err
 }
 
-func (s *source) close() { _ = s.content.Close() } // nothing was written
+func (s *source) close() {
+	s.check.abandon()
+	_ = s.content.Close() // nothing was written
+}

@@ -21,8 +21,9 @@ type node struct {
 
 // blob is one blob of an image; open is asked only for what is sent.
 type blob struct {
-	desc v1.Descriptor
-	open func() (v1.Layer, error)
+	desc   v1.Descriptor
+	open   func() (v1.Layer, error)
+	diffID v1.Hash // that the image's config gives to this layer; zero for what is no layer that can be looked into
 }
 
 // layered is an index that can give any of its blobs; those of go-containerregistry can.
@@ -94,10 +95,15 @@ func (n *node) walkImage(img v1.Image) error {
 	if err != nil {
 		return err
 	}
-	n.blobs = append(n.blobs, blob{m.Config, func() (v1.Layer, error) { return partial.ConfigLayer(img) }})
-	for _, d := range m.Layers {
+	diffIDs, err := diffIDsOf(img, m)
+	if err != nil {
+		return err
+	}
+	n.blobs = append(n.blobs, blob{desc: m.Config, open: func() (v1.Layer, error) { return partial.ConfigLayer(img) }})
+	for i, d := range m.Layers {
 		if d.MediaType.IsDistributable() || len(d.URLs) == 0 {
-			n.blobs = append(n.blobs, blob{d, func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }})
+			open := func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }
+			n.blobs = append(n.blobs, blob{desc: d, open: open, diffID: diffIDs[i]})
 		}
 	}
 	return n.checkSizes()
@@ -188,7 +194,7 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 		listed.Layers = append(listed.Layers, *listed.Config)
 	}
 	for _, b := range append(listed.Layers, listed.Blobs...) {
-		n.blobs = append(n.blobs, blob{b, func() (v1.Layer, error) { return source.Layer(b.Digest) }})
+		n.blobs = append(n.blobs, blob{desc: b, open: func() (v1.Layer, error) { return source.Layer(b.Digest) }})
 	}
 	return n, n.checkSizes()
 }

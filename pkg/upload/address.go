@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/registry"
 )
 
 // addressed is an image that is ready to travel, or to stay: its digest is
@@ -21,12 +23,25 @@ type addressed struct {
 	source    v1.Hash       // what it was called where it came from
 	present   bool          // proven to be in the repository
 	platforms []v1.Platform // nil if only the image itself can tell
-	records   []record      // of what was packed; to be written when the image is there
+	records   []record      // to be written when the image is there
 	packed    []*image.Packed
 }
 
 // record says that a source is in the repository under another digest.
-type record struct{ source, remote v1.Hash }
+// Verified is whether every layer there was packed here.
+type record struct {
+	source, remote v1.Hash
+	verified       bool
+}
+
+// layers are the blobs of what was packed, by the diff IDs that they have.
+func (a *addressed) layers() map[v1.Hash]v1.Descriptor {
+	all := map[v1.Hash]v1.Descriptor{}
+	for _, p := range a.packed {
+		maps.Copy(all, p.Blobs())
+	}
+	return all
+}
 
 func (a *addressed) close() {
 	for _, p := range a.packed {
@@ -90,12 +105,12 @@ func (i *imageJob) address(ctx context.Context) (*addressed, error) {
 func (i *imageJob) addressOne(ctx context.Context, o *opened) (*addressed, error) {
 	// A digest that an engine knows as an image ID can't be a manifest's.
 	if digest, ok := o.Whole(); ok && (o.source == nil || o.source.Digest != digest) {
-		d, found, err := i.repo.Manifest(ctx, digest)
+		located, found, err := i.repo.Locate(ctx, registry.Identity{Digest: digest})
 		if err != nil {
 			return nil, err
 		}
 		if found {
-			return i.present(d, digest)
+			return i.present(located.Descriptor, digest)
 		}
 	}
 	if o.Kind == image.KindRegistry {
@@ -107,6 +122,8 @@ func (i *imageJob) addressOne(ctx context.Context, o *opened) (*addressed, error
 	switch {
 	case o.err != nil:
 		return nil, i.nowhere(*o)
+	case o.source.Stored != nil:
+		return i.addressStored(ctx, *o)
 	case o.source.Addressed != nil:
 		m, err := i.choose(o.source.Addressed)
 		if err != nil {
@@ -167,13 +184,89 @@ func (i *imageJob) present(d *remote.Descriptor, source v1.Hash) (*addressed, er
 	return &addressed{Manifest: m, source: source, present: true}, nil
 }
 
+// addressStored finds an image of an engine that keeps manifests in the
+// repository, by its digest or as one that differs in attestations alone, and
+// has it exported only if it isn't there.
+func (i *imageJob) addressStored(ctx context.Context, o opened) (*addressed, error) {
+	d, found, err := i.repo.Manifest(ctx, o.source.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return i.present(d, o.source.Digest)
+	}
+	stored := o.source.Stored
+	if i.platform == nil {
+		if a, err := i.addressRebuilt(ctx, o, stored.Images); a != nil || err != nil {
+			return a, err
+		}
+	} else if child := slices.IndexFunc(stored.Images, i.wanted); child >= 0 {
+		d, found, err := i.repo.Manifest(ctx, stored.Images[child].Digest)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			return i.present(d, o.source.Digest)
+		}
+	}
+	m, err := stored.Read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Text, err)
+	}
+	chosen, err := i.choose(m)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Text, err)
+	}
+	a := &addressed{Manifest: chosen, source: o.source.Digest}
+	images := stored.Images
+	if m, ok := chosen.(v1.ImageIndex); ok && i.platform == nil {
+		if images == nil {
+			if images, err = runnableImages(m); err != nil {
+				return nil, i.explain(a, err)
+			}
+			if there, err := i.addressRebuilt(ctx, o, images); there != nil || err != nil {
+				return there, err
+			}
+		}
+		if len(images) > 0 {
+			a.records = []record{{source: images[0].Digest, remote: o.source.Digest}}
+		}
+	}
+	return a, nil
+}
+
+// wanted tells whether an image is for the platform that was asked for.
+func (i *imageJob) wanted(d v1.Descriptor) bool { return d.Platform.Satisfies(*i.platform) }
+
+func runnableImages(index v1.ImageIndex) ([]v1.Descriptor, error) {
+	raw, err := index.RawManifest()
+	return image.RunnableImages(raw), err
+}
+
+// addressRebuilt finds an index in the repository that has the same images to
+// run: each cached build of an image makes new attestations for it, and thereby
+// another index. It is nil without an error where there is none.
+func (i *imageJob) addressRebuilt(ctx context.Context, o opened, images []v1.Descriptor) (*addressed, error) {
+	if len(images) == 0 {
+		return nil, nil
+	}
+	for _, d := range i.repo.Hinted(ctx, images[0].Digest) {
+		if d.MediaType.IsIndex() && image.SameImages(images, image.RunnableImages(d.Manifest)) {
+			i.log.Info(fmt.Sprintf("%s has the images of %s, which is in the registry: only attestations differ",
+				o.source.Digest, d.Digest))
+			return i.present(d, o.source.Digest)
+		}
+	}
+	return nil, nil
+}
+
 // addressUnpacked finds an image in the repository by its ID, or packs it.
 func (i *imageJob) addressUnpacked(ctx context.Context, o opened) (*addressed, error) {
 	unpacked := o.source.Unpacked
 	if i.platform != nil && !image.Satisfies(unpacked.Platform, *i.platform) {
 		return nil, fmt.Errorf("%s runs on %s, not on %s", o.Text, cmp.Or(unpacked.Platform.String(), "no platform that its config tells"), i.platform)
 	}
-	located, found, err := i.repo.Locate(ctx, unpacked.ID)
+	located, found, err := i.repo.Locate(ctx, registry.Identity{Digest: unpacked.ID, DiffIDs: unpacked.DiffIDs})
 	if err != nil {
 		return nil, err
 	}
@@ -206,6 +299,6 @@ func (i *imageJob) pack(ctx context.Context, o opened) (*addressed, error) {
 		o.source.Digest, plural(packed.Compressed, "layer"), packed.Reused))
 	a := &addressed{Manifest: packed, source: o.source.Digest, packed: []*image.Packed{packed}}
 	digest, err := packed.Digest()
-	a.records = []record{{source: o.source.Unpacked.ID, remote: digest}}
+	a.records = []record{{source: o.source.Unpacked.ID, remote: digest, verified: true}}
 	return a, err
 }

@@ -91,7 +91,7 @@ func (i *imageJob) openRepository(ctx context.Context) (*registry.Repository, er
 	i.name = login.ImageName
 	options := registry.Options{
 		Image: login.ImageName, Username: login.Username, Password: login.Password,
-		Transport: i.transport, Logger: i.log,
+		Transport: i.transport, Logger: i.log, Decompress: image.Decompress,
 	}
 	if at := i.Endpoints.Registry; at != nil {
 		// A mirror or a proxy of the registry that Charmhub names.
@@ -135,7 +135,7 @@ func (i *imageJob) close() {
 func (i *imageJob) push(ctx context.Context, found *addressed) (there bool, err error) {
 	plan := &registry.Plan{Present: found.present}
 	if !found.present {
-		plan, err = i.repo.Plan(ctx, found.Manifest)
+		plan, err = i.repo.Plan(ctx, found.Manifest, found.layers())
 		if err != nil || !plan.Present {
 			// What is wrong with an image says more than why it can't be planned.
 			if bad := image.Check(found.Manifest); bad != nil || err != nil {
@@ -158,6 +158,9 @@ func (i *imageJob) push(ctx context.Context, found *addressed) (there bool, err 
 	i.log.Info("Remote image not found, uploading from local registry")
 	if err := i.send(ctx, plan); err != nil {
 		return false, err
+	}
+	if plan.Verified {
+		found.records = append(found.records, record{source: plan.Image.Digest, remote: plan.Image.Digest, verified: true})
 	}
 	i.report.Uploaded = true
 	i.log.Info("Image uploaded, new remote digest: " + i.report.RemoteDigest)
@@ -216,7 +219,7 @@ func (i *imageJob) record(ctx context.Context, found *addressed) {
 		return
 	}
 	for _, r := range found.records {
-		if err := i.repo.Record(ctx, r.source, r.remote); err != nil {
+		if err := i.repo.Record(ctx, r.remote, r.verified, r.source); err != nil {
 			i.log.Debug("could not write the locations record", zap.Error(err))
 		}
 	}
