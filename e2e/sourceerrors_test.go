@@ -35,17 +35,17 @@ func TestBrokenSources(t *testing.T) {
 			t.Helper()
 			img := platformImage(t, "linux/amd64")
 			dir := writeLayout(t, img)
-			blob := blobFile(dir, layerOf(t, img).Digest)
+			blob := blobFile(dir, firstLayer(t, img).Digest)
 			flip(t, blob)
-			return []string{"image=" + dir}, []string{dir, layerOf(t, img).Digest.String(), "damaged"}
+			return []string{"image=" + dir}, []string{dir, firstLayer(t, img).Digest.String(), "damaged"}
 		},
 		"corrupt layer in a rock": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			img := platformImage(t, "linux/amd64")
 			dir := writeLayout(t, img)
-			flip(t, blobFile(dir, layerOf(t, img).Digest))
+			flip(t, blobFile(dir, firstLayer(t, img).Digest))
 			rock := tarOf(t, dir)
-			return []string{"image=" + rock}, []string{rock, layerOf(t, img).Digest.String(), "damaged"}
+			return []string{"image=" + rock}, []string{rock, firstLayer(t, img).Digest.String(), "damaged"}
 		},
 		"corrupt layer in a registry": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
@@ -54,13 +54,13 @@ func TestBrokenSources(t *testing.T) {
 				content[len(content)/2] ^= 1
 				return content
 			})
-			return []string{"image=" + image}, []string{image, layerOf(t, img).Digest.String(), "damaged"}
+			return []string{"image=" + image}, []string{image, firstLayer(t, img).Digest.String(), "damaged"}
 		},
 		"layer that a registry cuts short": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			img := platformImage(t, "linux/amd64")
 			image := corruptRegistry(t, img, func(content []byte) []byte { return content[:len(content)/2] })
-			return []string{"image=" + image}, []string{image, layerOf(t, img).Digest.String(), "ends after"}
+			return []string{"image=" + image}, []string{image, firstLayer(t, img).Digest.String(), "ends after"}
 		},
 		"corrupt layer in a docker archive": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
@@ -69,7 +69,7 @@ func TestBrokenSources(t *testing.T) {
 			if err := tarball.WriteToFile(archive, name.MustParseReference("saved:image"), one); err != nil {
 				t.Fatal(err)
 			}
-			replaceIn(t, archive, layerOf(t, one).Digest.Hex+".tar.gz", layerContent(t, two))
+			replaceIn(t, archive, firstLayer(t, one).Digest.Hex+".tar.gz", layerContent(t, two))
 			return []string{"image=" + archive}, []string{archive, "layer", "the image is damaged"}
 		},
 		"corrupt manifest": func(t *testing.T) (inputs, want []string) {
@@ -118,10 +118,10 @@ func TestBrokenSources(t *testing.T) {
 			t.Helper()
 			img := platformImage(t, "linux/amd64")
 			dir := writeLayout(t, img)
-			if err := os.Remove(blobFile(dir, layerOf(t, img).Digest)); err != nil {
+			if err := os.Remove(blobFile(dir, firstLayer(t, img).Digest)); err != nil {
 				t.Fatal(err)
 			}
-			return []string{"image=" + dir}, []string{dir, layerOf(t, img).Digest.String(), "the image is incomplete", "anew as a whole"}
+			return []string{"image=" + dir}, []string{dir, firstLayer(t, img).Digest.String(), "the image is incomplete", "anew as a whole"}
 		},
 		"missing platform": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
@@ -200,9 +200,9 @@ func TestBrokenSources(t *testing.T) {
 			t.Helper()
 			img := platformImage(t, "linux/arm64")
 			dir := writeLayout(t, img)
-			flip(t, blobFile(dir, layerOf(t, img).Digest))
+			flip(t, blobFile(dir, firstLayer(t, img).Digest))
 			rock := writeRock(t, platformImage(t, "linux/amd64"))
-			return []string{imageLines(rock, dir)}, []string{dir, layerOf(t, img).Digest.String(), "damaged"}
+			return []string{imageLines(rock, dir)}, []string{dir, firstLayer(t, img).Digest.String(), "damaged"}
 		},
 		"rock in runner.temp":           unseen(""),
 		"OCI archive in runner.temp":    unseen("oci-archive:"),
@@ -291,7 +291,7 @@ func twoImages(t *testing.T) (archive, one, two string) {
 func corruptRegistry(t *testing.T, img v1.Image, change func([]byte) []byte) string {
 	t.Helper()
 	sound := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	layer := layerOf(t, img).Digest.String()
+	layer := firstLayer(t, img).Digest.String()
 	host := strings.TrimPrefix(serveHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/blobs/"+layer) {
 			sound.ServeHTTP(w, r)
@@ -305,7 +305,7 @@ func corruptRegistry(t *testing.T, img v1.Image, change func([]byte) []byte) str
 	return host + "/image@" + push(t, host+"/image", img)
 }
 
-func layerOf(t *testing.T, img v1.Image) v1.Descriptor {
+func firstLayer(t *testing.T, img v1.Image) v1.Descriptor {
 	t.Helper()
 	manifest, err := img.Manifest()
 	if err != nil {
@@ -316,7 +316,7 @@ func layerOf(t *testing.T, img v1.Image) v1.Descriptor {
 
 func layerContent(t *testing.T, img v1.Image) []byte {
 	t.Helper()
-	layer, err := img.LayerByDigest(layerOf(t, img).Digest)
+	layer, err := img.LayerByDigest(firstLayer(t, img).Digest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +399,7 @@ func resized(t *testing.T, img v1.Image) (dir, digest string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer := layerOf(t, img)
+	layer := firstLayer(t, img)
 	from, to := `"size":`+strconv.FormatInt(layer.Size, 10), `"size":`+strconv.FormatInt(layer.Size+1, 10)
 	changed := bytes.Replace(raw, []byte(from), []byte(to), 1)
 	hash := strings.TrimPrefix(digestOf(changed), "sha256:")

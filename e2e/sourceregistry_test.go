@@ -173,7 +173,7 @@ func TestSourceRegistryInTrouble(t *testing.T) {
 				w.Header().Set("Retry-After", "0")
 				w.WriteHeader(status)
 			}
-			paths := []string{"/v2/image/manifests/" + digest, "/v2/image/blobs/" + layerOf(t, img).Digest.String()}
+			paths := []string{"/v2/image/manifests/" + digest, "/v2/image/blobs/" + firstLayer(t, img).Digest.String()}
 			for _, path := range paths {
 				source.faults[path], source.asked[path] = fault, 0
 			}

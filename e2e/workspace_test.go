@@ -192,7 +192,7 @@ func TestWorkspaceLinksInside(t *testing.T) {
 func TestWorkspaceLayoutLinks(t *testing.T) {
 	t.Parallel()
 	img := platformImage(t, "linux/amd64")
-	layer := layerOf(t, img).Digest
+	layer := firstLayer(t, img).Digest
 	for name, target := range map[string]string{
 		"environment": "/proc/self/environ", "device": "/dev/zero", "in the workspace": "../../../rules.txt", "in the workspace, whole": "",
 	} {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 
 	"github.com/containers/image/v5/pkg/compression"
@@ -52,7 +53,7 @@ func decompress(r io.Reader) (io.ReadCloser, bool, error) {
 		out, err = opened(in)
 	}
 	if err != nil {
-		return nil, true, fmt.Errorf("it can't be decompressed from %s: %w", format.Name(), err)
+		return nil, true, fmt.Errorf("it can't be decompressed from %s: %w", strings.ToLower(format.Name()), err)
 	}
 	return &expansion{ReadCloser: out, in: in, free: freeGrowth}, true, nil
 }

@@ -117,7 +117,8 @@ func TestCheckIndex(t *testing.T) {
 // the library that everything after it uses.
 func FuzzCheckImage(f *testing.F) {
 	for _, try := range checkedImages {
-		f.Add(plainImage(try.change))
+		manifest, config := plainImage(try.change)
+		f.Add(manifest, config)
 	}
 	f.Fuzz(func(t *testing.T, manifest, config []byte) {
 		if _, err := checkImage(ociManifest, manifest, config); err != nil {

@@ -91,12 +91,12 @@ func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
 		"a record": {func(t *testing.T, r *Repository) {
 			t.Helper()
 			push(t, r, img)
-			record(t, r, configOf(t, img), digestOf(t, img))
+			recordAs(t, r, configOf(t, img), digestOf(t, img))
 		}, 1},
 		"a record of another": {func(t *testing.T, r *Repository) {
 			t.Helper()
 			push(t, r, img)
-			record(t, r, configOf(t, img), digestOf(t, newer))
+			recordAs(t, r, configOf(t, img), digestOf(t, newer))
 		}, 6},
 		"the same": {func(t *testing.T, r *Repository) { t.Helper(); push(t, r, newer) }, 0},
 	} {
@@ -129,7 +129,7 @@ func push(t *testing.T, r *Repository, img Image) {
 	}
 }
 
-func record(t *testing.T, r *Repository, source, remote v1.Hash) {
+func recordAs(t *testing.T, r *Repository, source, remote v1.Hash) {
 	t.Helper()
 	if err := r.Record(t.Context(), remote, false, source); err != nil {
 		t.Fatal(err)

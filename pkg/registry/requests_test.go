@@ -24,7 +24,9 @@ func uploadOnce(t *testing.T, r *Repository, img v1.Image) (by string) {
 	}
 	r.Known(t.Context())
 	mustPush(t, r, img)
-	record(t, r, configOf(t, img), digestOf(t, img))
+	if err := r.Record(t.Context(), digestOf(t, img), true, configOf(t, img)); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.MoveLatest(t.Context(), digestOf(t, img)); err != nil {
 		t.Fatal(err)
 	}
