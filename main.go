@@ -27,7 +27,7 @@ func main() {
 	err := parallel.Guard(func() error { return upload.Run(ctx, runner, version()) })
 	stop()
 	if err != nil {
-		var crash *parallel.Panic
+		var crash *parallel.PanicError
 		if errors.As(err, &crash) {
 			runner.Logger().Debug(string(crash.Stack))
 		}

@@ -162,25 +162,23 @@ func TestEncryptedLayer(t *testing.T) {
 }
 
 // pushedByOthers puts an image into a resource's repository as other tools do:
-// under the tag latest, and others.
-func pushedByOthers(t *testing.T, sandbox *server.Server, what remote.Taggable, tags ...string) {
+// under the tag latest.
+func pushedByOthers(t *testing.T, sandbox *server.Server, what remote.Taggable) {
 	t.Helper()
 	repository, username, password := sandbox.RegistryAuth(charm, imageResource)
-	for _, tag := range append(tags, "latest") {
-		ref, err := name.ParseReference(repository+":"+tag, name.Insecure)
-		if err != nil {
-			t.Fatal(err)
-		}
-		auth := remote.WithAuth(&authn.Basic{Username: username, Password: password})
-		switch what := what.(type) {
-		case v1.Image:
-			err = remote.Write(ref, what, auth)
-		case v1.ImageIndex:
-			err = remote.WriteIndex(ref, what, auth)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	ref, err := name.ParseReference(repository+":latest", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth := remote.WithAuth(&authn.Basic{Username: username, Password: password})
+	switch what := what.(type) {
+	case v1.Image:
+		err = remote.Write(ref, what, auth)
+	case v1.ImageIndex:
+		err = remote.WriteIndex(ref, what, auth)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -116,6 +116,7 @@ func TestBehindNginx(t *testing.T) {
 	t.Parallel()
 	image, _ := writeOneLayer(t, 9<<20)
 	eachRegistry(t, func(t *testing.T, options server.Options) {
+		t.Helper()
 		for _, buffering := range []string{"on", "off"} {
 			t.Run("buffering "+buffering, func(t *testing.T) {
 				t.Parallel()

@@ -25,6 +25,7 @@ import (
 func TestUnknownImage(t *testing.T) {
 	t.Parallel()
 	eachRegistry(t, func(t *testing.T, options server.Options) {
+		t.Helper()
 		for name, fault := range map[string]*server.Fault{
 			"pushed":      nil,
 			"interrupted": {Status: http.StatusForbidden},
@@ -73,6 +74,7 @@ func TestBreaksWithinLayer(t *testing.T) {
 	const breaks, between = 10, 5 << 20
 	image, bytes := writeOneLayer(t, 60<<20)
 	eachRegistry(t, func(t *testing.T, options server.Options) {
+		t.Helper()
 		sandbox := startSandbox(t, options)
 		var mu sync.Mutex
 		broken := int64(0)
@@ -172,6 +174,7 @@ func TestExpectWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	image, _ := writeOneLayer(t, 20<<20)
 	eachRegistry(t, func(t *testing.T, options server.Options) {
+		t.Helper()
 		options.Behind = func(name, addr string) (string, error) {
 			if name == "registry" {
 				addr = withoutConsent(t, addr)
@@ -267,6 +270,7 @@ func TestFileChangesWhileItIsSent(t *testing.T) {
 func TestRegistryBelowPath(t *testing.T) {
 	t.Parallel()
 	eachRegistry(t, func(t *testing.T, options server.Options) {
+		t.Helper()
 		sandbox := startSandbox(t, options)
 		at, err := url.Parse(sandbox.RegistryURL)
 		if err != nil {

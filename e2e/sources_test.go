@@ -184,7 +184,10 @@ var places = map[string]place{
 func TestSources(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
-	eachRegistry(t, func(t *testing.T, options server.Options) { testSources(t, o, options) })
+	eachRegistry(t, func(t *testing.T, options server.Options) {
+		t.Helper()
+		testSources(t, o, options)
+	})
 }
 
 func testSources(t *testing.T, o origin, options server.Options) {

@@ -71,10 +71,10 @@ func (r *testRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.Handler.ServeHTTP(w, req)
 }
 
-// put pushes an image or index as repository:tag.
-func (r *testRegistry) put(t *testing.T, tag string, m Manifest) {
+// put pushes an image or index as repo:1.
+func (r *testRegistry) put(t *testing.T, m Manifest) {
 	t.Helper()
-	ref, err := name.ParseReference(r.host + "/" + tag)
+	ref, err := name.ParseReference(r.host + "/repo:1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func (r *testRegistry) serve(t *testing.T) (l ociFiles, root v1.Descriptor) {
 	t.Helper()
 	l = newLayout()
 	root = l.index(withPlatform(l.image("linux/amd64"), "linux/amd64"), withPlatform(l.image("linux/arm64"), "linux/arm64"))
-	r.put(t, "repo:1", l.of(root).open(t))
+	r.put(t, l.of(root).open(t))
 	return l, root
 }
 
@@ -148,7 +148,7 @@ func TestRegistryLayersAreMountable(t *testing.T) {
 	r := newTestRegistry(t)
 	l := newLayout()
 	image := l.image("linux/amd64")
-	r.put(t, "repo:1", l.of(image).open(t))
+	r.put(t, l.of(image).open(t))
 	src, _, err := openLogged(t, anonymous, r.host+"/repo@"+image.Digest.String())
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func TestRegistryChecksTag(t *testing.T) {
 	}
 	l := newLayout()
 	other := l.image("linux/s390x")
-	r.put(t, "repo:1", l.of(other).open(t))
+	r.put(t, l.of(other).open(t))
 	src, messages, err := openLogged(t, anonymous, pinned)
 	if err != nil || src.Digest != root.Digest {
 		t.Fatalf("opened as %+v, %v", src, err)
@@ -346,7 +346,7 @@ func TestRegistryTransport(t *testing.T) {
 	r := newTestRegistry(t)
 	l := newLayout()
 	image := l.image("linux/amd64")
-	r.put(t, "repo:1", l.of(image).open(t))
+	r.put(t, l.of(image).open(t))
 	var served atomic.Int32
 	counting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		served.Add(1)

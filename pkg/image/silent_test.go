@@ -80,7 +80,7 @@ func TestSilentRegistry(t *testing.T) {
 		}
 		_ = blob.Close()
 		_ = server.Close()
-		<-served
+		_ = <-served          // it ends because it was closed
 		time.Sleep(time.Hour) // for connections that idle
 	})
 }

@@ -13,29 +13,29 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Panic is a panic that was recovered.
-type Panic struct {
+// PanicError is a panic that was recovered.
+type PanicError struct {
 	Value any    // what the function panicked with
 	Stack []byte // of its goroutine, as [debug.Stack] formats it
 }
 
 // Error asks the reader of the log to report the panic. Its text holds the
 // value, which may hold a secret.
-func (p *Panic) Error() string {
+func (p *PanicError) Error() string {
 	return fmt.Sprintf("the action crashed: %v; this is a mistake in the action: run the job again with debug logging, and "+
 		"please report it at https://github.com/charmhub-actions/upload-resource/issues with the log", p.Value)
 }
 
-// Guard calls f and returns its error, or its panic as a *[Panic]. The panic
+// Guard calls f and returns its error, or its panic as a *[PanicError]. The panic
 // that [Group.Wait] passes on keeps its stack.
 func Guard(f func() error) (err error) {
 	defer func() {
 		switch v := recover().(type) {
 		case nil:
-		case *Panic:
+		case *PanicError:
 			err = v
 		default:
-			err = &Panic{Value: v, Stack: debug.Stack()}
+			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
 	return f()
@@ -46,7 +46,7 @@ func Guard(f func() error) (err error) {
 type Group struct {
 	group    errgroup.Group
 	cancel   context.CancelCauseFunc
-	panicked atomic.Pointer[Panic]
+	panicked atomic.Pointer[PanicError]
 }
 
 // WithContext returns a group and a context that ends when a function fails or
@@ -63,7 +63,7 @@ func (g *Group) SetLimit(n int) { g.group.SetLimit(n) }
 func (g *Group) Go(f func() error) {
 	g.group.Go(func() error {
 		err := Guard(f)
-		if p, ok := err.(*Panic); ok { //nolint:errorlint // one that f wrapped was recovered and told by f
+		if p, ok := err.(*PanicError); ok { //nolint:errorlint // one that f wrapped was recovered and told by f
 			g.panicked.CompareAndSwap(nil, p)
 		}
 		if err != nil && g.cancel != nil {
@@ -74,7 +74,7 @@ func (g *Group) Go(f func() error) {
 }
 
 // Wait returns the first error of the functions once all have ended. If one
-// panicked, it panics with that *[Panic].
+// panicked, it panics with that *[PanicError].
 func (g *Group) Wait() error {
 	err := g.group.Wait()
 	if g.cancel != nil {

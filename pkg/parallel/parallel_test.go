@@ -17,7 +17,7 @@ func TestGuard(t *testing.T) {
 		t.Errorf("got %v, want the function's error", err)
 	}
 	err := Guard(explode)
-	var p *Panic
+	var p *PanicError
 	if !errors.As(err, &p) || p.Value != "boom" || !strings.Contains(string(p.Stack), "explode(") {
 		t.Fatalf("got %v, want the panic with its stack", err)
 	}
@@ -38,7 +38,7 @@ func TestGroupPassesOnPanics(t *testing.T) {
 	g.Go(func() error { <-ctx.Done(); ended = true; return errFailed })
 	g.Go(explode)
 	err := Guard(g.Wait)
-	var p *Panic
+	var p *PanicError
 	if !errors.As(err, &p) || !strings.Contains(string(p.Stack), "explode(") {
 		t.Errorf("Wait gave %v, want the panic with its stack", err)
 	}

@@ -17,13 +17,13 @@ import (
 )
 
 // packed is an image whose layers are compressed at that level.
-func packed(t *testing.T, level int, contents ...string) v1.Image {
+func packed(t *testing.T, contents ...string) v1.Image {
 	t.Helper()
 	var layers []v1.Layer
 	for _, content := range contents {
 		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader([]byte(content))), nil
-		}, tarball.WithCompressionLevel(level))
+		}, tarball.WithCompressionLevel(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func teach(t *testing.T, r *Repository, img Image) {
 func TestKnown(t *testing.T) {
 	s := newServer(t)
 	r, _ := s.open(t)
-	img := packed(t, 1, "base", "app")
+	img := packed(t, "base", "app")
 	teach(t, r, img)
 	r, _ = s.open(t)
 	if diff := cmp.Diff(lessons(t, img), r.Known(t.Context())); diff != "" {
@@ -77,7 +77,7 @@ func TestKnown(t *testing.T) {
 func TestKnownFromAnIndex(t *testing.T) {
 	s := newServer(t)
 	r, _ := s.open(t)
-	a, b := packed(t, 1, "for amd64"), packed(t, 1, "for arm64")
+	a, b := packed(t, "for amd64"), packed(t, "for arm64")
 	teach(t, r, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: a}, mutate.IndexAddendum{Add: b}))
 	if diff := cmp.Diff(lessons(t, a, b), r.Known(t.Context())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -86,7 +86,7 @@ func TestKnownFromAnIndex(t *testing.T) {
 
 // What another program pushed, and what was only in part looked at by this one, teaches nothing.
 func TestKnownFromVerifiedAlone(t *testing.T) {
-	img := packed(t, 1, "base", "app")
+	img := packed(t, "base", "app")
 	for name, prepare := range map[string]func(t *testing.T, s *server, r *Repository){
 		"pushed by others": func(t *testing.T, s *server, _ *Repository) { t.Helper(); s.seed(t, repoPath+":latest", img) },
 		"with a plain record": func(t *testing.T, s *server, r *Repository) {
@@ -105,7 +105,7 @@ func TestKnownFromVerifiedAlone(t *testing.T) {
 		},
 		"a layer was there": func(t *testing.T, _ *server, r *Repository) {
 			t.Helper()
-			mustPush(t, r, packed(t, 1, "base"))
+			mustPush(t, r, packed(t, "base"))
 			teach(t, r, img)
 		},
 		"a manifest was there": func(t *testing.T, _ *server, r *Repository) {

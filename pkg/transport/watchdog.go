@@ -74,7 +74,7 @@ type dog struct {
 	timer  *time.Timer
 	// panicked is set when the body panicked: it is read in a goroutine of
 	// net/http, where that would end the process.
-	panicked atomic.Pointer[parallel.Panic]
+	panicked atomic.Pointer[parallel.PanicError]
 }
 
 // rest ends the watch.
@@ -102,7 +102,7 @@ type sentBody struct {
 func (b sentBody) Read(p []byte) (n int, err error) {
 	b.dog.timer.Stop()
 	err = parallel.Guard(func() (err error) { n, err = b.ReadCloser.Read(p); return err })
-	if crash, ok := err.(*parallel.Panic); ok { //nolint:errorlint // Guard's own
+	if crash, ok := err.(*parallel.PanicError); ok { //nolint:errorlint // Guard's own
 		b.dog.panicked.Store(crash)
 	}
 	if err != nil {

@@ -201,7 +201,7 @@ func TestPanicOfABody(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	req := request(t, http.MethodPost, server.URL, io.MultiReader(strings.NewReader("beginning"), explosive{}))
-	var crash *parallel.Panic
+	var crash *parallel.PanicError
 	err := parallel.Guard(func() error {
 		res, err := New(func(string) {}, zap.NewNop()).RoundTrip(req)
 		if err == nil {

@@ -153,11 +153,11 @@ func (f *Folder) below(path string) (string, bool) {
 	if inside, ok := relative(dir, path); ok {
 		return inside, true
 	}
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return "", false
 	}
-	return relative(real, path)
+	return relative(resolved, path)
 }
 
 // relative returns a path as seen from a folder, if it is that folder or

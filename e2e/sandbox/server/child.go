@@ -26,9 +26,9 @@ func (s *Server) startRegistry(keys, certificate string) (http.Handler, func() e
 		return nil, nil, fmt.Errorf("writing the registry's configuration: %w", err)
 	}
 
-	var printed bytes.Buffer // read once the process has ended
-	child := exec.Command(s.options.Registry, "serve", configuration)
-	child.Env = []string{} // REGISTRY_… would change the configuration
+	var printed bytes.Buffer                                                                       // read once the process has ended
+	child := exec.CommandContext(context.Background(), s.options.Registry, "serve", configuration) //nolint:gosec // the caller names it
+	child.Env = []string{}                                                                         // REGISTRY_… would change the configuration
 	child.Stdout, child.Stderr = &printed, &printed
 	if err := child.Start(); err != nil {
 		return nil, nil, fmt.Errorf("starting the registry: %w", err)
@@ -83,7 +83,7 @@ func waitForSocket(socket string, ended <-chan struct{}) error {
 		case <-late:
 			return errors.New("it doesn't answer")
 		case <-tick.C:
-			if conn, err := net.Dial("unix", socket); err == nil {
+			if conn, err := new(net.Dialer).DialContext(context.Background(), "unix", socket); err == nil {
 				return conn.Close()
 			}
 		}

@@ -117,7 +117,7 @@ func secretsIn(open func() (io.ReadCloser, error), secrets []string) ([]string, 
 	defer func() { _ = packed.Close() }()
 	start := bufio.NewReader(packed)
 	var unpacked io.Reader
-	switch magic, _ := start.Peek(4); { //nolint:errcheck // a short content isn't compressed
+	switch magic, _ := start.Peek(4); { // a short content isn't compressed
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		unpacked, err = gzip.NewReader(start)
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
