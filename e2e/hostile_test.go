@@ -261,13 +261,13 @@ var hostileArchives = map[string]struct {
 	"a layer behind a link": {"image.tar", func(f files) {
 		f.top(f.image(func(_ object, layer *descriptor) {
 			forged := f.blob(types.OCIUncompressedLayer, []byte("7 bytes"))
-			layer.Digest = someDigest
+			layer.MediaType, layer.Digest = types.OCILayer, someDigest
 			f.link(tar.TypeSymlink, "blobs/sha256/"+someDigest[len("sha256:"):], forged.Digest[len("sha256:"):])
 		}))
 	}, someDigest + " is listed, but not there"},
 	"a layer of another digest": {"image.tar", func(f files) {
 		f.top(f.image(func(_ object, layer *descriptor) {
-			layer.Digest = someDigest
+			layer.MediaType, layer.Digest = types.OCILayer, someDigest
 			f.add("blobs/sha256/"+someDigest[len("sha256:"):], []byte("7 bytes"))
 		}))
 	}, "it is damaged: its 7 bytes hash to " + digestOf([]byte("7 bytes"))},
