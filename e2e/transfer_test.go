@@ -131,10 +131,11 @@ type noise struct {
 }
 
 func newNoise(size int64) *noise {
-	n := &noise{size: size, config: `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["` + someDigest + `"]}}`}
+	n := &noise{size: size}
 	sum := sha256.New()
 	_, _ = io.Copy(sum, n.content())
 	n.layer = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	n.config = `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["` + n.layer + `"]}}`
 	n.manifest = fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",`+
 		`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","size":%d,"digest":%q},`+
 		`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","size":%d,"digest":%q}]}`,
