@@ -68,7 +68,9 @@ func (i *images) make(ctx context.Context, greeting string) (input string, err e
 	if err != nil {
 		return "", err
 	}
-	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH})
+	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
+		OS: "linux", Architecture: runtime.GOARCH, RootFS: v1.RootFS{Type: "layers"},
+	})
 	if err == nil {
 		image, err = mutate.AppendLayers(image, layer("app/upload-resource", content), layer("app/greeting", []byte(greeting)))
 	}
