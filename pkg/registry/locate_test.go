@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -256,5 +257,37 @@ func TestLocateByWhatTheRegistryCannotSay(t *testing.T) {
 		if found || (err != nil) != fails {
 			t.Errorf("status %d: found %t, %v", status, found, err)
 		}
+	}
+}
+
+// TestLocateAsksAgain: a failure in passing says nothing of the digest, and is told from what the registry can't say.
+func TestLocateAsksAgain(t *testing.T) {
+	s := newServer(t)
+	img := randomImage(t, 100, 1)
+	s.seed(t, repoPath+":some", img)
+	id := Identity{Digest: digestOf(t, img), DiffIDs: identityOf(t, img).DiffIDs}
+	for name, fail := range map[string]func(w http.ResponseWriter){
+		"too many requests": func(w http.ResponseWriter) { answer(w, http.StatusTooManyRequests, "TOOMANYREQUESTS") },
+		"a break": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = w.Write([]byte("{"))
+			panic(http.ErrAbortHandler)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := s.open(t)
+			var asked atomic.Int64
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				first := strings.HasSuffix(r.URL.Path, id.Digest.String()) && asked.Add(1) == 1
+				if first {
+					fail(w)
+				}
+				return first
+			})
+			got, found, err := r.Locate(t.Context(), id)
+			if err != nil || !found || got.By != ByDigest {
+				t.Errorf("Locate = %+v, %t, %v", got, found, err)
+			}
+		})
 	}
 }
