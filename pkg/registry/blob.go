@@ -10,6 +10,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 )
 
@@ -51,8 +52,10 @@ type upload struct {
 
 func firstChunk(size int64) int64 { return min(max(size/20, firstChunkMin), firstChunkMax) }
 
-// pushBlob mounts or sends one blob. A layer that has a diff ID to be compared with is, when it is sent.
-func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) (sent bool, err error) {
+// pushBlob mounts or sends one blob. A layer that has a diff ID to be compared with is, when it is sent. Proven is whether
+// it was, and is compressed as its type says: engines go by the content, and not each knows every format, so that a layer
+// of another one must not come into other images.
+func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) (proven bool, err error) {
 	l, err := b.open()
 	if err != nil {
 		return false, fmt.Errorf("opening it: %w", err)
@@ -65,7 +68,8 @@ func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64))
 			return false, err
 		}
 		if err = u.session(ctx, l); !errors.Is(err, errLost) {
-			return err == nil, err
+			labelledGzip := b.desc.MediaType == types.DockerLayer || b.desc.MediaType == types.OCILayer
+			return err == nil && (!labelledGzip || u.src.isGzip()), err
 		}
 		if err := u.startOver(); err != nil {
 			return false, err

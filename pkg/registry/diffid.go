@@ -11,6 +11,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // A layer has two names: the digest of its blob, in the manifest, and its diff ID, the digest of what the blob
@@ -92,7 +94,7 @@ func newDiffIDCheck(want v1.Hash, decompress Decompressor) *diffIDCheck {
 	content, in := io.Pipe()
 	c := &diffIDCheck{want: want, in: in, result: make(chan error, 1)}
 	go func() {
-		err := c.compare(content, decompress)
+		err := parallel.Guard(func() error { return c.compare(content, decompress) })
 		// What comes after the layer's end or a failure has nobody to read it.
 		_ = content.CloseWithError(errors.Join(err, errAbandoned))
 		c.result <- err

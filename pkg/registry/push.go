@@ -28,7 +28,7 @@ const senders = 4
 // Layers that aren't proven to have the diff IDs that configs give them are decompressed and compared while they are
 // sent; one that has another is an error.
 func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) error {
-	sent, err := r.pushBlobs(ctx, p, p.Missing, progress)
+	proven, err := r.pushBlobs(ctx, p, p.Missing, progress)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) 
 	}
 	p.Verified = r.decompress != nil && !p.partial
 	for blob := range p.claimed {
-		p.Verified = p.Verified && sent[blob]
+		p.Verified = p.Verified && proven[blob]
 	}
 	return nil
 }
@@ -89,20 +89,20 @@ func (r *Repository) pushAs(ctx context.Context, img v1.Image, tags ...string) e
 	return nil
 }
 
-// pushBlobs returns which of the blobs were sent; the others were mounted.
+// pushBlobs returns which of the blobs were proven to have their diff IDs; others were mounted, for example.
 func (r *Repository) pushBlobs(
 	ctx context.Context, p *Plan, blobs []v1.Descriptor, progress func(int64),
-) (sent map[v1.Hash]bool, err error) {
+) (proven map[v1.Hash]bool, err error) {
 	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(senders)
 	progress = oneAtATime(progress)
-	sent = map[v1.Hash]bool{}
+	proven = map[v1.Hash]bool{}
 	var mu sync.Mutex
 	for _, d := range largestFirst(blobs) {
 		g.Go(func() error {
 			b := p.blobs[d.Digest]
 			b.diffID = p.claimed[d.Digest]
-			whole, err := r.pushBlob(ctx, b, progress)
+			good, err := r.pushBlob(ctx, b, progress)
 			if err != nil {
 				return fmt.Errorf("sending the blob %s (%s) to %s: %w",
 					d.Digest, humanize.Bytes(uint64(max(d.Size, 0))), r.name, r.explain(err))
@@ -110,11 +110,11 @@ func (r *Repository) pushBlobs(
 			r.log.Debug("Blob sent", zap.Stringer("digest", d.Digest), zap.Int64("bytes", d.Size))
 			mu.Lock()
 			defer mu.Unlock()
-			sent[d.Digest] = whole
+			proven[d.Digest] = good
 			return nil
 		})
 	}
-	return sent, g.Wait()
+	return proven, g.Wait()
 }
 
 // largestFirst keeps a large blob from being the last one under way.

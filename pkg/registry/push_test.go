@@ -1,12 +1,20 @@
 package registry
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // TestBlobsAreSeenLater: a registry may not see for a moment what was put there.
@@ -43,3 +51,46 @@ func TestIndexesComeLast(t *testing.T) {
 		t.Errorf("the last request is %q, want the index's", last)
 	}
 }
+
+// TestDecompressorPanics: what reads layers that others wrote may meet one that its author didn't think of.
+func TestDecompressorPanics(t *testing.T) {
+	for _, size := range []int64{100, 100_000} { // sent at once, in chunks
+		s := newServer(t)
+		r, _ := s.open(t)
+		r.decompress = func(io.Reader) (io.ReadCloser, bool, error) { panic("a layer of nobody's making") }
+		err := r.Push(t.Context(), mustPlan(t, r, randomImage(t, size, 1)), nil)
+		var crash *parallel.PanicError
+		if !errors.As(err, &crash) || len(crash.Stack) == 0 {
+			t.Errorf("the error is %v, which tells of no panic", err)
+		}
+	}
+}
+
+// TestMislabelledLayersTeachNothing: engines tell by the content how a layer is compressed, but not every engine knows
+// every format. An image may have such a layer, and no other gets it from there.
+func TestMislabelledLayersTeachNothing(t *testing.T) {
+	s := newServer(t)
+	r, _ := s.open(t)
+	r.decompress = func(blob io.Reader) (io.ReadCloser, bool, error) {
+		_, err := io.ReadFull(blob, make([]byte, 3)) // of bzip2, of which there is no more
+		return io.NopCloser(blob), true, err
+	}
+	content := []byte("a layer")
+	diffID, _, err := v1.SHA256(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := append([]byte("BZh"), content...)
+	p := mustPush(t, r, mustAppend(t, named{static.NewLayer(blob, types.DockerLayer), diffID}))
+	if p.Verified {
+		t.Error("an image with such a layer is to teach others")
+	}
+}
+
+// named is a layer that has another diff ID than it would have by itself.
+type named struct {
+	v1.Layer
+	diffID v1.Hash
+}
+
+func (n named) DiffID() (v1.Hash, error) { return n.diffID, nil }

@@ -24,6 +24,7 @@ type source struct {
 	mu     sync.Mutex
 	hash   hash.Hash
 	hashed int64        // bytes that went into hash
+	start  []byte       // the first of these, as many as gzipMagic has
 	check  *diffIDCheck // nil where there is nothing to check
 	window []byte
 	base   int64 // offset of window[0]
@@ -68,9 +69,11 @@ func (s *source) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	if beyond := off + int64(n) - s.hashed; beyond > 0 {
-		_, _ = s.hash.Write(p[int64(n)-beyond : n])
-		s.check.write(p[int64(n)-beyond : n])
+		fresh := p[int64(n)-beyond : n]
+		_, _ = s.hash.Write(fresh)
+		s.check.write(fresh)
 		s.hashed += beyond
+		s.start = append(s.start, fresh[:min(len(fresh), len(gzipMagic)-len(s.start))]...)
 	}
 	return n, nil
 }
@@ -117,6 +120,16 @@ func (s *source) verify() error {
 		return fmt.Errorf("it is damaged: its %d bytes hash to %s", s.hashed, got)
 	}
 	return s.check.finish()
+}
+
+// gzipMagic is what gzip's format begins with (RFC 1952, section 2.3.1).
+const gzipMagic = "\x1f\x8b"
+
+// isGzip tells whether what was read began like that.
+func (s *source) isGzip() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.start) == gzipMagic
 }
 
 // failure is why reading failed, nil if it didn't.
