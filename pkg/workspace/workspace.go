@@ -80,7 +80,7 @@ func (w Workspace) Exists(path string) bool {
 	if err == nil {
 		_ = file.Close()
 	}
-	return !errors.Is(err, fs.ErrNotExist)
+	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) && !errors.Is(err, syscall.ENAMETOOLONG)
 }
 
 func (w Workspace) takesWhole(path string) bool { return !w.actions && filepath.IsAbs(path) }

@@ -244,9 +244,11 @@ func TestExists(t *testing.T) {
 	for path, want := range map[string]bool{
 		"sub/file": true, "sub": true, "chain": true, "pipe": true, "out": true,
 		"missing": false, "dangling": false, "/etc/passwd": false, "../outside/file": false,
+		// No file can have these names.
+		"sub/file/name": false, strings.Repeat("long ", 60): false, strings.Repeat("long/", 1000): false,
 	} {
 		if got := w.Exists(path); got != want {
-			t.Errorf("%s: %t, want %t", path, got, want)
+			t.Errorf("%.20q: %t, want %t", path, got, want)
 		}
 	}
 }
