@@ -76,10 +76,15 @@ func (p Part) flatten(index v1.ImageIndex) ([]leaf, error) {
 	look := leaf.inspect
 	if p.Platform != nil {
 		look = func(l leaf) (leaf, error) {
+			own := l.Platform
 			if !l.attached() {
 				l.Platform = p.Platform // so that it needs none of its own
 			}
-			return l.inspect()
+			l, err := l.inspect()
+			if !l.runs {
+				l.Platform = own
+			}
+			return l, err
 		}
 	}
 	leaves, err := flatten(index, look)

@@ -97,6 +97,31 @@ func TestJoinWithAttestations(t *testing.T) {
 	}
 }
 
+// TestJoinWithArtifact: what goes along with an image doesn't get its platform,
+// by which engines choose.
+func TestJoinWithArtifact(t *testing.T) {
+	l := newLayout()
+	image := withPlatform(l.image("linux/arm"), "linux/arm")
+	chart := l.blob(ociManifest, toJSON(v1.Manifest{
+		SchemaVersion: 2, MediaType: ociManifest, Config: l.blob("application/vnd.cncf.helm.config.v1+json", []byte("{}")), Layers: []v1.Descriptor{},
+	}))
+	both := part(t, "both", l, l.index(chart, image))
+	both.Platform, _ = v1.ParsePlatform("linux/arm/v6")
+	index, err := Join([]Part{both})
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range manifest.Manifests {
+		if runs := d.Digest == image.Digest; runs != (d.Platform != nil) {
+			t.Errorf("%s, an image: %v, has the platform %v", d.Digest, runs, d.Platform)
+		}
+	}
+}
+
 func TestJoinMediaType(t *testing.T) {
 	docker := func(arch string) Part {
 		image := newSaved(tarOf(entry{name: arch}))
