@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/containers/image/v5/pkg/compression"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // openXz decompresses xz. The decompressor takes as much memory as each block
@@ -15,7 +17,9 @@ import (
 // looked at.
 func openXz(r io.Reader, decompressor compression.DecompressorFunc) (io.ReadCloser, error) {
 	checked, out := io.Pipe()
-	go func() { _ = out.CloseWithError(copyXz(out, bufio.NewReader(r))) }()
+	go func() {
+		_ = out.CloseWithError(parallel.Guard(func() error { return copyXz(out, bufio.NewReader(r)) }))
+	}()
 	content, err := decompressor(bufio.NewReader(checked))
 	if err != nil {
 		return nil, errors.Join(err, checked.Close())
@@ -34,7 +38,7 @@ type xzReader struct {
 // .xz file format, version 1.2.1, sections 2 to 4, and of LZMA2's chunks.
 func copyXz(out io.Writer, in *bufio.Reader) error {
 	x := xzCopy{in: in, out: out}
-	for {
+	for x.err == nil {
 		start, err := in.Peek(4)
 		if len(start) == 0 {
 			return err // io.EOF at the end
@@ -54,10 +58,8 @@ func copyXz(out io.Writer, in *bufio.Reader) error {
 		}
 		x.index()
 		x.pass(12) // the footer
-		if x.err != nil {
-			return x.err
-		}
 	}
+	return x.err
 }
 
 // xzCopy copies a stream. After an error its methods do nothing.

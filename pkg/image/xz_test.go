@@ -125,3 +125,18 @@ func TestBzip2(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// TestXzWithoutReader: the copying ends with its reader, wherever that stops.
+func TestXzWithoutReader(t *testing.T) {
+	stream := append(xzipped(t, []byte("content")), make([]byte, 16)...)
+	for n := range len(stream) {
+		read, written := io.Pipe()
+		go func() {
+			_, _ = io.CopyN(io.Discard, read, int64(n))
+			_ = read.Close()
+		}()
+		if err := copyXz(written, bufio.NewReader(bytes.NewReader(stream))); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("after %d bytes: %v", n, err)
+		}
+	}
+}
