@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 
@@ -101,7 +100,7 @@ func (a RegistryAccess) open(ctx context.Context, named reference.Named) (*sourc
 		registry: registryOf(named),
 		loggedIn: login != authn.Anonymous,
 	}
-	carrier := transport.NewUserAgent(boundedManifests{a.Transport}, a.UserAgent)
+	carrier := transport.NewUserAgent(careful{a.Transport}, a.UserAgent)
 	authenticated, err := transport.NewWithContext(ctx, registry, login, carrier, []string{r.name.Scope(transport.PullScope)})
 	if err != nil {
 		return nil, r.advise(err)
@@ -137,12 +136,17 @@ func (r *sourceRepository) options(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(r.client.Transport)}
 }
 
-// advise adds to an error what to do about it.
+// advise adds to an error what to do about it, and takes from it the address
+// that was asked: where a redirect leads can hold a secret.
 func (r *sourceRepository) advise(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) && wrapped.Op != "parse" {
+		err = fmt.Errorf("asking %s: %w", r.registry, wrapped.Err)
+	}
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return fmt.Errorf("its manifest is larger than %d bytes, more than any real one", large.Limit)
+		return fmt.Errorf("the answer of %s, such as its manifest, is larger than %d bytes, more than any real one", r.registry, large.Limit)
 	case isDenied(err) && r.loggedIn:
 		return fmt.Errorf("%w; check that the credentials given for %s are valid and may pull %s", err, r.registry, r.name.RepositoryStr())
 	case isDenied(err):
@@ -166,15 +170,35 @@ func isStatus(err error, statuses ...int) bool {
 	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
 }
 
-// boundedManifests ends a manifest where no real one goes on.
-type boundedManifests struct{ next http.RoundTripper }
+// careful ends answers that are no blobs where no real one goes on, and refuses
+// to repeat a login elsewhere.
+type careful struct{ next http.RoundTripper }
 
-func (b boundedManifests) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := b.next.RoundTrip(req)
-	if err == nil && path.Base(path.Dir(req.URL.Path)) == "manifests" {
+func (c careful) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := c.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if req.Method == http.MethodPost && (res.StatusCode == http.StatusTemporaryRedirect || res.StatusCode == http.StatusPermanentRedirect) {
+		_ = res.Body.Close()
+		return nil, fmt.Errorf("%s sends a login on to another address, which isn't followed", req.URL.Host)
+	}
+	if !isForBlob(req) || res.StatusCode >= http.StatusMultipleChoices {
 		res.Body = http.MaxBytesReader(nil, res.Body, maxDocument)
 	}
-	return res, err
+	return res, nil
+}
+
+// isForBlob tells whether a request asks a registry for a blob, or is what came
+// of such a one by redirects.
+func isForBlob(req *http.Request) bool {
+	for !strings.Contains(req.URL.Path, "/blobs/") {
+		if req.Response == nil {
+			return false
+		}
+		req = req.Response.Request
+	}
+	return true
 }
 
 // remoteStore is an image in another registry. It reads what it is asked

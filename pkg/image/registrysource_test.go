@@ -332,6 +332,66 @@ func TestRegistryRealm(t *testing.T) {
 	}
 }
 
+// TestRegistryRedirects: what signs the address that a registry sends requests
+// on to is a secret.
+func TestRegistryRedirects(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path != "/v2/" {
+			http.Redirect(w, req, "http://127.0.0.1:1/storage?signature=confidential", http.StatusTemporaryRedirect)
+		}
+	}))
+	t.Cleanup(server.Close)
+	image := strings.TrimPrefix(server.URL, "http://") + "/image:1"
+	_, err := anonymous.Resolve(t.Context(), image)
+	_, messages, openErr := openLogged(t, anonymous, image+"@"+sum(nil).String())
+	for _, text := range append(messages, fmt.Sprint(err), fmt.Sprint(openErr)) {
+		if strings.Contains(text, "confidential") || !strings.Contains(text, "refused") {
+			t.Errorf("the message is %q", text)
+		}
+	}
+}
+
+// TestCareful: a login isn't repeated elsewhere, and only blobs may be large.
+func TestCareful(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("x", maxDocument+1)
+	for name, test := range map[string]struct {
+		method, path string
+		status       int
+		via          string // the path that was redirected here
+		fails        bool
+	}{
+		"a blob":               {http.MethodGet, "/v2/image/blobs/sha256:0", 200, "", false},
+		"a blob in a storage":  {http.MethodGet, "/storage", 200, "/v2/image/blobs/sha256:0", false},
+		"an error about it":    {http.MethodGet, "/storage", 403, "/v2/image/blobs/sha256:0", true},
+		"a manifest":           {http.MethodGet, "/v2/image/manifests/1", 200, "", true},
+		"a manifest elsewhere": {http.MethodGet, "/storage", 200, "/v2/image/manifests/1", true},
+		"a token":              {http.MethodGet, "/token", 200, "", true},
+		"the API":              {http.MethodGet, "/v2/", 200, "", true},
+		"a login sent on":      {http.MethodPost, "/token", 307, "", true},
+	} {
+		answer := roundTripper(func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: test.status, Request: req, Body: io.NopCloser(strings.NewReader(large))}, nil
+		})
+		req := httptest.NewRequest(test.method, test.path, nil)
+		if test.via != "" {
+			req.Response = &http.Response{Request: httptest.NewRequest(test.method, test.via, nil)}
+		}
+		res, err := careful{answer}.RoundTrip(req)
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+		if (err != nil) != test.fails {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return r(req) }
+
 // carrier counts what it carries, and hands it on.
 type carrier struct{ carried atomic.Int32 }
 
