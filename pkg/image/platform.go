@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	containerd "github.com/containerd/platforms"
@@ -287,23 +288,28 @@ func SelectPlatform(m Manifest, want v1.Platform) (Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found Manifest
-	var have []string
+	var images []Manifest
+	var have []v1.Platform
+	var names []string
 	for _, l := range leaves {
-		switch {
-		case !l.runs:
-		case Normalize(*l.Platform).Satisfies(Normalize(want)):
-			return l.image, nil
-		case found == nil && Satisfies(*l.Platform, want):
-			found = l.image
-		default:
-			have = append(have, l.Platform.String())
+		if l.runs {
+			images, have, names = append(images, l.image), append(have, *l.Platform), append(names, l.Platform.String())
 		}
 	}
-	if found != nil {
-		return found, nil
+	if at := Prefer(have, want); at >= 0 {
+		return images[at], nil
 	}
-	return nil, fmt.Errorf("it has no image for %s; it has %s", want, strings.Join(have, ", "))
+	return nil, fmt.Errorf("it has no image for %s; it has %s", want, strings.Join(names, ", "))
+}
+
+// Prefer returns which of the platforms [SelectPlatform] takes for want, -1 for
+// none.
+func Prefer(have []v1.Platform, want v1.Platform) int {
+	usual := Normalize(want)
+	if at := slices.IndexFunc(have, func(p v1.Platform) bool { return Normalize(p).Satisfies(usual) }); at >= 0 {
+		return at
+	}
+	return slices.IndexFunc(have, func(p v1.Platform) bool { return Satisfies(p, want) })
 }
 
 // Satisfies tells whether what runs on have is what want asks for. A part of

@@ -200,8 +200,8 @@ func (i *imageJob) addressStored(ctx context.Context, o opened) (*addressed, err
 		if a, err := i.addressRebuilt(ctx, o, stored.Images); a != nil || err != nil {
 			return a, err
 		}
-	} else if child := slices.IndexFunc(stored.Images, i.wanted); child >= 0 {
-		d, found, err := i.repo.Manifest(ctx, stored.Images[child].Digest)
+	} else if child, ok := i.wanted(stored.Images); ok {
+		d, found, err := i.repo.Manifest(ctx, child.Digest)
 		if err != nil {
 			return nil, err
 		}
@@ -235,8 +235,18 @@ func (i *imageJob) addressStored(ctx context.Context, o opened) (*addressed, err
 	return a, nil
 }
 
-// wanted tells whether an image is for the platform that was asked for.
-func (i *imageJob) wanted(d v1.Descriptor) bool { return d.Platform.Satisfies(*i.platform) }
+// wanted returns the image for the platform that was asked for.
+func (i *imageJob) wanted(images []v1.Descriptor) (v1.Descriptor, bool) {
+	platforms := make([]v1.Platform, len(images))
+	for n, d := range images {
+		platforms[n] = *d.Platform
+	}
+	at := image.Prefer(platforms, *i.platform)
+	if at < 0 {
+		return v1.Descriptor{}, false
+	}
+	return images[at], true
+}
 
 func runnableImages(index v1.ImageIndex) ([]v1.Descriptor, error) {
 	raw, err := index.RawManifest()
