@@ -6,7 +6,8 @@
 // folder stands in for it, and a path that is given whole is taken as it is,
 // unless it leads below /proc, /sys or /dev. Symbolic links are followed as long
 // as they stay inside. A file is a regular one: a pipe or a device, which may
-// have no end, is refused before a byte of it is read.
+// have no end, is refused before a byte of it is read. So are files of a .git
+// folder: a checkout keeps a token in one, and a link to it doesn't lead out.
 //
 // Nothing is looked at by its path first and opened by it later, since it could
 // be exchanged in between.
@@ -18,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -159,7 +161,10 @@ func regular(file *os.File, err error) (*os.File, error) {
 	case !info.Mode().IsRegular():
 		err = fmt.Errorf("it is no regular file, but a %s", kind(info.Mode()))
 	default:
-		err = refuse(whereabouts(file))
+		at := whereabouts(file)
+		if err = refuse(at); err == nil && slices.Contains(elements(filepath.Dir(at)), ".git") {
+			err = errors.New("it is in a .git folder, where a checkout keeps its credentials; give a file that is part of what was checked out, or built")
+		}
 	}
 	if err != nil {
 		_ = file.Close()

@@ -22,6 +22,7 @@ func newPlace(t *testing.T) place {
 	file := filepath.Join(p.dir, "sub", "file")
 	for _, err := range []error{
 		os.MkdirAll(filepath.Join(p.dir, "sub", "deep"), 0o700), os.Mkdir(p.outside, 0o700),
+		os.Mkdir(filepath.Join(p.dir, ".git"), 0o700), os.WriteFile(filepath.Join(p.dir, ".git", "config"), []byte("token"), 0o600),
 		os.WriteFile(file, []byte("content"), 0o600), os.WriteFile(filepath.Join(p.outside, "file"), []byte("secret"), 0o600),
 		syscall.Mkfifo(filepath.Join(p.dir, "pipe"), 0o600),
 	} {
@@ -33,7 +34,7 @@ func newPlace(t *testing.T) place {
 		"inside": "sub/file", "whole": file, "chain": "whole", "folder": "sub", "whole-folder": filepath.Dir(file),
 		"sub/deep/up": "../../sub/file", "dangling": "nothing",
 		"out": p.outside + "/file", "out-chain": "out", "out-folder": "../outside", "sub/deep/out": "../../../outside/file",
-		"environ": "/proc/self/environ", "zero": "/dev/zero", "circle": "circle", "to-pipe": "pipe",
+		"environ": "/proc/self/environ", "zero": "/dev/zero", "circle": "circle", "to-pipe": "pipe", "git": ".git/config", "git-folder": ".git",
 		"back": "../workspace/sub/file",
 	} {
 		if err := os.Symlink(target, filepath.Join(p.dir, link)); err != nil {
@@ -104,6 +105,9 @@ func TestOpenRefuses(t *testing.T) {
 			"dangling":           "there is no dangling here",
 			"/proc/self/environ": "/proc",
 			"/dev/zero":          "/dev",
+			"git":                "it is in a .git folder, where a checkout keeps its credentials",
+			".git/config":        "it is in a .git folder, where a checkout keeps its credentials",
+			"git-folder/config":  "it is in a .git folder, where a checkout keeps its credentials",
 		} {
 			file, err := w.Open(path)
 			if err == nil {
