@@ -45,7 +45,11 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 			if leaf.MediaType != types.DockerManifestSchema2 {
 				mediaType = types.OCIImageIndex
 			}
-			adds = append(adds, mutate.IndexAddendum{Add: listed{leaf.image}, Descriptor: leaf.Descriptor})
+			image, err := leaf.open()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", part.Name, err)
+			}
+			adds = append(adds, mutate.IndexAddendum{Add: listed{image}, Descriptor: leaf.Descriptor})
 		}
 	}
 	return mutate.IndexMediaType(mutate.AppendManifests(empty.Index, adds...), mediaType), nil
@@ -93,7 +97,7 @@ func (p Part) flatten(index v1.ImageIndex) ([]leaf, error) {
 	}
 	images := 0
 	for _, l := range leaves {
-		if l.image == nil {
+		if !l.MediaType.IsImage() {
 			return nil, fmt.Errorf("%s in it is of type %q, which is neither an image nor an index of images", l.Digest, l.MediaType)
 		}
 		if l.runs {

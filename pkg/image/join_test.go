@@ -221,6 +221,48 @@ func TestPlatforms(t *testing.T) {
 	}
 }
 
+// opened notes which images of an index are opened, for each of which a
+// registry is asked.
+type opened struct {
+	index
+	images []v1.Hash
+}
+
+type index = v1.ImageIndex // which can't be embedded by its name, that of a method
+
+func (o *opened) Image(digest v1.Hash) (v1.Image, error) {
+	o.images = append(o.images, digest)
+	return o.index.Image(digest)
+}
+
+func TestPlatformsOpensNoMoreThanItNeeds(t *testing.T) {
+	l := newLayout()
+	silent, amd := l.image("linux/s390x"), withPlatform(l.image("linux/amd64"), "linux/amd64")
+	arm, attestation := withPlatform(l.image("linux/arm64"), "linux/arm64"), withPlatform(l.image("unknown/unknown"), "unknown/unknown")
+	for name, test := range map[string]struct {
+		look func(Manifest) error
+		want []v1.Hash
+	}{
+		"platforms": {func(m Manifest) error { _, err := Platforms(m); return err }, []v1.Hash{silent.Digest}},
+		"one of them": {func(m Manifest) error {
+			_, err := SelectPlatform(m, *arm.Platform)
+			return err
+		}, []v1.Hash{silent.Digest, arm.Digest}},
+	} {
+		listing, ok := l.of(l.index(amd, arm, attestation, silent)).open(t).(v1.ImageIndex)
+		if !ok {
+			t.Fatal("no index")
+		}
+		o := &opened{index: listing}
+		if err := test.look(o); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, o.images); diff != "" {
+			t.Errorf("%s: images that were opened (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestSelectPlatform(t *testing.T) {
 	l, root := rich()
 	index, image := l.of(root).open(t), l.of(l.image("linux/arm64/v8")).open(t)

@@ -83,9 +83,19 @@ func imagePlatform(image v1.Image) (v1.Platform, error) {
 // leaf is a manifest that an index lists and that is no index: its descriptor,
 // and what was found out of it.
 type leaf struct {
-	v1.Descriptor          // with a platform, if it runs
-	image         v1.Image // nil for a manifest of another type than an image's
-	runs          bool     // it is an image to run
+	v1.Descriptor               // with a platform, if it runs
+	parent        v1.ImageIndex // which lists it
+	image         v1.Image      // nil before it is opened
+	runs          bool          // it is an image to run
+}
+
+// open opens a manifest of an image's type, which an index in a registry asks
+// for then.
+func (l leaf) open() (v1.Image, error) {
+	if l.image != nil {
+		return l.image, nil
+	}
+	return l.parent.Image(l.Digest)
 }
 
 // attached tells whether the index says that a manifest is about another one.
@@ -96,16 +106,19 @@ func (l leaf) attached() bool {
 // glance finds out whether a manifest is an image, and for which platform,
 // and believes the index.
 func (l leaf) glance() (leaf, error) {
-	if l.runs = l.image != nil && !l.attached(); !l.runs || l.Platform != nil {
+	if l.runs = l.MediaType.IsImage() && !l.attached(); !l.runs || l.Platform != nil {
 		return l, nil
 	}
 	return l.inspect()
 }
 
 // inspect finds out the same from the image itself.
-func (l leaf) inspect() (leaf, error) {
-	if l.runs = false; l.image == nil || l.attached() {
+func (l leaf) inspect() (_ leaf, err error) {
+	if l.runs = false; !l.MediaType.IsImage() || l.attached() {
 		return l, nil
+	}
+	if l.image, err = l.open(); err != nil {
+		return l, err
 	}
 	platform, err := imagePlatform(l.image)
 	var artifact *ArtifactError
@@ -153,12 +166,8 @@ func bounded(m Manifest) error {
 func flatten(index v1.ImageIndex, look func(leaf) (leaf, error)) (leaves []leaf, err error) {
 	var d descent
 	err = d.into(index, func(parent v1.ImageIndex, d v1.Descriptor) error {
-		l := leaf{Descriptor: d}
-		if d.MediaType.IsImage() {
-			l.image, err = parent.Image(d.Digest)
-		}
-		leaves = append(leaves, l)
-		return err
+		leaves = append(leaves, leaf{Descriptor: d, parent: parent})
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -288,16 +297,16 @@ func SelectPlatform(m Manifest, want v1.Platform) (Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	var images []Manifest
+	var images []leaf
 	var have []v1.Platform
 	var names []string
 	for _, l := range leaves {
 		if l.runs {
-			images, have, names = append(images, l.image), append(have, *l.Platform), append(names, l.Platform.String())
+			images, have, names = append(images, l), append(have, *l.Platform), append(names, l.Platform.String())
 		}
 	}
 	if at := Prefer(have, want); at >= 0 {
-		return images[at], nil
+		return images[at].open()
 	}
 	return nil, fmt.Errorf("it has no image for %s; it has %s", want, strings.Join(names, ", "))
 }
