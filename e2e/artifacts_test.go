@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path"
@@ -20,17 +21,37 @@ import (
 // registry. Each blob is given by its type and its content.
 func (f files) artifact(artifactType string, config [2]string, layers ...[2]string) descriptor {
 	f.t.Helper()
-	manifest := object{"schemaVersion": 2, "mediaType": types.OCIManifestSchema1}
+	manifest := object{"mediaType": types.OCIManifestSchema1}
 	if artifactType != "" {
 		manifest["artifactType"] = artifactType
 	}
-	manifest["config"] = f.blob(types.MediaType(config[0]), []byte(config[1]))
+	return f.manifest(manifest, f.blob(types.MediaType(config[0]), []byte(config[1])), layers...)
+}
+
+// manifest adds one of OCI's with these fields besides.
+func (f files) manifest(fields object, config descriptor, layers ...[2]string) descriptor {
+	f.t.Helper()
 	described := []descriptor{}
 	for _, layer := range layers {
 		described = append(described, f.blob(types.MediaType(layer[0]), []byte(layer[1])))
 	}
-	manifest["layers"] = described
+	manifest := object{"schemaVersion": 2, "config": config, "layers": described}
+	maps.Copy(manifest, fields)
 	return f.blob(types.OCIManifestSchema1, marshal(f.t, manifest))
+}
+
+// referrer adds a manifest of OCI's that is about an image, which needn't be
+// there.
+func (f files) referrer(artifactType string, config descriptor, annotations map[string]string, layers ...[2]string) descriptor {
+	f.t.Helper()
+	fields := object{
+		"mediaType": types.OCIManifestSchema1, "annotations": annotations,
+		"subject": descriptor{MediaType: types.OCIManifestSchema1, Digest: someDigest, Size: 525},
+	}
+	if artifactType != "" {
+		fields["artifactType"] = artifactType
+	}
+	return f.manifest(fields, config, layers...)
 }
 
 // imageConfig is an image's config; cosign and ko write one for what is no image,
@@ -48,16 +69,52 @@ func imageConfig(platform string, layers ...string) [2]string {
 
 var emptyConfig = [2]string{"application/vnd.oci.empty.v1+json", "{}"}
 
-func (f files) helmChart() descriptor {
+// helmChart is what Helm 3 pushes: a manifest that doesn't say its type. A
+// provenance file is a layer of its own.
+func (f files) helmChart(provenance ...[2]string) descriptor {
 	f.t.Helper()
-	return f.artifact("", [2]string{"application/vnd.cncf.helm.config.v1+json", `{"name":"my-chart","version":"0.1.0","apiVersion":"v2"}`},
-		[2]string{"application/vnd.cncf.helm.chart.content.v1.tar+gzip", "a chart"})
+	config := f.blob("application/vnd.cncf.helm.config.v1+json",
+		[]byte(`{"name":"my-chart","version":"0.1.0","description":"A Helm chart","apiVersion":"v2","appVersion":"1.16.0","type":"application"}`))
+	return f.manifest(object{"annotations": map[string]string{
+		"org.opencontainers.image.created":     "2024-05-02T10:20:30Z",
+		"org.opencontainers.image.description": "A Helm chart",
+		"org.opencontainers.image.title":       "my-chart",
+		"org.opencontainers.image.version":     "0.1.0",
+	}}, config, append(provenance, [2]string{"application/vnd.cncf.helm.chart.content.v1.tar+gzip", "a chart"})...)
 }
 
+// signature is what cosign keeps under an image's digest and .sig.
 func (f files) signature() descriptor {
 	f.t.Helper()
-	const payload = `{"critical":{"type":"cosign container image signature"}}`
+	const payload = `{"critical":{"identity":{"docker-reference":"registry.example.com/app"},"image":{"docker-manifest-digest":"` +
+		someDigest + `"},"type":"cosign container image signature"},"optional":null}`
 	return f.artifact("", imageConfig("", payload), [2]string{"application/vnd.dev.cosign.simplesigning.v1+json", payload})
+}
+
+// bundle is what cosign 3, and GitHub, attach to an image.
+func (f files) bundle() descriptor {
+	f.t.Helper()
+	const bundle = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	config := f.blob("application/vnd.oci.empty.v1+json", []byte("{}"))
+	config.ArtifactType = bundle
+	return f.referrer(bundle, config, map[string]string{
+		"dev.sigstore.bundle.content":       "dsse-envelope",
+		"dev.sigstore.bundle.predicateType": "https://sigstore.dev/cosign/sign/v1",
+		"org.opencontainers.image.created":  "2024-05-02T10:20:30Z",
+	}, [2]string{bundle, `{"mediaType":"` + bundle + `"}`})
+}
+
+// orasPush is what oras 1.1 and later push if they are told nothing else, for
+// one file or, with another type of layer, for a folder. Without either, the
+// layer is empty, too.
+func (f files) orasPush(layer [2]string) descriptor {
+	f.t.Helper()
+	config := f.blob("application/vnd.oci.empty.v1+json", []byte("{}"))
+	config.Data = []byte("{}")
+	return f.manifest(object{
+		"mediaType": types.OCIManifestSchema1, "artifactType": "application/vnd.unknown.artifact.v1",
+		"annotations": map[string]string{"org.opencontainers.image.created": "2024-05-02T10:20:30Z"},
+	}, config, layer)
 }
 
 func (f files) plain(platform string) descriptor {
@@ -92,24 +149,52 @@ var whatRegistriesHold = map[string]struct {
 			onPlatform(f.artifact("", emptyConfig, [2]string{"application/vnd.in-toto+json", "{}"}), "unknown", "unknown"))
 	}, architectures: []string{"amd64"}},
 
-	"Helm chart":                     {top: files.helmChart, refused: "it is a Helm chart, and no image to run"},
+	"index with a bundle of sigstore and what oras pushed beside an image": {top: func(f files) descriptor {
+		artifact := f.orasPush([2]string{string(types.OCIUncompressedLayer), "file"})
+		artifact.ArtifactType = "application/vnd.unknown.artifact.v1"
+		return f.index(onPlatform(f.plain("linux/s390x"), "linux", "s390x"), f.bundle(), artifact)
+	}, architectures: []string{"s390x"}},
+
+	"Helm chart": {top: func(f files) descriptor { return f.helmChart() }, refused: "it is a Helm chart, and no image to run"},
+	"Helm chart with its provenance": {top: func(f files) descriptor {
+		return f.helmChart([2]string{"application/vnd.cncf.helm.chart.provenance.v1.prov", "signed"})
+	}, refused: "it is a Helm chart, and no image to run"},
 	"signature, as cosign writes it": {top: files.signature, refused: "it is a signature, and no image to run"},
-	"SBOM, as ko writes it": {top: func(f files) descriptor {
+	"signature, as cosign attaches it": {top: func(f files) descriptor {
+		return f.referrer("application/vnd.dev.cosign.artifact.sig.v1+json", f.blob("application/vnd.dev.cosign.artifact.sig.v1+json",
+			[]byte(imageConfig("", "{}")[1])), nil, [2]string{"application/vnd.dev.cosign.simplesigning.v1+json", "{}"})
+	}, refused: "it is a signature, and no image to run"},
+	"signature, as notation writes it": {top: func(f files) descriptor {
+		return f.referrer("", f.blob("application/vnd.cncf.notary.signature", []byte("{}")), map[string]string{
+			"io.cncf.notary.x509chain.thumbprint#S256": `["b7a69a70992ae4f9ff103ebe04a2c3ba6c777e439253ce36562e6e98375068c3"]`,
+			"org.opencontainers.image.created":         "2024-05-02T10:20:30Z",
+		}, [2]string{"application/jose+json", `{"payload":"e30","signature":"c2ln"}`})
+	}, refused: "it is a signature, and no image to run"},
+	"SBOM, as ko and cosign write it": {top: func(f files) descriptor {
 		return f.artifact("", imageConfig("", "{}"), [2]string{"text/spdx+json", "{}"})
 	}, refused: "it is an SBOM, and no image to run"},
-	"attestation": {top: func(f files) descriptor {
-		return f.artifact("", imageConfig("", "{}"), [2]string{"application/vnd.dsse.envelope.v1+json", "{}"})
+	"SBOM of CycloneDX, as cosign writes it": {top: func(f files) descriptor {
+		return f.artifact("", imageConfig("", "{}"), [2]string{"application/vnd.cyclonedx+json", "{}"})
+	}, refused: "it is an SBOM, and no image to run"},
+	"attestation, as cosign writes it": {top: func(f files) descriptor {
+		const envelope = `{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[]}`
+		return f.artifact("", imageConfig("", envelope), [2]string{"application/vnd.dsse.envelope.v1+json", envelope})
 	}, refused: "it is an attestation, and no image to run"},
-	"bundle of sigstore": {top: func(f files) descriptor {
-		return f.artifact("application/vnd.dev.sigstore.bundle.v0.3+json", emptyConfig,
-			[2]string{"application/vnd.dev.sigstore.bundle.v0.3+json", "{}"})
-	}, refused: `no image to run: the type of its config is "application/vnd.oci.empty.v1+json"`},
-	"oras push": {top: func(f files) descriptor {
-		return f.artifact("application/vnd.unknown.artifact.v1", emptyConfig, [2]string{string(types.OCIUncompressedLayer), "file"})
-	}, refused: `no image to run: the type of its config is "application/vnd.oci.empty.v1+json"`},
-	"oras push before 1.2": {top: func(f files) descriptor {
+	"bundle of sigstore": {top: files.bundle, refused: "it is a signature or an attestation, and no image to run"},
+	"oras push of a file": {top: func(f files) descriptor {
+		return f.orasPush([2]string{string(types.OCIUncompressedLayer), "file"})
+	}, refused: `no image to run: the type of its content is "application/vnd.unknown.artifact.v1"`},
+	"oras push of a folder": {top: func(f files) descriptor {
+		return f.orasPush([2]string{string(types.OCILayer), "folder"})
+	}, refused: `no image to run: the type of its content is "application/vnd.unknown.artifact.v1"`},
+	"oras push of nothing": {top: func(f files) descriptor { return f.orasPush(emptyConfig) },
+		refused: `no image to run: the type of its content is "application/vnd.unknown.artifact.v1"`},
+	"oras push before 1.1": {top: func(f files) descriptor {
 		return f.artifact("", [2]string{"application/vnd.unknown.config.v1+json", "{}"}, [2]string{string(types.OCIUncompressedLayer), "file"})
-	}, refused: `"application/vnd.unknown.config.v1+json"`},
+	}, refused: `no image to run: the type of its config is "application/vnd.unknown.config.v1+json"`},
+	"oras push with an image's config that says nothing": {top: func(f files) descriptor {
+		return f.artifact("", [2]string{string(types.OCIConfigJSON), "{}"}, [2]string{string(types.OCILayer), "folder"})
+	}, refused: "its manifest lists 1 layers where its config lists 0"},
 	"build cache": {top: func(f files) descriptor {
 		return f.artifact("", [2]string{"application/vnd.buildkit.cacheconfig.v0", "{}"}, [2]string{string(types.OCILayer), "layer"})
 	}, refused: "it is a build cache, and no image to run"},

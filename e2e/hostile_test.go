@@ -81,11 +81,13 @@ func (f files) blob(mediaType types.MediaType, content []byte) descriptor {
 
 // descriptor is one of OCI, with any size.
 type descriptor struct {
-	MediaType   types.MediaType   `json:"mediaType"`
-	Digest      string            `json:"digest"`
-	Size        int64             `json:"size"`
-	Platform    map[string]string `json:"platform,omitempty"`
-	Annotations map[string]string `json:"annotations,omitempty"`
+	MediaType    types.MediaType   `json:"mediaType"`
+	Digest       string            `json:"digest"`
+	Size         int64             `json:"size"`
+	Platform     map[string]string `json:"platform,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Data         []byte            `json:"data,omitempty"`
 }
 
 type object = map[string]any

@@ -15,8 +15,8 @@ import (
 // keep Helm charts, signatures and much else under manifests of the same form
 // (OCI image spec, manifest.md, Guidelines for Artifact Usage).
 type ArtifactError struct {
-	// Type is the media type that tells, Of what it is the type: the config,
-	// or a layer.
+	// Type is the media type that tells, Of what it is the type: the config, a
+	// layer, or the content as a whole.
 	Type types.MediaType
 	Of   string
 }
@@ -35,10 +35,12 @@ var artifactNames = []struct{ part, name string }{
 	{"vnd.cncf.helm.", "a Helm chart"},
 	{"simplesigning", "a signature"},
 	{"notary.signature", "a signature"},
+	{"cosign.artifact.sig", "a signature"},
 	{"sigstore.bundle", "a signature or an attestation"},
 	{"spdx", "an SBOM"},
 	{"cyclonedx", "an SBOM"},
 	{"vnd.syft", "an SBOM"},
+	{"cosign.artifact.sbom", "an SBOM"},
 	{"in-toto", "an attestation"},
 	{"dsse.envelope", "an attestation"},
 	{"buildkit.cacheconfig", "a build cache"},
@@ -60,7 +62,7 @@ func artifactName(t types.MediaType) string {
 type manifestFields struct {
 	SchemaVersion int              `json:"schemaVersion"`
 	MediaType     types.MediaType  `json:"mediaType"`
-	ArtifactType  string           `json:"artifactType"`
+	ArtifactType  types.MediaType  `json:"artifactType"`
 	Config        *blobFields      `json:"config"`
 	Layers        []blobFields     `json:"layers"`
 	Manifests     *json.RawMessage `json:"manifests"`
@@ -94,6 +96,8 @@ func checkManifest(declared types.MediaType, raw []byte) (*manifestFields, error
 		return nil, fmt.Errorf("its type is %q, an image's, but it lists images as an index does", declared)
 	case m.Config == nil || m.Config.Digest == "":
 		return nil, errors.New("its manifest names no config, which says how an image is run; build it anew")
+	case m.Config.MediaType == types.OCIEmptyJSON && m.ArtifactType != "":
+		return nil, &ArtifactError{Type: m.ArtifactType, Of: "content"}
 	case !isConfig(m.Config.MediaType):
 		return nil, &ArtifactError{Type: m.Config.MediaType, Of: "config"}
 	}

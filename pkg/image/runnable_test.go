@@ -32,6 +32,13 @@ func configType(t string) func(manifest, config object) {
 	return func(m, _ object) { m["config"] = object{"mediaType": t, "digest": digestA, "size": 2} }
 }
 
+func artifactType(t string) func(manifest, config object) {
+	return func(m, c object) {
+		configType("application/vnd.oci.empty.v1+json")(m, c)
+		m["artifactType"] = t
+	}
+}
+
 func layerType(t string) func(manifest, config object) {
 	return func(m, _ object) { m["layers"] = []object{{"mediaType": t, "digest": digestB, "size": 3}} }
 }
@@ -52,18 +59,22 @@ var checkedImages = map[string]struct {
 	"foreign layer":      {change: layerType("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), want: "linux/arm64/v8"},
 	"restricted layer":   {change: layerType("application/vnd.oci.image.layer.nondistributable.v1.tar"), want: "linux/arm64/v8"},
 
-	"chart":            {change: configType("application/vnd.cncf.helm.config.v1+json"), fails: true, want: "a Helm chart, and no image to run|config|vnd.cncf.helm.config"},
-	"empty config":     {change: configType("application/vnd.oci.empty.v1+json"), fails: true, want: "no image to run"},
-	"signature":        {change: layerType("application/vnd.dev.cosign.simplesigning.v1+json"), fails: true, want: "a signature, and no image to run|layer"},
-	"SBOM":             {change: layerType("text/spdx+json"), fails: true, want: "an SBOM, and no image to run"},
-	"attestation":      {change: layerType("application/vnd.in-toto+json"), fails: true, want: "an attestation, and no image"},
-	"no type of layer": {change: layerType(""), fails: true, want: `type of its layer is ""`},
-	"schema 1":         {change: func(m, _ object) { m["schemaVersion"] = 1 }, fails: true, want: "schema version 1, which engines don't read any more"},
-	"schema 3":         {change: func(m, _ object) { m["schemaVersion"] = 3 }, fails: true, want: "schema version 3, and there is only 2"},
-	"no version":       {change: func(m, _ object) { delete(m, "schemaVersion") }, fails: true, want: "schema version 0"},
-	"another type":     {change: func(m, _ object) { m["mediaType"] = types.DockerManifestSchema2 }, fails: true, want: "where it is listed"},
-	"no config":        {change: func(m, _ object) { delete(m, "config") }, fails: true, want: "names no config"},
-	"an index":         {change: func(m, _ object) { delete(m, "config"); m["manifests"] = []object{} }, fails: true, want: "lists images as an index does"},
+	"chart":                              {change: configType("application/vnd.cncf.helm.config.v1+json"), fails: true, want: "a Helm chart, and no image to run|config|vnd.cncf.helm.config"},
+	"empty config":                       {change: configType("application/vnd.oci.empty.v1+json"), fails: true, want: "no image to run"},
+	"empty config of a known type":       {change: artifactType("application/vnd.dev.sigstore.bundle.v0.3+json"), fails: true, want: "a signature or an attestation, and no image to run|type of its content"},
+	"empty config of any type":           {change: artifactType("application/vnd.unknown.artifact.v1"), fails: true, want: `no image to run|type of its content is "application/vnd.unknown.artifact.v1"`},
+	"signature":                          {change: layerType("application/vnd.dev.cosign.simplesigning.v1+json"), fails: true, want: "a signature, and no image to run|layer"},
+	"signature that refers to its image": {change: configType("application/vnd.dev.cosign.artifact.sig.v1+json"), fails: true, want: "a signature, and no image to run"},
+	"SBOM that refers to its image":      {change: configType("application/vnd.dev.cosign.artifact.sbom.v1+json"), fails: true, want: "an SBOM, and no image to run"},
+	"SBOM":                               {change: layerType("text/spdx+json"), fails: true, want: "an SBOM, and no image to run"},
+	"attestation":                        {change: layerType("application/vnd.in-toto+json"), fails: true, want: "an attestation, and no image"},
+	"no type of layer":                   {change: layerType(""), fails: true, want: `type of its layer is ""`},
+	"schema 1":                           {change: func(m, _ object) { m["schemaVersion"] = 1 }, fails: true, want: "schema version 1, which engines don't read any more"},
+	"schema 3":                           {change: func(m, _ object) { m["schemaVersion"] = 3 }, fails: true, want: "schema version 3, and there is only 2"},
+	"no version":                         {change: func(m, _ object) { delete(m, "schemaVersion") }, fails: true, want: "schema version 0"},
+	"another type":                       {change: func(m, _ object) { m["mediaType"] = types.DockerManifestSchema2 }, fails: true, want: "where it is listed"},
+	"no config":                          {change: func(m, _ object) { delete(m, "config") }, fails: true, want: "names no config"},
+	"an index":                           {change: func(m, _ object) { delete(m, "config"); m["manifests"] = []object{} }, fails: true, want: "lists images as an index does"},
 	"SHA-512": {change: func(m, _ object) {
 		m["layers"] = []object{{"mediaType": types.OCILayer, "digest": "sha512:" + strings.Repeat("a", 128), "size": 3}}
 	}, fails: true, want: "digests of sha512|only those of sha256"},
