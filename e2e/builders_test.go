@@ -63,11 +63,11 @@ var builders = map[string]builder{
 		make:          func(t *testing.T) string { t.Helper(); return craneAppend(t) },
 		architectures: []string{"all"},
 	},
-	"crane append from nothing, OCI": {
+	"crane append from nothing as OCI": {
 		make:          func(t *testing.T) string { t.Helper(); return craneAppend(t, "--oci-empty-base") },
 		architectures: []string{"all"},
 	},
-	"crane append from nothing, to a registry": {
+	"crane append from nothing to a registry": {
 		make: func(t *testing.T) string {
 			t.Helper()
 			need(t, "crane")
@@ -187,8 +187,8 @@ func TestEngineImagesThatSayLittle(t *testing.T) {
 			writeFile(t, filepath.Join(dir, "Dockerfile"), "FROM scratch\nLABEL test="+filepath.Base(dir)+"\nCMD [\"/file\"]\n")
 			id := filepath.Join(dir, "id")
 			run(t, "docker", "build", "--no-cache", "--quiet", "--iidfile", id, dir)
-			removeImage(t, readFile(t, id))
-			return readFile(t, id)
+			removeImage(t, strings.TrimSpace(readFile(t, id)))
+			return strings.TrimSpace(readFile(t, id))
 		}, runtime.GOARCH},
 		"no platform": {func(t *testing.T) string {
 			t.Helper()

@@ -81,7 +81,8 @@ func TestTokenExpiresWithinLayer(t *testing.T) {
 	took := time.Since(began)
 	r.succeeded(t)
 	r.has(t, map[string]string{"revision": "1", "uploaded": "true"})
-	if sent := sentOfBlobs(sandbox); sent != bytes {
+	const record = 1000 // bytes, at most, of the locations record's blobs
+	if sent := sentOfBlobs(sandbox); sent < bytes || sent > bytes+record {
 		t.Errorf("%d bytes were sent of blobs with %d", sent, bytes)
 	}
 	tokens := answered(sandbox, "/token")

@@ -103,6 +103,8 @@ func TestNestedIndexGoesBottomUp(t *testing.T) {
 			got = append(got, digest)
 		}
 	}
+	slices.Sort(want[:2]) // images are sent at once
+	slices.Sort(got[:min(2, len(got))])
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("manifests sent (-want +got):\n%s", diff)
 	}

@@ -103,14 +103,23 @@ func (i *imageJob) address(ctx context.Context) (*addressed, error) {
 }
 
 func (i *imageJob) addressOne(ctx context.Context, o *opened) (*addressed, error) {
-	// A digest that an engine knows as an image ID can't be a manifest's.
-	if digest, ok := o.Whole(); ok && (o.source == nil || o.source.Digest != digest) {
+	digest, whole := o.Whole()
+	switch {
+	case whole && o.Kind == image.KindDigest && o.source == nil: // it may be an image ID that no engine has any more
 		located, found, err := i.repo.Locate(ctx, registry.Identity{Digest: digest})
 		if err != nil {
 			return nil, err
 		}
 		if found {
 			return i.present(located.Descriptor, digest)
+		}
+	case whole && (o.source == nil || o.source.Digest != digest): // what an engine knows as an image ID can't be a manifest's digest
+		d, found, err := i.repo.Manifest(ctx, digest)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			return i.present(d, digest)
 		}
 	}
 	if o.Kind == image.KindRegistry {
@@ -276,7 +285,7 @@ func (i *imageJob) addressUnpacked(ctx context.Context, o opened) (*addressed, e
 	if i.platform != nil && !image.Satisfies(unpacked.Platform, *i.platform) {
 		return nil, fmt.Errorf("%s runs on %s, not on %s", o.Text, cmp.Or(unpacked.Platform.String(), "no platform that its config tells"), i.platform)
 	}
-	located, found, err := i.repo.Locate(ctx, registry.Identity{Digest: unpacked.ID, DiffIDs: unpacked.DiffIDs})
+	located, found, err := i.repo.Locate(ctx, registry.Identity{Digest: unpacked.ID, DiffIDs: append([]v1.Hash{}, unpacked.DiffIDs...)})
 	if err != nil {
 		return nil, err
 	}

@@ -9,13 +9,12 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
-	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // registryAccess says how the registries are asked that images come from. Its
 // error is a complaint: a password without the one registry that it is for.
 func (j *job) registryAccess() (image.RegistryAccess, error) {
-	access := image.RegistryAccess{UserAgent: j.userAgent, Transport: transport.New(j.runner.Mask, j.log), Mask: j.runner.Mask}
+	access := image.RegistryAccess{UserAgent: j.userAgent, Transport: j.transport, Mask: j.runner.Mask}
 	if j.Source.Password == "" {
 		return access, nil
 	}
