@@ -64,6 +64,22 @@ func TestPasswordIsForOneRegistry(t *testing.T) {
 	two.heardNone(t, "the registry that source-registry doesn't name", []string{"Authorization"})
 }
 
+// TestPasswordBesideUnreadLine: a line that can't be read may be the one that
+// names the password's registry.
+func TestPasswordBesideUnreadLine(t *testing.T) {
+	t.Parallel()
+	const password = "correct-horse"
+	holder := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	one := &witness{answer: guardedBy(password, holder)}
+	tagged := hostOf(serveHTTP(t, one)) + "/one:latest"
+	for _, unread := range []string{"docker:example.com/two@" + someDigest, "example.com/two@sha256:123", "https://example.com/two"} {
+		sandbox := startSandbox(t, server.Options{InMemory: true})
+		r := action(t, sandbox, "resource="+imageResource, imageLines(tagged, unread), "source-username=reader", "source-password="+password)
+		r.failed(t, sandbox, tagged, unread)
+		one.heardNone(t, "the registry of another line", []string{"Authorization"})
+	}
+}
+
 // guardedBy asks for a user's password.
 func guardedBy(password string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -52,6 +52,21 @@ func (j *job) hideCredentials(references ...string) {
 	}
 }
 
+// settled returns the access for a look at a tag while there are complaints. If
+// they are about more than tags, a line that can't be read, or another input,
+// may be what the password is meant for; then it is used only where
+// source-registry says so.
+func (j *job) settled(access image.RegistryAccess, complaints []error) image.RegistryAccess {
+	unsettled := slices.ContainsFunc(complaints, func(err error) bool {
+		var tag *image.TagError
+		return err != nil && !errors.As(err, &tag)
+	})
+	if unsettled && j.Source.Registry == "" {
+		access.Registry, access.Username, access.Password = "", "", ""
+	}
+	return access
+}
+
 // withDigests adds to each complaint about a tag the reference with the digest
 // that the tag has at the moment. A registry that doesn't tell in time leaves
 // the complaint as it is.

@@ -134,7 +134,7 @@ func newJob(ctx context.Context, runner *action.Runner, version string) (*job, e
 	}
 	access, err := j.registryAccess()
 	if err == nil {
-		complaints = withDigests(ctx, access, complaints)
+		complaints = withDigests(ctx, j.settled(access, complaints), complaints)
 	}
 	if err := errors.Join(append(complaints, err)...); err != nil {
 		return nil, err
