@@ -68,7 +68,7 @@ func TestPasswordIsForOneRegistry(t *testing.T) {
 // names the password's registry.
 func TestPasswordBesideUnreadLine(t *testing.T) {
 	t.Parallel()
-	const password = "correct-horse"
+	const password = "battery-staple"
 	holder := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	one := &witness{answer: guardedBy(password, holder)}
 	tagged := hostOf(serveHTTP(t, one)) + "/one:latest"
