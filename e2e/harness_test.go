@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -84,7 +85,8 @@ const (
 )
 
 // startSandbox starts a Charmhub with the charm above, for the length of a
-// test.
+// test. UPLOAD_RESOURCE_E2E_REGISTRY names a distribution binary to run for the
+// tests that ask for none.
 func startSandbox(t *testing.T, options server.Options) *server.Server {
 	t.Helper()
 	if options.Charms == nil {
@@ -92,6 +94,7 @@ func startSandbox(t *testing.T, options server.Options) *server.Server {
 			{Name: imageResource, Type: server.TypeImage}, {Name: fileResource, Type: server.TypeFile},
 		}}}
 	}
+	options.Registry = cmp.Or(options.Registry, os.Getenv("UPLOAD_RESOURCE_E2E_REGISTRY"))
 	sandbox, err := server.Start(options)
 	if err != nil {
 		t.Fatal(err)
