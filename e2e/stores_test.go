@@ -75,7 +75,7 @@ func (e *engine) exports() int {
 func (e *engine) docker(t *testing.T, args ...string) string {
 	t.Helper()
 	need(t, "docker")
-	return run(t, "env", append([]string{e.direct, "docker"}, args...)...)
+	return run(t, "docker", append([]string{"--host", strings.TrimPrefix(e.direct, "DOCKER_HOST=")}, args...)...)
 }
 
 // load gives an image to the engine and returns its ID.
@@ -95,7 +95,11 @@ func (e *engine) load(t *testing.T, img v1.Image) string {
 		t.Fatalf("%s: %v\n%s", load, err, out)
 	}
 	id := e.docker(t, "inspect", "--format", "{{.Id}}", tag.Name())
-	t.Cleanup(func() { _ = exec.Command("env", e.direct, "docker", "rmi", "--force", tag.Name()).Run() })
+	t.Cleanup(func() {
+		remove := exec.Command("docker", "rmi", "--force", tag.Name())
+		remove.Env = append(os.Environ(), e.direct)
+		_ = remove.Run()
+	})
 	if !strings.HasPrefix(id, "sha256:") {
 		id = "sha256:" + id
 	}
