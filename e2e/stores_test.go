@@ -253,49 +253,48 @@ func TestRebuiltIndex(t *testing.T) {
 	}
 }
 
-// TestGoneFromEngine: an image ID that no engine has any more is found where
-// it went.
-func TestGoneFromEngine(t *testing.T) {
-	t.Parallel()
-	archive := writeArchive(t, 1000, 2)
+// savedImage returns an image's archive, the image, and its ID in an engine.
+func savedImage(t *testing.T) (archive string, img v1.Image, id string) {
+	t.Helper()
+	archive = writeArchive(t, 1000, 2)
 	img, err := tarball.ImageFromPath(archive, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := img.ConfigName()
+	config, err := img.ConfigName()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return archive, img, config.String()
+}
+
+// TestGoneFromEngine: an image ID that no engine has any more is found where
+// it went.
+func TestGoneFromEngine(t *testing.T) {
+	t.Parallel()
+	archive, _, id := savedImage(t)
 	sandbox := startSandbox(t, server.Options{InMemory: true})
 	first := action(t, sandbox, "resource="+imageResource, "image="+archive)
 	first.succeeded(t)
 	// The digest may be a manifest's, so that is asked first; the config that the
 	// tag leads to has the number of layers, which an engine would tell.
-	rerunWithin(t, 12, sandbox, first, "digest="+id.String(), fakeEngine(t))
-	rerunWithin(t, 12, sandbox, first, "digest="+id.String(), noEngine(t))
+	rerunWithin(t, 12, sandbox, first, "digest="+id, fakeEngine(t))
+	rerunWithin(t, 12, sandbox, first, "digest="+id, noEngine(t))
 
 	// Not by the tag, but by the record.
 	pushedByOthers(t, sandbox, platformImage(t, "linux/amd64"))
-	rerunWithin(t, 13, sandbox, first, "digest="+id.String(), fakeEngine(t))
+	rerunWithin(t, 13, sandbox, first, "digest="+id, fakeEngine(t))
 }
 
 // TestRecordOfMany: a record that names the image after others is followed to
 // it, and a manifest that isn't made of the config's layers isn't the image.
 func TestRecordOfMany(t *testing.T) {
 	t.Parallel()
-	archive := writeArchive(t, 1000, 2)
-	img, err := tarball.ImageFromPath(archive, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := img.ConfigName()
-	if err != nil {
-		t.Fatal(err)
-	}
+	archive, img, id := savedImage(t)
 	sandbox := startSandbox(t, server.Options{InMemory: true})
 	first := action(t, sandbox, "resource="+imageResource, "image="+archive)
 	first.succeeded(t)
-	forgeRecord(t, sandbox, id.String(), digestOf([]byte("nothing")), first.outputs["remote-digest"])
+	forgeRecord(t, sandbox, id, digestOf([]byte("nothing")), first.outputs["remote-digest"])
 	config, err := img.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
