@@ -81,7 +81,7 @@ func (p Part) flatten(index v1.ImageIndex) ([]leaf, error) {
 	if p.Platform != nil {
 		look = func(l leaf) (leaf, error) {
 			own := l.Platform
-			if !l.attached() {
+			if !isAttached(l.Descriptor) {
 				l.Platform = p.Platform // so that it needs none of its own
 			}
 			l, err := l.inspect()

@@ -98,15 +98,16 @@ func (l leaf) open() (v1.Image, error) {
 	return l.parent.Image(l.Digest)
 }
 
-// attached tells whether the index says that a manifest is about another one.
-func (l leaf) attached() bool {
-	return l.Platform != nil && l.Platform.Equals(unknown) || l.Annotations["vnd.docker.reference.type"] != ""
+// isAttached tells whether an index says that a manifest is about another one, as
+// BuildKit marks its attestations.
+func isAttached(d v1.Descriptor) bool {
+	return d.Platform != nil && d.Platform.Equals(unknown) || d.Annotations["vnd.docker.reference.type"] != ""
 }
 
 // glance finds out whether a manifest is an image, and for which platform,
 // and believes the index.
 func (l leaf) glance() (leaf, error) {
-	if l.runs = l.MediaType.IsImage() && !l.attached(); !l.runs || l.Platform != nil {
+	if l.runs = l.MediaType.IsImage() && !isAttached(l.Descriptor); !l.runs || l.Platform != nil {
 		return l, nil
 	}
 	return l.inspect()
@@ -114,7 +115,7 @@ func (l leaf) glance() (leaf, error) {
 
 // inspect finds out the same from the image itself.
 func (l leaf) inspect() (_ leaf, err error) {
-	if l.runs = false; !l.MediaType.IsImage() || l.attached() {
+	if l.runs = false; !l.MediaType.IsImage() || isAttached(l.Descriptor) {
 		return l, nil
 	}
 	if l.image, err = l.open(); err != nil {

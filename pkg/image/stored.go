@@ -44,12 +44,6 @@ func RunnableImages(rawIndex []byte) []v1.Descriptor {
 	return images
 }
 
-// isAttached tells whether a child of an index is no image to run but belongs
-// to one, as buildkit marks its attestations.
-func isAttached(d v1.Descriptor) bool {
-	return d.Annotations["vnd.docker.reference.type"] != "" || d.Platform != nil && d.Platform.Equals(unknown)
-}
-
 // SameImages tells whether two indexes list the same images for the same
 // platforms, in whatever order.
 func SameImages(a, b []v1.Descriptor) bool {
