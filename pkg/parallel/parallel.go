@@ -1,7 +1,7 @@
-// Package parallel runs functions at once and brings their panics home. A panic
-// in a goroutine ends the process wherever it is recovered elsewhere, with exit
-// code 2 and a stack in place of an error; so the program starts its goroutines
-// through this package.
+// Package parallel runs functions concurrently, and returns their panics to the
+// caller. A panic in a goroutine can't be recovered by another one: it ends the
+// process, with exit code 2 and a stack instead of an error. So the program starts
+// its goroutines through this package.
 package parallel
 
 import (
@@ -27,7 +27,7 @@ func (p *PanicError) Error() string {
 }
 
 // Guard calls f and returns its error, or its panic as a *[PanicError]. The panic
-// that [Group.Wait] passes on keeps its stack.
+// that [Group.Wait] passes on has its first stack.
 func Guard(f func() error) (err error) {
 	defer func() {
 		switch v := recover().(type) {
@@ -56,14 +56,14 @@ func WithContext(ctx context.Context) (*Group, context.Context) {
 	return &Group{cancel: cancel}, ctx
 }
 
-// SetLimit lets at most n functions run at once. It has to be called before Go.
+// SetLimit lets at most n functions run concurrently. Call it before Go.
 func (g *Group) SetLimit(n int) { g.group.SetLimit(n) }
 
 // Go calls f in a goroutine of its own, as soon as the limit lets it.
 func (g *Group) Go(f func() error) {
 	g.group.Go(func() error {
 		err := Guard(f)
-		if p, ok := err.(*PanicError); ok { //nolint:errorlint // one that f wrapped was recovered and told by f
+		if p, ok := err.(*PanicError); ok { //nolint:errorlint // one that f wrapped was recovered and reported by f
 			g.panicked.CompareAndSwap(nil, p)
 		}
 		if err != nil && g.cancel != nil {

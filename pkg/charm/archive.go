@@ -1,0 +1,142 @@
+package charm
+
+import (
+	"archive/zip"
+	"crypto/sha3"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Archive is what a charm file, as charmcraft packs it, contains.
+type Archive struct {
+	Metadata
+	Bases []Base // one for each architecture
+	SHA3  string // SHA3-384 of the file in lower-case hex, by which Charmhub knows it
+}
+
+// Bounds on what is read of a charm file, in bytes. Real ones have some ten
+// million, a hundredth of that in their directory.
+const (
+	maxArchive   = 1 << 30
+	maxDirectory = 16 << 20
+)
+
+// ReadArchive reads a charm file of this size in bytes: its metadata.yaml, which
+// must have a name, its manifest.yaml, and the digest of all of it. Nothing is
+// unpacked, and memory is bounded whatever the file is.
+func ReadArchive(r io.ReaderAt, size int64) (Archive, error) {
+	a, err := readArchive(r, size)
+	if err != nil {
+		return Archive{}, fmt.Errorf("it is no charm file: %w; give one that `charmcraft pack` made", err)
+	}
+	// Sum last, so that nothing large is read of a file that is none.
+	digest := sha3.New384()
+	if _, err := io.Copy(digest, io.NewSectionReader(r, 0, size)); err != nil {
+		return Archive{}, err
+	}
+	a.SHA3 = hex.EncodeToString(digest.Sum(nil))
+	return a, nil
+}
+
+func readArchive(r io.ReaderAt, size int64) (a Archive, err error) {
+	if size > maxArchive {
+		return a, fmt.Errorf("it has more than %d bytes, which no charm has", maxArchive)
+	}
+	// The reader collects all of the directory in memory, and believes no count.
+	directory := &bounded{r, maxDirectory}
+	archive, err := zip.NewReader(directory, size)
+	if err != nil {
+		return a, err
+	}
+	directory.left = math.MaxInt64 // from here on, only what is asked for is read
+	metadata, err := open(archive, "metadata.yaml")
+	if err != nil {
+		return a, err
+	}
+	if a.Metadata, err = ReadMetadata(metadata); err == nil && a.Name == "" {
+		err = errors.New("it has no name")
+	}
+	if err != nil {
+		return a, fmt.Errorf("its metadata.yaml: %w", err)
+	}
+	manifest, err := open(archive, "manifest.yaml")
+	if err != nil {
+		return a, err
+	}
+	if a.Bases, err = readBases(manifest); err != nil {
+		return a, fmt.Errorf("its manifest.yaml: %w", err)
+	}
+	return a, nil
+}
+
+// bounded fails after so many bytes.
+type bounded struct {
+	io.ReaderAt
+	left int64
+}
+
+func (b *bounded) ReadAt(p []byte, offset int64) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, fmt.Errorf("its directory has more than %d bytes, which no charm's has", maxDirectory)
+	}
+	return b.ReaderAt.ReadAt(p, offset)
+}
+
+// open opens a regular file at the top of the archive. One that is there twice is
+// refused: tools differ in which they take.
+func open(archive *zip.Reader, name string) (io.Reader, error) {
+	var found *zip.File
+	for _, file := range archive.File {
+		if file.Name != name {
+			continue
+		}
+		if found != nil {
+			return nil, fmt.Errorf("it has %s twice", name)
+		}
+		found = file
+	}
+	switch {
+	case found == nil:
+		return nil, fmt.Errorf("it has no %s", name)
+	case !found.Mode().IsRegular():
+		return nil, fmt.Errorf("its %s is no regular file", name)
+	}
+	file, err := found.Open()
+	if err != nil {
+		return nil, fmt.Errorf("its %s: %w", name, err)
+	}
+	return file, nil
+}
+
+// readBases reads the bases of a charm's manifest, each with one architecture.
+func readBases(manifest io.Reader) ([]Base, error) {
+	text, err := readText(manifest)
+	if err != nil {
+		return nil, err
+	}
+	var m struct {
+		Bases []struct {
+			Name          string
+			Channel       string
+			Architectures []string
+		}
+	}
+	if err := yaml.Unmarshal(text, &m); err != nil {
+		return nil, err
+	}
+	var bases []Base
+	for _, base := range m.Bases {
+		for _, architecture := range base.Architectures {
+			if err := CheckArchitecture(architecture); err != nil {
+				return nil, fmt.Errorf("architecture %w", err)
+			}
+			bases = append(bases, Base{Name: base.Name, Channel: base.Channel, Architecture: architecture})
+		}
+	}
+	return bases, nil
+}
