@@ -25,12 +25,21 @@ type declared struct {
 	Outputs map[string]field `json:"outputs"`
 }
 
-func readDeclared(t *testing.T) (d declared) {
+func readDeclared(t *testing.T, path string) (d declared) {
 	t.Helper()
-	if err := yaml.Unmarshal([]byte(read(t, "action.yml")), &d); err != nil {
+	if err := yaml.Unmarshal([]byte(read(t, path)), &d); err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// documented says where the inputs and outputs of an action are documented: in
+// tables of a page, whose first headings are input and output.
+type documented struct{ action, page, input, output string }
+
+var documentedActions = []documented{
+	{"action.yml", "README.md", "input", "output"},
+	{"release/action.yml", "docs/releases.md", "release input", "release output"},
 }
 
 func read(t *testing.T, path string) string {
@@ -42,12 +51,12 @@ func read(t *testing.T, path string) string {
 	return string(content)
 }
 
-// table returns the cells of the README's table whose first heading that is.
-func table(t *testing.T, heading string) (rows [][]string) {
+// table returns the cells of the table in a page whose first heading that is.
+func table(t *testing.T, page, heading string) (rows [][]string) {
 	t.Helper()
-	_, rest, ok := strings.Cut(read(t, "README.md"), "\n| "+heading+" |")
+	_, rest, ok := strings.Cut(read(t, page), "\n| "+heading+" |")
 	if !ok {
-		t.Fatalf("README.md has no table of %ss", heading)
+		t.Fatalf("%s has no table of %ss", page, heading)
 	}
 	for line := range strings.Lines(rest[strings.Index(rest, "\n")+1:]) {
 		if !strings.HasPrefix(line, "|") {
@@ -62,50 +71,57 @@ func table(t *testing.T, heading string) (rows [][]string) {
 	return rows[1:] // below the rule
 }
 
-func TestReadmeListsTheInputs(t *testing.T) {
-	want := map[string]string{}
-	for name, input := range readDeclared(t).Inputs {
-		switch {
-		case input.Required:
-			want[name] = "required"
-		case input.Default != "":
-			want[name] = "`" + input.Default + "`"
-		default:
-			want[name] = ""
+// Each input is in the table, with its default. A row may have several.
+func TestInputsAreDocumented(t *testing.T) {
+	for _, d := range documentedActions {
+		want := map[string]string{}
+		for name, input := range readDeclared(t, d.action).Inputs {
+			switch {
+			case input.Required:
+				want[name] = "required"
+			case input.Default != "":
+				want[name] = "`" + input.Default + "`"
+			default:
+				want[name] = ""
+			}
+		}
+		got := map[string]string{}
+		for _, row := range table(t, d.page, d.input) {
+			for name := range strings.SplitSeq(row[0], ", ") {
+				got[strings.Trim(name, "`")] = row[1]
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("inputs in %s (-) and %s (+):\n%s", d.action, d.page, diff)
 		}
 	}
-	got := map[string]string{}
-	for _, row := range table(t, "input") {
-		got[strings.Trim(row[0], "`")] = row[1]
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("inputs in action.yml (-) and README.md (+):\n%s", diff)
+}
+
+func TestOutputsAreDocumented(t *testing.T) {
+	for _, d := range documentedActions {
+		var want, got []string
+		for name := range readDeclared(t, d.action).Outputs {
+			want = append(want, name)
+		}
+		for _, row := range table(t, d.page, d.output) {
+			got = append(got, strings.Trim(row[0], "`"))
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("outputs in %s (-) and %s (+):\n%s", d.action, d.page, diff)
+		}
 	}
 }
 
-func TestReadmeListsTheOutputs(t *testing.T) {
-	var want, got []string
-	for name := range readDeclared(t).Outputs {
-		want = append(want, name)
-	}
-	for _, row := range table(t, "output") {
-		got = append(got, strings.Trim(row[0], "`"))
-	}
-	slices.Sort(want)
-	slices.Sort(got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("outputs in action.yml (-) and README.md (+):\n%s", diff)
-	}
-}
-
-// pages are what readers get to see.
+// pages are the documents that readers see.
 func pages(t *testing.T) []string {
 	t.Helper()
 	docs, err := filepath.Glob("docs/*.md")
 	if err != nil || len(docs) == 0 {
 		t.Fatalf("no pages in docs: %v", err)
 	}
-	return append(docs, "README.md")
+	return append(docs, "README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
 }
 
 var yamlBlock = regexp.MustCompile("(?s)\n```yaml\n(.*?)```")
@@ -116,19 +132,18 @@ type step struct {
 	With     map[string]any
 }
 
-// Each step that readers copy uses inputs and outputs that exist, and says what
-// is to be uploaded, for which charm and resource.
+const ourActions = "charmhub-actions/upload-resource"
+
+// Each step that readers copy uses inputs and outputs that exist, and says which
+// charm it is for.
 func TestSteps(t *testing.T) {
-	action := readDeclared(t)
+	actions := map[string]declared{ourActions: readDeclared(t, "action.yml"), ourActions + "/release": readDeclared(t, "release/action.yml")}
 	for _, page := range pages(t) {
 		blocks := yamlBlock.FindAllStringSubmatch(read(t, page), -1)
 		for _, block := range blocks {
-			var content any
-			if err := yaml.Unmarshal([]byte(block[1]), &content); err != nil {
-				t.Errorf("%s: %v\n%s", page, err, block[1])
-			}
-			for _, step := range stepsIn(content) {
-				for _, mistake := range action.mistakes(step, block[1]) {
+			for _, step := range parseSteps(t, block[1]) {
+				action, _, _ := strings.Cut(step.Uses, "@")
+				for _, mistake := range actions[action].mistakes(step, block[1]) {
 					t.Errorf("%s: %s:\n%s", page, mistake, block[1])
 				}
 			}
@@ -139,7 +154,37 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-// stepsIn returns the steps that use this action, however deep they are.
+// markedWorkflow is a workflow that the end-to-end tests run.
+var markedWorkflow = regexp.MustCompile("(?s)\n<!-- workflow: [a-z-]+ -->\n```yaml\n(.*?)```")
+
+// Each step in the README is a step of a workflow that the end-to-end tests run.
+func TestReadmeStepsAreRun(t *testing.T) {
+	var run []step
+	for _, page := range pages(t) {
+		for _, workflow := range markedWorkflow.FindAllStringSubmatch(read(t, page), -1) {
+			run = append(run, parseSteps(t, workflow[1])...)
+		}
+	}
+	for _, block := range yamlBlock.FindAllStringSubmatch(read(t, "README.md"), -1) {
+		for _, one := range parseSteps(t, block[1]) {
+			same := func(other step) bool { return one.Uses == other.Uses && cmp.Equal(one.With, other.With) }
+			if !slices.ContainsFunc(run, same) {
+				t.Errorf("no workflow has the step of README.md:\n%s", block[1])
+			}
+		}
+	}
+}
+
+func parseSteps(t *testing.T, text string) []step {
+	t.Helper()
+	var content any
+	if err := yaml.Unmarshal([]byte(text), &content); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return stepsIn(content)
+}
+
+// stepsIn returns the steps that use our actions, however deep they are.
 func stepsIn(content any) (steps []step) {
 	switch content := content.(type) {
 	case []any:
@@ -148,7 +193,7 @@ func stepsIn(content any) (steps []step) {
 		}
 	case map[string]any:
 		uses, _ := content["uses"].(string)
-		if strings.HasPrefix(uses, "charmhub-actions/upload-resource@") {
+		if strings.HasPrefix(uses, ourActions+"@") || strings.HasPrefix(uses, ourActions+"/release@") {
 			id, _ := content["id"].(string)
 			with, _ := content["with"].(map[string]any)
 			return []step{{id, uses, with}}
@@ -170,10 +215,12 @@ func (d declared) mistakes(s step, text string) (mistakes []string) {
 			mistakes = append(mistakes, "the action has no input "+name)
 		}
 	}
-	_, set := s.With["metadata"]
-	needed := []string{"charm", "resource", "store-token"}
-	if set {
-		needed = []string{"store-token"}
+	needed := []string{"store-token"}
+	if _, set := s.With["metadata"]; !set {
+		needed = append(needed, "charm")
+		if _, known := d.Inputs["resource"]; known {
+			needed = append(needed, "resource")
+		}
 	}
 	for _, name := range needed {
 		if s.With[name] == nil {
@@ -206,12 +253,13 @@ func sources(t *testing.T, tests bool, folders ...string) string {
 	return all.String()
 }
 
-// Each claim of the comparison names tests that are there.
+// Each claim of the comparison names tests that exist.
 func TestClaimsAreShown(t *testing.T) {
+	const page = "docs/comparison.md"
 	tests := sources(t, true, "pkg", "e2e")
-	_, rest, found := strings.Cut(read(t, "README.md"), "| shown by |\n")
+	_, rest, found := strings.Cut(read(t, page), "| shown by |\n")
 	if !found {
-		t.Fatal("README.md has no table whose last column is \"shown by\"")
+		t.Fatalf("%s has no table whose last column is \"shown by\"", page)
 	}
 	claims := 0
 	for line := range strings.Lines(rest[strings.Index(rest, "\n")+1:]) {
@@ -238,69 +286,67 @@ func TestClaimsAreShown(t *testing.T) {
 // concatenation is where a string of the source goes on in the next line.
 var concatenation = regexp.MustCompile(`"\s*\+\s*"`)
 
-// Each sentence that troubleshooting explains is one that the program says.
-func TestTroubleshootingQuotes(t *testing.T) {
+// quoted finds rows of tables whose first cell quotes the program.
+var quoted = regexp.MustCompile("(?m)^\\| `([^|]+)` \\|")
+
+// What the documents quote is what the program prints: the errors that
+// troubleshooting explains, and the lines of the log. An ellipsis stands for a
+// value; several quotes may share a row.
+func TestQuotes(t *testing.T) {
 	said := concatenation.ReplaceAllString(sources(t, false, "pkg"), "")
-	quotes := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(read(t, "docs/troubleshooting.md"), -1)
-	if len(quotes) == 0 {
-		t.Fatal("docs/troubleshooting.md quotes nothing")
-	}
-	for _, quote := range quotes {
-		for part := range strings.SplitSeq(quote[1], "…") {
-			if part = strings.TrimSpace(part); !strings.Contains(said, part) {
-				t.Errorf("the program doesn't say %q any more", part)
+	for _, page := range []string{read(t, "docs/troubleshooting.md"), logSection(t)} {
+		quotes := quoted.FindAllStringSubmatch(page, -1)
+		if len(quotes) == 0 {
+			t.Errorf("nothing is quoted in:\n%s", page)
+		}
+		for _, quote := range quotes {
+			for one := range strings.SplitSeq(quote[1], "`, `") {
+				for part := range strings.SplitSeq(one, "…") {
+					if part = strings.TrimSpace(part); !strings.Contains(said, part) {
+						t.Errorf("the program doesn't print %q", part)
+					}
+				}
 			}
 		}
 	}
+}
+
+// logSection returns what the documents say about the log.
+func logSection(t *testing.T) string {
+	t.Helper()
+	_, section, found := strings.Cut(read(t, "docs/workflows.md"), "\n## The log and the summary\n")
+	if !found {
+		t.Fatal("docs/workflows.md doesn't explain the log")
+	}
+	return section
 }
 
 // The token that people are told to make is the same everywhere.
 func TestTokenCommand(t *testing.T) {
-	command := regexp.MustCompile(`(?m)^    charmcraft login .*$`).FindString(read(t, "SECURITY.md"))
-	if command == "" || !strings.Contains(read(t, "README.md"), "\n"+command+"\n") {
-		t.Errorf("README.md lacks the line of SECURITY.md %q", command)
+	command := regexp.MustCompile(`(?m)^ +(charmcraft login .*)$`)
+	want, got := command.FindStringSubmatch(read(t, "SECURITY.md")), command.FindStringSubmatch(read(t, "README.md"))
+	if want == nil || got == nil || got[1] != want[1] {
+		t.Errorf("the token of README.md is made by %q, that of SECURITY.md by %q", got, want)
 	}
 }
 
-// The level of compression that the README explains is the one in use.
+// The level of compression that the documents explain is the one in use.
 func TestCompressionLevel(t *testing.T) {
-	level := regexp.MustCompile(`(?m)^\tlevel\s+= (\d+)$`).FindStringSubmatch(read(t, "pkg/image/pack.go"))
-	if level == nil || !strings.Contains(read(t, "README.md"), "\n| **"+level[1]+"** |") {
-		t.Errorf("README.md doesn't mark the level of pkg/image/pack.go, %v", level)
+	level := regexp.MustCompile(`(?m)^\tlevel\s+= (\d+)$`).FindStringSubmatch(read(t, "pkg/pack/pack.go"))
+	if level == nil || !strings.Contains(read(t, "docs/skipping.md"), "\n| **"+level[1]+"** |") {
+		t.Errorf("docs/skipping.md doesn't mark the level of pkg/pack/pack.go, %v", level)
 	}
 }
 
-var link = regexp.MustCompile(`\]\(([^):]*)\)`)
-
-// Links to files and headings here lead somewhere.
-func TestLinks(t *testing.T) {
-	for _, page := range append(pages(t), "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md") {
-		for _, found := range link.FindAllStringSubmatch(read(t, page), -1) {
-			path, heading, _ := strings.Cut(found[1], "#")
-			if path = filepath.Join(filepath.Dir(page), path); strings.HasPrefix(found[1], "#") {
-				path = page
-			}
-			if _, err := os.Stat(path); err != nil {
-				t.Errorf("%s links to %s: %v", page, found[1], err)
-			} else if heading != "" && !slices.Contains(headings(t, path), heading) {
-				t.Errorf("%s links to %s, and %s has no such heading", page, found[1], path)
-			}
-		}
+// The README stays short enough to read in five minutes.
+func TestReadmeSize(t *testing.T) {
+	if size := len(read(t, "README.md")); size < 8_000 || size > 12_000 {
+		t.Errorf("README.md has %d bytes, want 8 to 12 kB: details belong in docs", size)
 	}
 }
 
-// headings returns the anchors that GitHub gives to a page's headings.
-func headings(t *testing.T, page string) (anchors []string) {
-	t.Helper()
-	for _, found := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(read(t, page), -1) {
-		anchor := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(found[1]), "")
-		anchors = append(anchors, strings.ReplaceAll(anchor, " ", "-"))
-	}
-	return anchors
-}
-
-// What readers are told to type near the top is what CI runs: each command is
-// a line of its own.
+// CI runs the commands that the README gives near its top: each is a line of its
+// own.
 func TestReadmeCommands(t *testing.T) {
 	lines := strings.Split(read(t, "README.md"), "\n")
 	for _, command := range []string{"go run ./e2e/demo", "go test ./..."} {

@@ -1,19 +1,32 @@
-// Upload-resource puts a resource of a charm, an image or a file, on Charmhub.
-// It is configured by the inputs of a workflow step, which are environment
-// variables; see action.yml.
+// Upload-resource puts a resource of a charm, an image or a file, on Charmhub, or,
+// with the argument release, puts charm and resource revisions on channels. It is
+// configured by the inputs of a workflow step, which are environment variables; see
+// action.yml and release/action.yml.
 package main
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/compression"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
-	"github.com/charmhub-actions/upload-resource/pkg/upload"
+	"github.com/charmhub-actions/upload-resource/pkg/publish"
+	"github.com/charmhub-actions/upload-resource/pkg/registry"
+	"github.com/charmhub-actions/upload-resource/pkg/source"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // memory is how much of it the garbage collector tries to stay within, in bytes:
@@ -24,7 +37,7 @@ func main() {
 	debug.SetMemoryLimit(memory)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	runner := action.New(os.Getenv, os.Stdout)
-	err := parallel.Guard(func() error { return upload.Run(ctx, runner, version()) })
+	err := parallel.Guard(func() error { return run(ctx, runner, os.Args[1:]) })
 	stop()
 	if err != nil {
 		var crash *parallel.PanicError
@@ -35,6 +48,95 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// run chooses the use case by the program's arguments.
+func run(ctx context.Context, runner *action.Runner, args []string) error {
+	switch {
+	case len(args) == 0:
+		return upload(ctx, runner)
+	case slices.Equal(args, []string{"release"}):
+		return release(ctx, runner)
+	default:
+		return fmt.Errorf("arguments %q: there is only release; leave them out to upload a resource", args)
+	}
+}
+
+// upload wires what the inputs ask for, and reports what came of it.
+func upload(ctx context.Context, runner *action.Runner) error {
+	start := time.Now()
+	carrier := transport.New(runner.Mask, runner.Logger()) // one for all, since it remembers what hosts don't do
+	access := func(login publish.Login) source.RegistryAccess {
+		return source.RegistryAccess{
+			Registry: login.Registry, Username: login.Username, Password: login.Password,
+			UserAgent: userAgent(), Transport: carrier, Mask: runner.Mask,
+		}
+	}
+	in, err := publish.ReadInputs(ctx, runner, func(ctx context.Context, login publish.Login, tagged string) (v1.Hash, error) {
+		return access(login).Resolve(ctx, tagged)
+	})
+	if err != nil {
+		return err
+	}
+	var challenge *registry.Challenge
+	if at := in.Endpoints.LikelyRegistry(); at != nil && in.File == "" {
+		challenge = registry.Ask(ctx, at.Host, at.Path, carrier, carrier.Connect, runner.Logger())
+	}
+	publisher := publish.Publisher{
+		Store:   store(runner, carrier, in.Endpoints, in.Credentials, false),
+		Sources: source.NewOpener(runner.Logger(), access(in.Login), runner.Workspace()),
+		Files:   runner.Workspace(),
+		Runner:  runner,
+		Repository: func(ctx context.Context, login charmhub.RegistryCredentials, log *zap.Logger) (publish.Repository, error) {
+			options := registry.Options{
+				Image: login.ImageName, Username: login.Username, Password: login.Password,
+				Challenge: challenge, Transport: carrier, Logger: log, Decompress: compression.Decompress,
+			}
+			if at := in.Endpoints.Registry; at != nil { // a mirror or a proxy of the registry that Charmhub names
+				_, repository, _ := strings.Cut(login.ImageName, "/")
+				options.Image, options.Path = at.Host+"/"+repository, at.Path
+			}
+			return registry.Open(ctx, options)
+		},
+		Wait:    transport.Sleep,
+		Options: in.Options,
+	}
+	results, err := publisher.Publish(ctx, in)
+	if results == nil {
+		return err
+	}
+	return errors.Join(err, publish.Report(runner, time.Since(start), results))
+}
+
+// release is upload for a release.
+func release(ctx context.Context, runner *action.Runner) error {
+	start := time.Now()
+	in, err := publish.ReadReleaseInputs(runner)
+	if err != nil {
+		return err
+	}
+	releaser := publish.Releaser{
+		Store:  store(runner, transport.New(runner.Mask, runner.Logger()), in.Endpoints, in.Credentials, true),
+		Files:  runner.Workspace(),
+		Runner: runner,
+		Wait:   transport.Sleep,
+	}
+	done, err := releaser.Release(ctx, in)
+	if err != nil && !done.Released {
+		return err
+	}
+	return errors.Join(err, publish.ReportRelease(runner, time.Since(start), done))
+}
+
+// store returns the client of Charmhub for an upload, or for a release.
+func store(runner *action.Runner, carrier *transport.Transport, at publish.Endpoints, login *charmhub.Credentials, releases bool) *charmhub.Client {
+	return charmhub.New(charmhub.Config{
+		StoreURL: at.Store.String(), StorageURL: at.Storage.String(), SSOURL: at.SSO.String(),
+		Credentials: login, Transport: carrier, Connect: carrier.Connect, UserAgent: userAgent(),
+		Logger: runner.Logger(), Mask: runner.Mask, Releases: releases,
+	})
+}
+
+func userAgent() string { return "upload-resource/" + version() }
 
 // version is the one that the module was built at, as the Go command knows it.
 func version() string {

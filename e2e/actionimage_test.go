@@ -74,7 +74,7 @@ func dockerfileBase() (string, error) {
 	return string(found[1]), nil
 }
 
-// enginePulls tells whether the engine has the image, or has it now.
+// enginePulls reports whether the engine has the image, or has it now.
 func enginePulls(image string) bool {
 	return exec.Command("docker", "image", "inspect", image).Run() == nil ||
 		exec.Command("docker", "pull", "--quiet", image).Run() == nil

@@ -164,7 +164,7 @@ func TestIndexOfALayout(t *testing.T) {
 				t.Errorf("published as %s, want index.json's digest %s", got, test.digest)
 			}
 			recordedFor(t, sandbox, "amd64", "arm64")
-			isWhole(t, sandbox, r.outputs["remote-digest"])
+			isComplete(t, sandbox, r.outputs["remote-digest"])
 			rerun(t, sandbox, r, input)
 
 			chosen := action(t, sandbox, "resource="+imageResource, input, "platform=linux/arm64")
@@ -187,13 +187,13 @@ func TestApkoForOnePlatform(t *testing.T) {
 	r := action(t, sandbox, "resource="+imageResource, input)
 	r.succeeded(t)
 	r.has(t, map[string]string{"remote-digest": childDigest(t, index, 0), "uploaded": "true"})
-	isWhole(t, sandbox, r.outputs["remote-digest"])
+	isComplete(t, sandbox, r.outputs["remote-digest"])
 	rerun(t, sandbox, r, input)
 }
 
-// TestChooseAsTheMessageSays: an image among several is chosen in the way that
+// TestChooseImageInArchive: an image among several is chosen in the way that
 // the complaint about them gives.
-func TestChooseAsTheMessageSays(t *testing.T) {
+func TestChooseImageInArchive(t *testing.T) {
 	t.Parallel()
 	workspace := t.TempDir()
 	one, two := platformImage(t, "linux/amd64"), dockerImage(t, "linux/amd64")
@@ -259,7 +259,7 @@ func TestCompressedByXzAndBzip2(t *testing.T) {
 				sandbox := startSandbox(t, server.Options{InMemory: true})
 				first := action(t, sandbox, "resource="+imageResource, "image="+small)
 				first.succeeded(t)
-				isWhole(t, sandbox, first.outputs["remote-digest"])
+				isComplete(t, sandbox, first.outputs["remote-digest"])
 				rerun(t, sandbox, first, "image="+path)
 			})
 		}

@@ -78,7 +78,7 @@ var builders = map[string]builder{
 }
 
 // TestBuilders: what other tools build is published, and comes back with the
-// digest that was told.
+// reported digest.
 func TestBuilders(t *testing.T) {
 	t.Parallel()
 	for name, build := range builders {
@@ -90,7 +90,7 @@ func TestBuilders(t *testing.T) {
 			first := action(t, sandbox, "resource="+imageResource, "image="+image)
 			first.succeeded(t)
 			digest := first.outputs["remote-digest"]
-			isWhole(t, sandbox, digest)
+			isComplete(t, sandbox, digest)
 			copiesWithDigest(t, sandbox, digest)
 			if build.architectures == nil {
 				build.architectures = []string{runtime.GOARCH}
@@ -172,9 +172,9 @@ func layerFile(t *testing.T) string {
 	return path
 }
 
-// TestEngineImagesThatSayLittle: an image without layers, and one whose config
+// TestEngineImagesWithoutLayersOrPlatform: an image without layers, and one whose config
 // has no platform, are packed from the engine like others.
-func TestEngineImagesThatSayLittle(t *testing.T) {
+func TestEngineImagesWithoutLayersOrPlatform(t *testing.T) {
 	t.Parallel()
 	need(t, "docker", "crane")
 	for name, test := range map[string]struct {
@@ -204,7 +204,7 @@ func TestEngineImagesThatSayLittle(t *testing.T) {
 			first := action(t, sandbox, "resource="+imageResource, "digest="+id)
 			first.succeeded(t)
 			first.has(t, map[string]string{"source-digest": id, "uploaded": "true"})
-			isWhole(t, sandbox, first.outputs["remote-digest"])
+			isComplete(t, sandbox, first.outputs["remote-digest"])
 			recordedFor(t, sandbox, test.architecture)
 			rerun(t, sandbox, first, "digest="+id)
 		})

@@ -26,7 +26,7 @@ func TestContainerUploadsImageOnce(t *testing.T) {
 
 	first := container(t, sandbox, t.TempDir(), inputs...)
 	first.succeeded(t)
-	first.said(t, toldUnknown, toldUploaded(first), toldCreated(imageResource, "1"))
+	first.logged(t, logUnknown, logUploaded(first), logCreated(imageResource, "1"))
 	first.has(t, map[string]string{
 		"revision": "1", "revision-created": "true", "uploaded": "true",
 		"source-digest": id, "resource-flag": imageResource + ":1",
@@ -49,7 +49,7 @@ func TestContainerUploadsFileOnce(t *testing.T) {
 
 	first := upload("rules.txt")
 	first.succeeded(t)
-	first.said(t, toldCreated(fileResource, "1"))
+	first.logged(t, logCreated(fileResource, "1"))
 	first.has(t, map[string]string{
 		"revision": "1", "revision-created": "true", "uploaded": "true",
 		"source-digest": "sha256:" + sumOf("one\ntwo\n"), "resource-flag": fileResource + ":1",

@@ -61,7 +61,7 @@ func TestContainerdStore(t *testing.T) {
 				"source-digest": test.source, "remote-digest": test.digest, "uploaded": "true", "revision": "1",
 			})
 			recordedFor(t, sandbox, test.architectures...)
-			isWhole(t, sandbox, first.outputs["remote-digest"])
+			isComplete(t, sandbox, first.outputs["remote-digest"])
 			rerun(t, sandbox, first, inputs...)
 		})
 	}

@@ -13,7 +13,7 @@ import (
 // crashes are functions of the program and their packages, one for each way in
 // which they are run: by main, by goroutines of ours, and by one of net/http.
 var crashes = map[string]string{
-	"func (j *job) parseImages(":  "../pkg/upload",
+	"func (r *reader) images(":    "../pkg/publish",
 	"func (c *Client) Revisions(": "../pkg/charmhub",
 	"func (r *Repository) has(":   "../pkg/registry",
 	"func (e *exactly) Read(":     "../pkg/charmhub",
@@ -77,7 +77,7 @@ func fileWith(t *testing.T, folder, text string) (path, source string) {
 	return "", ""
 }
 
-// TestCrash: a panic, wherever it happens, is told as other errors are, and
+// TestCrash: a panic, wherever it happens, is reported as other errors are, and
 // asks to be reported. What it says of its own may hold secrets.
 func TestCrash(t *testing.T) {
 	t.Parallel()

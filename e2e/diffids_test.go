@@ -103,7 +103,7 @@ func TestLyingConfig(t *testing.T) {
 	if err := zip.Close(); err != nil {
 		t.Fatal(err)
 	}
-	const wrong = "the image's config gives it the diff ID"
+	const wrong = "the image's config gives the layer the diff ID"
 	tests := map[string]struct {
 		img  v1.Image
 		want string
@@ -204,10 +204,10 @@ func forgeRecord(t *testing.T, sandbox *server.Server, source string, images ...
 	}
 }
 
-// TestForeignTeacher: an image that another tool pushed, whose config gives the
+// TestWrongDiffIDs: an image that another tool pushed, whose config gives the
 // diff IDs of an honest image to other blobs, changes nothing about the honest
 // image that is packed next.
-func TestForeignTeacher(t *testing.T) {
+func TestWrongDiffIDs(t *testing.T) {
 	t.Parallel()
 	archive := writeArchive(t, 20<<10, 2)
 	honest, err := tarball.ImageFromPath(archive, nil)
@@ -291,9 +291,9 @@ func layersAreHonest(t *testing.T, sandbox *server.Server, digest string) {
 	}
 }
 
-// TestForeignTeacherOfEngine: the engine's image that is packed after a liar
+// TestWrongDiffIDsOfEngine: the engine's image that is packed after a liar
 // about it was pushed is pulled and run by docker and podman.
-func TestForeignTeacherOfEngine(t *testing.T) {
+func TestWrongDiffIDsOfEngine(t *testing.T) {
 	t.Parallel()
 	need(t, "docker", "skopeo")
 	id := buildImage(t, "scratch")
@@ -306,7 +306,7 @@ func TestForeignTeacherOfEngine(t *testing.T) {
 
 	rock := writeRock(t, liar)
 	refused := action(t, sandbox, "resource="+imageResource, "image="+rock)
-	refused.failed(t, sandbox, rock, "the image's config gives it the diff ID ")
+	refused.failed(t, sandbox, rock, "the image's config gives the layer the diff ID ")
 	sentNoManifest(t, sandbox)
 
 	login, repository := registryLogin(t, sandbox, imageResource)

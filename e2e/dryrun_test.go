@@ -25,7 +25,7 @@ func TestDryRun(t *testing.T) {
 			would := "Dry run: would create a revision of resource '" + test.resource + "' for charm '" + charm + "'"
 
 			planned := dryRun(t, sandbox, inputs)
-			planned.said(t, would)
+			planned.logged(t, would)
 			if n := revisions(sandbox); n != 0 {
 				t.Errorf("%d revisions after the dry run", n)
 			}
@@ -38,7 +38,7 @@ func TestDryRun(t *testing.T) {
 			}
 
 			known := dryRun(t, sandbox, inputs)
-			known.said(t, toldUnchanged(test.resource, "1"))
+			known.logged(t, logUnchanged(test.resource, "1"))
 			known.has(t, done.unchanged())
 			if strings.Contains(known.log, "would") {
 				t.Errorf("nothing would be done:\n%s", known.log)
@@ -67,7 +67,7 @@ func TestDryRunImagePushed(t *testing.T) {
 	sandbox := startSandbox(t, server.Options{InMemory: true, NeverReview: true})
 	stopInReview(t, sandbox, "resource="+imageResource, "image="+archive)
 	r := dryRun(t, sandbox, []string{"resource=" + imageResource, "image=" + archive})
-	r.said(t, toldKnown, "Dry run: would create a revision of resource '"+imageResource+"' for charm '"+charm+"'")
+	r.logged(t, logKnown, "Dry run: would create a revision of resource '"+imageResource+"' for charm '"+charm+"'")
 }
 
 func TestDryRunPush(t *testing.T) {
@@ -75,7 +75,7 @@ func TestDryRunPush(t *testing.T) {
 	archive := writeArchive(t, 1000, 1)
 	sandbox := startSandbox(t, server.Options{InMemory: true})
 	r := dryRun(t, sandbox, []string{"resource=" + imageResource, "image=" + archive})
-	r.said(t, "Remote image not found, would upload from local registry", "Dry run: would push "+r.outputs["remote-digest"])
+	r.logged(t, "Remote image not found, would upload from local registry", "Dry run: would push "+r.outputs["remote-digest"])
 	if strings.Contains(r.log, "uploading") {
 		t.Errorf("nothing is uploaded:\n%s", r.log)
 	}

@@ -18,8 +18,8 @@ func (r result) succeeded(t *testing.T) {
 	}
 }
 
-// said fails the test unless the log has each of the lines.
-func (r result) said(t *testing.T, lines ...string) {
+// logged fails the test unless the log has each of the lines.
+func (r result) logged(t *testing.T, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
 		if !strings.Contains("\n"+r.log, "\n"+line+"\n") {

@@ -169,7 +169,7 @@ type schedule struct {
 
 	requests atomic.Int64
 	mu       sync.Mutex
-	told     []string
+	faults   []string
 	heal     []func()
 }
 
@@ -252,7 +252,7 @@ func (s *schedule) start(t *testing.T, all proxies) func(server.Request) *server
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.told = append(s.told, fmt.Sprintf("request %d, %s: %s", n, r, e))
+		s.faults = append(s.faults, fmt.Sprintf("request %d, %s: %s", n, r, e))
 		if e.toxic != nil {
 			what := *e.toxic
 			what.Name = fmt.Sprintf("%s %d", what.Type, n)
@@ -277,7 +277,7 @@ func (s *schedule) stop() {
 func (s *schedule) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return fmt.Sprintf("bearer tokens for %s\n%s", s.tokenLife, strings.Join(s.told, "\n"))
+	return fmt.Sprintf("bearer tokens for %s\n%s", s.tokenLife, strings.Join(s.faults, "\n"))
 }
 
 func (e event) String() string {

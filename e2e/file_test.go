@@ -25,7 +25,7 @@ func TestFile(t *testing.T) {
 	writeFile(t, path, "first")
 	first := action(t, sandbox, inputs...)
 	first.succeeded(t)
-	first.said(t, toldCreated(fileResource, "1"))
+	first.logged(t, logCreated(fileResource, "1"))
 	want := map[string]string{
 		"revision": "1", "revision-created": "true", "uploaded": "true", "resource-flag": fileResource + ":1",
 		"source-digest": "sha256:" + sumOf("first"), "remote-digest": "", "remote-image": "",
@@ -35,7 +35,7 @@ func TestFile(t *testing.T) {
 	sandbox.ResetRequests()
 	again := action(t, sandbox, inputs...)
 	again.succeeded(t)
-	again.said(t, toldUnchanged(fileResource, "1"))
+	again.logged(t, logUnchanged(fileResource, "1"))
 	if diff := cmp.Diff(first.unchanged(), again.outputs); diff != "" {
 		t.Errorf("outputs of the rerun (-want +got):\n%s", diff)
 	}
@@ -46,13 +46,13 @@ func TestFile(t *testing.T) {
 	writeFile(t, path, "second")
 	second := action(t, sandbox, inputs...)
 	second.succeeded(t)
-	second.said(t, toldCreated(fileResource, "2"))
+	second.logged(t, logCreated(fileResource, "2"))
 	second.has(t, map[string]string{"revision": "2", "revision-created": "true", "uploaded": "true"})
 
 	writeFile(t, path, "first")
 	back := action(t, sandbox, inputs...)
 	back.succeeded(t)
-	back.said(t, toldUnchanged(fileResource, "1"))
+	back.logged(t, logUnchanged(fileResource, "1"))
 	if diff := cmp.Diff(first.unchanged(), back.outputs); diff != "" {
 		t.Errorf("outputs for the older content (-want +got):\n%s", diff)
 	}
@@ -119,14 +119,14 @@ func TestFileMatrix(t *testing.T) {
 				recorded = now
 				switch {
 				case n == 0:
-					r.said(t, toldCreated(fileResource, "1"))
+					r.logged(t, logCreated(fileResource, "1"))
 				case cmp.Equal(before, now):
-					r.said(t, toldUnchanged(fileResource, "1"))
+					r.logged(t, logUnchanged(fileResource, "1"))
 					if sent := changes(sandbox); len(sent) > 0 {
 						t.Errorf("job %d changed something: %v", n, sent)
 					}
 				default:
-					r.said(t, "Revision 1 is now recorded for "+strings.Join(now, ", ")+" instead of "+strings.Join(before, ", "),
+					r.logged(t, "Revision 1 is now recorded for "+strings.Join(now, ", ")+" instead of "+strings.Join(before, ", "),
 						"Revision 1 of resource '"+fileResource+"' for charm '"+charm+"' has this content; its architectures were changed")
 					if !strings.Contains(r.summary, "**1**, with other architectures") {
 						t.Errorf("the summary doesn't tell:\n%s", r.summary)
@@ -158,7 +158,7 @@ func TestFileMatrixAtOnce(t *testing.T) {
 	r := action(t, sandbox, "resource="+fileResource, "filepath="+path, "architectures=arm64")
 	earlier.succeeded(t)
 	r.succeeded(t)
-	r.said(t, "Revision 1 is now recorded for amd64, arm64 instead of amd64")
+	r.logged(t, "Revision 1 is now recorded for amd64, arm64 instead of amd64")
 	made := sandbox.Revisions(charm, fileResource)
 	if len(made) != 1 || !cmp.Equal(made[0].Architectures(), []string{"amd64", "arm64"}) {
 		t.Errorf("revisions %+v, want one for both architectures", made)
@@ -166,7 +166,7 @@ func TestFileMatrixAtOnce(t *testing.T) {
 }
 
 // TestFileChangesAfterHashing: the bytes that are sent are those of the digest
-// that is told, or there is no revision.
+// that is reported, or there is no revision.
 func TestFileChangesAfterHashing(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "model.bin")
@@ -193,7 +193,7 @@ func TestRevisionZero(t *testing.T) {
 	inputs := []string{"resource=" + fileResource, "filepath=" + path}
 	first := action(t, sandbox, inputs...)
 	first.succeeded(t)
-	first.said(t, toldCreated(fileResource, "0"))
+	first.logged(t, logCreated(fileResource, "0"))
 	first.has(t, map[string]string{
 		"revision": "0", "revision-created": "true", "resource-flag": fileResource + ":0", "resource-flags": "--resource=" + fileResource + ":0",
 	})
@@ -202,7 +202,7 @@ func TestRevisionZero(t *testing.T) {
 	}
 	again := action(t, sandbox, inputs...)
 	again.succeeded(t)
-	again.said(t, toldUnchanged(fileResource, "0"))
+	again.logged(t, logUnchanged(fileResource, "0"))
 	if diff := cmp.Diff(first.unchanged(), again.outputs); diff != "" {
 		t.Errorf("outputs of the rerun (-want +got):\n%s", diff)
 	}

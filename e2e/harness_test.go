@@ -63,7 +63,7 @@ func need(t *testing.T, tools ...string) {
 	}
 }
 
-// available tells whether a program is there; of docker, whether its engine
+// available reports whether a program is there; of docker, whether its engine
 // answers.
 func available(tool string) error {
 	if tool == "docker" {

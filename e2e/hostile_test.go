@@ -272,7 +272,7 @@ var hostileArchives = map[string]struct {
 			layer.MediaType, layer.Digest = types.OCILayer, someDigest
 			f.add("blobs/sha256/"+someDigest[len("sha256:"):], []byte("7 bytes"))
 		}))
-	}, "it is damaged: its 7 bytes hash to " + digestOf([]byte("7 bytes"))},
+	}, "the blob is damaged: its 7 bytes hash to " + digestOf([]byte("7 bytes"))},
 	"a digest that leads out": {"image.tar", func(f files) {
 		f.top(descriptor{MediaType: types.OCIManifestSchema1, Digest: "sha256:../../../../etc/passwd", Size: 100})
 	}, "its index.json is damaged"},

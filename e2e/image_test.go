@@ -15,19 +15,19 @@ import (
 )
 
 const (
-	toldKnown   = "Using the OCI image from Canonical's registry"
-	toldUnknown = "Remote image not found, uploading from local registry"
+	logKnown   = "Using the OCI image from Canonical's registry"
+	logUnknown = "Remote image not found, uploading from local registry"
 )
 
-func toldUploaded(r result) string {
+func logUploaded(r result) string {
 	return "Image uploaded, new remote digest: " + r.outputs["remote-digest"]
 }
 
-func toldCreated(resource, revision string) string {
+func logCreated(resource, revision string) string {
 	return "Revision " + revision + " created of resource '" + resource + "' for charm '" + charm + "'"
 }
 
-func toldUnchanged(resource, revision string) string {
+func logUnchanged(resource, revision string) string {
 	return "Revision " + revision + " of resource '" + resource + "' for charm '" + charm + "' is unchanged"
 }
 
@@ -42,7 +42,7 @@ func testImage(t *testing.T, options server.Options) {
 	sandbox := startSandbox(t, options)
 	first := action(t, sandbox, "resource="+imageResource, "digest="+id)
 	first.succeeded(t)
-	first.said(t, toldUnknown, toldUploaded(first), toldCreated(imageResource, "1"))
+	first.logged(t, logUnknown, logUploaded(first), logCreated(imageResource, "1"))
 	_, repository := registryLogin(t, sandbox, imageResource)
 	first.has(t, map[string]string{
 		"revision": "1", "revision-created": "true", "uploaded": "true", "source-digest": id,
@@ -69,7 +69,7 @@ func rerunWithin(t *testing.T, requests int, sandbox *server.Server, first resul
 	sandbox.ResetRequests()
 	again := action(t, sandbox, append(inputs, "resource="+imageResource)...)
 	again.succeeded(t)
-	again.said(t, toldKnown, toldUnchanged(imageResource, first.outputs["revision"]))
+	again.logged(t, logKnown, logUnchanged(imageResource, first.outputs["revision"]))
 	if diff := cmp.Diff(first.unchanged(), again.outputs); diff != "" {
 		t.Errorf("outputs of the rerun (-want +got):\n%s", diff)
 	}
@@ -116,7 +116,7 @@ func changed(t *testing.T, sandbox *server.Server, id string) {
 	sandbox.ResetRequests()
 	r := action(t, sandbox, "resource="+imageResource, "digest="+id)
 	r.succeeded(t)
-	r.said(t, toldUnknown, toldUploaded(r), toldCreated(imageResource, "2"))
+	r.logged(t, logUnknown, logUploaded(r), logCreated(imageResource, "2"))
 	r.has(t, map[string]string{"revision": "2", "revision-created": "true", "uploaded": "true", "source-digest": id})
 	if !strings.Contains(r.log, "2 known to the registry") {
 		t.Errorf("the unchanged layers were compressed again:\n%s", r.log)
@@ -237,7 +237,8 @@ func testImageInRepository(t *testing.T, options server.Options) {
 	first := action(t, sandbox, "resource="+imageResource, "image="+archive)
 	first.succeeded(t)
 	digest := first.outputs["remote-digest"]
-	first.outputs["resources"] = strings.ReplaceAll(first.outputs["resources"], first.outputs["source-digest"], digest)
+	first.outputs["resources"] = strings.Replace(first.outputs["resources"],
+		`"source-digest":"`+first.outputs["source-digest"], `"source-digest":"`+digest, 1)
 	first.outputs["source-digest"] = digest
 	rerun(t, sandbox, first, "digest="+digest, noEngine(t))
 }

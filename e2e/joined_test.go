@@ -36,7 +36,7 @@ func joins(t *testing.T, sandbox *server.Server, inputs ...string) string {
 	if judged := remoteRaw(t, sandbox, digest); digestOf([]byte(judged)) != digest || judged != strings.TrimSuffix(manifest, "\n") {
 		t.Errorf("crane has %s\nand skopeo has %s\nof %s", manifest, judged, digest)
 	}
-	isWhole(t, sandbox, digest)
+	isComplete(t, sandbox, digest)
 	rerunsChangeNothing(t, sandbox, first, func() result {
 		return action(t, sandbox, append(inputs, "resource="+imageResource)...)
 	})
@@ -142,12 +142,12 @@ func TestArchitecturesAreCorrected(t *testing.T) {
 	record(t, sandbox, "s390x")
 	recordedFor(t, sandbox, "s390x")
 
-	dryRun(t, sandbox, inputs).said(t, "Dry run: would record revision 1 for amd64, arm64 instead of s390x")
+	dryRun(t, sandbox, inputs).logged(t, "Dry run: would record revision 1 for amd64, arm64 instead of s390x")
 	sandbox.ResetRequests()
 	again := action(t, sandbox, inputs...)
 	again.succeeded(t)
-	again.said(t, "Revision 1 is now recorded for amd64, arm64 instead of s390x")
-	again.said(t, "Revision 1 of resource '"+imageResource+"' for charm '"+charm+"' has this content; its architectures were changed")
+	again.logged(t, "Revision 1 is now recorded for amd64, arm64 instead of s390x")
+	again.logged(t, "Revision 1 of resource '"+imageResource+"' for charm '"+charm+"' has this content; its architectures were changed")
 	again.has(t, first.unchanged())
 	recordedFor(t, sandbox, "amd64", "arm64")
 	if sent := changes(sandbox); len(sent) != 1 {
@@ -193,10 +193,10 @@ func record(t *testing.T, sandbox *server.Server, architecture string) {
 	}
 }
 
-// TestJoinedIndexSaysNoMore: the descriptors of a joined index have an artifact
+// TestJoinedIndexArtifactTypes: the descriptors of a joined index have an artifact
 // type only where the manifest has one, so that tools which don't know that
 // field copy the index with its digest.
-func TestJoinedIndexSaysNoMore(t *testing.T) {
+func TestJoinedIndexArtifactTypes(t *testing.T) {
 	t.Parallel()
 	const artifactType = "application/vnd.example.app"
 	typed := writeTar(t, "typed.tar", func(f files) {
@@ -254,7 +254,7 @@ func TestJoinedWithAttestations(t *testing.T) {
 	recordedFor(t, sandbox, "amd64", "armhf")
 }
 
-// TestJoinedPlatforms: which lines can't be told apart, and what says so.
+// TestJoinedPlatforms: which lines are ambiguous, and the errors about them.
 func TestJoinedPlatforms(t *testing.T) {
 	t.Parallel()
 	silent := writeTar(t, "silent.tar", func(f files) { f.top(f.plain("")) })
@@ -264,7 +264,7 @@ func TestJoinedPlatforms(t *testing.T) {
 		lines   []string
 		refused []string
 	}{
-		"no platform":       {[]string{amd, silent}, []string{silent, "doesn't tell what it runs on", "` platform=os/arch`"}},
+		"no platform":       {[]string{amd, silent}, []string{silent, "doesn't say what it runs on", "` platform=os/arch`"}},
 		"one variant twice": {[]string{arm, amd + " platform=linux/arm64/v8"}, []string{arm, "both for linux/arm64"}},
 		"another name":      {[]string{amd, arm + " platform=linux/x86_64"}, []string{arm, "both for linux/amd64"}},
 		"two platforms":     {[]string{amd + " platform=linux/amd64 platform=linux/arm64"}, []string{"has several platforms", "a line for each"}},

@@ -16,7 +16,7 @@ import (
 
 // TestLargeImage: memory doesn't grow with the image, and no file is as large
 // as a layer is before compression. UPLOAD_RESOURCE_E2E_MB makes the image
-// larger than the usual 256 MB. It is told of many cores, and runs alone, for
+// larger than the usual 256 MB. It runs with many cores configured, and alone, for
 // figures that mean something.
 func TestLargeImage(t *testing.T) {
 	need(t, "docker", "prlimit")

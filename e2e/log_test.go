@@ -51,14 +51,14 @@ func TestLogFolded(t *testing.T) {
 	if diff := cmp.Diff([]string{"Pack the image", "Send the image"}, groups); diff != "" {
 		t.Errorf("groups (-want +got):\n%s", diff)
 	}
-	ends(t, lines, toldUnknown, toldUploaded(first), toldCreated(imageResource, "1"))
+	ends(t, lines, logUnknown, logUploaded(first), logCreated(imageResource, "1"))
 
 	again := action(t, sandbox, inputs...)
 	groups, lines = outline(t, again.log)
 	if len(groups) > 0 {
 		t.Errorf("groups %q for an image that is there", groups)
 	}
-	ends(t, lines, toldKnown, toldUnchanged(imageResource, "1"))
+	ends(t, lines, logKnown, logUnchanged(imageResource, "1"))
 }
 
 // ends fails the test unless the lines are these and one that closes the log.

@@ -91,7 +91,7 @@ func (s set) complete(t *testing.T, r result, created bool) {
 		"revision-created": strconv.FormatBool(created), "uploaded": strconv.FormatBool(created)})
 }
 
-// TestMetadata: one image of six fails, and the others are uploaded and told of
+// TestMetadata: one image of six fails, and the others are uploaded and reported
 // as if nothing were.
 func TestMetadata(t *testing.T) {
 	t.Parallel()
@@ -106,7 +106,7 @@ func TestMetadata(t *testing.T) {
 
 	first := action(t, s.sandbox, "charm=", "metadata="+s.metadata)
 	s.partlyFailed(t, first)
-	first.said(t, "image-1: "+toldCreated("image-1", "1"), "image-6: "+toldCreated("image-6", "1"))
+	first.logged(t, "image-1: "+logCreated("image-1", "1"), "image-6: "+logCreated("image-6", "1"))
 	s.complete(t, first, true)
 	if !strings.Contains(first.log, "5 created, 1 failed\n") {
 		t.Errorf("the last line doesn't count:\n%s", first.log)
@@ -116,7 +116,7 @@ func TestMetadata(t *testing.T) {
 	s.sandbox.ResetRequests()
 	again := action(t, s.sandbox, "charm="+charm, "metadata="+s.metadata)
 	s.partlyFailed(t, again)
-	again.said(t, "image-1: "+toldUnchanged("image-1", "1"))
+	again.logged(t, "image-1: "+logUnchanged("image-1", "1"))
 	s.complete(t, again, false)
 	if sent := changes(s.sandbox); len(sent) > 0 {
 		t.Errorf("the rerun changed something:\n%s", strings.Join(sent, "\n"))
@@ -139,7 +139,7 @@ func (s set) partlyFailed(t *testing.T, r result) {
 		}
 	}
 	if strings.Contains(theError(r), "image-4") || strings.Contains(r.log, "::group::") {
-		t.Errorf("what is told of several images at once is torn apart:\n%s", r.log)
+		t.Errorf("the lines about concurrent images are mixed:\n%s", r.log)
 	}
 	for name, digest := range s.digests {
 		want := 1
@@ -186,7 +186,7 @@ func calls(sandbox *server.Server, path string) (n int) {
 	return n
 }
 
-// TestMetadataAfterAFailure: what one survivor has isn't told as if it were the
+// TestMetadataAfterAFailure: the values of the one success aren't reported as if they were the
 // only resource; that the other's image was sent is.
 func TestMetadataAfterAFailure(t *testing.T) {
 	t.Parallel()
@@ -220,7 +220,7 @@ func TestMetadataFollowsTags(t *testing.T) {
 	moved := push(t, s.host+"/image-2", platformImage(t, "linux/arm64"))
 	second := action(t, s.sandbox, "metadata="+s.metadata)
 	second.succeeded(t)
-	second.said(t, "image-1: "+toldUnchanged("image-1", "1"), "image-2: "+toldCreated("image-2", "2"))
+	second.logged(t, "image-1: "+logUnchanged("image-1", "1"), "image-2: "+logCreated("image-2", "2"))
 	if !strings.Contains(second.outputs["resources"], moved) {
 		t.Errorf("the moved image %s isn't in %s", moved, second.outputs["resources"])
 	}
@@ -231,7 +231,7 @@ func TestMetadataDryRun(t *testing.T) {
 	t.Parallel()
 	s := newSet(t, 2)
 	r := dryRun(t, s.sandbox, []string{"metadata=" + s.metadata})
-	r.said(t, "image-2: Dry run: would create a revision of resource 'image-2' for charm '"+charm+"'")
+	r.logged(t, "image-2: Dry run: would create a revision of resource 'image-2' for charm '"+charm+"'")
 	r.has(t, map[string]string{"resource-flags": ""})
 	for _, digest := range s.digests {
 		if !strings.Contains(r.outputs["resources"], digest) {

@@ -22,7 +22,7 @@ func TestTagThatMoved(t *testing.T) {
 	moved := action(t, sandbox, "resource="+imageResource, image)
 	moved.has(t, map[string]string{"remote-digest": old, "revision": "1"})
 	warning := annotation(moved, "warning")
-	for _, part := range []string{repository + ":latest@" + old, "the digest", "decides", "the tag has moved on to " + now} {
+	for _, part := range []string{repository + ":latest@" + old, "the tag has moved on; the digest decides", "now=" + now} {
 		if !strings.Contains(warning, part) {
 			t.Errorf("the warning doesn't say %q: %q", part, warning)
 		}

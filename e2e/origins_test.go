@@ -221,9 +221,9 @@ func remoteRaw(t *testing.T, sandbox *server.Server, digest string) string {
 	return raw(t, login, "docker://"+repository+"@"+digest)
 }
 
-// isWhole lets crane pull an image with all its platforms out of the charm's
+// isComplete lets crane pull an image with all its platforms out of the charm's
 // repository, and verify every manifest and blob of it on the way.
-func isWhole(t *testing.T, sandbox *server.Server, digest string) {
+func isComplete(t *testing.T, sandbox *server.Server, digest string) {
 	t.Helper()
 	need(t, "crane")
 	login, repository := registryLogin(t, sandbox, imageResource)

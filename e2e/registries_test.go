@@ -60,7 +60,7 @@ func TestUnknownImage(t *testing.T) {
 				if asked != 1 {
 					t.Errorf("the registry was asked %d times for %s, want once", asked, config)
 				}
-				isWhole(t, sandbox, again.outputs["remote-digest"])
+				isComplete(t, sandbox, again.outputs["remote-digest"])
 			})
 		}
 	})
@@ -99,7 +99,7 @@ func TestBreaksWithinLayer(t *testing.T) {
 		if broken != breaks || sent > 2*bytes {
 			t.Errorf("%d bytes were sent of %d over %d breaks, want at most twice as many over %d", sent, bytes, broken, breaks)
 		}
-		isWhole(t, sandbox, r.outputs["remote-digest"])
+		isComplete(t, sandbox, r.outputs["remote-digest"])
 	})
 }
 
@@ -124,7 +124,7 @@ func TestChunkWithoutProgress(t *testing.T) {
 		}
 		return &server.Fault{Status: http.StatusAccepted, Header: http.Header{"Range": {"0-0"}}}
 	})
-	r := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 100_000, 1))
+	r := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 300_000, 1))
 	r.failed(t, sandbox, "sending the blob sha256:", "given up after 6 tries without progress", "no more bytes than before")
 }
 
@@ -278,13 +278,13 @@ func TestRegistryBelowPath(t *testing.T) {
 		}
 		front := http.NewServeMux()
 		front.Handle("/a/mirror/", http.StripPrefix("/a/mirror", httputil.NewSingleHostReverseProxy(at)))
-		image := "image=" + writeArchive(t, 100_000, 2)
+		image := "image=" + writeArchive(t, 400_000, 2)
 		place := "registry-url=" + serveHTTP(t, front) + "/a/mirror/"
 		first := action(t, sandbox, "resource="+imageResource, image, place)
 		first.succeeded(t)
 		_, repository := registryLogin(t, sandbox, imageResource)
 		first.has(t, map[string]string{"revision": "1", "remote-image": repository + "@" + first.outputs["remote-digest"]})
 		rerun(t, sandbox, first, image, place)
-		isWhole(t, sandbox, first.outputs["remote-digest"])
+		isComplete(t, sandbox, first.outputs["remote-digest"])
 	})
 }

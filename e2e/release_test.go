@@ -158,12 +158,12 @@ func TestRelease(t *testing.T) { // not parallel: builds for two architectures n
 	if major := run(t, "git", "-C", origin, "show", "v0:action.yml"); major != action {
 		t.Errorf("v0 has another action.yml than v0.1.0:\n%s", major)
 	}
-	r.said(t, "ok  \tgithub.com/charmhub-actions/upload-resource/e2e", "signed "+pushed[1]+" for .", "signed "+pushed[1]+" for v0.1.0.")
+	r.logged(t, "ok  \tgithub.com/charmhub-actions/upload-resource/e2e", "signed "+pushed[1]+" for .", "signed "+pushed[1]+" for v0.1.0.")
 
 	if r = actRelease(t, dir, "v0.1"); !r.failed {
 		t.Error("a version of another form was released")
 	}
-	r.said(t, "v0.1 is not of the form vX.Y.Z")
+	r.logged(t, "v0.1 is not of the form vX.Y.Z")
 }
 
 // cloneOf makes a repository of a folder's files, as they are now, and a clone
@@ -223,7 +223,7 @@ func actRelease(t *testing.T, dir, version string) job {
 }
 
 // releaseStandIns are for actions that can't be had here: Go is installed, and
-// what would be signed is told.
+// what would be signed is printed.
 var releaseStandIns = map[string]string{
 	"setup-go": `name: stand-in
 description: does nothing
@@ -328,8 +328,13 @@ func newRelease(t *testing.T) (origin string, r release) {
 	origin, r = t.TempDir(), release{dir: t.TempDir(), temp: t.TempDir(), env: []string{"IMAGE=ghcr.io/x/upload-resource"}}
 	run(t, "git", "init", "--quiet", "--bare", "--initial-branch=main", origin)
 	run(t, "git", "clone", "--quiet", origin, r.dir)
-	writeFile(t, filepath.Join(r.dir, "action.yml"), readFile(t, "../action.yml"))
-	run(t, "git", "-C", r.dir, "add", "action.yml")
+	if err := os.Mkdir(filepath.Join(r.dir, "release"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"action.yml", "release/action.yml"} {
+		writeFile(t, filepath.Join(r.dir, file), readFile(t, "../"+file))
+	}
+	run(t, "git", "-C", r.dir, "add", "--all")
 	run(t, "git", "-C", r.dir, "-c", "user.name=e2e", "-c", "user.email=e2e@example.com", "commit", "--quiet", "--message=first")
 	run(t, "git", "-C", r.dir, "push", "--quiet", "origin", "HEAD:main")
 	return origin, r
@@ -341,8 +346,8 @@ func TestReleaseTags(t *testing.T) {
 	t.Parallel()
 	need(t, "git", "bash")
 	origin, r := newRelease(t)
-	at := func(ref string) string {
-		for line := range strings.Lines(run(t, "git", "-C", origin, "show", ref+":action.yml") + "\n") {
+	at := func(ref, file string) string {
+		for line := range strings.Lines(run(t, "git", "-C", origin, "show", ref+":"+file) + "\n") {
 			if image, ok := strings.CutPrefix(line, "  image: "); ok && !strings.Contains(line, ">-") {
 				return strings.TrimSpace(image)
 			}
@@ -362,14 +367,17 @@ func TestReleaseTags(t *testing.T) {
 			t.Fatal(err)
 		}
 		for ref, want := range map[string]string{next.version: image(next.hex), "v1": image(next.hex), "main": "Dockerfile"} {
-			if got := at(ref); got != want {
+			if got := at(ref, "action.yml"); got != want {
 				t.Errorf("after %s, the action at %s runs %q, want %q", next.version, ref, got, want)
+			}
+			if got := strings.TrimPrefix(at(ref, "release/action.yml"), "../"); got != want {
+				t.Errorf("after %s, the action release at %s runs %q, want %q", next.version, ref, got, want)
 			}
 		}
 	}
 	run(t, "git", "-C", r.dir, "tag", "--delete", "v1.0.0") // as in a fresh clone without tags
-	if err := release("v1.0.0", "c"); err == nil || at("v1") != image("b") || at("v1.0.0") != image("a") {
-		t.Errorf("released again with error %v: v1.0.0 runs %q, v1 %q", err, at("v1.0.0"), at("v1"))
+	if err := release("v1.0.0", "c"); err == nil || at("v1", "action.yml") != image("b") || at("v1.0.0", "action.yml") != image("a") {
+		t.Errorf("released again with error %v: v1.0.0 runs %q, v1 %q", err, at("v1.0.0", "action.yml"), at("v1", "action.yml"))
 	}
 	if err := release("v2.0.0", "../x"); err == nil {
 		t.Error("a digest that is none was taken")

@@ -123,8 +123,13 @@ func newCheckout(t *testing.T, sandbox *server.Server, workflow string, files ma
 	t.Helper()
 	need(t, "act", "git")
 	c := checkout{dir: t.TempDir(), action: t.TempDir(), sandbox: sandbox, options: useStandIns(t)}
-	declared := strings.Replace(readFile(t, "../action.yml"), "image: Dockerfile\n", "image: docker://"+actionImage(t)+"\n", 1)
-	writeFile(t, filepath.Join(c.action, "action.yml"), declared)
+	if err := os.Mkdir(filepath.Join(c.action, "release"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for file, image := range map[string]string{"action.yml": "Dockerfile", "release/action.yml": "../Dockerfile"} {
+		declared := strings.Replace(readFile(t, "../"+file), "image: "+image+"\n", "image: docker://"+actionImage(t)+"\n", 1)
+		writeFile(t, filepath.Join(c.action, file), declared)
+	}
 	c.write(t, ".github/workflows/"+workflow, workflowText(t, workflow))
 	for name, content := range files {
 		c.write(t, name, content)
@@ -205,8 +210,8 @@ func (j job) succeeded(t *testing.T) {
 	}
 }
 
-// said fails the test unless steps printed each of the texts.
-func (j job) said(t *testing.T, texts ...string) {
+// logged fails the test unless steps printed each of the texts.
+func (j job) logged(t *testing.T, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
 		if !strings.Contains(j.log, text) {

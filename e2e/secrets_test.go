@@ -113,7 +113,7 @@ func TestLeaksAreFound(t *testing.T) {
 	}
 }
 
-// TestRunnerHidesSecrets: what the runner is told to hide includes every
+// TestRunnerHidesSecrets: what the runner is asked to hide includes every
 // secret that came into the run, whichever format the token has.
 func TestRunnerHidesSecrets(t *testing.T) {
 	t.Parallel()
@@ -136,7 +136,7 @@ func TestRunnerHidesSecrets(t *testing.T) {
 			}
 			for _, secret := range given {
 				if !strings.Contains(r.log, maskCommand+secret+"\n") {
-					t.Errorf("the runner was not told to hide %s…", secret[:6])
+					t.Errorf("the runner was not asked to hide %s…", secret[:6])
 				}
 			}
 		})

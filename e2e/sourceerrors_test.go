@@ -26,7 +26,7 @@ import (
 // what the one error has to say: which input, what is wrong, what to do.
 type broken func(t *testing.T) (inputs, want []string)
 
-// TestBrokenSources: whatever is wrong with an image is told, and ends the run
+// TestBrokenSources: a broken image is reported, and ends the run
 // before a manifest went out.
 func TestBrokenSources(t *testing.T) {
 	t.Parallel()
@@ -373,7 +373,7 @@ func flip(t *testing.T, path string) {
 }
 
 // truncate leaves not quite the first half of a file: a tar that ends between two
-// files can't be told from a whole one.
+// files can't be distinguished from a complete one.
 func truncate(t *testing.T, path string) {
 	t.Helper()
 	content := readFile(t, path)

@@ -40,7 +40,7 @@ func TestSourceLogin(t *testing.T) {
 			r.has(t, map[string]string{"remote-digest": uploaded.outputs["remote-digest"], "uploaded": "true"})
 			checkSecrets(t, other, r)
 			if strings.HasPrefix(name, "inputs") && !strings.Contains(r.log, maskCommand+password+"\n") {
-				t.Error("the runner was not told to hide the source's password")
+				t.Error("the runner was not asked to hide the source's password")
 			}
 		})
 	}

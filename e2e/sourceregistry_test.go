@@ -119,7 +119,7 @@ func TestPasswordInName(t *testing.T) {
 				t.Error(leak)
 			}
 			if !strings.Contains(r.log, maskCommand+password+"\n") {
-				t.Error("the runner was not told to hide the password")
+				t.Error("the runner was not asked to hide the password")
 			}
 		}
 	}

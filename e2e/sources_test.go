@@ -199,7 +199,7 @@ func testSources(t *testing.T, o origin, options server.Options) {
 			sandbox := startSandbox(t, options)
 			first := action(t, sandbox, append(inputs, "resource="+imageResource)...)
 			first.succeeded(t)
-			first.said(t, toldUnknown, toldUploaded(first), toldCreated(imageResource, "1"))
+			first.logged(t, logUnknown, logUploaded(first), logCreated(imageResource, "1"))
 			digest := first.outputs["remote-digest"]
 			if addressed == "" {
 				first.has(t, map[string]string{"source-digest": o.id, "remote-digest": o.packed, "uploaded": "true"})
@@ -212,7 +212,7 @@ func testSources(t *testing.T, o origin, options server.Options) {
 				first.has(t, map[string]string{"source-digest": want, "remote-digest": want, "uploaded": "true"})
 			}
 			if !place.elsewhere {
-				isWhole(t, sandbox, digest)
+				isComplete(t, sandbox, digest)
 			}
 			if place.architectures == nil {
 				place.architectures = []string{runtime.GOARCH}

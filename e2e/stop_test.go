@@ -28,7 +28,7 @@ func (o *atomicOnce) first() bool { return o.taken.CompareAndSwap(false, true) }
 
 const stopTime = 5 * time.Second
 
-// TestStop: a run that is told to stop, as by who cancels the workflow, does so
+// TestStop: a run that gets a signal, as when a workflow is cancelled, stops
 // whatever it waits for.
 func TestStop(t *testing.T) {
 	t.Parallel()

@@ -49,7 +49,7 @@ func testMount(t *testing.T, options server.Options) {
 	if mounted != 4 {
 		t.Errorf("%d blobs were mounted, want the config and the layer of each of two images", mounted)
 	}
-	isWhole(t, sandbox, r.outputs["remote-digest"])
+	isComplete(t, sandbox, r.outputs["remote-digest"])
 }
 
 // TestTransfer: from registry to registry, an image passes through a memory

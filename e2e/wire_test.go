@@ -83,9 +83,9 @@ func TestStraysAreFound(t *testing.T) {
 	}
 }
 
-// TestEachSecretIsSeen: the check of every run has something to check. What
+// TestSecretsAreOnTheWire: the check of every run has something to check. What
 // each server is sent holds what is for it.
-func TestEachSecretIsSeen(t *testing.T) {
+func TestSecretsAreOnTheWire(t *testing.T) {
 	t.Parallel()
 	sandbox := startSandbox(t, server.Options{InMemory: true})
 	token := "store-token=" + sandbox.Mint(server.Grant{Format: server.FormatSSO, DischargeLife: -1})
@@ -106,7 +106,7 @@ func TestEachSecretIsSeen(t *testing.T) {
 	}
 }
 
-// witness is a server that answers as it is told and keeps all that it is sent.
+// witness is a server with a given answer that records every request.
 type witness struct {
 	answer http.Handler
 
@@ -240,7 +240,7 @@ func TestSourceRegistrysSecrets(t *testing.T) {
 		_, authorization, _ := strings.Cut(want, " ")
 		for _, secret := range []string{password, basic, authorization} {
 			if !strings.Contains(r.log, maskCommand+secret+"\n") {
-				t.Errorf("the runner was not told to hide %s", secret)
+				t.Errorf("the runner was not asked to hide %s", secret)
 			}
 		}
 		source.heardNone(t, "the source registry", sandbox.Secrets())
@@ -264,7 +264,7 @@ func guarded(want, challenge string, next http.Handler) http.Handler {
 }
 
 // TestMaskedBeforeUse: by the time that a server is sent a secret, the runner
-// has been told to hide it, and before that it was printed nowhere.
+// has been asked to hide it, and before that it was printed nowhere.
 func TestMaskedBeforeUse(t *testing.T) {
 	t.Parallel()
 	archive := writeArchive(t, 1000, 1)
@@ -284,7 +284,7 @@ func TestMaskedBeforeUse(t *testing.T) {
 				hidden, content := readFile(t, printed.Name()), contentOf(r)
 				for secret := range sandbox.SecretOwners() {
 					if strings.Contains(content, secret) && !strings.Contains(hidden, maskCommand+secret+"\n") {
-						t.Errorf("the secret %s… was sent before the runner was told to hide it: %s", secret[:6], r)
+						t.Errorf("the secret %s… was sent before the runner was asked to hide it: %s", secret[:6], r)
 					}
 				}
 				return nil

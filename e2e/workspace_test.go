@@ -60,9 +60,9 @@ func hostileCheckout(t *testing.T) (workspace, outside string) {
 	return workspace, outside
 }
 
-// TestWorkspaceKeepsOut: whatever a path leads to outside of the workspace is
+// TestWorkspaceRefuses: whatever a path leads to outside of the workspace is
 // not read: the secrets in this process' variables first of all.
-func TestWorkspaceKeepsOut(t *testing.T) {
+func TestWorkspaceRefuses(t *testing.T) {
 	t.Parallel()
 	workspace, outside := hostileCheckout(t)
 	const missing = "neither runner.temp nor other folders of the runner; put the file below github.workspace"
@@ -98,7 +98,7 @@ func TestWorkspaceKeepsOut(t *testing.T) {
 				defer cancel()
 				r := actionContext(ctx, t, sandbox, append(input(path), "GITHUB_WORKSPACE="+workspace)...)
 				r.failed(t, sandbox)
-				if !saysOne(theError(r), want) {
+				if !containsAny(theError(r), want) {
 					t.Errorf("the error doesn't say %q:\n%s", want, theError(r))
 				}
 				sentNoManifest(t, sandbox)
@@ -107,7 +107,7 @@ func TestWorkspaceKeepsOut(t *testing.T) {
 	}
 }
 
-func saysOne(text, fragments string) bool {
+func containsAny(text, fragments string) bool {
 	for fragment := range strings.SplitSeq(fragments, "|") {
 		if strings.Contains(text, fragment) {
 			return true
@@ -117,7 +117,7 @@ func saysOne(text, fragments string) bool {
 }
 
 // TestWorkspaceWithoutVariable: the current folder is the workspace, in Actions
-// and elsewhere. Elsewhere a whole path is taken as it is, but never the state
+// and elsewhere. Elsewhere an absolute path is taken as it is, but never the state
 // of the system.
 func TestWorkspaceWithoutVariable(t *testing.T) {
 	t.Parallel()
@@ -131,7 +131,7 @@ func TestWorkspaceWithoutVariable(t *testing.T) {
 		"link out, in Actions":   {"environ", "true", unpublished, "environ is a symbolic link that leads out of the workspace"},
 		"link out, elsewhere":    {"environ", "", unpublished, "environ is a symbolic link that leads out of the workspace"},
 		"up, in Actions":         {"../outside/secret", "true", unpublished, "below github.workspace"},
-		"up, elsewhere":          {"../outside/secret", "", unpublished, "is not below the current folder: give its whole path"},
+		"up, elsewhere":          {"../outside/secret", "", unpublished, "is not below the current folder"},
 		"link inside":            {"inside", "true", "to be published", ""},
 		"whole, in Actions":      {outside + "/secret", "true", unpublished, "below github.workspace"},
 		"whole, elsewhere":       {outside + "/secret", "", "not to be published", ""},
@@ -163,7 +163,7 @@ func TestWorkspaceWithoutVariable(t *testing.T) {
 }
 
 // TestWorkspaceLinksInside: links that stay inside are as good as what they
-// lead to, and so is the whole path that the runner makes of github.workspace.
+// lead to, and so is the absolute path that the runner makes of github.workspace.
 func TestWorkspaceLinksInside(t *testing.T) {
 	t.Parallel()
 	workspace, _ := hostileCheckout(t)

@@ -81,7 +81,7 @@ func TestWrittenArchives(t *testing.T) {
 				case packed && published == digest:
 					t.Errorf("published as it was, %s", published)
 				}
-				isWhole(t, sandbox, published)
+				isComplete(t, sandbox, published)
 				if test.noSkopeo == "" {
 					copiesWithDigest(t, sandbox, published)
 				}

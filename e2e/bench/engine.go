@@ -1,127 +1,108 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/daemon"
+	"github.com/moby/moby/client"
 )
 
-// engine is a Docker engine, found at host as DOCKER_HOST has it.
-type engine struct{ host, kind string }
-
-// findEngines returns the machine's own engine, and one that keeps images in
+// engines returns the machine's own engine, and one that keeps images in
 // containerd, as far as they are there.
-func (b *bench) findEngines(ctx context.Context) (engines []engine) {
-	hosts := []string{os.Getenv("DOCKER_HOST")}
-	if dockerd := os.Getenv("UPLOAD_RESOURCE_DOCKERD"); dockerd == "" {
-		b.leaveOut("images in the containerd image store: UPLOAD_RESOURCE_DOCKERD names no dockerd of version 29 or newer")
-	} else if host, err := b.startDockerd(ctx, dockerd); err != nil {
-		b.leaveOut("images in the containerd image store: %v", err)
-	} else {
-		hosts = append(hosts, host)
+func (b *bench) engines(ctx context.Context) (engines []place) {
+	hosts := []string{cmp.Or(os.Getenv("DOCKER_HOST"), client.DefaultDockerHost)}
+	if slices.Contains(b.rows, "containerd") {
+		if host, err := b.startDockerd(ctx, os.Getenv("UPLOAD_RESOURCE_DOCKERD")); err != nil {
+			b.leaveOut("images in the containerd image store: %v", err)
+		} else {
+			hosts = append(hosts, host)
+		}
 	}
 	for _, host := range hosts {
-		answer, err := docker(ctx, host, nil, "info", "--format", "{{.ServerVersion}} {{.Driver}} {{.DriverStatus}}")
-		var version, driver string
-		if _, _ = fmt.Sscan(answer, &version, &driver); err != nil || driver == "" {
-			b.leaveOut("images in a Docker engine: docker isn't installed, or none answers")
+		var answer client.SystemInfoResult
+		engine, err := client.New(client.FromEnv, client.WithHost(host))
+		if err == nil {
+			answer, err = engine.Info(ctx, client.InfoOptions{})
+		}
+		if err != nil {
+			b.leaveOut("images in a Docker engine: %v", err)
 			continue
 		}
-		if driver = "graph driver " + driver; strings.Contains(answer, "io.containerd.snapshotter") {
-			driver = "containerd image store"
+		kind, store := "graph", "graph driver "+answer.Info.Driver
+		if strings.Contains(fmt.Sprint(answer.Info.DriverStatus), "io.containerd.snapshotter") {
+			kind, store = "containerd", "containerd image store"
 		}
-		engines = append(engines, engine{host, driver + " (engine " + version + ")"})
+		title := fmt.Sprintf("image by ID, %s (engine %s)", store, answer.Info.ServerVersion)
+		engines = append(engines, place{kind, title, host, func(ctx context.Context, image v1.Image, folder string) (string, error) {
+			return b.load(ctx, engine, filepath.Base(folder), image)
+		}})
 	}
 	return engines
 }
 
-// startDockerd starts a containerd and a dockerd that keeps images in it, both
-// until the bench ends, and returns where that answers.
+// startDockerd starts a dockerd that keeps images in containerd, until the bench
+// ends, and returns where that answers.
 func (b *bench) startDockerd(ctx context.Context, binary string) (host string, err error) {
+	if binary == "" {
+		return "", errors.New("UPLOAD_RESOURCE_DOCKERD names no dockerd of version 29 or newer")
+	}
 	dir, err := os.MkdirTemp("", "bench-") // the name of a socket has to be short
 	if err != nil {
 		return "", err
 	}
 	b.cleanup = append(b.cleanup, func() { _ = os.RemoveAll(dir) })
-	at := func(name string) string { return filepath.Join(dir, name) }
-	host = "unix://" + at("d.sock")
-	if err := os.WriteFile(at("daemon.json"), []byte("{}"), 0o600); err != nil {
+	host = "unix://" + filepath.Join(dir, "sock")
+	service := command(context.WithoutCancel(ctx), binary, "--config-file", filepath.Join(dir, "none"), "--host", host,
+		"--data-root", filepath.Join(dir, "d"), "--exec-root", filepath.Join(dir, "x"), "--pidfile", filepath.Join(dir, "pid"),
+		"--feature", "containerd-snapshotter=true", "--storage-driver", "native",
+		"--iptables=false", "--ip6tables=false", "--bridge=none", "--log-level", "error")
+	service.Stderr = os.Stderr
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "none"), []byte("{}"), 0o600), service.Start()); err != nil {
 		return "", err
 	}
-	log, err := os.Create(at("log"))
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = log.Close() }()
-	for _, args := range [][]string{
-		{"containerd", "--config", os.DevNull, "--root", at("c"), "--state", at("cs"), "--address", at("c.sock")},
-		{binary, "--config-file", at("daemon.json"), "--data-root", at("d"), "--exec-root", at("x"), "--pidfile", at("pid"),
-			"--host", host, "--containerd", at("c.sock"), "--feature", "containerd-snapshotter=true",
-			"--storage-driver", "native", "--iptables=false", "--ip6tables=false", "--bridge=none"},
-	} {
-		service := command(context.WithoutCancel(ctx), args[0], args[1:]...)
-		service.Stdout, service.Stderr = log, log
-		if err := service.Start(); err != nil {
-			return "", err
-		}
-		b.cleanup = append(b.cleanup, func() {
-			_ = service.Process.Signal(syscall.SIGTERM)
-			_ = service.Wait()
-		})
-	}
+	b.cleanup = append(b.cleanup, func() {
+		_ = service.Process.Signal(syscall.SIGTERM)
+		_ = service.Wait()
+	})
 	for range 60 {
-		if _, err = docker(ctx, host, nil, "info"); err == nil || ctx.Err() != nil {
-			return host, err
+		if err = command(ctx, "docker", "--host", host, "version").Run(); err == nil || ctx.Err() != nil {
+			break
 		}
 		time.Sleep(time.Second)
 	}
-	text, _ := os.ReadFile(at("log"))
-	return "", fmt.Errorf("dockerd doesn't answer: %w\n%s", err, text[max(0, len(text)-1000):])
+	return host, err
 }
 
-// docker runs the client and returns what it prints.
-func docker(ctx context.Context, host string, input io.Reader, args ...string) (string, error) {
-	c := command(ctx, "docker", args...)
-	c.Env, c.Stdin = append(os.Environ(), "DOCKER_HOST="+host), input
-	out, err := c.Output()
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		err = fmt.Errorf("docker %s: %w\n%s", args[0], err, exit.Stderr)
-	}
-	return strings.TrimSpace(string(out)), err
-}
-
-// load gives an image to an engine, without a file in between, under a tag that
-// no other bench uses, and returns the ID that it has there.
-func (b *bench) load(ctx context.Context, e engine, label string, image v1.Image) (upload, error) {
+// load gives an image to an engine, under a tag that no other bench uses, and
+// returns the ID that it has there.
+func (b *bench) load(ctx context.Context, engine *client.Client, label string, image v1.Image) (id string, err error) {
 	tag, err := name.NewTag(fmt.Sprintf("upload-resource-bench-%d:%s", os.Getpid(), label))
 	if err != nil {
-		return upload{}, err
+		return "", err
 	}
 	b.cleanup = append(b.cleanup, func() { // in its own time: an interrupt has ended ctx
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
 		defer cancel()
-		if _, err := docker(ctx, e.host, nil, "image", "rm", "--force", tag.String()); err != nil {
+		if _, err := engine.ImageRemove(ctx, tag.String(), client.ImageRemoveOptions{Force: true, PruneChildren: true}); err != nil {
 			progress("the engine still has image %s, remove it by hand: %v", tag, err)
 		}
 	})
-	r, w := io.Pipe()
-	go func() { _ = w.CloseWithError(tarball.Write(tag, image, w)) }()
-	_, err = docker(ctx, e.host, r, "load", "--quiet")
-	_ = r.Close()
-	if err != nil {
-		return upload{}, err
+	// Runs to its end even when ctx ends: an engine whose client went away may
+	// still add the image, after what was made has been removed.
+	if _, err := daemon.Write(tag, image, daemon.WithContext(context.WithoutCancel(ctx)), daemon.WithClient(engine)); err != nil {
+		return "", err
 	}
-	id, err := docker(ctx, e.host, nil, "image", "inspect", "--format", "{{.Id}}", tag.String())
-	return upload{ref: id, engine: e.host}, err
+	loaded, err := engine.ImageInspect(ctx, tag.String())
+	return loaded.ID, err
 }

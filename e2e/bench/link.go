@@ -1,29 +1,43 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"golang.org/x/time/rate"
 )
 
-// link is the network between this machine and Charmhub. The zero value is
-// loopback itself.
+// link is the network between this machine and Charmhub's servers: a round trip,
+// and a rate each way that all connections share.
 type link struct {
 	rtt      time.Duration
-	rate     float64 // bytes a second each way, for all connections together; 0 for no limit
-	up, down lane
+	up, down *rate.Limiter // bytes a second
 }
+
+func newLink(rtt time.Duration, bytesPerSecond uint64) *link {
+	limit := rate.Inf
+	if bytesPerSecond > 0 {
+		limit = rate.Limit(bytesPerSecond)
+	}
+	const burst = 256 << 10 // makes up for a timer that rings late
+	return &link{rtt, rate.NewLimiter(limit, burst), rate.NewLimiter(limit, burst)}
+}
+
+// loopback is the link that does nothing.
+const loopback = "loopback"
 
 // String is the condition that a table names.
 func (l *link) String() string {
-	text := "loopback"
+	text := loopback
 	if l.rtt > 0 {
-		text += " with round trips of " + l.rtt.String()
+		text = fmt.Sprintf("%v ms", l.rtt.Seconds()*1e3)
 	}
-	if l.rate > 0 {
-		text += ", " + humanize.Bytes(uint64(l.rate)) + "/s each way"
+	if l.up.Limit() != rate.Inf {
+		text += ", " + humanize.Bytes(uint64(l.up.Limit())) + "/s"
 	}
 	return text
 }
@@ -43,7 +57,8 @@ func (l *link) before(addr string) (net.Listener, error) {
 	return listener, nil
 }
 
-// carry carries one connection until both sides have ended it.
+// carry carries one connection until both sides have ended it. The first two
+// round trips pass as TCP and TLS need them.
 func (l *link) carry(client *net.TCPConn, addr string) {
 	defer func() { _ = client.Close() }()
 	open := time.Now().Add(2 * l.rtt)
@@ -54,14 +69,19 @@ func (l *link) carry(client *net.TCPConn, addr string) {
 	defer func() { _ = conn.Close() }()
 	server := conn.(*net.TCPConn)
 	var ways sync.WaitGroup
-	ways.Go(func() { l.pipe(server, client, &l.up, open) })
-	ways.Go(func() { l.pipe(client, server, &l.down, open) })
+	ways.Go(func() { l.pipe(server, client, l.up, open) })
+	ways.Go(func() { l.pipe(client, server, l.down, open) })
 	ways.Wait()
 }
 
 // pipe carries bytes one way. None leaves before the connection is open; each
-// arrives half a round trip after the lane let it through.
-func (l *link) pipe(to, from *net.TCPConn, through *lane, open time.Time) {
+// arrives half a round trip after the rate let it through.
+//
+// The servers have no TLS. Some tools try it first on any registry: they get the
+// answer of Go's servers at once, or each would pay three round trips for what is
+// part of a connection's opening where a registry has TLS.
+func (l *link) pipe(to, from *net.TCPConn, limit *rate.Limiter, open time.Time) {
+	const tlsHandshake = 0x16 // the first byte that a client sends over TLS
 	type chunk struct {
 		bytes []byte
 		due   time.Time
@@ -69,17 +89,20 @@ func (l *link) pipe(to, from *net.TCPConn, through *lane, open time.Time) {
 	chunks := make(chan chunk, 1024) // on the way
 	go func() {
 		defer close(chunks)
-		for {
+		for first := true; ; first = false {
 			buffer := make([]byte, 32<<10)
 			n, err := from.Read(buffer)
-			if n > 0 {
-				time.Sleep(time.Until(open))
-				through.wait(n, l.rate)
-				chunks <- chunk{buffer[:n], time.Now().Add(l.rtt / 2)}
-			}
 			if err != nil {
 				return
 			}
+			if first && buffer[0] == tlsHandshake {
+				_, _ = from.Write([]byte("HTTP/1.0 400 Bad Request\r\n\r\n"))
+				_ = from.Close()
+				return
+			}
+			time.Sleep(time.Until(open))
+			_ = limit.WaitN(context.Background(), n)
+			chunks <- chunk{buffer[:n], time.Now().Add(l.rtt / 2)}
 		}
 	}()
 	for c := range chunks {
@@ -89,25 +112,4 @@ func (l *link) pipe(to, from *net.TCPConn, through *lane, open time.Time) {
 		}
 	}
 	_ = to.CloseWrite()
-}
-
-// lane is one direction of a link.
-type lane struct {
-	mu   sync.Mutex
-	free time.Time
-}
-
-// wait returns when n bytes have passed, after those that came before.
-func (l *lane) wait(n int, rate float64) {
-	if rate == 0 {
-		return
-	}
-	l.mu.Lock()
-	if now := time.Now(); l.free.Before(now) {
-		l.free = now
-	}
-	l.free = l.free.Add(time.Duration(float64(n) / rate * float64(time.Second)))
-	passed := l.free
-	l.mu.Unlock()
-	time.Sleep(time.Until(passed))
 }

@@ -21,50 +21,68 @@ const (
 	firstPush   = "first push"
 	unchanged   = "unchanged"
 	changed     = "one small layer changed"
-	filled      = "pushed by skopeo copy before, no revision yet"
 	exportAlone = "export alone"
 )
 
-var situations = []string{firstPush, unchanged, changed, filled, exportAlone}
+var situations = []string{firstPush, unchanged, changed, exportAlone}
 
-// leaveOut keeps what isn't measured, and why.
+// leaveOut notes what isn't measured, and why.
 func (b *bench) leaveOut(format string, args ...any) {
 	b.left = append(b.left, fmt.Sprintf(format, args...))
 	progress("left out: %s", b.left[len(b.left)-1])
 }
 
-// report prints a table for each scenario and writes the file of all runs. Those
-// that failed are in no table; it returns an error about them.
+// results is the file of all runs.
+type results struct {
+	Conditions string        `json:"conditions"`
+	Versions   []string      `json:"versions"` // of the tools
+	Runs       []measurement `json:"runs"`
+}
+
+// readResults reads the file that -json wrote.
+func readResults(path string) (r results, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(text, &r)
+}
+
+// report prints a table for each scenario, writes the file of all runs, and draws
+// them. Those that failed are in no table; it returns an error about them.
 func (b *bench) report(ctx context.Context, out io.Writer) error {
 	var errs []error
 	for _, s := range b.scenarios {
 		var runs []measurement
 		for _, m := range b.measured {
 			switch {
-			case m.Scenario != s.name || m.SizeMB != s.size:
+			case m.Scenario != s.name:
 			case m.Failure != "":
 				errs = append(errs, fmt.Errorf("%s, %s, %s: %s", m.Scenario, m.Situation, m.Tool, m.Failure))
 			default:
 				runs = append(runs, m)
 			}
 		}
-		_, _ = fmt.Fprintf(out, "**%s; %d MB; %s**\n\n%s\n", s.name, s.size, b.link, table(runs))
+		_, _ = fmt.Fprintf(out, "**%s; %d MB; %s**\n\n%s\n", s.name, b.size, b.link, table(runs))
 	}
-	conditions := b.conditions(ctx)
-	_, _ = fmt.Fprintln(out, conditions)
+	all := results{b.conditions(ctx), versions(ctx), b.measured}
+	_, _ = fmt.Fprintln(out, all.Conditions)
 	if b.json != "" {
-		text, err := json.MarshalIndent(map[string]any{"conditions": conditions, "runs": b.measured}, "", "  ")
+		text, err := json.MarshalIndent(all, "", "  ")
 		errs = append(errs, err, os.WriteFile(b.json, append(text, '\n'), 0o600))
+	}
+	if b.charts != "" {
+		errs = append(errs, draw(b.charts, all))
 	}
 	return errors.Join(errs...)
 }
 
-// row is what a line of a table is about.
-type row struct{ situation, tool string }
-
-// table returns medians of the runs of one scenario as a Markdown table.
+// table returns medians of the runs of one scenario as a Markdown table. Over
+// loopback, it has no columns about round trips.
 func table(runs []measurement) string {
-	rows, order := map[row][]measurement{}, []row{}
+	type row struct{ situation, tool string }
+	rows := map[row][]measurement{}
+	var order []row
 	for _, m := range runs {
 		at := row{m.Situation, m.Tool}
 		if rows[at] == nil {
@@ -75,34 +93,40 @@ func table(runs []measurement) string {
 	slices.SortStableFunc(order, func(a, b row) int {
 		return cmp.Compare(slices.Index(situations, a.situation), slices.Index(situations, b.situation))
 	})
-	titles := []string{"", "", "time (from, to)", "round trips (time ÷ rtt)", "those beyond docker save", "× skopeo copy",
-		"× docker save", "sent", "requests: store + registry + auth", "peak memory", "peak disk"}
-	text := "| " + strings.Join(titles, " | ") + " |\n|" + strings.Repeat("---|", len(titles)) + "\n"
-	export := rows[row{exportAlone, "docker save"}]
-	for _, at := range order {
-		runs := rows[at]
-		slices.SortFunc(runs, func(a, b measurement) int { return cmp.Compare(a.Seconds, b.Seconds) })
-		beyond := "–"
-		if len(export) > 0 {
-			beyond = number(median(runs, measurement.trips) - median(export, measurement.trips))
+	var text strings.Builder
+	line := func(cells ...string) {
+		if len(runs) > 0 && runs[0].RoundTrips == 0 {
+			cells = slices.Delete(cells, 3, 5)
 		}
+		_, _ = fmt.Fprintf(&text, "| %s |\n", strings.Join(cells, " | "))
+	}
+	line("", "", "time (from, to)", "round trips (time ÷ rtt)", "those beyond docker save", "× skopeo copy",
+		"sent", "requests: store + registry + auth", "peak memory", "peak disk")
+	line(slices.Repeat([]string{"---"}, 10)...)
+	seconds := func(m measurement) float64 { return m.Seconds }
+	trips := func(m measurement) float64 { return m.RoundTrips }
+	for _, at := range order {
+		runs, export := rows[at], rows[row{exportAlone, "docker save"}]
+		skopeo := slices.Concat(rows[row{at.situation, "skopeo copy"}], rows[row{at.situation, "docker save, skopeo copy"}])
+		beyond, ratio := "–", "–"
+		if len(export) > 0 {
+			beyond = fmt.Sprintf("%.1f", median(runs, trips)-median(export, trips))
+		}
+		if len(skopeo) > 0 {
+			ratio = fmt.Sprintf("%.3g", median(runs, seconds)/median(skopeo, seconds))
+		}
+		slices.SortFunc(runs, func(a, b measurement) int { return cmp.Compare(a.Seconds, b.Seconds) })
 		count := func(server string) int { return median(runs, func(m measurement) int { return m.Requests[server] }) }
-		text += "| " + strings.Join([]string{
-			at.situation, at.tool,
-			fmt.Sprintf("%.3g s (%.3g, %.3g)", median(runs, measurement.seconds), runs[0].Seconds, runs[len(runs)-1].Seconds),
-			number(median(runs, measurement.trips)), beyond,
-			ratio(runs, rows[row{at.situation, "skopeo copy"}]), ratio(runs, export),
+		line(at.situation, at.tool,
+			fmt.Sprintf("%.3g s (%.3g, %.3g)", median(runs, seconds), runs[0].Seconds, runs[len(runs)-1].Seconds),
+			fmt.Sprintf("%.1f", median(runs, trips)), beyond, ratio,
 			humanBytes(median(runs, func(m measurement) int64 { return m.SentBytes })),
 			fmt.Sprintf("%d + %d + %d", count("store")+count("storage")+count("sso"), count("registry"), count("auth")),
 			humanBytes(median(runs, func(m measurement) int64 { return m.MemoryBytes })),
-			humanBytes(median(runs, func(m measurement) int64 { return m.DiskBytes })),
-		}, " | ") + " |\n"
+			humanBytes(median(runs, func(m measurement) int64 { return m.DiskBytes })))
 	}
-	return text
+	return text.String()
 }
-
-func (m measurement) seconds() float64 { return m.Seconds }
-func (m measurement) trips() float64   { return m.RoundTrips }
 
 // median returns the middle of what was measured; of an even number of runs,
 // the greater of the two in the middle.
@@ -115,45 +139,36 @@ func median[T cmp.Ordered](runs []measurement, of func(measurement) T) T {
 	return all[len(all)/2]
 }
 
-// number is a dash for what wasn't measured.
-func number(n float64) string {
-	if n == 0 {
-		return "–"
-	}
-	return fmt.Sprintf("%.1f", n)
-}
-
-func ratio(of, to []measurement) string {
-	if len(to) == 0 {
-		return "–"
-	}
-	return fmt.Sprintf("%.3g", median(of, measurement.seconds)/median(to, measurement.seconds))
-}
-
 func humanBytes(n int64) string { return humanize.Bytes(uint64(max(0, n))) }
 
 // conditions says under what the figures were measured, in one paragraph.
 func (b *bench) conditions(ctx context.Context) string {
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	facts := []string{
-		time.Now().UTC().Format(time.DateOnly), "Linux " + strings.TrimSpace(string(kernel)),
-		fmt.Sprintf("%d CPUs (%s)", runtime.NumCPU(), runtime.GOARCH), runtime.Version(),
-	}
-	for _, program := range [][]string{
-		{"action", "git", "describe", "--always", "--dirty"}, {"skopeo", "skopeo", "--version"}, {"crane", "crane", "version"},
-		{"regctl", "regctl", "version", "--format", "{{.VCSTag}}"}, {"save", "docker", "version", "--format", "docker client {{.Client.Version}}"},
-	} {
-		if slices.Contains(b.tools, program[0]) {
-			out, _ := command(ctx, program[1], program[2:]...).Output()
-			facts = append(facts, program[0]+": "+strings.TrimSpace(string(out)))
+	facts := []string{time.Now().UTC().Format(time.DateOnly), fmt.Sprintf("%d CPUs (%s)", runtime.NumCPU(), runtime.GOARCH)}
+	for _, asked := range []string{"uname -sr", "go version", "git describe --always --dirty"} {
+		args := strings.Fields(asked)
+		if out, err := command(ctx, args[0], args[1:]...).Output(); err == nil {
+			facts = append(facts, args[0]+": "+strings.TrimSpace(string(out)))
 		}
 	}
-	facts = append(facts, fmt.Sprintf("layers of %v %% of the image, the last changes; rounds: %d; store and registries: %v", shares, b.rounds, b.link))
+	facts = append(facts, versions(ctx)...)
 	for _, left := range b.left {
 		facts = append(facts, "left out: "+left)
 	}
-	return "Conditions: " + strings.Join(facts, "; ") + ". Medians. Each run began with empty caches. The action's time " +
-		"includes its calls to the store and the store's review of a new revision; the other tools stop when the image is in " +
-		"the registry. Memory and disk are the tool's own, sampled; what an engine takes comes on top, for every tool that " +
-		"asks it for the image."
+	return fmt.Sprintf("Conditions: %s; layers of %v %% of the image, of which the last changes; store and registries: %v. "+
+		"Medians of %d rounds, each with empty caches. The action's time includes its calls to the store and the store's review "+
+		"of a new revision; the other tools stop when the image is in the registry. Memory and disk are the tool's own, sampled, "+
+		"without the engine's.", strings.Join(facts, "; "), shares, b.link, b.rounds)
+}
+
+// versions returns those of the other tools that this machine has.
+func versions(ctx context.Context) (all []string) {
+	for _, asked := range []string{"skopeo --version", "crane version", "regctl version --format {{.VCSTag}}",
+		"docker version --format {{.Client.Version}}"} {
+		args := strings.Fields(asked)
+		if out, err := command(ctx, args[0], args[1:]...).Output(); err == nil {
+			words := strings.Fields(string(out))
+			all = append(all, args[0]+" "+strings.Join(words[max(0, len(words)-1):], ""))
+		}
+	}
+	return all
 }

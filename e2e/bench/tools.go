@@ -2,79 +2,72 @@ package main
 
 import (
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 )
 
-// toolNames are what -tools takes. skopeo-inspect-copy runs the three skopeo
-// commands that charmcraft 4 runs to upload an image, save the least that a tool
-// has to wait for when it asks an engine with a graph driver for an image.
-var toolNames = []string{"action", "skopeo", "skopeo-inspect-copy", "crane", "regctl", "save"}
-
-// chooseTools leaves out those that aren't on PATH.
-func (b *bench) chooseTools() {
-	b.tools = slices.DeleteFunc(b.tools, func(name string) bool {
-		program, _, _ := strings.Cut(name, "-")
-		if name == "save" {
-			program = "docker"
-		}
-		_, err := exec.LookPath(program)
-		if name == "action" || err == nil {
-			return false
-		}
-		b.leaveOut("%s, which isn't installed", name)
-		return true
-	})
+// recipe is how a tool brings an upload to the charm's repository. The variables
+// of its command lines are in newHome.
+type recipe struct {
+	tool  string // as -tools has it
+	kinds string // what it can upload
+	row   string // how a table names it: what is run
+	lines []string
 }
 
-// commands returns what a tool runs, one after another, to bring an upload to
-// the home's repository, and how a table names that; nothing where it can't.
-func (b *bench) commands(tool string, s scenario, u upload, h *home) (named string, commands [][]string) {
-	latest, saved := h.repository+":latest", filepath.Join(h.tmp, "image.tar")
-	save := []string{"docker", "save", "--output", saved, u.ref}
-	regctl := []string{"regctl", "--host", "reg=" + host(h.repository) + ",tls=disabled", "--host", "reg=" + host(u.ref) + ",tls=disabled", "image"}
-	from := map[string]string{"engine": "docker-daemon:", "rock": "oci-archive:", "registry": "docker://"}[s.kind] + u.ref
-	skopeo := func(command, prefix string, args ...string) []string { // asks neither TMPDIR nor DOCKER_HOST
-		all := []string{"skopeo", "--insecure-policy", "--tmpdir", h.tmp, command, "--" + prefix + "tls-verify=false"}
-		if u.engine != "" {
-			all = append(all, "--"+prefix+"daemon-host="+u.engine)
-		}
-		return append(all, args...)
-	}
-	switch {
-	case tool == "action":
-		return "this action", [][]string{{b.program}}
-	case s.kind == "file":
-		return "", nil
-	case tool == "skopeo":
-		return "skopeo copy", [][]string{skopeo("copy", "src-", "--dest-tls-verify=false", from, "docker://"+latest)}
-	case tool == "skopeo-inspect-copy" && s.kind == "registry":
-		return "", nil // inspect lists the tags, of which there are none
-	case tool == "skopeo-inspect-copy":
-		return "skopeo inspect --raw, inspect, copy --all --preserve-digests", [][]string{
-			skopeo("inspect", "", "--raw", from),
-			skopeo("inspect", "", from),
-			skopeo("copy", "src-", "--all", "--preserve-digests", "--dest-tls-verify=false", from, "docker://"+h.repository),
-		}
-	case tool == "crane" && s.kind == "engine":
-		return "docker save, crane push", [][]string{save, {"crane", "push", saved, latest}}
-	case tool == "crane" && s.kind == "registry":
-		return "crane copy", [][]string{{"crane", "copy", u.ref, latest}}
-	case tool == "regctl" && s.kind == "engine":
-		return "docker save, regctl image import", [][]string{save, append(regctl, "import", latest, saved)}
-	case tool == "regctl" && s.kind == "rock":
-		return "regctl image import", [][]string{append(regctl, "import", latest, u.ref)}
-	case tool == "regctl":
-		return "regctl image copy", [][]string{append(regctl, "copy", u.ref, latest)}
-	case tool == "save" && s.kind == "engine":
-		return "docker save", [][]string{{"docker", "save", u.ref}}
-	}
-	return "", nil
+const (
+	skopeo     = "skopeo --insecure-policy --tmpdir $TMPDIR "
+	skopeoCopy = skopeo + "copy --src-daemon-host=$DOCKER_HOST --src-tls-verify=false --dest-tls-verify=false "
+	skopeoLook = skopeo + "inspect --daemon-host=$DOCKER_HOST --tls-verify=false "
+	save       = "docker save --output $TMPDIR/image.tar $REF"
+	regctl     = "regctl --host reg=$REGISTRY,tls=disabled --host reg=$SOURCE_REGISTRY,tls=disabled image "
+)
+
+// ownTool is how tables name the action.
+const ownTool = "this action"
+
+// recipes has skopeo-inspect-copy for what charmcraft 4 runs to upload an image,
+// and save for the least that a tool has to wait for when it asks an engine with
+// a graph driver for an image.
+var recipes = []recipe{
+	{"action", "graph containerd rock registry file", ownTool, []string{"$ACTION"}},
+	{"action-zstd", "graph", "this action, compression: zstd", []string{"env INPUT_COMPRESSION=zstd $ACTION"}},
+	// An old skopeo and a new engine have no version of the API in common.
+	{"skopeo", "containerd", "docker save, skopeo copy", []string{save, skopeoCopy + "oci-archive:$TMPDIR/image.tar docker://$REPOSITORY:latest"}},
+	{"skopeo", "graph rock registry", "skopeo copy", []string{skopeoCopy + "$FROM docker://$REPOSITORY:latest"}},
+	{"skopeo-inspect-copy", "graph rock", "skopeo inspect --raw, inspect, copy --all --preserve-digests", []string{
+		skopeoLook + "--raw $FROM", skopeoLook + "$FROM", skopeoCopy + "--all --preserve-digests $FROM docker://$REPOSITORY"}},
+	{"crane", "graph containerd", "docker save, crane push", []string{save, "crane push $TMPDIR/image.tar $REPOSITORY:latest"}},
+	{"crane", "rock", "tar --extract, crane push", []string{"tar --extract --file $REF --directory $TMPDIR", "crane push $TMPDIR $REPOSITORY:latest"}},
+	{"crane", "registry", "crane copy", []string{"crane copy $REF $REPOSITORY:latest"}},
+	{"regctl", "graph containerd", "docker save, regctl image import", []string{save, regctl + "import $REPOSITORY:latest $TMPDIR/image.tar"}},
+	{"regctl", "rock", "regctl image import", []string{regctl + "import $REPOSITORY:latest $REF"}},
+	{"regctl", "registry", "regctl image copy", []string{regctl + "copy $REF $REPOSITORY:latest"}},
+	{"save", "graph containerd", "docker save", []string{"docker save $REF"}},
 }
 
-// host is the one that a reference begins with.
-func host(reference string) string {
-	host, _, _ := strings.Cut(reference, "/")
-	return host
+// toolNames returns what -tools takes.
+func toolNames() (names []string) {
+	for _, r := range recipes {
+		names = append(names, r.tool)
+	}
+	return slices.Compact(names)
+}
+
+// chooseRecipes leaves out those whose programs aren't on PATH.
+func (b *bench) chooseRecipes() {
+	for _, r := range recipes {
+		missing := func(line string) bool {
+			program, _, _ := strings.Cut(line, " ")
+			_, err := exec.LookPath(program)
+			return err != nil && program != "$ACTION"
+		}
+		switch {
+		case !slices.Contains(b.tools, r.tool):
+		case slices.ContainsFunc(r.lines, missing):
+			b.leaveOut("%s, which isn't installed", r.row)
+		default:
+			b.recipes = append(b.recipes, r)
+		}
+	}
 }

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
@@ -13,14 +10,14 @@ import (
 func good(revision string, created bool, sent int64, digest string) *outcome {
 	yes := map[bool]string{true: "true", false: "false"}[created]
 	o := &outcome{
-		requests: []server.Request{{Server: "store", Method: http.MethodGet}}, revisions: []server.Revision{{Number: 1}},
+		revisions: []server.Revision{{Number: 1}},
 		outputs: map[string]string{
 			"revision": revision, "revision-created": yes, "uploaded": yes,
 			"resource-flag": imageResource + ":" + revision, "remote-digest": digest,
 		},
 	}
 	if sent > 0 {
-		o.requests = append(o.requests, server.Request{Server: "registry", Method: http.MethodPut, BodyBytes: sent})
+		o.requests = append(o.requests, server.Request{Server: "registry", BodyBytes: sent})
 	}
 	if revision == "2" {
 		o.revisions = append(o.revisions, server.Revision{Number: 2})
@@ -47,11 +44,7 @@ func TestCheck(t *testing.T) {
 			func(o *outcome) { o.revisions = append(o.revisions, server.Revision{Number: 2}) }, "the store has 2 revisions"},
 		{"nothing sent", created, nil, good("1", true, 0, "sha256:a"), nil, "but nothing was sent"},
 		{"sent again", unchanged, first, good("1", false, 7, "sha256:a"), nil, "but 7 bytes were"},
-		{"written again", unchanged, first, good("1", false, 0, "sha256:a"),
-			func(o *outcome) {
-				o.requests = []server.Request{{Server: "registry", Method: http.MethodPut, Path: "/v2/x"}}
-			}, "PUT /v2/x"},
-		{"another digest", unchanged, first, good("1", false, 0, "sha256:b"), nil, "the output remote-digest was"},
+		{"another digest", unchanged, first, good("1", false, 0, "sha256:b"), nil, `the output remote-digest is "sha256:b"`},
 		{"same digest", changed, first, good("2", true, 100, "sha256:a"), nil, "has the digest of the one before"},
 		{"all sent", changed, first, good("2", true, 101, "sha256:b"), nil, "only a small layer changed"},
 	}
@@ -69,22 +62,12 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestTraffic(t *testing.T) {
+func TestSent(t *testing.T) {
 	o := &outcome{requests: []server.Request{
-		{Server: "auth", Method: http.MethodPost, Path: "/token"},
-		{Server: "store", Method: http.MethodGet, Path: "/v1/charm/c/resources"},
-		{Server: "store", Method: http.MethodPost, Path: "/v1/charm/c/resources/r/oci-image/blob", BodyBytes: 90},
-		{Server: "store", Method: http.MethodPost, Path: "/v1/charm/c/resources/r/revisions", BodyBytes: 50},
-		{Server: "storage", Method: http.MethodPost, Path: "/unscanned-upload/", BodyBytes: 300},
-		{Server: "registry", Method: http.MethodHead, Path: "/v2/r/manifests/latest"},
-		{Server: "registry", Method: http.MethodPut, Path: "/v2/r/manifests/latest", BodyBytes: 4},
+		{Server: "auth", BodyBytes: 7}, {Server: "store", BodyBytes: 90}, {Server: "storage", BodyBytes: 300}, {Server: "registry", BodyBytes: 4},
 	}}
 	if sent := o.sent(); sent != 304 {
 		t.Errorf("sent %d bytes", sent)
-	}
-	want := []string{"POST /v1/charm/c/resources/r/revisions", "POST /unscanned-upload/", "PUT /v2/r/manifests/latest"}
-	if diff := cmp.Diff(want, o.writes()); diff != "" {
-		t.Error(diff)
 	}
 }
 

@@ -37,7 +37,7 @@ func play(t *testing.T) string {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	var out bytes.Buffer
-	if err := run(t.Context(), &out); err != nil {
+	if err := run(t.Context(), nil, &out); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	nothingLeft(t, tmp)
@@ -75,7 +75,7 @@ func interrupted(t *testing.T, at string) {
 	t.Setenv("TMPDIR", tmp)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
-	err := run(ctx, trigger{text: at, act: interrupt})
+	err := run(ctx, nil, trigger{text: at, act: interrupt})
 	if err == nil || err.Error() != "interrupted" {
 		t.Errorf("the interrupted demo ended with %v", err)
 	}

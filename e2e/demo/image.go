@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/daemon"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
@@ -26,31 +26,25 @@ import (
 // repository is the name of the demo's images in a container engine.
 const repository = "upload-resource-demo"
 
-// images makes images in a container engine, or as files in the workspace where
-// no engine answers.
+// images makes images in a container engine, or as files in a folder where no
+// engine answers.
 type images struct {
-	program   string // the content of the lower layer
-	workspace string
-	engine    *client.Client // nil for none
-	version   string
-	made      []name.Tag
+	dir     string
+	engine  *client.Client // nil for none
+	version string
+	made    []name.Tag
 }
 
 // newImages waits a few seconds for the engine's answer.
-func newImages(ctx context.Context, program, workspace string) *images {
-	i := &images{program: program, workspace: workspace}
-	engine, err := client.New(client.FromEnv)
-	if err != nil {
-		return i
-	}
+func newImages(ctx context.Context, dir string) *images {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	answer, err := engine.ServerVersion(ctx, client.ServerVersionOptions{})
-	if err != nil {
-		_ = engine.Close()
-		return i
+	i := &images{dir: dir}
+	if engine, err := client.New(client.FromEnv); err == nil {
+		if answer, err := engine.ServerVersion(ctx, client.ServerVersionOptions{}); err == nil {
+			i.engine, i.version = engine, answer.Version
+		}
 	}
-	i.engine, i.version = engine, answer.Version
 	return i
 }
 
@@ -61,65 +55,38 @@ func (i *images) String() string {
 	return "in the container engine, which is version " + i.version
 }
 
-// make returns the action's input, NAME=value, for an image whose last layer is
-// the greeting alone. The layer below it is always the same.
-func (i *images) make(ctx context.Context, greeting string) (input string, err error) {
-	content, err := os.ReadFile(i.program)
-	if err != nil {
-		return "", err
-	}
+// make returns the action's input, NAME=value, for an image of two layers: the
+// program, and the greeting alone.
+func (i *images) make(ctx context.Context, program, greeting string) (input string, err error) {
+	content, readErr := os.ReadFile(program)
 	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
 		OS: "linux", Architecture: runtime.GOARCH, RootFS: v1.RootFS{Type: "layers"},
 	})
 	if err == nil {
 		image, err = mutate.AppendLayers(image, layer("app/upload-resource", content), layer("app/greeting", []byte(greeting)))
 	}
-	if err != nil {
+	tag, tagErr := name.NewTag(repository + ":" + rand.Text())
+	if err := errors.Join(readErr, err, tagErr, ctx.Err()); err != nil {
 		return "", fmt.Errorf("making an image: %w", err)
 	}
-	tag, err := name.NewTag(repository + ":" + rand.Text())
-	if err != nil {
-		return "", err
-	}
-	if i.engine == nil {
-		file := fmt.Sprintf("image-%d.tar", len(i.made)+1)
-		i.made = append(i.made, tag)
-		return "image=" + file, tarball.WriteToFile(filepath.Join(i.workspace, file), tag, image)
-	}
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
 	i.made = append(i.made, tag)
+	if i.engine == nil {
+		file := fmt.Sprintf("image-%d.tar", len(i.made))
+		return "image=" + file, tarball.WriteToFile(filepath.Join(i.dir, file), tag, image)
+	}
 	// Runs to its end even when ctx ends: an engine whose client went away may
 	// still add the image, after what was made has been removed.
-	id, err := i.load(context.WithoutCancel(ctx), tag, image)
+	loading, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+	defer cancel()
+	_, err = daemon.Write(tag, image, daemon.WithContext(loading), daemon.WithClient(i.engine))
 	if err != nil {
 		return "", fmt.Errorf("loading an image into the container engine: %w; to do without one, set DOCKER_HOST=tcp://127.0.0.1:1", err)
 	}
-	return "digest=" + id, ctx.Err()
+	loaded, err := i.engine.ImageInspect(loading, tag.String())
+	return "digest=" + loaded.ID, errors.Join(err, ctx.Err())
 }
 
-// load returns the ID that the engine gives to the image.
-func (i *images) load(ctx context.Context, tag name.Tag, image v1.Image) (id string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	var archive bytes.Buffer
-	if err := tarball.Write(tag, image, &archive); err != nil {
-		return "", err
-	}
-	answer, err := i.engine.ImageLoad(ctx, &archive)
-	if err != nil {
-		return "", err
-	}
-	_, err = io.Copy(io.Discard, answer)
-	if err := errors.Join(err, answer.Close()); err != nil {
-		return "", err
-	}
-	loaded, err := i.engine.ImageInspect(ctx, tag.String())
-	return loaded.ID, err
-}
-
-// close removes the images from the engine; files go with the workspace.
+// close removes the images from the engine; files go with the folder.
 func (i *images) close() error {
 	if i.engine == nil {
 		return nil

@@ -4,9 +4,9 @@
 //
 // It starts a Charmhub with a real registry on loopback, builds the action and
 // runs it as a workflow step would: an image for the first time, the same one
-// again, the image with another last layer, a file, the same file again. Each
-// time it checks the outputs, what was sent, and what the store then has. The
-// first mistake ends the demo with a sentence about it and exit code 1.
+// again, the image with another last layer, a file, the same file again. After
+// each run it checks the outputs, the bytes that were sent, and what the store
+// then has. The first mistake ends the demo with exit code 1.
 //
 // The image is loaded into the container engine that DOCKER_HOST names, or the
 // local one; where none answers, it is an archive as docker save writes it.
@@ -19,9 +19,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/charmhub-actions/upload-resource/e2e/program"
@@ -35,28 +33,21 @@ const (
 	fileResource  = "my-file"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("demo", run) }
 
-// demo is a Charmhub, a folder with the action's program and a workspace for
-// it, and a place for images.
+// demo is a Charmhub, a folder that is the action's workspace and has its
+// program, and a place for images.
 type demo struct {
 	out     io.Writer
 	dir     string
+	program string
 	sandbox *server.Server
 	images  *images
 }
 
-// run tells the whole story on out. When it returns, also early because ctx
-// ended, everything that it made is gone.
-func run(ctx context.Context, out io.Writer) (err error) {
+// run writes everything that happens to out. When it returns, also early because
+// ctx ended, everything that it made is gone.
+func run(ctx context.Context, _ []string, out io.Writer) (err error) {
 	defer func() {
 		if ctx.Err() != nil && err != nil {
 			err = errors.New("interrupted")
@@ -66,11 +57,8 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("making a folder to work in: %w", err)
 	}
-	d := &demo{out: out, dir: dir}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := errors.Join(os.Mkdir(d.workspace(), 0o700), os.Mkdir(d.tmp(), 0o700)); err != nil {
-		return fmt.Errorf("making a folder to work in: %w", err)
-	}
+	d := &demo{out: out, dir: dir, program: filepath.Join(dir, "upload-resource")}
 	d.sandbox, err = server.Start(server.Options{Charms: []server.Charm{{Name: charm, Resources: []server.Resource{
 		{Name: imageResource, Type: server.TypeImage}, {Name: fileResource, Type: server.TypeFile},
 	}}}})
@@ -81,20 +69,14 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	d.printf("Charmhub   a sandbox on loopback: %s, its registry: %s\n", d.sandbox.StoreURL, d.sandbox.RegistryURL)
 
 	began := time.Now()
-	if err := program.Build(ctx, d.program()); err != nil {
+	if err := program.Build(ctx, d.program); err != nil {
 		return err
 	}
 	d.printf("Action     built from source in %s\n", seconds(time.Since(began)))
-	d.images = newImages(ctx, d.program(), d.workspace())
+	d.images = newImages(ctx, dir)
 	defer func() { err = errors.Join(err, d.images.close()) }()
 	d.printf("Image      %s\n", d.images)
-	return d.tell(ctx)
+	return d.runSteps(ctx)
 }
-
-func (d *demo) program() string   { return filepath.Join(d.dir, "upload-resource") }
-func (d *demo) workspace() string { return filepath.Join(d.dir, "workspace") }
-
-// tmp is where the action keeps temporary files.
-func (d *demo) tmp() string { return filepath.Join(d.dir, "tmp") }
 
 func (d *demo) printf(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format, args...) }

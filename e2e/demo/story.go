@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,25 +35,31 @@ type step struct {
 
 // outcome is what a run of the action left.
 type outcome struct {
-	log       string
 	outputs   map[string]string
 	requests  []server.Request
 	revisions []server.Revision // of the step's resource
-	took      time.Duration
 }
 
-// tell runs the steps in their order, each on what the ones before left.
-func (d *demo) tell(ctx context.Context) error {
-	image, err := d.images.make(ctx, "Hello!")
-	if err != nil {
-		return err
+// sent returns the bytes of content that the registry and the storage received.
+func (o *outcome) sent() (sum int64) {
+	for _, r := range o.requests {
+		if r.Server == "registry" || r.Server == "storage" {
+			sum += r.BodyBytes
+		}
 	}
-	changed, err := d.images.make(ctx, "Hello again!")
-	if err != nil {
-		return err
-	}
+	return sum
+}
+
+// runSteps runs the steps in their order, each on what the ones before left, and
+// prints what each cost.
+func (d *demo) runSteps(ctx context.Context) error {
 	const file = "settings.yaml"
-	if err := os.WriteFile(filepath.Join(d.workspace(), file), []byte(settings), 0o600); err != nil {
+	image, err := d.images.make(ctx, d.program, "Hello!")
+	if err != nil {
+		return err
+	}
+	changed, err := d.images.make(ctx, d.program, "Hello again!")
+	if err := errors.Join(err, os.WriteFile(filepath.Join(d.dir, file), []byte(settings), 0o600)); err != nil {
 		return err
 	}
 	var table strings.Builder
@@ -67,7 +74,9 @@ func (d *demo) tell(ctx context.Context) error {
 		{"The same file again", "same file", fileResource, "filepath=" + file, 1, false, 4},
 	} {
 		d.printf("\n%d. %s (%s)\n", i+1, s.title, shorten(s.input))
+		began := time.Now()
 		o, err := d.runAction(ctx, s)
+		took := time.Since(began)
 		if err == nil {
 			outcomes = append(outcomes, o)
 			err = d.check(ctx, s, o, outcomes[s.after])
@@ -75,15 +84,12 @@ func (d *demo) tell(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.title, err)
 		}
-		revision := o.outputs["revision"] + " (unchanged)"
-		if s.created {
-			revision = o.outputs["revision"] + " (new)"
-		}
-		_, _ = fmt.Fprintf(columns, "%d. %s\t%s\t%d\t%s\t%s\n",
-			i+1, s.short, humanize.Bytes(uint64(max(0, o.sent()))), len(o.requests), revision, seconds(o.took))
+		news := map[bool]string{true: "new", false: "unchanged"}[s.created]
+		_, _ = fmt.Fprintf(columns, "%d. %s\t%s\t%d\t%d (%s)\t%s\n",
+			i+1, s.short, humanize.Bytes(uint64(max(0, o.sent()))), len(o.requests), s.revision, news, seconds(took))
 	}
 	_ = columns.Flush()
-	d.printf("\n%s\nAll as it should be: what was there already was neither sent nor made anew.\n", table.String())
+	d.printf("\n%s\nEvery check passed: unchanged content was neither sent again nor made a new revision.\n", table.String())
 	return nil
 }
 
@@ -95,13 +101,13 @@ func (d *demo) runAction(ctx context.Context, s step) (*outcome, error) {
 	if err := os.WriteFile(outputs, nil, 0o600); err != nil {
 		return nil, err
 	}
-	command := exec.CommandContext(ctx, d.program()) //nolint:gosec // what the demo built
+	command := exec.CommandContext(ctx, d.program) //nolint:gosec // what the demo built
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 	command.WaitDelay = 10 * time.Second
-	command.Dir = d.workspace()
+	command.Dir = d.dir
 	name, value, _ := strings.Cut(s.input, "=")
 	command.Env = append(d.sandbox.Env(), "INPUT_CHARM="+charm, "INPUT_RESOURCE="+s.resource,
-		"INPUT_"+strings.ToUpper(name)+"="+value, "GITHUB_OUTPUT="+outputs, "TMPDIR="+d.tmp())
+		"INPUT_"+strings.ToUpper(name)+"="+value, "GITHUB_OUTPUT="+outputs, "TMPDIR="+d.dir)
 	for _, name := range []string{"PATH", "HOME", "DOCKER_HOST", "DOCKER_API_VERSION", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"} {
 		if value, ok := os.LookupEnv(name); ok {
 			command.Env = append(command.Env, name+"="+value)
@@ -114,26 +120,24 @@ func (d *demo) runAction(ctx context.Context, s step) (*outcome, error) {
 	command.Stderr = command.Stdout
 
 	d.sandbox.ResetRequests()
-	began := time.Now()
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
-	var log strings.Builder
 	for lines := bufio.NewScanner(pipe); lines.Scan(); {
-		_, _ = fmt.Fprintln(&log, lines.Text())
 		d.printf("   | %s\n", shorten(lines.Text()))
 	}
 	if err := command.Wait(); err != nil {
 		return nil, fmt.Errorf("the action failed, its log says why: %w", err)
 	}
-	o := &outcome{log: log.String(), took: time.Since(began), requests: d.sandbox.Requests()}
-	o.revisions = d.sandbox.Revisions(charm, s.resource)
+	o := &outcome{requests: d.sandbox.Requests(), revisions: d.sandbox.Revisions(charm, s.resource)}
 	if o.outputs, err = program.Outputs(outputs); err != nil {
 		return nil, err
 	}
-	d.printf("   => revision=%s revision-created=%s uploaded=%s", o.outputs["revision"], o.outputs["revision-created"], o.outputs["uploaded"])
-	if digest := o.outputs["remote-digest"]; digest != "" {
-		d.printf(" remote-digest=%s", shorten(digest))
+	d.printf("   =>")
+	for _, name := range []string{"revision", "revision-created", "uploaded", "remote-digest"} {
+		if value := o.outputs[name]; value != "" {
+			d.printf(" %s=%s", name, shorten(value))
+		}
 	}
 	d.printf("\n")
 	return o, nil

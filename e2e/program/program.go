@@ -1,13 +1,16 @@
-// Package program builds the action and reads what a run of it left, for the
-// commands that run it as a workflow step would.
+// Package program is what the commands beside the tests share: building the
+// action, reading what a run of it left, and ending at a signal.
 package program
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"regexp"
+	"syscall"
 	"time"
 )
 
@@ -25,6 +28,18 @@ func Build(ctx context.Context, path string) error {
 		return fmt.Errorf("building the action with go build: %w; run this in the repository's folder\n%s", err, out)
 	}
 	return nil
+}
+
+// Main runs a command until it ends, or an interrupt ends its context, and exits
+// with 1 after an error.
+func Main(name string, run func(ctx context.Context, args []string, out io.Writer) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
 }
 
 // output is three lines: name<<DELIMITER, the value, DELIMITER.

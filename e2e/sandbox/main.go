@@ -15,23 +15,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
+	"github.com/charmhub-actions/upload-resource/e2e/program"
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "sandbox:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("sandbox", run) }
 
 // run serves until ctx ends. Its first line on out says that it is ready.
 func run(ctx context.Context, args []string, out io.Writer) error {

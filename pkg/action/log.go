@@ -9,14 +9,10 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// titleField is the key of the field that becomes an annotation's title.
-const titleField = "title"
-
 // Logger returns a logger that prints through the runner. Info lines are plain,
-// warnings and errors are annotations, with the string field "title" as their
-// title, and debug lines are shown when the job was started with debug logging
-// (outside Actions: when RUNNER_DEBUG is 1). Other fields follow the message as
-// key=value.
+// warnings and errors are annotations, and debug lines are shown when the job was
+// started with debug logging (outside Actions: when RUNNER_DEBUG is 1). Fields
+// follow the message as key=value.
 func (r *Runner) Logger() *zap.Logger {
 	level := zapcore.InfoLevel
 	if r.actions || r.debug { // a runner drops debug lines by itself
@@ -46,24 +42,18 @@ func (c core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore
 	return checked
 }
 
-// Write prints entry. It never fails: a log that can't be written leaves nobody
-// to tell.
+// Write prints entry. It never fails: a log that can't be written can't say so.
 func (c core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
-	text, title := entry.Message, ""
+	text := entry.Message
 	if entry.LoggerName != "" {
 		text = entry.LoggerName + ": " + text
 	}
 	for _, field := range c.all(fields) {
-		if field.Type == zapcore.SkipType { // what zap.Error makes of no error
-			continue
+		if field.Type != zapcore.SkipType { // which is what zap.Error makes of no error
+			text += render(field)
 		}
-		if field.Key == titleField && field.Type == zapcore.StringType {
-			title = field.String
-			continue
-		}
-		text += render(field)
 	}
-	c.runner.log(entry.Level, title, text)
+	c.runner.log(entry.Level, text)
 	return nil
 }
 
@@ -75,32 +65,21 @@ func (c core) all(fields []zapcore.Field) []zapcore.Field {
 }
 
 // log prints an entry in the way of its level.
-func (r *Runner) log(level zapcore.Level, title, text string) {
-	name, prefix := kind(level)
+func (r *Runner) log(level zapcore.Level, text string) {
+	command, prefix := "error", "Error: "
 	switch {
-	case name == "":
-		r.say(text)
-	case r.actions:
-		r.command(name, title, text)
-	case title != "":
-		r.say(prefix + title + ": " + text)
-	default:
-		r.say(prefix + text)
-	}
-}
-
-// kind returns the workflow command for a level, none for info, and what takes
-// its place outside Actions.
-func kind(level zapcore.Level) (command, prefix string) {
-	switch {
-	case level < zapcore.InfoLevel:
-		return "debug", "Debug: "
 	case level == zapcore.InfoLevel:
-		return "", ""
+		r.say(text)
+		return
+	case level < zapcore.InfoLevel:
+		command, prefix = "debug", "Debug: "
 	case level == zapcore.WarnLevel:
-		return "warning", "Warning: "
-	default:
-		return "error", "Error: "
+		command, prefix = "warning", "Warning: "
+	}
+	if r.actions {
+		r.command(command, "", text)
+	} else {
+		r.say(prefix + text)
 	}
 }
 

@@ -33,7 +33,7 @@ func logAll(r *Runner) {
 	log := r.Logger()
 	log.Debug("reading the index", zap.String("digest", "sha256:ab"), zap.Int("layers", 3), zap.String("note", "two words"))
 	log.Info("Using the OCI image from Canonical's registry")
-	log.Warn("the tag has moved", zap.String("title", "Tag: old, new"), zap.Bool("moved", true))
+	log.Warn("the tag has moved", zap.Bool("moved", true))
 	log.With(zap.String("charm", "my-charm")).Error("refused", zap.Error(errors.New("no\npermission: 100%")))
 	end := r.Group("Pushing\n::error::x")
 	log.Info("two lines\n::error::of which one is hostile")
@@ -84,7 +84,7 @@ func FuzzLog(f *testing.F) {
 		for _, line := range printed(func(r *Runner) {
 			r.Logger().Info(text, zap.String(text, text))
 			r.Logger().Info("key", zap.String("key", text))
-			_ = r.setOutput(output{"name", text})
+			_ = r.SetOutputs(Output{"name", text})
 		}) {
 			if name := commandIn(line); name != "" || strings.ContainsAny(line, "\x1b\x07\x00\u009b") {
 				t.Errorf("%q became the command %q in the line %q", text, name, line)
@@ -92,7 +92,7 @@ func FuzzLog(f *testing.F) {
 		}
 		for want, show := range map[string]func(*Runner){
 			"debug":   func(r *Runner) { r.Logger().Debug(text) },
-			"warning": func(r *Runner) { r.Logger().Warn(text, zap.String("title", text)) },
+			"warning": func(r *Runner) { r.Logger().Warn(text) },
 			"error":   func(r *Runner) { r.Fail(errors.New(text)) },
 			"group":   func(r *Runner) { r.Group(text) },
 		} {

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 
@@ -9,15 +10,15 @@ import (
 
 // minSecret is the length in bytes below which a value isn't treated as secret.
 // No credential here is that short, and *** in place of every "on" or "1234"
-// would make a log unreadable while showing exactly where the value stands.
+// would make a log unreadable, and show exactly where the value is.
 const minSecret = 6
 
-// Mask makes secret unprintable: from now on the runner, and this package
-// before it, replace it by ***. A secret of several lines is masked line by
+// Mask hides a secret: from now on this package and the runner replace it by
+// ***. A secret of several lines is masked line by
 // line, since that is how it would be printed. Values shorter than six bytes
 // are ignored. Encoded forms of a secret are secrets of their own: pass each.
 //
-// Under Actions this prints the value once, inside the command that tells the
+// Under Actions this prints the value once, inside the command that asks the
 // runner to hide it; the runner doesn't show that line.
 func (r *Runner) Mask(secret string) {
 	r.mu.Lock()
@@ -46,7 +47,8 @@ func (d redactor) add(secret string) bool {
 		return false
 	}
 	quoted := strconv.Quote(secret)
-	for _, form := range []string{secret, quoted[1 : len(quoted)-1], Escape(secret)} {
+	encoded, _ := json.Marshal(secret) // a string can always be encoded
+	for _, form := range []string{secret, quoted[1 : len(quoted)-1], string(encoded[1 : len(encoded)-1]), Escape(secret)} {
 		d[form] = true
 	}
 	return true
@@ -72,7 +74,7 @@ func (d redactor) redact(text string) string {
 	return b.String()
 }
 
-// find tells for each byte of text whether it is part of a secret; nil means
+// find returns for each byte of text whether it is part of a secret; nil means
 // that none is.
 func (d redactor) find(text string) []bool {
 	var hidden []bool

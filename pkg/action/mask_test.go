@@ -39,6 +39,7 @@ func TestRedact(t *testing.T) {
 		{"too short", "abc", "abc", "abc"},
 		{"each line of several", "first-line\nsecond-line", "second-line then first-line", "*** then ***"},
 		{"quoted in an error", `{"key":"v"}`, `got "{\"key\":\"v\"}"`, `got "***"`},
+		{"encoded in an output", `<k>"v"`, `{"name":"\u003ck\u003e\"v\""}`, `{"name":"***"}`},
 		{"escaped for the summary", "key_value:x", Escape("<key_value:x>"), "&#60;***&#62;"},
 		{"beside other bytes", "sécret", "\xff sécret é", "\xff *** é"},
 	} {
@@ -61,11 +62,11 @@ func TestNoWayOfPrintingShowsASecret(t *testing.T) {
 		log := r.Logger().With(zap.String("with", secret))
 		log.Debug(secret, zap.String("field", secret), zap.Error(errors.New(secret)))
 		log.Info(secret)
-		log.Warn("x", zap.String("title", secret))
+		log.Warn(secret)
 		log.Error(secret)
 		r.Fail(errors.New(secret))
 		r.Group(secret)()
-		if err := r.SetOutputs(Outputs{RemoteImage: secret}); err != nil {
+		if err := r.SetOutputs(Output{"name", secret}); err != nil {
 			t.Error(err)
 		}
 		for _, part := range []string{"macaroon", "v1|x", "x_y", "<z>"} {

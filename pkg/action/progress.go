@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 )
 
@@ -13,10 +12,8 @@ const (
 	barEvery      = 100 * time.Millisecond // between drawings of a bar
 )
 
-// Progress tells how far a long piece of work has come: on a terminal as a bar,
-// elsewhere as a line every ten seconds, hence none for work that is done
-// sooner. It may be used by several goroutines at once.
-type Progress struct {
+// progress shows how far one piece of work has come.
+type progress struct {
 	runner *Runner
 	what   string
 	total  int64
@@ -27,40 +24,39 @@ type Progress struct {
 	ended  bool
 }
 
-// Progress starts to tell about what is being done, such as "Compressing
-// layers", in bytes out of total; a total of 0 is unknown. Call Done in the end.
-// A terminal has room for one bar: while it is drawn, others print lines.
-func (r *Runner) Progress(what string, total int64) *Progress {
+// Progress shows how far a long piece of work has come, such as "Compressing
+// layers", in bytes out of total; a total of 0 is unknown. On a terminal it is a
+// bar, elsewhere a line every ten seconds, hence none for work that is done
+// sooner. A terminal has room for one bar: while it is drawn, others print lines.
+//
+// Call add with each number of bytes that are done, negative where work is
+// repeated, from any goroutine, and done in the end.
+func (r *Runner) Progress(what string, total int64) (add func(bytes int64), done func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	what, start := oneLine(r.secrets.redact(what)), r.now()
-	p := &Progress{runner: r, what: what, total: total, start: start, next: start.Add(progressEvery)}
-	if r.terminal && r.bar == nil {
-		p.bar = r.newBar(what, total)
-		r.bar = p.bar
+	p := &progress{runner: r, what: what, total: total, start: start, next: start.Add(progressEvery)}
+	if !r.terminal || r.bar != nil {
+		return p.add, p.end
 	}
-	return p
-}
-
-func (r *Runner) newBar(what string, total int64) *progressbar.ProgressBar {
 	if total <= 0 {
 		total = -1 // the library's word for unknown
 	}
-	return progressbar.NewOptions64(total,
+	p.bar = progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(r.out),
 		progressbar.OptionSetDescription(what),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionShowCount(),
 		progressbar.OptionThrottle(barEvery),
 		progressbar.OptionClearOnFinish(),
-		// 0 keeps the library from drawing by itself, between two lines of ours.
+		// With 0 the library doesn't draw by itself, between two lines of ours.
 		progressbar.OptionSetSpinnerChangeInterval(0),
 	)
+	r.bar = p.bar
+	return p.add, p.end
 }
 
-// Add tells that n more bytes are done; n may be negative where work is
-// repeated.
-func (p *Progress) Add(n int64) {
+func (p *progress) add(n int64) {
 	r := p.runner
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,20 +70,16 @@ func (p *Progress) Add(n int64) {
 	}
 	if now := r.now(); !now.Before(p.next) {
 		p.next = now.Add(progressEvery)
-		r.sayLocked(p.line(now))
+		size := Size(p.done)
+		if p.total > 0 {
+			size += " of " + Size(p.total)
+		}
+		r.sayLocked(fmt.Sprintf("%s: %s, %s", p.what, size, Duration(now.Sub(p.start))))
 	}
 }
 
-// Write counts b as done, so that a Progress can stand in an io.MultiWriter or
-// behind an io.TeeReader. It never fails.
-func (p *Progress) Write(b []byte) (int, error) {
-	p.Add(int64(len(b)))
-	return len(b), nil
-}
-
-// Done ends the telling and takes the bar off the terminal. What came of the
-// work is for the caller to say.
-func (p *Progress) Done() {
+// end takes the bar off the terminal. The caller reports the result of the work.
+func (p *progress) end() {
 	r := p.runner
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,24 +88,4 @@ func (p *Progress) Done() {
 		r.bar = nil
 	}
 	p.ended = true
-}
-
-func (p *Progress) line(now time.Time) string {
-	size := humanSize(p.done)
-	if p.total > 0 {
-		size += " of " + humanSize(p.total)
-	}
-	return fmt.Sprintf("%s: %s, %s", p.what, size, humanTime(now.Sub(p.start)))
-}
-
-func humanSize(n int64) string {
-	return humanize.Bytes(uint64(max(0, n)))
-}
-
-func humanTime(d time.Duration) string {
-	s := int(d.Round(time.Second).Seconds())
-	if s < 60 {
-		return fmt.Sprintf("%d s", s)
-	}
-	return fmt.Sprintf("%d min %d s", s/60, s%60)
 }

@@ -1,23 +1,23 @@
-// Package action is the runner's side of the program: what a workflow step
-// hands in and what it gets to see. It reads and checks the inputs, writes the
-// outputs and the summary, and prints everything that is printed: log lines,
-// annotations, groups, progress.
+// Package action is the interface to the runner of a workflow step. It reads the
+// inputs, writes the outputs and the summary, and prints everything that is
+// printed: log lines, annotations, groups, progress.
 //
-// Nothing that comes from outside (a store's message, an image's name, a file's
-// name) can act through it: a line of text never becomes a workflow command, a
-// terminal's control characters are shown instead of sent, and known secrets
-// are replaced by ***.
+// It prints text from outside (a store's message, an image's name, a file's name)
+// so that it has no effect: a line never becomes a workflow command, control
+// characters for a terminal are shown instead of sent, and known secrets are
+// replaced by ***.
 //
 // The same calls work outside GitHub Actions, where annotations become plain
 // lines, outputs are printed and a terminal shows a progress bar.
 //
-// The package makes no network call and knows nothing of Charmhub or images
-// beyond how their names are spelled.
+// The package makes no network call, and knows nothing of what the inputs and
+// outputs mean.
 package action
 
 import (
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,7 +39,7 @@ type Runner struct {
 	terminal bool                  // a person is watching
 	now      func() time.Time
 
-	mu      sync.Mutex // guards what follows, and keeps lines whole
+	mu      sync.Mutex // guards what follows; a line is printed under one lock
 	out     io.Writer
 	secrets redactor
 	bar     *progressbar.ProgressBar // drawn on the terminal's last line, or nil
@@ -50,28 +50,40 @@ type Runner struct {
 // only stream in which a runner looks for workflow commands.
 func New(getenv func(string) string, stdout io.Writer) *Runner {
 	actions := getenv("GITHUB_ACTIONS") == "true"
+	file, ok := stdout.(*os.File)
 	return &Runner{
 		getenv:   getenv,
 		files:    githubactions.New(githubactions.WithGetenv(getenv), githubactions.WithWriter(io.Discard)),
 		actions:  actions,
 		debug:    getenv("RUNNER_DEBUG") == "1",
-		terminal: !actions && isTerminal(stdout),
+		terminal: !actions && ok && term.IsTerminal(int(file.Fd())),
 		now:      time.Now,
 		out:      stdout,
 		secrets:  redactor{},
 	}
 }
 
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
+// Input returns an input of the step, trimmed; empty when not given.
+func (r *Runner) Input(name string) string { return r.files.GetInput(name) }
+
+// Lines returns the lines of an input, trimmed, without those that are empty.
+func (r *Runner) Lines(name string) (lines []string) {
+	for _, line := range splitLines(r.Input(name)) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
+
+// Variable returns an environment variable, trimmed.
+func (r *Runner) Variable(name string) string { return strings.TrimSpace(r.getenv(name)) }
 
 // Workspace returns where inputs may name files.
 func (r *Runner) Workspace() workspace.Workspace { return workspace.New(r.getenv) }
 
 // Fail prints why the run failed: under Actions as one annotation that holds
-// the whole text, however many lines it has. It doesn't exit.
+// the complete text, however many lines it has. It doesn't exit.
 func (r *Runner) Fail(err error) {
 	if r.actions {
 		r.command("error", "upload-resource", err.Error())
@@ -116,7 +128,7 @@ func (r *Runner) command(name, title, text string) {
 }
 
 // writeLocked writes a finished line, above the progress bar if there is one.
-// A log that can't be written leaves nobody to tell, so errors are dropped.
+// A log that can't be written can't say so: errors are dropped.
 func (r *Runner) writeLocked(line string) {
 	if r.bar != nil {
 		_ = r.bar.Clear()

@@ -4,23 +4,30 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"unicode"
 )
 
-// maxSummary is how many bytes of summary a step may have; a runner drops a
-// longer one whole.
+// maxSummary is how many bytes of summary a step may have; a runner drops all
+// of a longer one.
 const maxSummary = 1 << 20
 
 const summaryCut = "\n\n*The rest is left out: a summary may have 1 MiB.*\n"
 
 // AddSummary appends Markdown to the step's summary on the page of the run. What
 // goes beyond the runner's limit of 1 MiB for the step is cut off at a line's
-// end, and says so. Where there is no summary (outside Actions) it does nothing.
+// end, with a note. Where there is no summary (outside Actions) it does nothing.
 func (r *Runner) AddSummary(markdown string) error {
 	path := r.getenv("GITHUB_STEP_SUMMARY")
 	if path == "" {
 		return nil
 	}
-	text, err := fit(r.redact(markdown), summaryRoom(path))
+	// A line break follows each addition. A file that can't be looked at counts as
+	// empty: writing it fails, too.
+	room := maxSummary - 1
+	if info, err := os.Stat(path); err == nil {
+		room -= int(info.Size())
+	}
+	text, err := fit(r.redact(markdown), room)
 	if err != nil {
 		return err
 	}
@@ -28,17 +35,6 @@ func (r *Runner) AddSummary(markdown string) error {
 		return fmt.Errorf("could not add to the step's summary: %w", err)
 	}
 	return nil
-}
-
-// summaryRoom returns how many bytes can still be added to the file, less the
-// line break that follows each addition. A file that can't be looked at counts
-// as empty: writing it will tell.
-func summaryRoom(path string) int {
-	info, err := os.Stat(path)
-	if err != nil {
-		return maxSummary - 1
-	}
-	return int(maxSummary - 1 - info.Size())
 }
 
 // fit returns text cut to at most room bytes.
@@ -60,23 +56,12 @@ func fit(text string, room int) (string, error) {
 func Escape(text string) string {
 	var b strings.Builder
 	for _, c := range oneLine(text) {
-		if isMarkup(c) {
+		// All of ASCII's punctuation but the most harmless, which names are full of.
+		if isGraphicASCII(c) && !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-/,+=", c) {
 			fmt.Fprintf(&b, "&#%d;", c)
 			continue
 		}
 		b.WriteRune(c)
 	}
 	return b.String()
-}
-
-// isMarkup reports whether c can mean something to Markdown inside a line: all
-// of ASCII's punctuation but the most harmless, which names are full of.
-func isMarkup(c rune) bool {
-	switch {
-	case !isGraphicASCII(c), strings.ContainsRune("-/,+=", c):
-		return false
-	case '0' <= c && c <= '9', 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z':
-		return false
-	}
-	return true
 }

@@ -1,20 +1,37 @@
 package action
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
+
+	"github.com/dustin/go-humanize"
 )
 
+// Size formats a number of bytes for people: 1.2 GB. A negative number counts as 0.
+func Size(bytes int64) string { return humanize.Bytes(uint64(max(0, bytes))) }
+
+// Duration formats a time for people, precise enough to compare runs: 2.50 s,
+// 3 min 12 s.
+func Duration(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.2f s", d.Seconds())
+	}
+	s := int(d.Round(time.Second).Seconds())
+	return fmt.Sprintf("%d min %d s", s/60, s%60)
+}
+
 // The runner reads a line as a workflow command in two ways: when it begins
-// with "::", white space aside, and when "##[" stands anywhere in it (TryParseV2
+// with "::", white space aside, and when "##[" is anywhere in it (TryParseV2
 // and TryParse of actions/runner's ActionCommand). It compares with the rules of
 // a culture, which skip invisible characters, and takes a lone CR as the end of
 // a line. Hence the order here: split into lines, make every character visible,
 // then break what is left of the two markers.
 
 // plain returns text as lines of a log, none of which a runner takes as a
-// command. Lines after the first are indented, so that they can be told from
+// command. Lines after the first are indented, so that they differ from
 // lines of the program's own.
 func plain(text string) string {
 	lines := visibleLines(text)
@@ -25,14 +42,10 @@ func plain(text string) string {
 }
 
 // data returns text as the data of a workflow command, still to be escaped.
-func data(text string) string {
-	return strings.Join(visibleLines(text), "\n")
-}
+func data(text string) string { return strings.Join(visibleLines(text), "\n") }
 
 // oneLine returns text as a title.
-func oneLine(text string) string {
-	return strings.Join(visibleLines(text), " ")
-}
+func oneLine(text string) string { return strings.Join(visibleLines(text), " ") }
 
 var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
@@ -81,6 +94,4 @@ func unmarked(line string) string {
 	return before + ": :" + after
 }
 
-func isGraphicASCII(c rune) bool {
-	return c > ' ' && c < unicode.MaxASCII
-}
+func isGraphicASCII(c rune) bool { return c > ' ' && c < unicode.MaxASCII }

@@ -14,22 +14,27 @@ import (
 const (
 	viewRevisions   = "package-view-revisions"
 	manageRevisions = "package-manage-revisions"
+	viewReleases    = "package-view-releases"
+	manageReleases  = "package-manage-releases"
 )
 
-// loginCommand makes a token that can do what this package does and no more, for
-// 90 days; charmcraft's own default is 30 hours.
-func loginCommand(charm string) string {
+// loginCommand returns the command that makes a token with the permissions of a run
+// and no others, for 90 days; charmcraft's own default is 30 hours.
+func loginCommand(charm string, releases bool) string {
 	if charm == "" {
 		charm = "CHARM"
 	}
-	return "charmcraft login --export=token.txt --charm=" + harmless(charm, 100) +
-		" --permission=" + manageRevisions + " --permission=" + viewRevisions + " --ttl=7776000"
+	permissions := " --permission=" + manageRevisions + " --permission=" + viewRevisions
+	if releases {
+		permissions += " --permission=" + manageReleases + " --permission=" + viewReleases
+	}
+	return "charmcraft login --export=token.txt --charm=" + harmless(charm, 100) + permissions + " --ttl=7776000"
 }
 
 // explain turns err into the sentence that the caller returns. For a refusal by
 // permission it asks the store whose token this is.
 func (c *Client) explain(ctx context.Context, r request, err error) error {
-	err = describe(r, err)
+	err = describe(r, c.login(r.charm), err)
 	var refused *Error
 	if errors.As(err, &refused) && refused.Status == http.StatusForbidden && r.charm != "" {
 		c.whoseOnce.Do(func() { c.whose = c.tokenOwner(ctx) })
@@ -38,15 +43,19 @@ func (c *Client) explain(ctx context.Context, r request, err error) error {
 	return err
 }
 
-// tokenOwner says whose token this is and what it is good for, or nothing.
+// tokenOwner says whose token this is and what it permits; nothing if unknown.
 func (c *Client) tokenOwner(ctx context.Context) string {
-	account, err := c.Whoami(ctx)
+	account, err := c.whoami(ctx)
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf(". This token is that of %s, for %s, with %s", quoted(account.Username),
+	owner := fmt.Sprintf(". This token is that of %s, for %s, with %s", quoted(account.Username),
 		listed("the charms ", account.Charms, "every charm of the account"),
 		listed("the permissions ", account.Permissions, "every permission"))
+	if len(account.Channels) > 0 {
+		owner += listed(", on the channels ", account.Channels, "")
+	}
+	return owner
 }
 
 func listed(prefix string, names []string, all string) string {
@@ -56,8 +65,9 @@ func listed(prefix string, names []string, all string) string {
 	return prefix + harmless(strings.Join(names, ", "), 500)
 }
 
-// describe says what r was about in err, and what to do.
-func describe(r request, err error) error {
+// describe says what r was about in err, and what to do. login is the command that
+// makes a better token.
+func describe(r request, login string, err error) error {
 	var refused *Error
 	var unreachable net.Error
 	switch {
@@ -68,12 +78,12 @@ func describe(r request, err error) error {
 	default:
 		return fmt.Errorf("cannot %s: %w", r.doing, err)
 	}
-	refused.Doing, refused.Advice = r.doing, advice(r, refused)
+	refused.Doing, refused.Advice = r.doing, advice(r, login, refused)
 	return err
 }
 
 // missingPermission returns the permission that a refusal names, or "". Its code
-// alone doesn't tell a token without permission from an account without.
+// alone doesn't distinguish a token without permission from an account without.
 func missingPermission(e *Error) string {
 	_, name, _ := strings.Cut(e.Message, "Missing required permission: ")
 	name, _, _ = strings.Cut(name, ";") // another message may follow
@@ -81,24 +91,26 @@ func missingPermission(e *Error) string {
 }
 
 // advice says what to do about a refusal of r.
-func advice(r request, e *Error) string {
+func advice(r request, login string, e *Error) string {
 	switch {
 	case e.Status == http.StatusUnauthorized:
-		return fmt.Sprintf("The store token has expired or is no longer valid; make a new one with `%s`", loginCommand(r.charm))
+		return fmt.Sprintf("The store token has expired or is no longer valid; make a new one with `%s`", login)
 	case e.Status == http.StatusForbidden && missingPermission(e) != "":
-		return fmt.Sprintf("The store token lacks the permission %s; make one with `%s`", missingPermission(e), loginCommand(r.charm))
+		return fmt.Sprintf("The store token lacks the permission %s; make one with `%s`", missingPermission(e), login)
 	case e.Status == http.StatusForbidden && e.Code == "macaroon-permission-required" && r.permission != "":
-		return fmt.Sprintf("The store token lacks the permission %s, or is for other charms; make one with `%s`", r.permission, loginCommand(r.charm))
+		return fmt.Sprintf("The store token lacks the permission %s, or is for other charms or channels; make one with `%s`", r.permission, login)
 	case e.Status == http.StatusForbidden && r.charm != "":
 		return fmt.Sprintf("The account of the store token may not do this to charm %s; use a token of the charm's publisher or of one of its collaborators", quoted(r.charm))
 	case e.Status == http.StatusNotFound && r.resource != "":
 		return fmt.Sprintf("Resource %s must be declared by a revision of charm %s that Charmhub already has; `charmcraft resources %s` lists those that are",
 			quoted(r.resource), quoted(r.charm), harmless(r.charm, 100))
+	case e.Status == http.StatusNotFound && r.permission == manageReleases:
+		return fmt.Sprintf("Release revisions that `charmcraft revisions %s` lists; one that was created seconds ago may take some more", harmless(r.charm, 100))
 	case e.Status == http.StatusNotFound && r.charm != "":
 		return fmt.Sprintf("Charmhub knows no charm %s; check the name, or register it with `charmcraft register %s`",
 			quoted(r.charm), harmless(r.charm, 100))
 	case e.Status >= 500:
-		return "The store is in trouble; run this again later"
+		return "The store has a failure of its own; run this again later"
 	}
 	return ""
 }

@@ -1,70 +1,60 @@
-// Package charmhub talks to Charmhub's publisher API: it lists a charm's
-// resources and their revisions, hands out the credentials of the charm's image
-// repository, uploads content and waits until the store has reviewed it.
+// Package charmhub talks to Charmhub's publisher API: it lists the revisions of a
+// charm and its resources, gets the credentials of the charm's image
+// repository, uploads content, waits until the store has reviewed it, and releases
+// it to channels.
 //
 // A [Client] needs the [Credentials] that `charmcraft login --export` made. It
-// exchanges and refreshes them by itself, and reports each secret it is given to
+// exchanges and refreshes them by itself, and reports each secret in an answer to
 // [Config].Mask before it uses it. It sends them to the store and the storage
-// host alone, follows no redirect to another host, and reads no answer without a
-// bound. It never repeats a request that failed, except once after a refresh:
+// host alone, follows no redirect to another host, and bounds what it reads of an
+// answer. It never repeats a request that failed, except once after a refresh:
 // retries are the transport's business. It never touches the registry.
 package charmhub
 
 import (
-	"cmp"
+	"context"
 	"net/http"
+	"net/url"
 	"sync"
-	"time"
 
 	"go.uber.org/zap"
 )
 
-// Charmhub in production, used where a [Config] names nothing else.
-const (
-	productionStore   = "https://api.charmhub.io"
-	productionStorage = "https://storage.snapcraftcontent.com"
-	productionSSO     = "https://login.ubuntu.com"
-)
-
-// Config is what a [Client] is made of. Credentials and Logger are required.
+// Config is what a [Client] is made of.
 type Config struct {
 	// StoreURL, StorageURL and SSOURL are the endpoints: the API, the host that
-	// takes content, and the single sign-on that refreshes credentials. Empty
-	// means production.
+	// takes content, and the single sign-on that refreshes credentials.
 	StoreURL, StorageURL, SSOURL string
 
 	Credentials *Credentials
 
 	// Transport carries every request; nil means http.DefaultTransport.
 	Transport http.RoundTripper
+	// Connect opens a connection to a host for a later request. Only
+	// [Client.PrepareUpload] calls it.
+	Connect func(context.Context, *url.URL)
 
 	// UserAgent is sent with every request, and describes the client when a
-	// token is exchanged. Empty means "upload-resource".
+	// token is exchanged.
 	UserAgent string
 
 	Logger *zap.Logger
 
-	// Mask is told of every secret that an answer holds, before anything else
-	// is done with it, and of its encoded forms. It is called from the
-	// goroutine of the call that met the secret. Nil means nobody is told.
+	// Mask is called with every secret in an answer, before anything else is done
+	// with it, and with its encoded forms: in the goroutine of the call that got
+	// the answer.
 	Mask func(secret string)
 
-	// Patience is how long Await waits for a review; zero means 30 minutes.
-	Patience time.Duration
+	// Releases says that the run releases charms, which takes more permissions:
+	// errors about the credentials name them.
+	Releases bool
 }
 
 // Client makes the calls. Several goroutines may use one at once.
 type Client struct {
+	config  Config
 	http    *http.Client
-	store   string
-	storage string
-	sso     string
-
-	userAgent string
-	patience  time.Duration
-	log       *zap.Logger
-	mask      func(string)
-	session   *session
+	session *session
 
 	// whose says whose token this is, asked once a client, for those errors
 	// that need it.
@@ -73,28 +63,22 @@ type Client struct {
 }
 
 // New returns a client of the endpoints in c. It makes no request: addresses and
-// credentials prove themselves with the first call.
+// credentials are checked by the first call.
 func New(c Config) *Client {
-	client := &Client{
-		http:      &http.Client{Transport: c.Transport, CheckRedirect: stayOnHost},
-		store:     cmp.Or(c.StoreURL, productionStore),
-		storage:   cmp.Or(c.StorageURL, productionStorage),
-		sso:       cmp.Or(c.SSOURL, productionSSO),
-		userAgent: cmp.Or(c.UserAgent, "upload-resource"),
-		patience:  cmp.Or(c.Patience, 30*time.Minute),
-		log:       c.Logger,
-		mask:      c.Mask,
+	client := &Client{config: c, http: &http.Client{Transport: c.Transport, CheckRedirect: stayOnHost}}
+	client.session = &session{client: client, pair: c.Credentials.pair}
+	if c.Credentials.pair == nil {
+		client.session.header = "Macaroon " + c.Credentials.token
 	}
-	if client.mask == nil {
-		client.mask = func(string) {}
-	}
-	client.session = &session{client: client, credentials: c.Credentials}
 	return client
 }
+
+// login is the command that makes the credentials for this run.
+func (c *Client) login(charm string) string { return loginCommand(charm, c.config.Releases) }
 
 // maskAll reports secret and the forms in which it may turn up in a log.
 func (c *Client) maskAll(secret string) {
 	for _, form := range forms(secret) {
-		c.mask(form)
+		c.config.Mask(form)
 	}
 }

@@ -34,7 +34,7 @@ type Credentials struct {
 func ParseCredentials(text string) (*Credentials, error) {
 	c, err := parseCredentials(text)
 	if err != nil {
-		return nil, fmt.Errorf("the store token cannot be read: %w. It should be the one line that `%s` writes to token.txt", err, loginCommand(""))
+		return nil, fmt.Errorf("the store token cannot be read: %w; it should be the one line that `%s` writes to token.txt", err, loginCommand("", false))
 	}
 	return c, nil
 }
@@ -55,7 +55,7 @@ func parseCredentials(text string) (*Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.keep(strings.TrimSpace(text), line, string(decoded))
+	c.collect(strings.TrimSpace(text), line, string(decoded))
 	return c, nil
 }
 
@@ -69,7 +69,7 @@ func unpaste(text string) string {
 	}, text)
 }
 
-// readDecoded tells the kinds apart. line is what was decoded.
+// readDecoded distinguishes the kinds of credentials. line is the text before decoding.
 func readDecoded(line string, decoded []byte) (*Credentials, error) {
 	text := bytes.TrimSpace(decoded)
 	if bytes.HasPrefix(text, []byte("{")) {
@@ -144,8 +144,8 @@ func readPair(root, discharge string) (*Credentials, error) {
 	return &Credentials{pair: p}, nil
 }
 
-// oneLine returns a JSON macaroon as a header can carry it: untouched where
-// possible, since the store reads it back whole.
+// oneLine returns a JSON macaroon as a header can carry it: as it was given, where
+// that is one line.
 func oneLine(object []byte) string {
 	if sendable(string(object)) {
 		return string(object)
@@ -157,7 +157,7 @@ func oneLine(object []byte) string {
 	return compact.String()
 }
 
-// sendable reports whether token can stand in a header.
+// sendable reports whether token can be part of a header.
 func sendable(token string) bool {
 	return token != "" && !strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r > '~' })
 }

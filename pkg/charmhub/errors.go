@@ -13,9 +13,10 @@ import (
 	"unicode/utf8"
 )
 
-// ErrUnclear marks a failure of [Client.CreateRevision] that leaves open whether
-// the store made the revision: it was asked to, and its answer was lost, cut off
-// or a failure of its own. Look at [Client.Revisions] before asking again.
+// ErrUnclear marks a failure of [Client.CreateRevision], [Client.CreateCharmRevision]
+// or [Client.Release] that leaves open whether the store did it: it was asked to,
+// and its answer was lost, cut off or a failure of its own. Look at what the store
+// lists before asking again.
 var ErrUnclear = errors.New("the store gave no clear answer")
 
 // Error is a refusal by the store, its storage or single sign-on. Its texts come
@@ -26,10 +27,10 @@ type Error struct {
 	Status  int    // HTTP status
 	Code    string // the first code in the answer, "" if it names none
 	Message string // the messages in the answer, "" if it holds none
-	Advice  string // what to do about it, "" if nobody knows
+	Advice  string // what to do about it, "" if unknown
 
 	// RetryAfter is how long the answer asks to wait before another try; 0 if it
-	// doesn't, or in a form other than whole seconds.
+	// doesn't, or in a form other than a number of seconds.
 	RetryAfter time.Duration
 
 	gateway bool // answered in HTML: by something in front of the API
@@ -56,7 +57,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Is makes errors.Is(err, ErrUnclear) true for a refusal that settles nothing.
+// Is makes errors.Is(err, ErrUnclear) true for an answer that leaves open whether
+// the request was carried out.
 func (e *Error) Is(target error) bool { return target == ErrUnclear && e.unclear }
 
 func needsRefresh(err error) bool {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
 )
 
 func TestErrorDialects(t *testing.T) {
@@ -25,8 +27,8 @@ func TestErrorDialects(t *testing.T) {
 		"null code":      {400, `{"error-list":[{"code":null,"message":"m"}]}`, "", "m", []string{"400 Bad Request: m"}},
 		"number as code": {400, `{"error-list":[{"code":7,"message":"m"},"odd",{"code":"c"}]}`, "c", "m", nil},
 		"single sign-on": {400, `{"code":"INVALID","message":"m","extra":{}}`, "INVALID", "m", nil},
-		"empty":          {500, ``, "", "", []string{"500 Internal Server Error. The store is in trouble"}},
-		"sentence":       {500, `{"error-list":[{"message":"Try later."}]}`, "", "Try later.", []string{"Error: Try later. The store is in trouble"}},
+		"empty":          {500, ``, "", "", []string{"500 Internal Server Error. The store has a failure of its own"}},
+		"sentence":       {500, `{"error-list":[{"message":"Try later."}]}`, "", "Try later.", []string{"Error: Try later. The store has a failure of its own"}},
 		"HTML": {502, "<html><title>502</title>\x1b[31mnginx</html>", "", "",
 			[]string{"502 Bad Gateway (a gateway in front of it"}},
 		"list of nothing": {400, `{"error-list":null}`, "", "", nil},
@@ -38,7 +40,7 @@ func TestErrorDialects(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			client, _ := serve(t, answer(c.status, c.body))
-			_, err := client.Whoami(t.Context())
+			_, err := client.whoami(t.Context())
 			var refused *Error
 			if !errors.As(err, &refused) {
 				t.Fatalf("got %v", err)
@@ -58,7 +60,7 @@ func TestErrorsAreBounded(t *testing.T) {
 	entry := `{"code":"c","message":"` + strings.Repeat("m", 2000) + `"}`
 	body := `{"error-list":[` + strings.Repeat(entry+",", 25) + entry + `]}`
 	client, _ := serve(t, answer(400, body))
-	_, err := client.Whoami(t.Context())
+	_, err := client.whoami(t.Context())
 	if n := len(err.Error()); n > 6000 {
 		t.Errorf("the error has %d bytes", n)
 	}
@@ -168,7 +170,7 @@ func TestUnclearCreate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, _ := serve(t, nil)
 			client.http.Transport = c.transport
-			_, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{UploadID: "u", Type: TypeFile})
+			_, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{UploadID: "u", Type: charm.TypeFile})
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -197,7 +199,7 @@ func TestRetryAfter(t *testing.T) {
 			w.Header().Set("Retry-After", header)
 			w.WriteHeader(http.StatusTooManyRequests)
 		})
-		_, err := client.Whoami(t.Context())
+		_, err := client.whoami(t.Context())
 		var refused *Error
 		if !errors.As(err, &refused) || refused.RetryAfter != want {
 			t.Errorf("Retry-After %q: got %v, want to wait %s", header, err, want)

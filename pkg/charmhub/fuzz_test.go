@@ -73,7 +73,9 @@ func FuzzRevisions(f *testing.F) {
 	f.Add([]byte(`{"revisions":[{"revision":1,"download":{"size":1,"hash-sha-256":"` + hash + `"}},{"revision":2}]}`))
 	f.Add([]byte(`{"revisions":null}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		list, err := parseRevisions(body)
+		var answer struct{ Revisions []listedRevision }
+		err := request{}.decode(body, &answer)
+		list := revisions(answer.Revisions)
 		if err != nil && strings.ContainsFunc(err.Error(), unicode.IsControl) {
 			t.Errorf("%q", err)
 		}
@@ -96,11 +98,12 @@ func FuzzReview(f *testing.F) {
 	f.Add([]byte(`{"revisions":[{"upload-id":1,"status":null,"revision":null},null]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var answer struct{ Revisions []review }
-		if err := decode(body, &answer); err != nil {
+		if err := (request{}).decode(body, &answer); err != nil {
 			return
 		}
-		w := wait{last: pick(answer.Revisions, "a")}
-		for _, text := range []string{w.last.rejected().Error(), w.status()} {
+		picked := pick(answer.Revisions, "a")
+		_, _, err := picked.outcome()
+		for _, text := range []string{fmt.Sprint(err), picked.status()} {
 			if strings.ContainsFunc(text, unicode.IsControl) || len(text) > 25_000 {
 				t.Errorf("%d bytes: %q", len(text), text)
 			}
@@ -118,13 +121,13 @@ func FuzzStatusURL(f *testing.F) {
 	} {
 		f.Add(status)
 	}
-	client := New(Config{StoreURL: store})
+	client := New(Config{StoreURL: store, Credentials: &Credentials{token: "t"}})
 	f.Fuzz(func(t *testing.T, status string) {
-		w, err := client.newWait(status)
+		r, _, err := client.reviewRequest(status)
 		if err != nil {
 			return
 		}
-		request, err := http.NewRequestWithContext(t.Context(), w.request.method, w.request.base+w.request.path, nil)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.address(store), nil)
 		if err == nil && (request.URL.Host != "store.test" || request.URL.Scheme != "https" || request.URL.User != nil) {
 			t.Errorf("%q leads to %s", status, request.URL)
 		}
@@ -149,7 +152,7 @@ func FuzzAnswers(f *testing.F) {
 		if err == nil && !masked[login.Password] {
 			t.Errorf("the password in %q isn't masked", body)
 		}
-		_, _ = client.Whoami(t.Context())
+		_, _ = client.whoami(t.Context())
 		_, _ = client.Resources(t.Context(), "charm")
 		_, _ = client.ImageBlob(t.Context(), "charm", "resource", "sha256:")
 	})

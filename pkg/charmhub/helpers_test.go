@@ -65,7 +65,7 @@ func serve(t *testing.T, handler http.HandlerFunc) (*Client, *recorder) {
 	t.Cleanup(server.Close)
 	return New(Config{
 		StoreURL: server.URL, StorageURL: server.URL, SSOURL: server.URL,
-		Credentials: mustParse(t, paste("plain-token")), Logger: zap.NewNop(), Mask: rec.mask,
+		Credentials: mustParse(t, paste("plain-token")), Logger: zap.NewNop(), Mask: rec.mask, UserAgent: "upload-resource",
 	}), rec
 }
 

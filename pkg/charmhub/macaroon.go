@@ -8,7 +8,7 @@ import (
 )
 
 // pair is a root macaroon of the store and the discharge of its third-party
-// caveat by single sign-on. It is never changed; see withDischarge.
+// caveat by single sign-on. It is never changed.
 type pair struct {
 	root, discharge string // serialized, as they were given
 	bound           string // discharge bound to root, to send beside it
@@ -30,11 +30,6 @@ func newPair(root, discharge string) (*pair, error) {
 		return nil, errors.New("its discharge cannot be bound to its root")
 	}
 	return &pair{root: root, discharge: discharge, bound: base64.RawURLEncoding.EncodeToString(bound)}, nil
-}
-
-// withDischarge returns the pair with a fresh discharge.
-func (p *pair) withDischarge(discharge string) (*pair, error) {
-	return newPair(p.root, discharge)
 }
 
 // authorization is the header's value. The discharge is sent only bound to its

@@ -1,7 +1,6 @@
 package charmhub
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -19,19 +18,9 @@ func stayOnHost(to *http.Request, via []*http.Request) error {
 	case to.Method != from.Method:
 		return fmt.Errorf("%s redirects a %s, which is not followed", origin(from.URL), from.Method)
 	case len(via) >= 5:
-		return errors.New("it redirects in circles")
+		return fmt.Errorf("%s redirects too often; check its address", origin(from.URL))
 	}
 	return nil
 }
 
 func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }
-
-// withoutVerb drops what url.Error puts before a cause: the reader of the log has
-// already been told what was being done, in better words than `Post "https://…"`.
-func withoutVerb(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		return wrapped.Err
-	}
-	return err
-}

@@ -2,34 +2,46 @@ package charmhub
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// Bounds on what is read of an answer, in bytes.
-const (
-	listLimit   = 8 << 20
-	answerLimit = 1 << 20
-)
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 8 << 20
 
 // request is one call, described well enough to repeat and to explain it.
 type request struct {
 	doing  string // completes "cannot …"
-	method string
-	base   string // the endpoint: scheme, host and perhaps a path
-	path   string // escaped, after base, perhaps with a query
+	method string // empty: GET
+	base   string // the endpoint: scheme, host and perhaps a path; empty: the store
+	path   string // escaped, perhaps with a query; after that of the charm or resource, if it is about one
 	body   *body  // nil: none
-	limit  int64  // of the answer, in bytes; 0: answerLimit
 
-	charm, resource string // what it is about, for advice; may be empty
+	charm, resource string // what it is about; may be empty
 	permission      string // that the token needs for it
 	creates         bool   // repeating it blindly could do it twice
+}
+
+// address returns the URL of r.
+func (r request) address(store string) string {
+	var about string
+	if r.charm != "" {
+		about = "/v1/charm/" + url.PathEscape(r.charm)
+	}
+	if r.resource != "" {
+		about += "/resources/" + url.PathEscape(r.resource)
+	}
+	return strings.TrimRight(cmp.Or(r.base, store), "/") + about + r.path
 }
 
 // body is what a request sends: a known number of bytes that can be opened again.
@@ -58,16 +70,15 @@ func (c *Client) ask(ctx context.Context, r request, answer any) error {
 	if err != nil {
 		return err
 	}
-	if err := decode(text, answer); err != nil {
-		return fmt.Errorf("cannot %s: %w", r.doing, r.unclear(err))
-	}
-	return nil
+	return r.decode(text, answer)
 }
 
-// decode reads JSON. Its error tells nothing of the text but the first offence.
-func decode(text []byte, answer any) error {
+// decode reads the JSON answer to r. Its error holds nothing of the text but the
+// first offence.
+func (r request) decode(text []byte, answer any) error {
 	if err := json.Unmarshal(text, answer); err != nil {
-		return fmt.Errorf("the answer is not the JSON that was expected: %s", harmless(err.Error(), 200))
+		return fmt.Errorf("cannot %s: %w", r.doing,
+			r.unclear(fmt.Errorf("the answer is not the JSON that was expected: %s", harmless(err.Error(), 200))))
 	}
 	return nil
 }
@@ -80,7 +91,7 @@ func (c *Client) send(ctx context.Context, r request) ([]byte, error) {
 		return nil, err
 	}
 	text, err := c.once(ctx, r, authorization)
-	if c.session.renewable() && needsRefresh(err) {
+	if c.config.Credentials.pair != nil && needsRefresh(err) {
 		authorization, err = c.session.renew(ctx, authorization)
 		if err != nil {
 			return nil, err
@@ -102,28 +113,34 @@ func (c *Client) once(ctx context.Context, r request, authorization string) ([]b
 	}
 	response, err := c.http.Do(req)
 	if err != nil {
-		return nil, r.unclear(fmt.Errorf("request to %s failed: %w", req.URL.Host, withoutVerb(err)))
+		return nil, r.unclear(fmt.Errorf("request to %s failed: %w", req.URL.Host, transport.Cause(err)))
 	}
 	defer response.Body.Close()
-	c.log.Debug("store call", zap.String("method", r.method), zap.String("host", req.URL.Host),
+	c.config.Logger.Debug("store call", zap.String("method", req.Method), zap.String("host", req.URL.Host),
 		zap.String("path", req.URL.EscapedPath()), zap.Int("status", response.StatusCode))
 	if response.StatusCode/100 != 2 {
 		refused := readError(response)
 		refused.unclear = r.creates && refused.Status >= 500
 		return nil, refused
 	}
-	text, err := readAll(response.Body, r.limit)
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		err = fmt.Errorf("the answer broke off: %w", err)
+	case len(text) > maxAnswer:
+		err = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	}
 	return text, r.unclear(err)
 }
 
 // build turns r into an HTTP request. The transport may repeat one that has no
 // body, or one with GetBody.
 func (c *Client) build(ctx context.Context, r request, authorization string) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, r.method, strings.TrimRight(r.base, "/")+r.path, nil)
+	req, err := http.NewRequestWithContext(ctx, r.method, r.address(c.config.StoreURL), nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("User-Agent", c.userAgent)
+	req.Header.Set("User-Agent", c.config.UserAgent)
 	req.Header.Set("Accept", "application/json, */*;q=0.1")
 	if authorization != "" {
 		req.Header.Set("Authorization", authorization)
@@ -140,19 +157,4 @@ func (c *Client) build(ctx context.Context, r request, authorization string) (*h
 	req.ContentLength = r.body.length
 	req.Header.Set("Content-Type", r.body.contentType)
 	return req, nil
-}
-
-// readAll reads text up to limit bytes, and refuses more.
-func readAll(text io.Reader, limit int64) ([]byte, error) {
-	if limit == 0 {
-		limit = answerLimit
-	}
-	all, err := io.ReadAll(io.LimitReader(text, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("the answer broke off: %w", err)
-	}
-	if int64(len(all)) > limit {
-		return nil, fmt.Errorf("the answer is longer than %d bytes", limit)
-	}
-	return all, nil
 }

@@ -2,26 +2,24 @@ package charmhub
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
-// Account says whose credentials these are and what they are good for. Nil means
-// without restriction.
-type Account struct {
+// account is who the credentials are of, and what they are restricted to: a nil
+// list means no restriction.
+type account struct {
 	Username    string
-	Charms      []string
+	Charms      []string // names, or IDs where the store gives no name
 	Channels    []string
 	Permissions []string
 }
 
-// Whoami asks who the credentials are of: GET /v1/tokens/whoami.
-func (c *Client) Whoami(ctx context.Context) (Account, error) {
+// whoami returns whose the credentials are: GET /v1/tokens/whoami.
+func (c *Client) whoami(ctx context.Context) (account, error) {
 	var answer struct {
 		Account  struct{ Username string }
 		Packages []struct {
@@ -32,34 +30,27 @@ func (c *Client) Whoami(ctx context.Context) (Account, error) {
 		Permissions []string
 	}
 	err := c.ask(ctx, request{
-		doing:  "ask Charmhub whose store token this is",
-		method: http.MethodGet, base: c.store, path: "/v1/tokens/whoami",
+		doing: "ask Charmhub whose store token this is", path: "/v1/tokens/whoami",
 	}, &answer)
 	if err != nil {
-		return Account{}, err
+		return account{}, err
 	}
-	account := Account{Username: answer.Account.Username, Channels: answer.Channels, Permissions: answer.Permissions}
+	whose := account{Username: answer.Account.Username, Channels: answer.Channels, Permissions: answer.Permissions}
 	for _, p := range answer.Packages {
 		// A package that was given by ID has no name here.
 		if p.Name == "" {
 			p.Name = p.ID
 		}
-		account.Charms = append(account.Charms, p.Name)
+		whose.Charms = append(whose.Charms, p.Name)
 	}
-	return account, nil
+	return whose, nil
 }
-
-// The types of a resource.
-const (
-	TypeImage = "oci-image"
-	TypeFile  = "file"
-)
 
 // Resource is one that a revision of a charm declares.
 type Resource struct {
 	Name          string
-	Type          string // TypeImage or TypeFile
-	CharmRevision int    `json:"revision"` // the charm's, not the resource's; 0 if the store doesn't tell
+	Type          string // charm.TypeImage or charm.TypeFile
+	CharmRevision int    `json:"revision"` // the charm's, not the resource's; 0 if the store doesn't say
 	Optional      bool
 }
 
@@ -69,31 +60,30 @@ type Resource struct {
 func (c *Client) Resources(ctx context.Context, charm string) ([]Resource, error) {
 	var answer struct{ Resources []Resource }
 	err := c.ask(ctx, request{
-		doing:  "list the resources of charm " + quoted(charm),
-		method: http.MethodGet, base: c.store, path: charmPath(charm) + "/resources", limit: listLimit,
-		charm: charm, permission: viewRevisions,
+		doing: "list the resources of charm " + quoted(charm),
+		charm: charm, path: "/resources", permission: viewRevisions,
 	}, &answer)
 	return answer.Resources, err
 }
 
-// RegistryCredentials open the repository of one image resource.
+// RegistryCredentials give access to the repository of one image resource.
 type RegistryCredentials struct {
 	ImageName string `json:"image-name"` // registry/charm/<id>/<resource>
 	Username  string
-	Password  string
+	Password  string // masked already
 }
 
-// UploadCredentials asks for the repository of an image resource and the way in:
-// GET …/oci-image/upload-credentials.
+// UploadCredentials returns the repository of an image resource and its
+// credentials: GET …/oci-image/upload-credentials. An answer without repository or
+// password is an error.
 func (c *Client) UploadCredentials(ctx context.Context, charm, resource string) (RegistryCredentials, error) {
 	var answer RegistryCredentials
 	r := request{
-		doing:  "get registry credentials for " + resourceOf(charm, resource),
-		method: http.MethodGet, base: c.store, path: resourcePath(charm, resource) + "/oci-image/upload-credentials",
-		charm: charm, resource: resource, permission: manageRevisions,
+		doing: "get registry credentials for " + resourceOf(charm, resource),
+		charm: charm, resource: resource, path: "/oci-image/upload-credentials", permission: manageRevisions,
 	}
 	err := c.ask(ctx, r, &answer)
-	c.maskLogin(answer.Username, answer.Password)
+	c.maskAll(answer.Password)
 	if err == nil && (answer.ImageName == "" || answer.Password == "") {
 		err = fmt.Errorf("cannot %s: the answer names no repository or no password", r.doing)
 	}
@@ -104,50 +94,29 @@ func (c *Client) UploadCredentials(ctx context.Context, charm, resource string) 
 }
 
 // ImageBlob asks for the text that makes the image of this digest in the charm's
-// repository the content of the resource: POST …/oci-image/blob. Its bytes are the
-// store's own and mean nothing here, but there is a password in them.
+// repository the content of the resource: POST …/oci-image/blob. The text is to be
+// uploaded as it is; the password in it is masked.
 func (c *Client) ImageBlob(ctx context.Context, charm, resource, digest string) ([]byte, error) {
 	r := request{
-		doing:  fmt.Sprintf("get the description of image %s for %s", harmless(digest, 100), resourceOf(charm, resource)),
-		method: http.MethodPost, base: c.store, path: resourcePath(charm, resource) + "/oci-image/blob",
-		body:  jsonBody(map[string]string{"image-digest": digest}),
-		charm: charm, resource: resource, permission: manageRevisions,
+		doing: fmt.Sprintf("get the description of image %s for %s", harmless(digest, 100), resourceOf(charm, resource)),
+		charm: charm, resource: resource, path: "/oci-image/blob", permission: manageRevisions,
+		method: http.MethodPost, body: jsonBody(map[string]string{"image-digest": digest}),
 	}
 	text, err := c.send(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	c.maskBlob(text)
+	// The password in it, or all of a text that holds it in an unknown way.
+	var blob struct{ Username, Password string }
+	if json.Unmarshal(text, &blob) != nil || blob.Password == "" {
+		blob.Password = strings.TrimSpace(string(text))
+	}
+	c.maskAll(blob.Password)
+	c.maskAll(blob.Username + ":" + blob.Password) // as basic authentication sends it
 	if len(text) == 0 {
 		return nil, errors.New("cannot " + r.doing + ": the answer is empty")
 	}
 	return text, nil
-}
-
-// maskBlob masks the password in a blob's text, or all of a text that keeps it
-// in a way unknown here.
-func (c *Client) maskBlob(text []byte) {
-	var blob struct{ Username, Password string }
-	if json.Unmarshal(text, &blob) != nil || blob.Password == "" {
-		c.maskAll(strings.TrimSpace(string(text)))
-		return
-	}
-	c.maskLogin(blob.Username, blob.Password)
-}
-
-// maskLogin masks a password, also in the shape of HTTP's basic authentication.
-func (c *Client) maskLogin(username, password string) {
-	if password == "" {
-		return
-	}
-	c.maskAll(password)
-	c.mask(base64.StdEncoding.EncodeToString([]byte(username + ":" + password)))
-}
-
-func charmPath(charm string) string { return "/v1/charm/" + url.PathEscape(charm) }
-
-func resourcePath(charm, resource string) string {
-	return charmPath(charm) + "/resources/" + url.PathEscape(resource)
 }
 
 func resourceOf(charm, resource string) string {

@@ -6,20 +6,22 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
 )
 
 func TestWhoami(t *testing.T) {
 	cases := map[string]struct {
 		body string
-		want Account
+		want account
 	}{
-		"restricted": {whoami, Account{Username: "jane", Charms: []string{"mine", "abc123"}, Permissions: []string{"package-view-metadata"}}},
-		"free":       {`{"account":{"username":"joe"},"packages":null,"channels":["edge"]}`, Account{Username: "joe", Channels: []string{"edge"}}},
+		"restricted": {whoami, account{Username: "jane", Charms: []string{"mine", "abc123"}, Permissions: []string{"package-view-metadata"}}},
+		"free":       {`{"account":{"username":"joe"},"packages":null,"channels":["edge"]}`, account{Username: "joe", Channels: []string{"edge"}}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			client, _ := serve(t, answer(200, c.body))
-			got, err := client.Whoami(t.Context())
+			got, err := client.whoami(t.Context())
 			if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
 				t.Errorf("%v %s", err, diff)
 			}
@@ -35,7 +37,7 @@ func TestResources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Resource{{"image", TypeImage, 3, false}, {"blob", TypeFile, 0, true}}
+	want := []Resource{{"image", charm.TypeImage, 3, false}, {"blob", charm.TypeFile, 0, true}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -53,7 +55,7 @@ func TestUploadCredentials(t *testing.T) {
 	if diff := cmp.Diff(RegistryCredentials{"registry.test/charm/id/r", "u", "p4ss"}, got); diff != "" {
 		t.Error(diff)
 	}
-	for _, secret := range []string{"p4ss", paste("p4ss"), paste("u:p4ss")} {
+	for _, secret := range []string{"p4ss", paste("p4ss")} {
 		if !rec.masked[secret] {
 			t.Errorf("never masked: %s", secret)
 		}
@@ -75,7 +77,7 @@ func TestUploadCredentialsWithHoles(t *testing.T) {
 func TestImageBlobIsPassedOnByteForByte(t *testing.T) {
 	cases := map[string]struct{ body, secret string }{
 		"as Juju reads it": {"{\n  \"ImageName\": \"r@sha256:1\", \"Username\": \"u\",\t\"Password\": \"p4ss\"}\n", "p4ss"},
-		"encoded":          {`{"Username":"u","Password":"p4ss"}`, paste("u:p4ss")},
+		"encoded":          {`{"Username":"u","Password":"p4ss"}`, paste("p4ss")},
 		"of a new kind":    {"token=p4ss \n", "token=p4ss"},
 	}
 	for name, c := range cases {

@@ -4,20 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // The pace of Await: its first pause, the factor to the next, the longest, and
 // how often it says in the log that it is still waiting.
 const (
-	firstPause   = 200 * time.Millisecond
+	firstPause   = 100 * time.Millisecond
 	pauseGrowth  = 1.5
 	longestPause = 10 * time.Second
 	reportEvery  = time.Minute
 )
+
+// patience is how long Await waits for a review.
+const patience = 30 * time.Minute
 
 // review is one upload on the way to a revision.
 type review struct {
@@ -27,56 +35,47 @@ type review struct {
 	Errors   []problem
 }
 
-// Await polls a status URL of [Client.CreateRevision] until the store has decided,
-// and returns the revision's number. It fails with the store's reasons if the
-// content was rejected, and when Config.Patience is over.
+// Await polls a status URL of [Client.CreateRevision] or
+// [Client.CreateCharmRevision] until the store has decided, and returns the
+// revision's number. A charm file that the store has already is rejected with the
+// number of its revision, which is returned in the same way. It fails with the store's
+// reasons if the content was rejected otherwise, and after 30 minutes.
 func (c *Client) Await(ctx context.Context, statusURL string) (int, error) {
-	w, err := c.newWait(statusURL)
+	r, uploadID, err := c.reviewRequest(statusURL)
 	if err != nil {
 		return 0, err
 	}
-	patient, cancel := context.WithTimeout(ctx, c.patience)
+	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var last review
+	start := time.Now()
+	reported := start
 	for pause := firstPause; ; pause = min(time.Duration(float64(pause)*pauseGrowth), longestPause) {
-		revision, approved, err := w.poll(patient)
-		if approved || err != nil && patient.Err() == nil {
-			return revision, err
+		var answer struct{ Revisions []review }
+		err := c.ask(patient, r, &answer)
+		if err != nil && patient.Err() == nil {
+			return 0, err
 		}
-		w.report()
-		select {
-		case <-patient.Done():
-			return 0, w.gaveUp(ctx)
-		case <-time.After(pause):
+		if err == nil {
+			last = pick(answer.Revisions, uploadID)
+			if revision, decided, err := last.outcome(); decided {
+				return revision, err
+			}
+		}
+		if now := time.Now(); now.Sub(reported) >= reportEvery {
+			reported = now
+			c.config.Logger.Info("Charmhub is still reviewing the upload", zap.String("status", string(last.Status)),
+				zap.Duration("after", now.Sub(start).Round(time.Second)), zap.Duration("limit", patience))
+		}
+		if transport.Sleep(patient, pause) != nil {
+			break
 		}
 	}
-}
-
-// wait is the state of one Await.
-type wait struct {
-	client   *Client
-	request  request
-	uploadID string
-	start    time.Time
-	minutes  int // that the log knows of
-	last     review
-}
-
-// poll asks once, and tells whether the store approved the upload and as what.
-func (w *wait) poll(ctx context.Context) (revision int, approved bool, err error) {
-	var answer struct{ Revisions []review }
-	if err := w.client.ask(ctx, w.request, &answer); err != nil {
-		return 0, false, err
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("stopped waiting for the store's review of the upload%s: %w", last.status(), err)
 	}
-	w.last = pick(answer.Revisions, w.uploadID)
-	switch {
-	case w.last.Status == "rejected":
-		return 0, false, w.last.rejected()
-	case w.last.Status != "approved":
-		return 0, false, nil
-	case w.last.Revision == nil || *w.last.Revision < 0:
-		return 0, false, errors.New("the store approved the upload but gave it no revision number")
-	}
-	return *w.last.Revision, true, nil
+	return 0, fmt.Errorf("the store has not finished its review of the upload%s within %s; it may still approve it, run this again later to pick up the revision",
+		last.status(), patience)
 }
 
 // pick finds the upload that was asked for, or the only one if one side gives no
@@ -91,66 +90,62 @@ func pick(list []review, uploadID string) review {
 	return review{}
 }
 
-func (r review) rejected() error {
+// duplicate ends the store's reason for the rejection of a charm file that it has.
+var duplicate = regexp.MustCompile(`Revision of the existing package is: ([0-9]{1,9})\.?$`)
+
+// outcome returns the number of the revision that the content is, or the reasons
+// for which it is none. It is not decided before the review is over.
+func (r review) outcome() (revision int, decided bool, err error) {
+	switch {
+	case r.Status == "approved" && (r.Revision == nil || *r.Revision < 0):
+		return 0, true, errors.New("the store approved the upload but gave it no revision number")
+	case r.Status == "approved":
+		return *r.Revision, true, nil
+	case r.Status != "rejected":
+		return 0, false, nil
+	}
+	if len(r.Errors) == 1 && r.Errors[0].Code == "review-error" {
+		if existing := duplicate.FindStringSubmatch(string(r.Errors[0].Message)); existing != nil {
+			revision, err := strconv.Atoi(existing[1])
+			return revision, true, err
+		}
+	}
 	code, message := summary(r.Errors)
 	switch {
 	case message != "" && code != "":
-		return fmt.Errorf("the store rejected the upload: %s (%s)", message, code)
+		err = fmt.Errorf("the store rejected the upload: %s (%s)", message, code)
 	case message != "" || code != "":
-		return fmt.Errorf("the store rejected the upload: %s%s", message, code)
+		err = fmt.Errorf("the store rejected the upload: %s%s", message, code)
+	default:
+		err = errors.New("the store rejected the upload and gave no reason")
 	}
-	return errors.New("the store rejected the upload and gave no reason")
+	return 0, true, err
 }
 
-// report says about once a minute that the store is not done.
-func (w *wait) report() {
-	waited := time.Since(w.start)
-	if int(waited/reportEvery) <= w.minutes {
-		return
-	}
-	w.minutes = int(waited / reportEvery)
-	w.client.log.Sugar().Infof("Charmhub is still reviewing the upload%s after %s; waiting up to %s",
-		w.status(), waited.Round(time.Second), w.client.patience)
-}
-
-func (w *wait) status() string {
-	if w.last.Status == "" {
+func (r review) status() string {
+	if r.Status == "" {
 		return ""
 	}
-	return fmt.Sprintf(" (status %s)", quoted(string(w.last.Status)))
+	return fmt.Sprintf(" (status %s)", quoted(string(r.Status)))
 }
 
-// gaveUp tells the end of our patience from that of the run.
-func (w *wait) gaveUp(run context.Context) error {
-	if err := run.Err(); err != nil {
-		return fmt.Errorf("stopped waiting for the store's review of the upload%s: %w", w.status(), err)
-	}
-	return fmt.Errorf("the store has not finished its review of the upload%s within %s; it may still approve it, run this again later to pick up the revision",
-		w.status(), w.client.patience)
-}
-
-// newWait makes the request that statusURL stands for. It is a path with a query;
-// one that leads to another host is refused, since the credentials go along.
-func (c *Client) newWait(statusURL string) (*wait, error) {
-	store, err := url.Parse(c.store)
+// reviewRequest makes the request that statusURL describes, a path with a query,
+// and returns the ID in it. One that leads to another host is refused, since the
+// credentials go along.
+func (c *Client) reviewRequest(statusURL string) (r request, uploadID string, err error) {
+	store, err := url.Parse(c.config.StoreURL)
 	if err != nil {
-		return nil, fmt.Errorf("the store's address is none: %w", err)
+		return r, "", fmt.Errorf("cannot ask for the review of the upload: the store's URL is wrong: %w; correct it", err)
 	}
 	u, err := url.Parse(statusURL)
 	if err != nil || u.Opaque != "" || u.User != nil {
-		return nil, fmt.Errorf("the store's status-url %q is not an address", harmless(statusURL, 200))
+		return r, "", fmt.Errorf("the store's status-url %q is not an address", harmless(statusURL, 200))
 	}
-	base := c.store
+	r = request{doing: "ask for the review of the upload", path: "/" + strings.TrimPrefix(u.EscapedPath(), "/") + "?" + u.RawQuery}
 	if u.Scheme != "" || u.Host != "" {
-		if base = origin(u); base != origin(store) {
-			return nil, fmt.Errorf("the store's status-url %q leads away from %s and is not followed", harmless(statusURL, 200), store.Host)
+		if r.base = origin(u); r.base != origin(store) {
+			return r, "", fmt.Errorf("the store's status-url %q leads away from %s and is not followed", harmless(statusURL, 200), store.Host)
 		}
 	}
-	path := "/" + strings.TrimPrefix(u.EscapedPath(), "/") + "?" + u.RawQuery
-	return &wait{
-		client:   c,
-		request:  request{doing: "ask for the review of the upload", method: http.MethodGet, base: base, path: path},
-		uploadID: u.Query().Get("upload-id"),
-		start:    time.Now(),
-	}, nil
+	return r, u.Query().Get("upload-id"), nil
 }

@@ -3,6 +3,7 @@ package charmhub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -21,12 +22,12 @@ func item(status, rest string) string {
 
 // polled is a client whose store answers one body after another, the last one
 // for ever. It works in a bubble, where time is free.
-func polled(t *testing.T, patience time.Duration, bodies ...string) (*Client, *[]time.Time, *observer.ObservedLogs) {
+func polled(t *testing.T, bodies ...string) (*Client, *[]time.Time, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	var polls []time.Time
 	client := New(Config{
-		StoreURL: "https://store.test/base/", Credentials: mustParse(t, paste("x")), Logger: zap.New(core), Patience: patience,
+		StoreURL: "https://store.test/base/", Credentials: mustParse(t, paste("x")), Logger: zap.New(core), Mask: func(string) {},
 		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 			if err := r.Context().Err(); err != nil {
 				return nil, err
@@ -62,13 +63,17 @@ func TestAwait(t *testing.T) {
 		"rejected":          {[]string{item("new", `"errors":null`), item("rejected", `"revision":7,"errors":[{"code":"bad","message":"too\u001b[1m big"},{"code":null,"message":"ugly"}]`)}, 0, 2, "rejected the upload: too [1m big; ugly (bad)"},
 		"rejected silently": {[]string{item("rejected", `"revision":null,"errors":null`)}, 0, 1, "gave no reason"},
 		"rejected by code":  {[]string{item("rejected", `"errors":[{"code":"bad"}]`)}, 0, 1, "rejected the upload: bad"},
+		"there already":     {[]string{item("new", `"errors":null`), item("rejected", `"revision":null,"errors":[{"code":"review-error","message":"Cannot insert package. An upload with that digest (SHA3-384: 'abc') already exists in the database. Revision of the existing package is: 425"}]`)}, 425, 2, ""},
+		"there, and worse":  {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the existing package is: 425"},{"code":"bad","message":"too big"}]`)}, 0, 1, "too big"},
+		"there, they say":   {[]string{item("rejected", `"errors":[{"code":"bad","message":"Revision of the existing package is: 425"}]`)}, 0, 1, "rejected the upload"},
+		"there, but where":  {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the existing package is: 425 or so"}]`)}, 0, 1, "rejected the upload"},
 		"no number":         {[]string{item("approved", `"revision":null`)}, 0, 1, "no revision number"},
 		"not JSON":          {[]string{"oops"}, 0, 1, "not the JSON"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client, polls, _ := polled(t, 0, c.bodies...)
+				client, polls, _ := polled(t, c.bodies...)
 				got, err := client.Await(t.Context(), statusURL)
 				if got != c.revision || (err == nil) != (c.want == "") {
 					t.Fatalf("got %d, %v", got, err)
@@ -87,7 +92,7 @@ func TestAwait(t *testing.T) {
 func TestAwaitIsPatientButNotForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		client, polls, logs := polled(t, 0, item("scanned", `"revision":7`))
+		client, polls, logs := polled(t, item("scanned", `"revision":7`))
 		_, err := client.Await(t.Context(), statusURL)
 		if err == nil {
 			t.Fatal("no error")
@@ -97,19 +102,20 @@ func TestAwaitIsPatientButNotForEver(t *testing.T) {
 			t.Errorf("gave up after %s", waited)
 		}
 		first, last := (*polls)[1].Sub((*polls)[0]), (*polls)[100].Sub((*polls)[99])
-		if first != 200*time.Millisecond || last != 10*time.Second {
+		if first != 100*time.Millisecond || last != 10*time.Second {
 			t.Errorf("pauses go from %s to %s", first, last)
 		}
 		if n := logs.Len(); n < 28 || n > 30 {
 			t.Errorf("%d lines in the log, want one a minute", n)
 		}
-		wantIn(t, logs.All()[0].Message, "still reviewing the upload (status 'scanned') after 1m", "up to 30m0s")
+		entry := logs.All()[0]
+		wantIn(t, fmt.Sprint(entry.Message, entry.ContextMap()), "still reviewing the upload", "status:scanned", "after:1m", "limit:30m0s")
 	})
 }
 
 func TestAwaitStopsWithTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client, _, _ := polled(t, time.Hour, item("new", `"revision":null`))
+		client, _, _ := polled(t, item("new", `"revision":null`))
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(90*time.Second, cancel)
 		start := time.Now()
@@ -124,7 +130,7 @@ func TestAwaitFollowsNoAddressOfAnotherHost(t *testing.T) {
 	client, rec := serve(t, answer(200, item("approved", `"revision":7`)))
 	for _, elsewhere := range []string{
 		"https://evil.test/x", "//evil.test/x", "https://user@evil.test/", "mailto:a@b", "http:evil", "\x00",
-		strings.Replace(client.store, "http:", "https:", 1) + "/x", "//user@" + strings.TrimPrefix(client.store, "http://"),
+		strings.Replace(client.config.StoreURL, "http:", "https:", 1) + "/x", "//user@" + strings.TrimPrefix(client.config.StoreURL, "http://"),
 	} {
 		if _, err := client.Await(t.Context(), elsewhere); err == nil || !strings.Contains(err.Error(), "status-url") {
 			t.Errorf("%q gives %v", elsewhere, err)
@@ -133,7 +139,7 @@ func TestAwaitFollowsNoAddressOfAnotherHost(t *testing.T) {
 	if rec.log() != "" {
 		t.Errorf("asked %s", rec.log())
 	}
-	for _, home := range []string{statusURL, client.store + statusURL, "@evil.test/x", "v1/../x"} {
+	for _, home := range []string{statusURL, client.config.StoreURL + statusURL, "@evil.test/x", "v1/../x"} {
 		if got, err := client.Await(t.Context(), home); err != nil || got != 7 {
 			t.Errorf("%q gives %d, %v", home, got, err)
 		}

@@ -14,35 +14,28 @@ import (
 // Revision is content that a resource has had.
 type Revision struct {
 	Revision      int
+	Type          string   // charm.TypeImage or charm.TypeFile; "" if the store doesn't say
 	Size          int64    // in bytes
-	SHA256        string   // of the content, lower-case hex; "" if the store doesn't tell
+	SHA256        string   // of the content, lower-case hex; "" if the store doesn't say
 	Architectures []string // Charmhub's names, sorted
 }
 
 // NewRevision is content that was uploaded, to become a revision.
 type NewRevision struct {
 	UploadID      string
-	Type          string   // TypeImage or TypeFile
+	Type          string   // charm.TypeImage or charm.TypeFile
 	Architectures []string // Charmhub's names; none means "all"
 }
 
 // Revisions lists the revisions of a resource, newest first: GET …/revisions. One
 // that was approved seconds ago may still be missing.
 func (c *Client) Revisions(ctx context.Context, charm, resource string) ([]Revision, error) {
-	r := request{
-		doing:  "list the revisions of " + resourceOf(charm, resource),
-		method: http.MethodGet, base: c.store, path: resourcePath(charm, resource) + "/revisions", limit: listLimit,
-		charm: charm, resource: resource, permission: viewRevisions,
-	}
-	text, err := c.send(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	list, err := parseRevisions(text)
-	if err != nil {
-		return nil, fmt.Errorf("cannot %s: %w", r.doing, err)
-	}
-	return list, nil
+	var answer struct{ Revisions []listedRevision }
+	err := c.ask(ctx, request{
+		doing: "list the revisions of " + resourceOf(charm, resource),
+		charm: charm, resource: resource, path: "/revisions", permission: viewRevisions,
+	}, &answer)
+	return revisions(answer.Revisions), err
 }
 
 // base is what a revision runs on. Charmhub asks for a name and a channel too, but
@@ -64,6 +57,7 @@ func allBases(architectures []string) []base {
 // beside the number, Juju's API and those made after it have them under download.
 type listedRevision struct {
 	Revision *int // null while it has none
+	Type     string
 	Size     int64
 	SHA256   string
 	Bases    []*base // a base may be null
@@ -73,25 +67,22 @@ type listedRevision struct {
 	}
 }
 
-func parseRevisions(text []byte) ([]Revision, error) {
-	var answer struct{ Revisions []listedRevision }
-	if err := decode(text, &answer); err != nil {
-		return nil, err
-	}
-	list := []Revision{}
-	for _, l := range answer.Revisions {
+func revisions(listed []listedRevision) []Revision {
+	var list []Revision
+	for _, l := range listed {
 		if l.Revision == nil {
 			continue
 		}
 		list = append(list, Revision{
 			Revision:      *l.Revision,
+			Type:          l.Type,
 			Size:          cmp.Or(l.Size, l.Download.Size),
 			SHA256:        sha256Hex(cmp.Or(l.SHA256, l.Download.SHA256)),
 			Architectures: l.architectures(),
 		})
 	}
 	slices.SortStableFunc(list, func(a, b Revision) int { return cmp.Compare(b.Revision, a.Revision) })
-	return list, nil
+	return list
 }
 
 func (l listedRevision) architectures() []string {
@@ -118,14 +109,17 @@ func sha256Hex(hash string) string {
 // returns the address for [Client.Await]: POST …/revisions. After an error that
 // is [ErrUnclear] the revision may exist all the same.
 func (c *Client) CreateRevision(ctx context.Context, charm, resource string, n NewRevision) (statusURL string, err error) {
-	r := request{
-		doing:  "create a revision of " + resourceOf(charm, resource),
-		method: http.MethodPost, base: c.store, path: resourcePath(charm, resource) + "/revisions",
-		body: jsonBody(map[string]any{
+	return c.create(ctx, request{
+		doing: "create a revision of " + resourceOf(charm, resource),
+		charm: charm, resource: resource, path: "/revisions", permission: manageRevisions,
+		method: http.MethodPost, creates: true, body: jsonBody(map[string]any{
 			"upload-id": n.UploadID, "type": n.Type, "bases": allBases(n.Architectures),
 		}),
-		charm: charm, resource: resource, permission: manageRevisions, creates: true,
-	}
+	})
+}
+
+// create sends a request whose answer says where to ask for the review.
+func (c *Client) create(ctx context.Context, r request) (statusURL string, err error) {
 	var answer struct {
 		StatusURL string `json:"status-url"`
 	}
@@ -138,16 +132,15 @@ func (c *Client) CreateRevision(ctx context.Context, charm, resource string, n N
 	return answer.StatusURL, nil
 }
 
-// SetArchitectures replaces the architectures that a revision is recorded for:
-// PATCH …/revisions.
+// SetArchitectures replaces the architectures that a revision is recorded for, by
+// Charmhub's names; none means "all": PATCH …/revisions.
 func (c *Client) SetArchitectures(ctx context.Context, charm, resource string, revision int, architectures []string) error {
 	r := request{
-		doing:  fmt.Sprintf("set the architectures of revision %d of %s", revision, resourceOf(charm, resource)),
-		method: http.MethodPatch, base: c.store, path: resourcePath(charm, resource) + "/revisions",
-		body: jsonBody(map[string]any{"resource-revision-updates": []any{
+		doing: fmt.Sprintf("set the architectures of revision %d of %s", revision, resourceOf(charm, resource)),
+		charm: charm, resource: resource, path: "/revisions", permission: manageRevisions,
+		method: http.MethodPatch, body: jsonBody(map[string]any{"resource-revision-updates": []any{
 			map[string]any{"revision": revision, "bases": allBases(architectures)},
 		}}),
-		charm: charm, resource: resource, permission: manageRevisions,
 	}
 	var answer struct {
 		Updated *int `json:"num-resource-revisions-updated"`

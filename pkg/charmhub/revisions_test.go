@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
 )
 
 var hash = strings.Repeat("0a", 32)
@@ -24,14 +26,14 @@ func TestRevisions(t *testing.T) {
 			[]Revision{
 				{Revision: 10, Size: 13, SHA256: hash, Architectures: []string{"all", "amd64"}},
 				{Revision: 9},
-				{Revision: 1, Size: 12, SHA256: hash, Architectures: []string{"amd64", "arm64"}},
+				{Revision: 1, Type: "file", Size: 12, SHA256: hash, Architectures: []string{"amd64", "arm64"}},
 			}},
 		"Juju's API": {`{"revisions":[{"revision":2,"download":{"url":"u","size":5,"hash-sha-256":"` + hash + `"}}]}`,
 			[]Revision{{Revision: 2, Size: 5, SHA256: hash}}},
 		"hashes that are none": {`{"revisions":[{"revision":2,"sha256":"abc"},{"revision":1,"sha256":"` + strings.Repeat("zz", 32) + `"}]}`,
 			[]Revision{{Revision: 2}, {Revision: 1}}},
 		"the number 0, and none": {`{"revisions":[{"revision":0},{"revision":null},{}]}`, []Revision{{Revision: 0}}},
-		"none":                   {`{"revisions":[]}`, []Revision{}},
+		"none":                   {`{"revisions":[]}`, nil},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +72,7 @@ func TestCreateRevision(t *testing.T) {
 				sent = string(all)
 				answer(200, `{"status-url":"/v1/charm/c/revisions/review?upload-id=u"}`)(w, r)
 			})
-			got, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{"u", TypeFile, c.architectures})
+			got, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{"u", charm.TypeFile, c.architectures})
 			if err != nil || got != "/v1/charm/c/revisions/review?upload-id=u" {
 				t.Errorf("got %s, %v", got, err)
 			}
@@ -106,21 +108,5 @@ func TestSetArchitectures(t *testing.T) {
 	body = `{"num-resource-revisions-updated":0}`
 	if client.SetArchitectures(t.Context(), "c", "r", 4, []string{"amd64"}) == nil {
 		t.Error("nothing was changed, and nobody said so")
-	}
-}
-
-func TestDebianArch(t *testing.T) {
-	for goarch, want := range map[string]string{
-		"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "ppc64le": "ppc64el",
-		"riscv64": "riscv64", "s390x": "s390x", "386": "i386",
-	} {
-		if got, ok := DebianArch(goarch); got != want || !ok {
-			t.Errorf("%s is %s, want %s", goarch, got, want)
-		}
-	}
-	for _, goarch := range []string{"", "unknown", "wasm", "armhf"} {
-		if got, ok := DebianArch(goarch); ok {
-			t.Errorf("%q is %s, want none", goarch, got)
-		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// keep collects what must never be shown: every given text and all within.
-func (c *Credentials) keep(texts ...string) {
+// collect notes what must never be shown: the given texts, and each macaroon in them.
+func (c *Credentials) collect(texts ...string) {
 	texts = append(texts, c.token)
 	if c.pair != nil {
 		texts = append(texts, c.pair.root, c.pair.discharge, c.pair.bound)

@@ -8,21 +8,17 @@ import (
 	"sync"
 )
 
-// session keeps the Authorization header of a run. A pair of macaroons is
+// session has the Authorization header of a run. A pair of macaroons is
 // exchanged for the store's own with the first call, and refreshed when the store
-// asks for it; what came of it serves for the rest of the run. Its lock is held
-// while it talks, so that callers at the same time share one exchange.
+// asks for it; the result serves for the rest of the run. Its lock is held
+// during these requests, so that concurrent callers share one exchange.
 type session struct {
-	client      *Client
-	credentials *Credentials
+	client *Client
 
 	mu     sync.Mutex
-	fresh  *pair  // the pair after a refresh; nil: credentials.pair
-	header string // empty until the first call
+	pair   *pair  // nil for a token that is sent as it is
+	header string // empty until the first call, if there is a pair
 }
-
-// renewable reports whether a refresh can help at all.
-func (s *session) renewable() bool { return s.credentials.pair != nil }
 
 // authorization returns the header to send.
 func (s *session) authorization(ctx context.Context) (string, error) {
@@ -31,13 +27,9 @@ func (s *session) authorization(ctx context.Context) (string, error) {
 	if s.header != "" {
 		return s.header, nil
 	}
-	if !s.renewable() {
-		s.header = "Macaroon " + s.credentials.token
-		return s.header, nil
-	}
 	err := s.exchange(ctx)
 	if needsRefresh(err) {
-		return s.renewLocked(ctx)
+		err = s.refresh(ctx)
 	}
 	return s.header, err
 }
@@ -50,43 +42,28 @@ func (s *session) renew(ctx context.Context, stale string) (string, error) {
 	if s.header != stale {
 		return s.header, nil
 	}
-	return s.renewLocked(ctx)
-}
-
-func (s *session) renewLocked(ctx context.Context) (string, error) {
-	if err := s.refresh(ctx); err != nil {
-		return "", err
-	}
-	if err := s.exchange(ctx); err != nil {
-		return "", err
-	}
-	return s.header, nil
+	err := s.refresh(ctx)
+	return s.header, err
 }
 
 // exchange trades the pair for a macaroon of the store's own: POST
 // /v1/tokens/usso/exchange. A store without that call takes the pair itself.
 func (s *session) exchange(ctx context.Context) error {
-	c, pair := s.client, s.pair()
 	r := request{
 		doing:  "exchange the store token for one of Charmhub's",
-		method: http.MethodPost, base: c.store, path: "/v1/tokens/usso/exchange",
-		body: jsonBody(map[string]string{"client-description": c.userAgent}),
+		method: http.MethodPost, path: "/v1/tokens/usso/exchange",
+		body: jsonBody(map[string]string{"client-description": s.client.config.UserAgent}),
 	}
-	text, err := c.once(ctx, r, pair.authorization())
-	if notOffered(err) {
-		s.header = pair.authorization()
+	var answer struct{ Macaroon string }
+	err := s.ask(ctx, r, s.pair.authorization(), &answer)
+	if refused := new(Error); errors.As(err, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusMethodNotAllowed) {
+		s.header = s.pair.authorization()
 		return nil
 	}
 	if err != nil {
-		return describe(r, err)
+		return err
 	}
-	var answer struct {
-		Macaroon string `json:"macaroon"`
-	}
-	if err := decode(text, &answer); err != nil {
-		return fmt.Errorf("cannot %s: %w", r.doing, err)
-	}
-	c.maskAll(answer.Macaroon)
+	s.client.maskAll(answer.Macaroon)
 	if !sendable(answer.Macaroon) {
 		return fmt.Errorf("cannot %s: the answer holds no macaroon", r.doing)
 	}
@@ -94,45 +71,36 @@ func (s *session) exchange(ctx context.Context) error {
 	return nil
 }
 
-// refresh gets a new discharge from single sign-on, the one party that is ever
-// shown the old one: POST /api/v2/tokens/refresh.
+// refresh gets a new discharge from single sign-on, the one party that ever gets
+// the old one, and exchanges the pair anew: POST /api/v2/tokens/refresh.
 func (s *session) refresh(ctx context.Context) error {
-	c, pair := s.client, s.pair()
 	r := request{
 		doing:  "refresh the store token",
-		method: http.MethodPost, base: c.sso, path: "/api/v2/tokens/refresh",
-		body: jsonBody(map[string]string{"discharge_macaroon": pair.discharge}),
-	}
-	text, err := c.once(ctx, r, "")
-	if err != nil {
-		return describe(r, err)
+		method: http.MethodPost, base: s.client.config.SSOURL, path: "/api/v2/tokens/refresh",
+		body: jsonBody(map[string]string{"discharge_macaroon": s.pair.discharge}),
 	}
 	var answer struct {
 		Discharge string `json:"discharge_macaroon"`
 	}
-	if err := decode(text, &answer); err != nil {
-		return fmt.Errorf("cannot %s: %w", r.doing, err)
+	if err := s.ask(ctx, r, "", &answer); err != nil {
+		return err
 	}
-	c.maskAll(answer.Discharge)
-	fresh, err := pair.withDischarge(answer.Discharge)
+	s.client.maskAll(answer.Discharge)
+	fresh, err := newPair(s.pair.root, answer.Discharge)
 	if err != nil {
 		return fmt.Errorf("cannot %s: in the answer of single sign-on, %w", r.doing, err)
 	}
-	c.maskAll(fresh.bound)
-	c.log.Debug("store token refreshed")
-	s.fresh = fresh
-	return nil
+	s.client.maskAll(fresh.bound)
+	s.client.config.Logger.Debug("store token refreshed")
+	s.pair = fresh
+	return s.exchange(ctx)
 }
 
-func (s *session) pair() *pair {
-	if s.fresh != nil {
-		return s.fresh
+// ask sends r with an authorization, if there is one, and reads the JSON answer.
+func (s *session) ask(ctx context.Context, r request, authorization string, answer any) error {
+	text, err := s.client.once(ctx, r, authorization)
+	if err != nil {
+		return describe(r, s.client.login(""), err)
 	}
-	return s.credentials.pair
-}
-
-func notOffered(err error) bool {
-	var refused *Error
-	return errors.As(err, &refused) &&
-		(refused.Status == http.StatusNotFound || refused.Status == http.StatusMethodNotAllowed)
+	return r.decode(text, answer)
 }

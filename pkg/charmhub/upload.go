@@ -8,7 +8,25 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
+
+// The storage looks at content of more than so many bytes before it answers.
+const (
+	largeContent = 1 << 20
+	largeAnswer  = 10 * time.Minute
+)
+
+// PrepareUpload begins to open the connection that [Client.Upload] is going to
+// need, and returns at once: call it before other work.
+func (c *Client) PrepareUpload(ctx context.Context) {
+	if u, err := url.Parse(c.config.StorageURL); err == nil {
+		c.config.Connect(ctx, u)
+	}
+}
 
 // Upload sends content to the storage host and returns the ID that
 // [Client.CreateRevision] takes: POST {storage}/unscanned-upload/. name is the
@@ -21,8 +39,11 @@ func (c *Client) Upload(ctx context.Context, name string, size int64, open func(
 	}
 	r := request{
 		doing:  "upload " + quoted(name),
-		method: http.MethodPost, base: c.storage, path: "/unscanned-upload/",
+		method: http.MethodPost, base: c.config.StorageURL, path: "/unscanned-upload/",
 		body: form, permission: manageRevisions,
+	}
+	if form.length > largeContent {
+		ctx = transport.AnswerWithin(ctx, largeAnswer)
 	}
 	var answer struct {
 		Successful bool   `json:"successful"`
@@ -68,7 +89,7 @@ func multipartBody(name string, size int64, open func() (io.ReadCloser, error)) 
 }
 
 // exactly reads as many bytes as left says, and fails where there are others:
-// content that changes under way must not become a revision.
+// content that changes while it is sent must not become a revision.
 type exactly struct {
 	content io.Reader
 	left    int64
@@ -90,6 +111,6 @@ func (e *exactly) Read(p []byte) (int, error) {
 	case e.left > 0:
 		return n, errors.New("it shrank while it was sent")
 	default:
-		return n, nil // whether that was all of it, the next call tells
+		return n, nil // the next call finds out whether that was all
 	}
 }

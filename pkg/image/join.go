@@ -11,9 +11,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Part is an image or index that becomes part of a bigger index.
+// Part is an image or index that becomes part of a joined index.
 type Part struct {
-	// Name is what the user called it, for messages.
+	// Name is the reference as the user wrote it, for messages.
 	Name string
 	Manifest
 	// Platform replaces the platform that the image itself gives.
@@ -38,7 +38,7 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 				platform := Normalize(*leaf.Platform).String()
 				if other, ok := taken[platform]; ok {
 					return nil, fmt.Errorf("%s and %s are both for %s; name each platform once, "+
-						"or tell them apart with ` platform=os/arch/variant` after the image", other, part.Name, platform)
+						"or distinguish them with ` platform=os/arch/variant` after the image", other, part.Name, platform)
 				}
 				taken[platform] = part.Name
 			}
@@ -67,7 +67,7 @@ func (p Part) leaves() ([]leaf, error) {
 		case p.Platform != nil:
 			l.Platform = p.Platform
 		case l.Platform.OS == "":
-			return nil, errors.New("its config doesn't tell what it runs on: say so with ` platform=os/arch` after it")
+			return nil, errors.New("its config doesn't say what it runs on; add ` platform=os/arch` after it")
 		}
 		return []leaf{l}, nil
 	default:
@@ -81,7 +81,7 @@ func (p Part) flatten(index v1.ImageIndex) ([]leaf, error) {
 	if p.Platform != nil {
 		look = func(l leaf) (leaf, error) {
 			own := l.Platform
-			if !isAttached(l.Descriptor) {
+			if !IsAttached(l.Descriptor) {
 				l.Platform = p.Platform // so that it needs none of its own
 			}
 			l, err := l.inspect()
@@ -113,19 +113,13 @@ func (p Part) flatten(index v1.ImageIndex) ([]leaf, error) {
 // newLeaf checks an image and returns it with its descriptor, which has the
 // platform of its config.
 func newLeaf(image v1.Image) (l leaf, err error) {
-	l = leaf{image: image, runs: true}
-	if l.MediaType, err = image.MediaType(); err != nil {
-		return l, err
-	}
-	if l.Digest, err = image.Digest(); err != nil {
-		return l, err
-	}
-	if l.Size, err = image.Size(); err != nil {
+	d, err := partial.Descriptor(listed{image})
+	if err != nil {
 		return l, err
 	}
 	platform, err := imagePlatform(image)
-	l.Platform = &platform
-	return l, err
+	d.Platform = &platform
+	return leaf{Descriptor: *d, image: image, runs: true}, err
 }
 
 // listed is an image whose descriptor in an index has an artifact type only

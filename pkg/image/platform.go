@@ -70,14 +70,7 @@ func imagePlatform(image v1.Image) (v1.Platform, error) {
 	if err != nil {
 		return v1.Platform{}, err
 	}
-	if _, err := checkManifest(mediaType, manifest); err != nil {
-		return v1.Platform{}, err // without asking for a config that need not exist
-	}
-	config, err := image.RawConfigFile()
-	if err != nil {
-		return v1.Platform{}, err
-	}
-	return checkImage(mediaType, manifest, config)
+	return checkImage(mediaType, manifest, image.RawConfigFile)
 }
 
 // leaf is a manifest that an index lists and that is no index: its descriptor,
@@ -98,16 +91,16 @@ func (l leaf) open() (v1.Image, error) {
 	return l.parent.Image(l.Digest)
 }
 
-// isAttached tells whether an index says that a manifest is about another one, as
+// IsAttached reports whether an index says that a manifest is about another one, as
 // BuildKit marks its attestations.
-func isAttached(d v1.Descriptor) bool {
+func IsAttached(d v1.Descriptor) bool {
 	return d.Platform != nil && d.Platform.Equals(unknown) || d.Annotations["vnd.docker.reference.type"] != ""
 }
 
 // glance finds out whether a manifest is an image, and for which platform,
 // and believes the index.
 func (l leaf) glance() (leaf, error) {
-	if l.runs = l.MediaType.IsImage() && !isAttached(l.Descriptor); !l.runs || l.Platform != nil {
+	if l.runs = l.MediaType.IsImage() && !IsAttached(l.Descriptor); !l.runs || l.Platform != nil {
 		return l, nil
 	}
 	return l.inspect()
@@ -115,14 +108,14 @@ func (l leaf) glance() (leaf, error) {
 
 // inspect finds out the same from the image itself.
 func (l leaf) inspect() (_ leaf, err error) {
-	if l.runs = false; !l.MediaType.IsImage() || isAttached(l.Descriptor) {
+	if l.runs = false; !l.MediaType.IsImage() || IsAttached(l.Descriptor) {
 		return l, nil
 	}
 	if l.image, err = l.open(); err != nil {
 		return l, err
 	}
 	platform, err := imagePlatform(l.image)
-	var artifact *ArtifactError
+	var artifact *artifactError
 	switch {
 	case errors.As(err, &artifact):
 		return l, nil // it goes along
@@ -142,14 +135,14 @@ func (l leaf) inspect() (_ leaf, err error) {
 // on every level, would never end.
 const (
 	maxManifests = 1000     // images and indexes in an index, and thereby how deep they nest
-	maxIndex     = 16 << 20 // bytes of their manifests together, which are all kept
+	maxIndex     = 16 << 20 // bytes of their manifests together, which stay in memory
 )
 
 var errTooLarge = errors.New("more than any real index")
 
-// bounded returns an error if an index is too large to be real. It reads the
+// CheckSize returns an error if an index is too large to be real. It reads the
 // indexes in it, and no image.
-func bounded(m Manifest) error {
+func CheckSize(m Manifest) error {
 	index, ok := m.(v1.ImageIndex)
 	if !ok {
 		return nil
@@ -273,9 +266,9 @@ func Normalize(p v1.Platform) v1.Platform {
 	return p
 }
 
-// statedPlatform returns what a config says that an image runs on, the zero
+// ConfigPlatform returns what a config says that an image runs on, the zero
 // Platform if it doesn't.
-func statedPlatform(config *v1.ConfigFile) v1.Platform {
+func ConfigPlatform(config *v1.ConfigFile) v1.Platform {
 	if config.OS == "" || config.Architecture == "" {
 		return v1.Platform{}
 	}
@@ -322,7 +315,7 @@ func Prefer(have []v1.Platform, want v1.Platform) int {
 	return slices.IndexFunc(have, func(p v1.Platform) bool { return Satisfies(p, want) })
 }
 
-// Satisfies tells whether what runs on have is what want asks for. A part of
+// Satisfies reports whether what runs on have is what want asks for. A part of
 // want that is empty asks for nothing.
 func Satisfies(have, want v1.Platform) bool {
 	asked := Normalize(want)
@@ -334,7 +327,7 @@ func Satisfies(have, want v1.Platform) bool {
 
 func orUnknown(p v1.Platform) string {
 	if p.OS == "" {
-		return "a platform that its config doesn't tell"
+		return "a platform that its config doesn't name"
 	}
 	return p.String()
 }

@@ -5,26 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// ArtifactError says that a manifest is sound, but not an image's: registries
-// keep Helm charts, signatures and much else under manifests of the same form
+// artifactError is about a valid manifest that is not an image's: registries
+// store Helm charts, signatures and other artifacts under manifests of the same form
 // (OCI image spec, manifest.md, Guidelines for Artifact Usage).
-type ArtifactError struct {
-	// Type is the media type that tells, Of what it is the type: the config, a
-	// layer, or the content as a whole.
+type artifactError struct {
+	// Type is the media type that shows it, and Of is what has that type: the
+	// config, a layer, or the content.
 	Type types.MediaType
 	Of   string
 }
 
-func (e *ArtifactError) Error() string {
+func (e *artifactError) Error() string {
 	what := "it is no image to run"
-	if name := artifactName(e.Type); name != "" {
-		what = "it is " + name + ", and no image to run"
+	for _, a := range artifactNames {
+		if strings.Contains(string(e.Type), a.part) {
+			what = "it is " + a.name + ", and no image to run"
+			break
+		}
 	}
 	return fmt.Sprintf("%s: the type of its %s is %q; pass an image, or upload what it holds as a file", what, e.Of, e.Type)
 }
@@ -48,15 +52,6 @@ var artifactNames = []struct{ part, name string }{
 	{"wasm", "a WebAssembly module"},
 }
 
-func artifactName(t types.MediaType) string {
-	for _, a := range artifactNames {
-		if strings.Contains(string(t), a.part) {
-			return a.name
-		}
-	}
-	return ""
-}
-
 // manifestFields are the fields of a manifest or an index that decide whether
 // it can be used. Digests are texts, so that each is refused by its own name.
 type manifestFields struct {
@@ -73,46 +68,41 @@ type blobFields struct {
 	Digest    string          `json:"digest"`
 }
 
-// checkImage tells from the bytes of an image's manifest and of its config what
+// checkImage returns, from the bytes of an image's manifest and of its config, what
 // the image runs on: the zero Platform where its config doesn't say. It fails
-// with an [*ArtifactError] for what is no image, and with another error for an
-// image that no engine can run.
-func checkImage(declared types.MediaType, manifest, config []byte) (v1.Platform, error) {
-	m, err := checkManifest(declared, manifest)
+// with an [*artifactError] for what is no image, without asking for a config that
+// need not exist, and with another error for an image that no engine can run.
+func checkImage(declared types.MediaType, manifest []byte, config func() ([]byte, error)) (none v1.Platform, err error) {
+	m, err := checkForm(declared, manifest)
 	if err != nil {
-		return v1.Platform{}, err
-	}
-	return checkConfig(config, len(m.Layers))
-}
-
-// checkManifest does the part of checkImage for which the manifest is enough.
-func checkManifest(declared types.MediaType, raw []byte) (*manifestFields, error) {
-	m, err := checkForm(declared, raw)
-	if err != nil {
-		return nil, err
+		return none, err
 	}
 	switch {
 	case m.Config == nil && m.Manifests != nil:
-		return nil, fmt.Errorf("its type is %q, an image's, but it lists images as an index does", declared)
+		return none, fmt.Errorf("its type is %q, an image's, but it lists images as an index does", declared)
 	case m.Config == nil || m.Config.Digest == "":
-		return nil, errors.New("its manifest names no config, which says how an image is run; build it anew")
+		return none, errors.New("its manifest names no config, which says how an image is run; build it anew")
 	case m.Config.MediaType == types.OCIEmptyJSON && m.ArtifactType != "":
-		return nil, &ArtifactError{Type: m.ArtifactType, Of: "content"}
-	case !isConfig(m.Config.MediaType):
-		return nil, &ArtifactError{Type: m.Config.MediaType, Of: "config"}
+		return none, &artifactError{Type: m.ArtifactType, Of: "content"}
+	case !slices.Contains(configTypes, m.Config.MediaType):
+		return none, &artifactError{Type: m.Config.MediaType, Of: "config"}
 	}
 	if err := checkDigest(m.Config.Digest); err != nil {
-		return nil, err
+		return none, err
 	}
 	for _, layer := range m.Layers {
 		if !fileSystem.MatchString(string(layer.MediaType)) {
-			return nil, &ArtifactError{Type: layer.MediaType, Of: "layer"}
+			return none, &artifactError{Type: layer.MediaType, Of: "layer"}
 		}
 		if err := checkDigest(layer.Digest); err != nil {
-			return nil, err
+			return none, err
 		}
 	}
-	return m, nil
+	raw, err := config()
+	if err != nil {
+		return none, err
+	}
+	return checkConfig(raw, len(m.Layers))
 }
 
 // checkIndex fails for the bytes of an index that can't be read as one.
@@ -156,7 +146,7 @@ func checkForm(declared types.MediaType, raw []byte) (*manifestFields, error) {
 	return &m, nil
 }
 
-// checkConfig tells what an image runs on that has so many layers.
+// checkConfig returns what an image with that many layers runs on.
 func checkConfig(raw []byte, layers int) (v1.Platform, error) {
 	var config struct {
 		Architecture string   `json:"architecture"`
@@ -188,15 +178,11 @@ func checkConfig(raw []byte, layers int) (v1.Platform, error) {
 	}, nil
 }
 
-// isConfig tells whether an image's config can be of that type. Besides the
+// configTypes are the media types that an image's config can have. Besides the
 // two proper ones there are those that engines accept because registries and
 // old clients left them in the world (moby/moby#22378).
-func isConfig(t types.MediaType) bool {
-	switch t {
-	case types.OCIConfigJSON, types.DockerConfigJSON, "application/octet-stream", "application/json", "text/html", "":
-		return true
-	}
-	return false
+var configTypes = []types.MediaType{
+	types.OCIConfigJSON, types.DockerConfigJSON, "application/octet-stream", "application/json", "text/html", "",
 }
 
 // fileSystem is what the media types of layers look like that make up a root

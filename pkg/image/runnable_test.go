@@ -7,6 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 )
 
 const (
@@ -19,13 +21,13 @@ type object = map[string]any
 // plainImage returns a manifest and a config of one layer, changed as asked.
 func plainImage(change func(manifest, config object)) (manifest, config []byte) {
 	m := object{
-		"schemaVersion": 2, "mediaType": ociManifest,
-		"config": object{"mediaType": ociConfig, "digest": digestA, "size": 2},
+		"schemaVersion": 2, "mediaType": types.OCIManifestSchema1,
+		"config": object{"mediaType": types.OCIConfigJSON, "digest": digestA, "size": 2},
 		"layers": []object{{"mediaType": types.OCILayer, "digest": digestB, "size": 3}},
 	}
 	c := object{"os": "linux", "architecture": "arm64", "variant": "v8", "rootfs": object{"type": "layers", "diff_ids": []string{digestA}}}
 	change(m, c)
-	return toJSON(m), toJSON(c)
+	return imagetest.JSON(m), imagetest.JSON(c)
 }
 
 func configType(t string) func(manifest, config object) {
@@ -78,19 +80,22 @@ var checkedImages = map[string]struct {
 	"SHA-512": {change: func(m, _ object) {
 		m["layers"] = []object{{"mediaType": types.OCILayer, "digest": "sha512:" + strings.Repeat("a", 128), "size": 3}}
 	}, fails: true, want: "digests of sha512|only those of sha256"},
-	"no digest":       {change: func(m, _ object) { m["config"] = object{"mediaType": ociConfig, "digest": "nothing"} }, fails: true, want: `"nothing" for a digest`},
+	"no digest":       {change: func(m, _ object) { m["config"] = object{"mediaType": types.OCIConfigJSON, "digest": "nothing"} }, fails: true, want: `"nothing" for a digest`},
 	"no diff IDs":     {change: func(_, c object) { delete(c, "rootfs") }, fails: true, want: "lists 1 layers where its config lists 0"},
 	"a diff ID more":  {change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{digestA, digestB}} }, fails: true, want: "where its config lists 2"},
 	"no such diff ID": {change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{"x"}} }, fails: true, want: `"x" for a digest`},
 }
 
+// as returns what reads a config.
+func as(config []byte) func() ([]byte, error) { return func() ([]byte, error) { return config, nil } }
+
 func TestCheckImage(t *testing.T) {
 	for name, try := range checkedImages {
 		t.Run(name, func(t *testing.T) {
 			manifest, config := plainImage(try.change)
-			got, err := checkImage(ociManifest, manifest, config)
+			got, err := checkImage(types.OCIManifestSchema1, manifest, as(config))
 			if try.fails {
-				wantError(t, err, try.want)
+				imagetest.WantError(t, err, try.want)
 				return
 			}
 			if err != nil {
@@ -101,11 +106,11 @@ func TestCheckImage(t *testing.T) {
 			}
 		})
 	}
-	_, err := checkImage(ociManifest, []byte("no JSON"), nil)
-	wantError(t, err, "its manifest can't be read")
+	_, err := checkImage(types.OCIManifestSchema1, []byte("no JSON"), as(nil))
+	imagetest.WantError(t, err, "its manifest can't be read")
 	manifest, _ := plainImage(func(_, _ object) {})
-	_, err = checkImage(ociManifest, manifest, []byte("no JSON"))
-	wantError(t, err, "its config is damaged")
+	_, err = checkImage(types.OCIManifestSchema1, manifest, as([]byte("no JSON")))
+	imagetest.WantError(t, err, "its config is damaged")
 }
 
 func TestCheckIndex(t *testing.T) {
@@ -117,9 +122,9 @@ func TestCheckIndex(t *testing.T) {
 		"no JSON":   {`{`, "can't be read"},
 		"no digest": {`{"schemaVersion":2,"manifests":[{}]}`, `"" for a digest`},
 	} {
-		t.Run(name, func(t *testing.T) { wantError(t, checkIndex(ociIndex, []byte(try.raw)), try.want) })
+		t.Run(name, func(t *testing.T) { imagetest.WantError(t, checkIndex(types.OCIImageIndex, []byte(try.raw)), try.want) })
 	}
-	if err := checkIndex(ociIndex, []byte(`{"schemaVersion":2,"manifests":[{"digest":"`+digestA+`"}]}`)); err != nil {
+	if err := checkIndex(types.OCIImageIndex, []byte(`{"schemaVersion":2,"manifests":[{"digest":"`+digestA+`"}]}`)); err != nil {
 		t.Error(err)
 	}
 }
@@ -132,7 +137,7 @@ func FuzzCheckImage(f *testing.F) {
 		f.Add(manifest, config)
 	}
 	f.Fuzz(func(t *testing.T, manifest, config []byte) {
-		if _, err := checkImage(ociManifest, manifest, config); err != nil {
+		if _, err := checkImage(types.OCIManifestSchema1, manifest, as(config)); err != nil {
 			return
 		}
 		m, err := v1.ParseManifest(strings.NewReader(string(manifest)))

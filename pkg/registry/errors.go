@@ -25,19 +25,19 @@ func (r *Repository) explain(err error) error {
 	return err
 }
 
-// isStatus tells whether the error is the registry's answer with one of these statuses.
+// isStatus reports whether the error is the registry's answer with one of these statuses.
 func isStatus(err error, statuses ...int) bool {
 	var answer *transport.Error
 	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
 }
 
-// isServersFault tells whether the error is an answer of the registry that blames itself, 5xx.
+// isServersFault reports whether the error is an answer of status 5xx.
 func isServersFault(err error) bool {
 	var answer *transport.Error
 	return errors.As(err, &answer) && answer.StatusCode >= http.StatusInternalServerError
 }
 
-// isCode tells whether the error is the registry's answer with one of these error codes (distribution spec, "Error
+// isCode reports whether the error is the registry's answer with one of these error codes (distribution spec, "Error
 // Codes").
 func isCode(err error, codes ...transport.ErrorCode) bool {
 	var answer *transport.Error

@@ -20,7 +20,7 @@ func TestSmallBlobs(t *testing.T) {
 			p := oneLayer(t, r, size, stream)
 			s.log()
 			var received int64
-			if err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
+			if _, err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
 				t.Errorf("%d bytes from a %s: %v", size, kind, err)
 			}
 			if want := Size(p.Missing); received != want {
@@ -47,7 +47,7 @@ func TestAnswerToTheEndLost(t *testing.T) {
 			})
 			p := oneLayer(t, r, size, false)
 			var received int64
-			if err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
+			if _, err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
 				t.Fatal(err)
 			}
 			if n := count(s.log(), "POST"); n != 2 {
@@ -75,7 +75,7 @@ func TestSmallBlobArrivesDamaged(t *testing.T) {
 			})
 			p := oneLayer(t, r, 1000, true)
 			var received int64
-			if err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
+			if _, err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
 				t.Fatal(err)
 			}
 			if n := count(s.log(), "POST"); n != 3 {
@@ -96,7 +96,7 @@ func TestTokenExpiresBeforeASmallBlob(t *testing.T) {
 	p.Missing = p.Missing[1:] // two blobs at once would take each other's tokens
 	p.Manifests = nil
 	g.log()
-	if err := r.Push(t.Context(), p, nil); err != nil {
+	if _, err := r.Push(t.Context(), p, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := g.log(); count(got, "PUT") != 2 || count(got, "POST") > 2 {

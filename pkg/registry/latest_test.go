@@ -16,9 +16,8 @@ func TestLatestMoves(t *testing.T) {
 	s.seed(t, repoPath+":latest", older)
 	s.seed(t, repoPath+":newer", newer)
 	r, _ := s.open(t)
-	r.latest(t.Context()) // what was seen before is no longer so after it moved
 	for _, img := range []v1.Image{newer, older, newer} {
-		if err := r.MoveLatest(t.Context(), digestOf(t, img)); err != nil {
+		if err := r.MoveLatest(t.Context(), img, latestHints(t, r)); err != nil {
 			t.Fatal(err)
 		}
 		fresh, _ := s.open(t)
@@ -26,7 +25,7 @@ func TestLatestMoves(t *testing.T) {
 			t.Errorf("latest is %+v, want %s", got, digestOf(t, img))
 		}
 	}
-	wantError(t, r.MoveLatest(t.Context(), layerOf(t, newer)), "no such manifest")
+	wantError(t, r.MoveLatest(t.Context(), randomImage(t, 10, 1), Hints{}), "sending the manifest")
 }
 
 // An answer about the tag is good for a run, whatever it is.
@@ -39,11 +38,14 @@ func TestLatestIsAskedForOnce(t *testing.T) {
 				return strings.HasSuffix(r.URL.Path, "/latest") && answer(w, status, "MANIFEST_UNKNOWN")
 			})
 			id := identityOf(t, randomImage(t, 10, 1))
+			var hints Hints
 			for range 2 {
-				if _, found, err := r.Locate(t.Context(), id); found || err != nil {
-					t.Fatalf("Locate = %t, %v", found, err)
+				found, err := r.Locate(t.Context(), id, hints)
+				if found.Image != nil || err != nil {
+					t.Fatalf("Locate = %+v, %v", found, err)
 				}
-				r.Known(t.Context())
+				hints = found.Hints
+				r.Layers(t.Context(), hints)
 			}
 			if got := s.log(); len(got) != 3 {
 				t.Errorf("%q, want one request each for the record, the tag and the digest", got)
@@ -61,20 +63,21 @@ func TestMovedLatestLeavesARecord(t *testing.T) {
 	locate := func(by string) {
 		t.Helper()
 		r, _ := s.open(t)
-		got, found, err := r.Locate(t.Context(), identityOf(t, older))
-		if err != nil || !found || got.By != by || got.Digest != digestOf(t, older) {
-			t.Errorf("Locate = %+v, %t, %v; want it by the %s", got, found, err, by)
+		got, err := r.Locate(t.Context(), identityOf(t, older), Hints{})
+		if err != nil || foundBy(t, got) != by || digestOf(t, got.Image) != digestOf(t, older) {
+			t.Errorf("Locate = %+v, %v; want it by the %s", got, err, by)
 		}
 	}
-	locate(ByLatest)
-	if _, _, err := r.Locate(t.Context(), identityOf(t, newer)); err != nil {
+	locate(byLatest)
+	found, err := r.Locate(t.Context(), identityOf(t, newer), Hints{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	mustPush(t, r, newer)
-	if err := r.MoveLatest(t.Context(), digestOf(t, newer)); err != nil {
+	if err := r.MoveLatest(t.Context(), newer, found.Hints); err != nil {
 		t.Fatal(err)
 	}
-	locate(ByRecord)
+	locate(byRecord)
 }
 
 func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
@@ -105,12 +108,13 @@ func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
 			earlier, _ := s.open(t)
 			test.before(t, earlier)
 			r, _ := s.open(t)
+			var hints Hints
 			if name != "latest unseen" {
-				r.latest(t.Context())
+				hints = latestHints(t, r)
 			}
 			mustPush(t, r, newer)
 			s.log()
-			if err := r.MoveLatest(t.Context(), digestOf(t, newer)); err != nil {
+			if err := r.MoveLatest(t.Context(), newer, hints); err != nil {
 				t.Fatal(err)
 			}
 			if got := s.log(); count(got, "P") != test.writes {
@@ -124,14 +128,20 @@ func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
 func push(t *testing.T, r *Repository, img Image) {
 	t.Helper()
 	mustPush(t, r, img)
-	if err := r.MoveLatest(t.Context(), digestOf(t, img)); err != nil {
+	if err := r.MoveLatest(t.Context(), img, Hints{}); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// latestHints are what a step reads that only asks for the tag.
+func latestHints(t *testing.T, r *Repository) Hints {
+	t.Helper()
+	return Hints{asked: true, latest: r.latest(t.Context())}
+}
+
 func recordAs(t *testing.T, r *Repository, source, remote v1.Hash) {
 	t.Helper()
-	if err := r.Record(t.Context(), remote, false, source); err != nil {
+	if err := r.record(t.Context(), remote, false, Hints{}, []v1.Hash{source}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -142,12 +152,12 @@ func TestLatestMovesWithoutARecord(t *testing.T) {
 	older, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
 	s.seed(t, repoPath+":latest", older)
 	r, _ := s.open(t)
-	r.latest(t.Context())
+	hints := latestHints(t, r)
 	mustPush(t, r, newer)
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".imgpkg") && answer(w, 409, "TAG_INVALID")
 	})
-	wantError(t, r.MoveLatest(t.Context(), digestOf(t, newer)), "writing the locations record", "TAG_INVALID")
+	wantError(t, r.MoveLatest(t.Context(), newer, hints), "writing the locations record", "TAG_INVALID")
 	fresh, _ := s.open(t)
 	if got := fresh.latest(t.Context()); got == nil || got.Digest != digestOf(t, newer) {
 		t.Errorf("latest is %+v, want the newer", got)

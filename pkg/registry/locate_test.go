@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 func configOf(t *testing.T, img v1.Image) v1.Hash {
@@ -34,6 +36,31 @@ func identityOf(t *testing.T, img v1.Image) Identity {
 	return Identity{Digest: configOf(t, img), DiffIDs: config.RootFS.DiffIDs}
 }
 
+// What an image was found by.
+const (
+	byDigest = "digest"
+	byRecord = "record"
+	byLatest = "latest"
+)
+
+// foundBy tells that by the hints, "" for nothing found.
+func foundBy(t *testing.T, f Found) string {
+	t.Helper()
+	if f.Image == nil {
+		return ""
+	}
+	digest := digestOf(t, f.Image)
+	if f.Hints.latest != nil && f.Hints.latest.Digest == digest {
+		return byLatest
+	}
+	for _, said := range f.Hints.records {
+		if slices.Contains(said.images, digest) {
+			return byRecord
+		}
+	}
+	return byDigest
+}
+
 // recordOf is a locations record with that file.
 func recordOf(t *testing.T, content string) v1.Image {
 	t.Helper()
@@ -50,34 +77,34 @@ func TestLocate(t *testing.T) {
 	s.seed(t, repoPath+":some", img)
 	s.seed(t, repoPath+":latest", newest)
 	r, _ := s.open(t)
-	if err := r.Record(t.Context(), digestOf(t, img), false, configOf(t, img)); err != nil {
+	if err := r.Record(t.Context(), img, false, Hints{}, configOf(t, img)); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
 		id       Identity
-		found    bool
 		by       string
 		digest   v1.Hash
 		requests int
 	}{
-		"config of the latest":  {identityOf(t, newest), true, ByLatest, digestOf(t, newest), 2},
-		"digest of the latest":  {Identity{Digest: digestOf(t, newest)}, true, ByDigest, digestOf(t, newest), 1},
-		"config in a record":    {identityOf(t, img), true, ByRecord, digestOf(t, img), 4},
-		"digest of any":         {Identity{Digest: digestOf(t, img)}, true, ByDigest, digestOf(t, img), 1},
-		"ID of the latest":      {Identity{Digest: configOf(t, newest)}, true, ByLatest, digestOf(t, newest), 4},
-		"ID in a record":        {Identity{Digest: configOf(t, img)}, true, ByRecord, digestOf(t, img), 6},
-		"config of an unknown":  {identityOf(t, other), false, "", v1.Hash{}, 3},
-		"digest of an unknown":  {Identity{Digest: digestOf(t, other)}, false, "", v1.Hash{}, 3},
-		"config, not a layer's": {Identity{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}}, false, "", v1.Hash{}, 3},
+		"config of the latest": {identityOf(t, newest), byLatest, digestOf(t, newest), 2},
+		"digest of the latest": {Identity{Digest: digestOf(t, newest)}, byDigest, digestOf(t, newest), 1},
+		"config in a record":   {identityOf(t, img), byRecord, digestOf(t, img), 4},
+		"digest of any":        {Identity{Digest: digestOf(t, img)}, byDigest, digestOf(t, img), 1},
+		"ID of the latest":     {Identity{Digest: configOf(t, newest)}, byLatest, digestOf(t, newest), 4},
+		"ID in a record":       {Identity{Digest: configOf(t, img)}, byRecord, digestOf(t, img), 6},
+		// Also the record of latest, which Layers needs.
+		"config of an unknown":  {identityOf(t, other), "", v1.Hash{}, 6},
+		"digest of an unknown":  {Identity{Digest: digestOf(t, other)}, "", v1.Hash{}, 3},
+		"config, not a layer's": {Identity{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}}, "", v1.Hash{}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := s.open(t)
-			got, found, err := r.Locate(t.Context(), test.id)
-			if err != nil || found != test.found || got.By != test.by {
-				t.Fatalf("Locate = %+v, %t, %v", got, found, err)
+			got, err := r.Locate(t.Context(), test.id, Hints{})
+			if err != nil || foundBy(t, got) != test.by {
+				t.Fatalf("Locate = %+v, %v; want it by %q", got, err, test.by)
 			}
-			if found && got.Digest != test.digest {
-				t.Errorf("located %s, want %s", got.Digest, test.digest)
+			if got.Image != nil && digestOf(t, got.Image) != test.digest {
+				t.Errorf("located %s, want %s", digestOf(t, got.Image), test.digest)
 			}
 			if requests := s.log(); len(requests) > test.requests {
 				t.Errorf("%d requests %q, want at most %d", len(requests), requests, test.requests)
@@ -89,12 +116,12 @@ func TestLocate(t *testing.T) {
 func TestLocateDistrustsRecords(t *testing.T) {
 	img, other := randomImage(t, 100, 1), randomImage(t, 100, 1)
 	naming := func(repo, identifier string) func(host string) v1.Image {
-		return func(host string) v1.Image { return recordOf(t, yamlOf(t, host+"/"+repo+identifier)) }
+		return func(host string) v1.Image { return recordOf(t, yamlOf(host+"/"+repo+identifier)) }
 	}
 	as := func(img v1.Image) func(string) v1.Image { return func(string) v1.Image { return img } }
 	// The image is there, so that following a record that is to be ignored would find it.
 	long := func(host string) v1.Image {
-		named := yamlOf(t, host+"/"+repoPath+"@"+digestOf(t, img).String())
+		named := yamlOf(host + "/" + repoPath + "@" + digestOf(t, img).String())
 		return recordOf(t, named+strings.Repeat("# more\n", 10<<20/7))
 	}
 	for name, record := range map[string]func(host string) v1.Image{
@@ -122,24 +149,15 @@ func TestLocateDistrustsRecords(t *testing.T) {
 			s.seed(t, "charm/foreign/image:latest", img)
 			s.seed(t, repoPath+":"+recordTag(configOf(t, img)), record(s.host()))
 			r, _ := s.open(t)
-			got, found, err := r.Locate(t.Context(), identityOf(t, img))
-			if found || err != nil {
-				t.Errorf("Locate = %+v, %t, %v; want nothing", got, found, err)
+			got, err := r.Locate(t.Context(), identityOf(t, img), Hints{})
+			if got.Image != nil || err != nil {
+				t.Errorf("Locate = %+v, %v; want nothing", got, err)
 			}
 			if n := len(s.log()); n > 5 {
 				t.Errorf("%d requests", n)
 			}
 		})
 	}
-}
-
-func yamlOf(t *testing.T, image string) string {
-	t.Helper()
-	content, err := recordYAML(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
 }
 
 func layerOf(t *testing.T, img v1.Image) v1.Hash {
@@ -161,11 +179,11 @@ func TestLocateWithRefusedHints(t *testing.T) {
 			return hint && answer(w, status, "DENIED")
 		})
 		r, _ := s.open(t)
-		if got, found, err := r.Locate(t.Context(), Identity{Digest: digestOf(t, img)}); err != nil || !found || got.By != ByDigest {
-			t.Errorf("%d: Locate = %+v, %t, %v", status, got, found, err)
+		if got, err := r.Locate(t.Context(), Identity{Digest: digestOf(t, img)}, Hints{}); err != nil || foundBy(t, got) != byDigest {
+			t.Errorf("%d: Locate = %+v, %v", status, got, err)
 		}
-		if _, found, err := r.Locate(t.Context(), identityOf(t, img)); err != nil || found {
-			t.Errorf("%d: by its config: %t, %v; want unknown", status, found, err)
+		if got, err := r.Locate(t.Context(), identityOf(t, img), Hints{}); err != nil || got.Image != nil {
+			t.Errorf("%d: by its config: %+v, %v; want unknown", status, got, err)
 		}
 	}
 }
@@ -176,19 +194,19 @@ func TestLocateIndex(t *testing.T) {
 	img := randomImage(t, 100, 1)
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})
 	mustPush(t, r, index)
-	if err := r.MoveLatest(t.Context(), digestOf(t, index)); err != nil {
+	if err := r.MoveLatest(t.Context(), index, Hints{}); err != nil {
 		t.Fatal(err)
 	}
 	r, _ = s.open(t)
-	got, found, err := r.Locate(t.Context(), Identity{Digest: digestOf(t, index)})
-	if err != nil || !found || got.By != ByDigest {
-		t.Fatalf("Locate = %+v, %t, %v", got, found, err)
+	got, err := r.Locate(t.Context(), Identity{Digest: digestOf(t, index)}, Hints{})
+	if err != nil || foundBy(t, got) != byDigest {
+		t.Fatalf("Locate = %+v, %v", got, err)
 	}
-	if read, err := got.ImageIndex(); err != nil || digestOf(t, read) != digestOf(t, index) {
-		t.Errorf("its index: %v", err)
+	if read, ok := got.Image.(v1.ImageIndex); !ok || digestOf(t, read) != digestOf(t, index) {
+		t.Errorf("an index was found as a %T", got.Image)
 	}
 	// A config inside of an index is another thing than the index.
-	if got, found, _ := r.Locate(t.Context(), identityOf(t, img)); found {
+	if got, err := r.Locate(t.Context(), identityOf(t, img), Hints{}); got.Image != nil || err != nil {
 		t.Errorf("located %+v by a child's config", got)
 	}
 }
@@ -199,7 +217,7 @@ func TestLocateTriesWhatARecordNames(t *testing.T) {
 	img := randomImage(t, 100, 1)
 	s.seed(t, repoPath+":there", img)
 	for _, before := range []int{1, maxNamed - 1, maxNamed} {
-		content := yamlOf(t, s.host()+"/charm/foreign/image@"+digestOf(t, img).String())
+		content := yamlOf(s.host() + "/charm/foreign/image@" + digestOf(t, img).String())
 		var entries string
 		for range before {
 			entries += "- image: " + s.host() + "/" + repoPath + "@" + digestOf(t, randomImage(t, 10, 1)).String() + "\n"
@@ -208,9 +226,9 @@ func TestLocateTriesWhatARecordNames(t *testing.T) {
 		content = strings.Replace(content, "kind:", entries+"kind:", 1)
 		s.seed(t, repoPath+":"+recordTag(configOf(t, img)), recordOf(t, content))
 		r, _ := s.open(t)
-		got, found, err := r.Locate(t.Context(), identityOf(t, img))
-		if want := before < maxNamed; err != nil || found != want || found && got.By != ByRecord {
-			t.Errorf("after %d others: Locate = %+v, %t, %v; want it found: %t", before, got, found, err, want)
+		got, err := r.Locate(t.Context(), identityOf(t, img), Hints{})
+		if want := before < maxNamed; err != nil || (foundBy(t, got) == byRecord) != want {
+			t.Errorf("after %d others: Locate = %+v, %v; want it found: %t", before, got, err, want)
 		}
 	}
 }
@@ -236,8 +254,8 @@ func TestLocateCountsLayers(t *testing.T) {
 			s.seed(t, repoPath+":latest", other)
 			for _, id := range []Identity{identityOf(t, other), {Digest: configOf(t, other)}} {
 				r, _ := s.open(t)
-				if got, found, err := r.Locate(t.Context(), id); found || err != nil {
-					t.Errorf("Locate = %+v, %t, %v; want nothing", got, found, err)
+				if got, err := r.Locate(t.Context(), id, Hints{}); got.Image != nil || err != nil {
+					t.Errorf("Locate = %+v, %v; want nothing", got, err)
 				}
 			}
 		})
@@ -253,9 +271,9 @@ func TestLocateByWhatTheRegistryCannotSay(t *testing.T) {
 		s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.HasSuffix(r.URL.Path, configOf(t, img).String()) && answer(w, status, "UNKNOWN")
 		})
-		_, found, err := r.Locate(t.Context(), identityOf(t, img))
-		if found || (err != nil) != fails {
-			t.Errorf("status %d: found %t, %v", status, found, err)
+		got, err := r.Locate(t.Context(), identityOf(t, img), Hints{})
+		if got.Image != nil || (err != nil) != fails {
+			t.Errorf("status %d: Locate = %+v, %v", status, got, err)
 		}
 	}
 }
@@ -284,10 +302,81 @@ func TestLocateAsksAgain(t *testing.T) {
 				}
 				return first
 			})
-			got, found, err := r.Locate(t.Context(), id)
-			if err != nil || !found || got.By != ByDigest {
-				t.Errorf("Locate = %+v, %t, %v", got, found, err)
+			got, err := r.Locate(t.Context(), id, Hints{})
+			if err != nil || foundBy(t, got) != byDigest {
+				t.Errorf("Locate = %+v, %v", got, err)
 			}
 		})
 	}
 }
+
+// TestLocateByImages: an index that lists the same images to run is found by the tag latest, and by the record of its
+// first image; the digest itself is asked for first.
+func TestLocateByImages(t *testing.T) {
+	a, b := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	listing := func(images ...v1.Image) v1.ImageIndex {
+		var index v1.ImageIndex = empty.Index
+		for i, img := range images {
+			platform := &v1.Platform{OS: "linux", Architecture: []string{"amd64", "arm64"}[i]}
+			index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: platform}})
+		}
+		return index
+	}
+	attested := func(index v1.ImageIndex) v1.ImageIndex {
+		return mutate.AppendManifests(index, mutate.IndexAddendum{Add: randomImage(t, 10, 1), Descriptor: v1.Descriptor{
+			Platform:    &v1.Platform{OS: "unknown", Architecture: "unknown"},
+			Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest"},
+		}})
+	}
+	held := attested(listing(a, b))
+	for name, test := range map[string]struct {
+		index            v1.ImageIndex
+		latest, recorded bool
+		by               string
+		requests         int
+	}{
+		"the same":              {held, true, true, byLatest, 1},
+		"rebuilt, the latest":   {attested(listing(a, b)), true, false, byLatest, 3},
+		"rebuilt, recorded":     {attested(listing(a, b)), false, true, byRecord, 5},
+		"rebuilt, without hint": {attested(listing(a, b)), false, false, "", 3},
+		"fewer images":          {attested(listing(a)), true, true, "", 4},
+		"other platforms":       {attested(listing(b, a)), true, false, "", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			r, _ := s.open(t)
+			mustPush(t, r, held)
+			if test.latest {
+				if err := r.MoveLatest(t.Context(), held, Hints{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.recorded {
+				recordAs(t, r, digestOf(t, a), digestOf(t, held))
+			}
+			raw, err := test.index.RawManifest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, digest := range []v1.Hash{digestOf(t, test.index), {}} {
+				fresh, _ := s.open(t)
+				got, err := fresh.Locate(t.Context(), Identity{Digest: digest, Images: image.RunnableImages(raw)}, Hints{})
+				want := test.by
+				if name == "the same" && digest != (v1.Hash{}) {
+					want = byDigest // before anything else was read
+				}
+				if err != nil || foundBy(t, got) != want {
+					t.Errorf("Locate = %+v, %v; want it by %q", got, err, want)
+				}
+				if got.Image != nil && digestOf(t, got.Image) != digestOf(t, held) {
+					t.Errorf("located %s, want %s", digestOf(t, got.Image), digestOf(t, held))
+				}
+				if requests := s.log(); digest != (v1.Hash{}) && len(requests) > test.requests {
+					t.Errorf("%d requests %q, want at most %d", len(requests), requests, test.requests)
+				}
+			}
+		})
+	}
+}
+
+func yamlOf(image string) string { return string(recordYAML(image)) }

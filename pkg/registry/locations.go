@@ -36,25 +36,10 @@ const (
 	maxRecord = 64 << 10
 )
 
-type locations struct {
-	APIVersion string     `json:"apiVersion"`
-	Kind       string     `json:"kind"`
-	Images     []location `json:"images"`
-}
-
-type location struct {
-	Image    string `json:"image"`
-	IsBundle bool   `json:"isBundle"`
-}
-
-// newRecord builds the record that names one image. Authors, times and modes are those of imgpkg's own. Verified is
-// whether the annotation says so of the image.
-func newRecord(image name.Digest, verified bool) (v1.Image, error) {
-	content, err := recordYAML(image.String())
-	if err != nil {
-		return nil, err
-	}
-	layer, err := newTar(content)
+// newRecord builds the record that names one image, with annotations of this program's own; nil for none. Authors, times and
+// modes are those of imgpkg's own.
+func newRecord(image name.Digest, annotations map[string]string) (v1.Image, error) {
+	layer, err := newTar(recordYAML(image.String()))
 	if err != nil {
 		return nil, err
 	}
@@ -62,16 +47,15 @@ func newRecord(image name.Digest, verified bool) (v1.Image, error) {
 		Layer:   layer,
 		History: v1.History{Author: "imgpkg", CreatedBy: "imgpkg"},
 	})
-	if err != nil || !verified {
+	if err != nil || annotations == nil {
 		return record, err
 	}
-	annotated, _ := mutate.Annotations(record, map[string]string{verifiedAnnotation: image.DigestStr()}).(v1.Image)
+	annotated, _ := mutate.Annotations(record, annotations).(v1.Image)
 	return annotated, nil
 }
 
-func recordYAML(image string) ([]byte, error) {
-	body, err := yaml.Marshal(locations{recordAPIVersion, recordKind, []location{{Image: image}}})
-	return append([]byte("---\n"), body...), err
+func recordYAML(image string) []byte {
+	return fmt.Appendf(nil, "---\napiVersion: %s\nimages:\n- image: %s\n  isBundle: false\nkind: %s\n", recordAPIVersion, image, recordKind)
 }
 
 // tarLayer is an uncompressed layer in memory; go-containerregistry compresses it, as it does for imgpkg.
@@ -111,12 +95,15 @@ func parseRecord(packed []byte, repo name.Repository) ([]v1.Hash, error) {
 }
 
 func parseLocations(content []byte, repo name.Repository) (named []v1.Hash, err error) {
-	var l locations
+	var l struct {
+		APIVersion, Kind string
+		Images           []struct{ Image string }
+	}
 	if err := yaml.Unmarshal(content, &l); err != nil {
 		return nil, err
 	}
 	if l.APIVersion != recordAPIVersion || l.Kind != recordKind {
-		return nil, fmt.Errorf("it is a %q of %q", l.Kind, l.APIVersion)
+		return nil, fmt.Errorf("the record is a %q of %q", l.Kind, l.APIVersion)
 	}
 	for _, image := range l.Images {
 		d, err := name.NewDigest(image.Image, name.StrictValidation)
@@ -128,7 +115,7 @@ func parseLocations(content []byte, repo name.Repository) (named []v1.Hash, err 
 		}
 	}
 	if len(named) == 0 {
-		return nil, fmt.Errorf("it names no image of %s", repo)
+		return nil, fmt.Errorf("the record names no image of %s", repo)
 	}
 	return named, nil
 }
@@ -143,7 +130,7 @@ func unpackRecord(packed []byte) ([]byte, error) {
 	for {
 		header, err := files.Next()
 		if err != nil {
-			return nil, fmt.Errorf("looking for %s in it: %w", recordFile, err)
+			return nil, fmt.Errorf("looking for %s in the record: %w", recordFile, err)
 		}
 		if path.Base(header.Name) == recordFile {
 			return io.ReadAll(files)

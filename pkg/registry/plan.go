@@ -6,39 +6,33 @@ import (
 	"maps"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
 
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // checkers is how many questions are under way at once.
 const checkers = 8
 
-// Image is what can be pushed: a v1.Image, a v1.ImageIndex.
-type Image interface {
-	partial.Describable
-	RawManifest() ([]byte, error)
-}
+// Image is a v1.Image or a v1.ImageIndex.
+type Image = image.Manifest
 
 // Plan is what an image lacks in the repository. Descriptors are in the order of the image's manifests.
 type Plan struct {
 	// Image describes the image as it will be in the repository.
 	Image v1.Descriptor
-	// Present is whether the repository has the image already: then nothing else was asked, and all else is empty.
+	// Present is whether the repository has the image already: then all else is empty.
 	Present bool
 	// Manifests are missing, children before the indexes that name them, Image last.
 	Manifests []v1.Descriptor
 	// Missing are the blobs to send, Reused those that the repository has. A manifest that is present vouches for
 	// its blobs, so those are in neither.
 	Missing, Reused []v1.Descriptor
-	// Verified is set by Push: whether each layer is proven to have the diff ID that its config gives it, since it was
-	// packed so, or compared while it was sent. It is false where parts of the image were in the registry before.
-	Verified bool
 
-	manifests map[v1.Hash]stored
+	manifests map[v1.Hash][]byte
 	blobs     map[v1.Hash]blob
 	claimed   map[v1.Hash]v1.Hash // diff IDs of layers, by blob, that are to be compared with the layers
-	partial   bool                // some of its manifests are in the repository, and nobody looked into their layers
+	partial   bool                // some manifests are in the repository, and their layers weren't compared
 }
 
 // Size is the sum of the blobs' sizes, in bytes.
@@ -50,103 +44,128 @@ func Size(blobs []v1.Descriptor) int64 {
 	return sum
 }
 
-// Plan finds out what of an image the repository lacks. The image's own manifest is asked for first, and when it is
-// there nothing of the image but that is looked at; else its manifests are walked and every distinct blob is asked
-// for, save those that Known returned in this run. No layer is read. Layers
-// that are distributed from elsewhere (types.MediaType.IsDistributable is false, and they say from where) stay there.
-// The digest of every manifest is verified, and a config that lists other layers than its manifest is an error. Packed
-// are blobs by the diff IDs that they are proven to have, as Known and packing return them; nil for none.
-func (r *Repository) Plan(ctx context.Context, img Image, packed map[v1.Hash]v1.Descriptor) (*Plan, error) {
-	p, root, err := newPlan(img)
-	if err != nil {
-		return nil, err
-	}
-	p.Present, err = r.has(ctx, manifests, root.desc)
-	if err != nil || p.Present {
-		return p, err
-	}
-	if err := root.walk(img, map[v1.Hash]bool{}); err != nil {
-		return nil, fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
-	}
-	p.claimed = map[v1.Hash]v1.Hash{}
-	if err := root.claims(p.claimed); err != nil {
-		return nil, fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
-	}
-	maps.DeleteFunc(p.claimed, func(blob, diffID v1.Hash) bool { return packed[diffID].Digest == blob })
-	if err := r.checkManifests(ctx, root); err != nil {
-		return nil, err
-	}
-	for n := range root.below() {
-		p.partial = p.partial || n.present
-	}
-	return p, r.checkBlobs(ctx, p, p.collect(root))
-}
+// fewBlobs is how many blobs of a packed image are asked for together with its manifest, which saves a round trip.
+const fewBlobs = 3
 
-// newPlan returns a plan that says nothing yet, and the image's own manifest.
-func newPlan(img Image) (*Plan, *node, error) {
+// Plan finds out what of an image the repository lacks. The image's own manifest is asked for first, a packed image's
+// with at most fewBlobs of its blobs; where the repository has it, no more is asked. Else the image's manifests are walked
+// and every distinct blob is asked for, save those held, which Layers returned. No layer is read. Layers that are distributed from elsewhere
+// (types.MediaType.IsDistributable is false, and they have URLs) are left out. The digest of every manifest is verified,
+// and a config that lists other layers than its manifest is an error. Packed are layers that packing made; nil for none.
+// The diff IDs of both are proven.
+func (r *Repository) Plan(ctx context.Context, img Image, held, packed Layers) (*Plan, error) {
 	root, err := newNode(img)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return &Plan{Image: root.desc, manifests: map[v1.Hash]stored{}, blobs: map[v1.Hash]blob{}}, root, nil
+	p := &Plan{Image: root.desc, manifests: map[v1.Hash][]byte{}, blobs: map[v1.Hash]blob{}}
+	present := map[v1.Hash]bool{} // blobs whose answer is known
+	for _, d := range held {
+		present[d.Digest] = true
+	}
+	var nodes []*node
+	read := func() error {
+		err := root.walk(img, map[v1.Hash]bool{})
+		if nodes = root.all(); err == nil {
+			p.claimed, err = claims(nodes)
+		}
+		if err != nil {
+			return fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
+		}
+		return nil
+	}
+	var few []v1.Descriptor
+	_, single := img.(v1.Image)
+	early := single && len(packed) > 0 // then reading the image costs nothing
+	if early {
+		if err := read(); err != nil {
+			return nil, err
+		}
+		if few = unanswered(root.blobs, present); len(few) > fewBlobs {
+			few = nil
+		}
+	}
+	var g parallel.Group
+	g.Go(func() (err error) { p.Present, err = r.has(ctx, manifests, root.desc); return err })
+	g.Go(func() error { return r.ask(ctx, few, present) })
+	switch err := g.Wait(); {
+	case err != nil:
+		return nil, err
+	case p.Present:
+		return &Plan{Image: root.desc, Present: true}, nil
+	}
+	if !early {
+		if err := read(); err != nil {
+			return nil, err
+		}
+	}
+	maps.DeleteFunc(p.claimed, func(blob, diffID v1.Hash) bool {
+		return held[diffID].Digest == blob || packed[diffID].Digest == blob
+	})
+	below, limited := parallel.WithContext(ctx)
+	below.SetLimit(checkers)
+	for _, n := range nodes[:len(nodes)-1] {
+		below.Go(func() (err error) { n.present, err = r.has(limited, manifests, n.desc); return err })
+	}
+	if err := below.Wait(); err != nil {
+		return nil, err
+	}
+	needed := p.collect(nodes)
+	if err := r.ask(ctx, unanswered(needed, present), present); err != nil {
+		return nil, err
+	}
+	for _, b := range needed {
+		if present[b.desc.Digest] {
+			p.Reused = append(p.Reused, b.desc)
+		} else {
+			p.Missing = append(p.Missing, b.desc)
+		}
+	}
+	return p, nil
 }
 
-// checkManifests marks the nodes below the root that the repository has.
-func (r *Repository) checkManifests(ctx context.Context, root *node) error {
-	g, ctx := parallel.WithContext(ctx)
-	g.SetLimit(checkers)
-	for n := range root.below() {
-		g.Go(func() (err error) {
-			n.present, err = r.has(ctx, manifests, n.desc)
-			return err
-		})
+// unanswered returns the blobs that are to be asked for, each once.
+func unanswered(blobs []blob, present map[v1.Hash]bool) (unknown []v1.Descriptor) {
+	asked := maps.Clone(present)
+	for _, b := range blobs {
+		if _, known := asked[b.desc.Digest]; !known {
+			unknown = append(unknown, b.desc)
+			asked[b.desc.Digest] = false
+		}
 	}
-	return g.Wait()
+	return unknown
 }
 
 // collect adds the missing manifests to the plan and returns the distinct blobs that they need.
-func (p *Plan) collect(n *node) []v1.Descriptor {
-	if _, done := p.manifests[n.desc.Digest]; done || n.present {
-		return nil
-	}
-	var needed []v1.Descriptor
-	for _, child := range n.children {
-		needed = append(needed, p.collect(child)...)
-	}
-	for _, b := range n.blobs {
-		if _, done := p.blobs[b.desc.Digest]; !done {
-			p.blobs[b.desc.Digest] = b
-			needed = append(needed, b.desc)
+func (p *Plan) collect(nodes []*node) (needed []blob) {
+	for _, n := range nodes {
+		if n.present {
+			p.partial = true
+			continue
 		}
+		for _, b := range n.blobs {
+			if _, twice := p.blobs[b.desc.Digest]; !twice {
+				p.blobs[b.desc.Digest] = b
+				needed = append(needed, b)
+			}
+		}
+		p.manifests[n.desc.Digest] = n.raw
+		p.Manifests = append(p.Manifests, n.desc)
 	}
-	p.manifests[n.desc.Digest] = stored{n.desc.MediaType, n.raw}
-	p.Manifests = append(p.Manifests, n.desc)
 	return needed
 }
 
-// checkBlobs sorts the blobs into missing and reused.
-func (r *Repository) checkBlobs(ctx context.Context, p *Plan, needed []v1.Descriptor) error {
-	present := make([]bool, len(needed))
+// ask adds to present which of the blobs the repository has and which it lacks; after an error those known by then.
+func (r *Repository) ask(ctx context.Context, all []v1.Descriptor, present map[v1.Hash]bool) error {
+	has := make([]bool, len(all))
 	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(checkers)
-	for i, d := range needed {
-		if present[i] = r.isKnown(d.Digest); present[i] {
-			continue
-		}
-		g.Go(func() (err error) {
-			present[i], err = r.has(ctx, blobs, d)
-			return err
-		})
+	for i, d := range all {
+		g.Go(func() (err error) { has[i], err = r.has(ctx, blobs, d); return err })
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	err := g.Wait()
+	for i, d := range all {
+		present[d.Digest] = has[i]
 	}
-	for i, d := range needed {
-		if present[i] {
-			p.Reused = append(p.Reused, d)
-		} else {
-			p.Missing = append(p.Missing, d)
-		}
-	}
-	return nil
+	return err
 }

@@ -29,7 +29,7 @@ func TestPushThenPresent(t *testing.T) {
 		t.Fatalf("plan of an unknown image: %+v", p)
 	}
 	var received int64
-	if err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
+	if _, err := r.Push(t.Context(), p, func(n int64) { received += n }); err != nil {
 		t.Fatal(err)
 	}
 	if want := Size(p.Missing); received != want {
@@ -167,7 +167,7 @@ func TestPlanErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
 			r, _ := s.open(t)
-			_, err := r.Plan(t.Context(), test.img, nil)
+			_, err := r.Plan(t.Context(), test.img, nil, nil)
 			wantError(t, err, test.want...)
 			if n := count(s.log(), "P"); n != 0 {
 				t.Errorf("%d writes", n)
@@ -220,7 +220,7 @@ func TestPushRefused(t *testing.T) {
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPost && answer(w, http.StatusForbidden, "DENIED")
 	})
-	wantError(t, r.Push(t.Context(), p, nil), "sending the blob sha256:", "refused the credentials that Charmhub gave")
+	wantError(t, pushError(t, r, p), "sending the blob sha256:", "refused the credentials that Charmhub gave")
 	if requests := s.log(); slices.ContainsFunc(requests, func(r string) bool { return strings.HasPrefix(r, "PUT") }) {
 		t.Errorf("something was put: %q", requests)
 	}
@@ -238,7 +238,7 @@ func TestPutChecksWhatWasStored(t *testing.T) {
 		return true
 	})
 	p := mustPlan(t, r, randomImage(t, 10, 1))
-	wantError(t, r.Push(t.Context(), p, nil), "sending the manifest", `stored it as "sha256:0"`)
+	wantError(t, pushError(t, r, p), "sending the manifest", `stored it as "sha256:0"`)
 }
 
 func TestMount(t *testing.T) {
@@ -275,7 +275,7 @@ type bytesLayer struct {
 func (l bytesLayer) Compressed() (io.ReadCloser, error) { return newContent(l.content, l.stream), nil }
 
 func TestDamagedLayers(t *testing.T) {
-	for _, size := range []int{5000, 50_000} { // sent at once, in chunks
+	for _, size := range []int{5000, 200_000} { // sent at once, in chunks
 		whole := noise(size)
 		wrong := slices.Clone(whole)
 		wrong[4000] ^= 1
@@ -283,7 +283,7 @@ func TestDamagedLayers(t *testing.T) {
 			content []byte
 			want    string
 		}{
-			"a wrong byte": {wrong, fmt.Sprintf("it is damaged: its %d bytes hash to sha256:", size)},
+			"a wrong byte": {wrong, fmt.Sprintf("the blob is damaged: its %d bytes hash to sha256:", size)},
 			"cut short":    {whole[:4000], fmt.Sprintf("ends after 4000 of %d bytes", size)},
 			"empty":        {nil, fmt.Sprintf("ends after 0 of %d bytes", size)},
 		} {
@@ -294,7 +294,7 @@ func TestDamagedLayers(t *testing.T) {
 					l := bytesLayer{static.NewLayer(whole, types.DockerLayer), test.content, stream}
 					p := mustPlan(t, r, mustAppend(t, l))
 					p.Missing = p.Missing[1:] // without the config, which is sound
-					wantError(t, r.Push(t.Context(), p, nil), "sending the blob "+digestOf(t, l).String(), test.want)
+					wantError(t, pushError(t, r, p), "sending the blob "+digestOf(t, l).String(), test.want)
 					if n := count(s.log(), "PUT"); n != 0 {
 						t.Error("something was kept")
 					}

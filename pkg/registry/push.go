@@ -9,28 +9,40 @@ import (
 
 	"github.com/dustin/go-humanize"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
+	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// senders is how many blobs are under way at once.
-const senders = 4
+const (
+	senders       = 4 // blobs or manifests under way at once
+	manifestTries = 6 // of a manifest whose blobs the registry doesn't find yet
+)
 
 // Push sends what the plan says is missing: blobs first, then manifests, several at once, the image's own last, so
-// that nobody finds an image that isn't whole. It is pushed by digest; no tag is touched. Every byte of a blob is
-// verified before the registry is asked to keep it. The first error stops the rest.
+// that no incomplete image can be found. It is pushed by digest; no tag is changed. Every byte of a blob is
+// verified before the registry is asked to store it. The first error stops the rest.
 //
 // Progress, if not nil, is called with the number of further bytes that the registry has received, never twice for
 // the same ones and never at the same time; it need not reach the plan's total, since blobs can be mounted.
 //
 // Layers that aren't proven to have the diff IDs that configs give them are decompressed and compared while they are
-// sent; one that has another is an error.
-func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) error {
-	proven, err := r.pushBlobs(ctx, p, p.Missing, progress)
+// sent; one that has another is an error. Verified is whether each layer is proven to have its diff ID, since it was
+// packed so, or compared; it is false where parts of the image were in the registry before.
+func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) (verified bool, err error) {
+	var missing []blob
+	for _, d := range p.Missing {
+		b := p.blobs[d.Digest]
+		b.diffID = p.claimed[d.Digest]
+		missing = append(missing, b)
+	}
+	proven, err := r.pushBlobs(ctx, missing, progress)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for rest := p.Manifests; len(rest) > 0; {
 		// An index names what is before it, so that is sent first.
@@ -41,97 +53,97 @@ func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) 
 		g, ctx := parallel.WithContext(ctx)
 		g.SetLimit(senders)
 		for _, d := range rest[:n] {
-			g.Go(func() error { return r.putByDigest(ctx, d.Digest, p.manifests[d.Digest]) })
+			g.Go(func() error { return r.putByDigest(ctx, d, p.manifests[d.Digest]) })
 		}
 		if err := g.Wait(); err != nil {
-			return err
+			return false, err
 		}
 		rest = rest[n:]
 	}
-	p.Verified = r.decompress != nil && !p.partial
+	verified = r.decompress != nil && !p.partial
 	for blob := range p.claimed {
-		p.Verified = p.Verified && proven[blob]
+		verified = verified && proven[blob]
 	}
-	return nil
+	return verified, nil
 }
 
-// putByDigest stores a manifest whose blobs are there. Distribution 2 doesn't see a blob for a moment when another run
-// has the same one kept, and others may see it a little later in any case.
-func (r *Repository) putByDigest(ctx context.Context, digest v1.Hash, m stored) error {
+// putByDigest stores a manifest whose blobs the repository has. Distribution 2 doesn't find a blob for a moment when another
+// run stores the same one, and other registries may find it a little later in any case.
+func (r *Repository) putByDigest(ctx context.Context, d v1.Descriptor, raw []byte) error {
 	for try := 1; ; try++ {
-		err := r.put(ctx, digest.String(), digest, m)
-		if !isCode(err, transport.ManifestBlobUnknownErrorCode) || try == maxTries {
+		err := r.put(ctx, d.Digest.String(), d, raw)
+		if !isCode(err, transport.ManifestBlobUnknownErrorCode) || try == manifestTries {
 			return err
 		}
-		if err := r.wait(ctx, pause(try, reply{})); err != nil {
+		if err := r.wait(ctx, carry.Backoff(try-1, nil)); err != nil {
 			return err
 		}
 	}
 }
 
-// pushAs sends an image under tags alone, without asking what of it is there.
+// pushAs sends an image under tags alone, without asking what of it the repository has.
 func (r *Repository) pushAs(ctx context.Context, img v1.Image, tags ...string) error {
-	p, root, err := newPlan(img)
+	root, err := newNode(img)
 	if err != nil {
 		return err
 	}
 	if err := root.walkImage(img); err != nil {
 		return err
 	}
-	if _, err := r.pushBlobs(ctx, p, p.collect(root), nil); err != nil {
+	if _, err := r.pushBlobs(ctx, root.blobs, nil); err != nil {
 		return err
 	}
+	g, ctx := parallel.WithContext(ctx)
 	for _, tag := range tags {
-		if err := r.put(ctx, tag, p.Image.Digest, p.manifests[p.Image.Digest]); err != nil {
-			return err
-		}
+		g.Go(func() error { return r.put(ctx, tag, root.desc, root.raw) })
 	}
-	return nil
+	return g.Wait()
 }
 
 // pushBlobs returns which of the blobs were proven to have their diff IDs; others were mounted, for example.
-func (r *Repository) pushBlobs(
-	ctx context.Context, p *Plan, blobs []v1.Descriptor, progress func(int64),
-) (proven map[v1.Hash]bool, err error) {
+func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, progress func(int64)) (map[v1.Hash]bool, error) {
+	var mu sync.Mutex // of progress and proven
+	oneAtATime := func(n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		if progress != nil {
+			progress(n)
+		}
+	}
+	proven := map[v1.Hash]bool{}
 	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(senders)
-	progress = oneAtATime(progress)
-	proven = map[v1.Hash]bool{}
-	var mu sync.Mutex
-	for _, d := range largestFirst(blobs) {
+	// The largest first, so that no large one is the last under way.
+	largest := func(a, b blob) int { return cmp.Compare(b.desc.Size, a.desc.Size) }
+	for _, b := range slices.SortedStableFunc(slices.Values(blobs), largest) {
 		g.Go(func() error {
-			b := p.blobs[d.Digest]
-			b.diffID = p.claimed[d.Digest]
-			good, err := r.pushBlob(ctx, b, progress)
+			verified, err := r.pushBlob(ctx, b, oneAtATime)
 			if err != nil {
 				return fmt.Errorf("sending the blob %s (%s) to %s: %w",
-					d.Digest, humanize.Bytes(uint64(max(d.Size, 0))), r.name, r.explain(err))
+					b.desc.Digest, humanize.Bytes(uint64(max(b.desc.Size, 0))), r.name, r.explain(err))
 			}
-			r.log.Debug("Blob sent", zap.Stringer("digest", d.Digest), zap.Int64("bytes", d.Size))
+			r.log.Debug("Blob sent", zap.Stringer("digest", b.desc.Digest), zap.Int64("bytes", b.desc.Size))
 			mu.Lock()
 			defer mu.Unlock()
-			proven[d.Digest] = good
+			proven[b.desc.Digest] = verified
 			return nil
 		})
 	}
 	return proven, g.Wait()
 }
 
-// largestFirst keeps a large blob from being the last one under way.
-func largestFirst(blobs []v1.Descriptor) []v1.Descriptor {
-	sorted := slices.Clone(blobs)
-	slices.SortStableFunc(sorted, func(a, b v1.Descriptor) int { return cmp.Compare(b.Size, a.Size) })
-	return sorted
-}
-
-func oneAtATime(progress func(int64)) func(int64) {
-	if progress == nil {
-		return func(int64) {}
+func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) (verified bool, err error) {
+	layer, err := b.open()
+	if err != nil {
+		return false, fmt.Errorf("opening the blob: %w", err)
 	}
-	var mu sync.Mutex
-	return func(n int64) {
-		mu.Lock()
-		defer mu.Unlock()
-		progress(n)
+	to := blobupload.Destination{
+		Uploads: r.url(blobs, "uploads/"), Do: r.do, Decompress: r.decompress, Wait: r.wait, Log: r.log,
+		Has: func(ctx context.Context, d v1.Descriptor) (bool, error) { return r.has(ctx, blobs, d) },
 	}
+	sent := blobupload.Blob{Descriptor: b.desc, Open: layer.Compressed, DiffID: b.diffID}
+	if m, ok := layer.(*remote.MountableLayer); ok && m.Reference.Context().Registry == r.name.Registry {
+		sent.From = m.Reference.Context().RepositoryStr()
+	}
+	return to.Send(ctx, sent, progress)
 }

@@ -43,7 +43,7 @@ func golden(t *testing.T, file string, got []byte) {
 // The record is read by imgpkg and compared by digest: every byte of it counts. What gzip makes of the layer is left
 // to the compressor's version.
 func TestRecordGolden(t *testing.T) {
-	record, err := newRecord(goldenDigest, false)
+	record, err := newRecord(goldenDigest, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestRecordGolden(t *testing.T) {
 	if got, want := recordTag(source), "sha256-"+source.Hex+".image-locations.imgpkg"; got != want {
 		t.Errorf("tag %q, want %q", got, want)
 	}
-	again, err := newRecord(goldenDigest, false)
+	again, err := newRecord(goldenDigest, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,11 +91,7 @@ func TestRecordGolden(t *testing.T) {
 }
 
 func TestRecordYAML(t *testing.T) {
-	content, err := recordYAML(goldenImage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, "image-locations.yml", content)
+	golden(t, "image-locations.yml", recordYAML(goldenImage))
 }
 
 func TestRecordIsWrittenOnce(t *testing.T) {
@@ -105,14 +101,15 @@ func TestRecordIsWrittenOnce(t *testing.T) {
 	source := layerOf(t, img) // any digest will do
 	r, _ := s.open(t)
 	for _, writes := range []bool{true, false} {
-		if _, _, err := r.Locate(t.Context(), Identity{Digest: source}); err != nil {
+		found, err := r.Locate(t.Context(), Identity{Digest: source}, Hints{})
+		if err != nil {
 			t.Fatal(err)
 		}
 		s.log()
-		if err := r.Record(t.Context(), digestOf(t, img), false, source); err != nil {
+		if err := r.Record(t.Context(), img, false, found.Hints, source); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.MoveLatest(t.Context(), digestOf(t, img)); err != nil {
+		if err := r.MoveLatest(t.Context(), img, found.Hints); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.log(); (len(got) > 0) != writes {
@@ -130,7 +127,7 @@ func TestRecordRefused(t *testing.T) {
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".imgpkg") && answer(w, 409, "TAG_INVALID")
 	})
-	err := r.Record(t.Context(), digestOf(t, img), false, digestOf(t, img))
+	err := r.Record(t.Context(), img, false, Hints{}, digestOf(t, img))
 	wantError(t, err, "writing the locations record", "TAG_INVALID")
 }
 
@@ -139,7 +136,7 @@ func FuzzParseRecord(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	record, err := newRecord(goldenDigest, false)
+	record, err := newRecord(goldenDigest, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -170,11 +167,7 @@ func FuzzRecordYAML(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	content, err := recordYAML(goldenImage)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(content)
+	f.Add(recordYAML(goldenImage))
 	f.Add([]byte("a: &a [*a, *a]"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		named, err := parseLocations(content, repo)

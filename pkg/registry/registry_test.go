@@ -95,6 +95,14 @@ func (s *server) host() string { return strings.TrimPrefix(s.URL, "http://") }
 func (s *server) open(t *testing.T) (*Repository, *counter) {
 	t.Helper()
 	c := &counter{}
+	r := s.connect(t, c)
+	s.log()
+	return r, c
+}
+
+// connect opens it without a change to the log.
+func (s *server) connect(t *testing.T, c *counter) *Repository {
+	t.Helper()
 	r, err := Open(t.Context(), Options{
 		Image: s.host() + "/" + repoPath, Username: "user", Password: "hunter2",
 		Transport: c.transport(), Logger: zap.NewNop(), Decompress: gunzip,
@@ -103,8 +111,7 @@ func (s *server) open(t *testing.T) (*Repository, *counter) {
 		t.Fatal(err)
 	}
 	r.wait = func(ctx context.Context, d time.Duration) error { c.waited(d); return ctx.Err() }
-	s.log()
-	return r, c
+	return r
 }
 
 // gunzip reads a layer that is compressed by gzip, or not at all.
@@ -184,7 +191,7 @@ func randomImage(t *testing.T, size, layers int64) v1.Image {
 
 func mustPlan(t *testing.T, r *Repository, img Image) *Plan {
 	t.Helper()
-	p, err := r.Plan(t.Context(), img, nil)
+	p, err := r.Plan(t.Context(), img, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,10 +201,16 @@ func mustPlan(t *testing.T, r *Repository, img Image) *Plan {
 func mustPush(t *testing.T, r *Repository, img Image) *Plan {
 	t.Helper()
 	p := mustPlan(t, r, img)
-	if err := r.Push(t.Context(), p, nil); err != nil {
+	if _, err := r.Push(t.Context(), p, nil); err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+func pushError(t *testing.T, r *Repository, p *Plan) error {
+	t.Helper()
+	_, err := r.Push(t.Context(), p, nil)
+	return err
 }
 
 func wantError(t *testing.T, err error, parts ...string) {

@@ -1,24 +1,22 @@
-// Package registry is a charm's repository in Charmhub's registry: what it holds already, what of an image it lacks,
-// and how that gets there.
+// Package registry is a charm's repository in Charmhub's registry: what it holds already, what of an image it lacks, and
+// how that is sent.
 //
-// A [Repository] answers, in the order in which they are asked:
+// Each step is a function from values to a value; a [Repository] has no memory between them:
 //
-//   - [Repository.Manifest] and [Repository.Locate]: is this image there already? No layer is read for the answer.
-//   - [Repository.Known]: which blobs hold layers that are known by their uncompressed digest?
+//   - [Repository.Manifest] and [Repository.Locate]: does the repository have this image? No layer is read for the answer.
+//   - [Repository.Layers]: which blobs hold layers that are known by their uncompressed digest?
 //   - [Repository.Plan]: which manifests and blobs of an image are missing?
 //   - [Repository.Push]: send those, and no others.
-//   - [Repository.Record] and [Repository.MoveLatest]: remember what was sent, so that Locate finds it next time.
+//   - [Repository.Record] and [Repository.MoveLatest]: write what Locate finds the image by next time.
 //
-// The package never lists, deletes or rewrites anything but records and the tag latest; an image
-// keeps its bytes. It follows the OCI distribution specification v1.1 and CNCF distribution's token authentication.
+// The package never lists, deletes or rewrites anything but records and the tag latest; the bytes of an image stay as they
+// are. It follows the OCI distribution specification v1.1 and CNCF distribution's token authentication.
 package registry
 
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -27,6 +25,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
+	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // Options say which repository to open, and how. Username and Password are secrets: they are sent to the registry's
@@ -37,19 +38,16 @@ type Options struct {
 	// Path is where the registry is on its host, for one that isn't at the root: its API is below Path + "/v2/".
 	Path               string
 	Username, Password string
-	// Transport carries every request. Repeating those that have no body, or one that can be had again (GetBody), is
-	// left to it, and so is giving up those on which nothing moves any more. The body of a blob's chunk can't be had
-	// again; chunks are repeated here, from where the registry stands. Its ExpectContinueTimeout should not be zero,
-	// else a token that expires costs a chunk.
+	// Challenge is that of the registry, which was asked beforehand; nil asks now.
+	Challenge *Challenge
+	// Transport carries every request. Repeating requests, save those under transport.Once, is left to it, and so is giving
+	// up those that fell silent. Its ExpectContinueTimeout should not be zero, else a token that expires
+	// costs a chunk of a blob.
 	Transport http.RoundTripper
 	// Decompress looks into the layers that are sent, to compare them with their diff IDs; with nil none is.
-	Decompress Decompressor
+	Decompress blobupload.Decompressor
 	Logger     *zap.Logger
 }
-
-// Decompressor returns what a layer's blob holds, and whether it was compressed. What it returns fails to be read where
-// the blob is damaged, or made to fill memory or time.
-type Decompressor func(blob io.Reader) (layer io.ReadCloser, compressed bool, err error)
 
 // Repository is one charm resource's repository. Its methods may be called from several goroutines.
 type Repository struct {
@@ -57,33 +55,23 @@ type Repository struct {
 	client *http.Client
 	log    *zap.Logger
 
-	decompress Decompressor
+	decompress blobupload.Decompressor
 
-	// wait pauses between tries of an upload. Tests replace it.
+	// wait pauses between tries of a blob or manifest. Tests replace it.
 	wait func(context.Context, time.Duration) error
-
-	mu       sync.Mutex
-	seen     map[string]*remote.Descriptor // manifests asked for in this run, by tag or digest; nil for none
-	stored   map[v1.Hash]stored            // the same by digest alone, and those pushed
-	recorded map[v1.Hash]record            // the records that were read, by source
-	known    map[v1.Hash]bool              // blobs that Known returned
 }
 
 // Open asks the registry how it authenticates and exchanges the credentials for a token that may pull from and push
-// to the repository: two requests. Later calls share that token and renew it when it has expired.
+// to the repository: two requests, or one where o has the challenge. Later calls share that token and renew it when it has expired.
 func Open(ctx context.Context, o Options) (*Repository, error) {
 	repo, err := name.NewRepository(o.Image, name.StrictValidation)
 	if err != nil {
 		return nil, fmt.Errorf("reading the repository's name that Charmhub gave, %q: %w", o.Image, err)
 	}
-	r := &Repository{
-		name: repo, log: o.Logger, decompress: o.Decompress, wait: sleep,
-		seen: map[string]*remote.Descriptor{}, stored: map[v1.Hash]stored{}, recorded: map[v1.Hash]record{},
-		known: map[v1.Hash]bool{},
-	}
+	r := &Repository{name: repo, log: o.Logger, decompress: o.Decompress, wait: carry.Sleep}
 	auth := authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password})
 	scopes := []string{repo.Scope("pull,push")}
-	authenticated, err := transport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path}, scopes)
+	authenticated, err := transport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge}, scopes)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", repo, r.explain(err))
 	}
@@ -102,14 +90,5 @@ func (r *Repository) remoteOptions(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(r.client.Transport)}
 }
 
-// stay keeps a request from following a redirect: the answer is then the redirect itself.
+// stay follows no redirect: the answer is then the redirect itself.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
-}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
@@ -19,11 +18,11 @@ type node struct {
 	present  bool // in the repository
 }
 
-// blob is one blob of an image; open is asked only for what is sent.
+// blob is one blob of an image; open is called only for what is sent.
 type blob struct {
 	desc   v1.Descriptor
 	open   func() (v1.Layer, error)
-	diffID v1.Hash // that the image's config gives to this layer; zero for what is no layer that can be looked into
+	diffID v1.Hash // that the image's config gives this layer; zero for what can't be decompressed
 }
 
 // layered is an index that can give any of its blobs; those of go-containerregistry can.
@@ -61,20 +60,12 @@ func verifiedNode(desc v1.Descriptor, raw []byte) (*node, error) {
 	return &node{desc: desc, raw: raw}, nil
 }
 
-// below yields the nodes under this one.
-func (n *node) below() iter.Seq[*node] {
-	return func(yield func(*node) bool) {
-		for _, child := range n.children {
-			if !yield(child) {
-				return
-			}
-			for grandchild := range child.below() {
-				if !yield(grandchild) {
-					return
-				}
-			}
-		}
+// all returns the nodes below this one and this one itself, each after those that it names.
+func (n *node) all() (nodes []*node) {
+	for _, child := range n.children {
+		nodes = append(nodes, child.all()...)
 	}
+	return append(nodes, n)
 }
 
 // walk fills in the blobs and children of a node. Manifests that were visited before are left out: they are in the
@@ -109,7 +100,7 @@ func (n *node) walkImage(img v1.Image) error {
 	return n.checkSizes()
 }
 
-// checkSizes refuses what nobody can send. Whether a size is true shows when the blob is read.
+// checkSizes refuses sizes that can't be. Whether one is true shows when the blob is read.
 func (n *node) checkSizes() error {
 	for _, b := range n.blobs {
 		if b.desc.Size < 0 {
@@ -139,33 +130,28 @@ func (n *node) walkIndex(index v1.ImageIndex, visited map[v1.Hash]bool) error {
 
 // newChild reads one manifest that an index names, and what is below it.
 func newChild(index v1.ImageIndex, d v1.Descriptor, visited map[v1.Hash]bool) (*node, error) {
-	img, err := childOf(index, d)
+	var img Image
+	var err error
+	switch {
+	case d.MediaType.IsIndex():
+		img, err = index.ImageIndex(d.Digest)
+	case d.MediaType.IsImage():
+		img, err = index.Image(d.Digest)
+	default:
+		return newArtifact(index, d)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if img == nil {
-		return newArtifact(index, d)
 	}
 	child, err := newNode(img)
 	if err != nil {
 		return nil, err
 	}
 	if child.desc.Digest != d.Digest || child.desc.Size != d.Size {
-		return nil, fmt.Errorf("the index says %d bytes, but there are %d bytes with the digest %s",
-			d.Size, child.desc.Size, child.desc.Digest)
+		return nil, fmt.Errorf("the index says %d bytes, but the manifest %s has %d",
+			d.Size, child.desc.Digest, child.desc.Size)
 	}
 	return child, child.walk(img, visited)
-}
-
-// childOf returns an index's image or index, nil for a manifest of another kind.
-func childOf(index v1.ImageIndex, d v1.Descriptor) (Image, error) {
-	switch {
-	case d.MediaType.IsIndex():
-		return index.ImageIndex(d.Digest)
-	case d.MediaType.IsImage():
-		return index.Image(d.Digest)
-	}
-	return nil, nil
 }
 
 // newArtifact reads a manifest of a kind unknown here. It travels as it is, with what it lists where manifests of
@@ -175,7 +161,16 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 	if !ok {
 		return nil, fmt.Errorf("its media type is %q, which is neither an image nor an index", d.MediaType)
 	}
-	raw, err := readSmall(source, d)
+	l, err := source.Layer(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	content, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = content.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(content, maxAnswer))
 	if err != nil {
 		return nil, err
 	}
@@ -197,17 +192,4 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 		n.blobs = append(n.blobs, blob{desc: b, open: func() (v1.Layer, error) { return source.Layer(b.Digest) }})
 	}
 	return n, n.checkSizes()
-}
-
-func readSmall(source layered, d v1.Descriptor) ([]byte, error) {
-	l, err := source.Layer(d.Digest)
-	if err != nil {
-		return nil, err
-	}
-	content, err := l.Compressed()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = content.Close() }()
-	return io.ReadAll(io.LimitReader(content, maxAnswer))
 }

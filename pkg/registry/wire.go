@@ -11,18 +11,27 @@ import (
 // distribution puts on manifests.
 const maxAnswer = 4 << 20
 
-// wire is the transport below authentication, which knows of no path before the registry's own, /v2/. The authenticating transport sends the same request again after a 401,
-// with a body that may have been read by then, so here every attempt gets a body of its own.
+// wire is the transport below authentication. That sends a request again after a 401, with a body that may have been read
+// by then, so here every attempt gets a body of its own. And it knows of no path before the registry's own, /v2/.
 type wire struct {
 	next http.RoundTripper
 	host string // of the registry
 	path string // before /v2/, "" for none
+
+	challenge *Challenge // answers the question how to authenticate; nil for none
 }
 
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
-	req, err := withFreshBody(req)
-	if err != nil {
-		return nil, err
+	if res, err := w.challenge.answer(req); res != nil || err != nil {
+		return res, err
+	}
+	req = req.WithContext(req.Context())
+	if req.GetBody != nil {
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		req.Body = body
 	}
 	if w.path != "" && req.URL.Host == w.host && strings.HasPrefix(req.URL.Path, "/v2/") {
 		below := *req.URL
@@ -44,7 +53,7 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// checkRedirect refuses to be sent to another host. Registries keep blobs elsewhere, and reading them there takes no
+// checkRedirect refuses to be sent to another host. Registries have blobs on other hosts, and reading these takes no
 // credentials; whoever else answers in a registry's place could ask for these.
 func checkRedirect(req *http.Request, res *http.Response) error {
 	to, err := res.Location()
@@ -58,20 +67,4 @@ func checkRedirect(req *http.Request, res *http.Response) error {
 	}
 	return fmt.Errorf("%s sends a %s on to %q, another host, which isn't followed",
 		req.URL.Host, req.Method, to.Scheme+"://"+to.Host)
-}
-
-// withFreshBody returns the request with a body that nobody has read from.
-func withFreshBody(req *http.Request) (*http.Request, error) {
-	fresh := req.WithContext(req.Context())
-	switch c, chunked := req.Body.(*chunk); {
-	case chunked:
-		fresh.Body = c.open()
-	case req.GetBody != nil:
-		body, err := req.GetBody()
-		if err != nil {
-			return nil, err
-		}
-		fresh.Body = body
-	}
-	return fresh, nil
 }

@@ -11,7 +11,7 @@ import (
 
 func TestPrefetch(t *testing.T) {
 	t.Parallel()
-	long := bytes.Repeat([]byte("0123456789abcdef"), small/16*2)
+	long := bytes.Repeat([]byte("0123456789abcdef"), prefetchMax/16*2)
 	cut := iotest.ErrReader(io.ErrUnexpectedEOF)
 	tests := map[string]struct {
 		body         io.Reader
@@ -20,7 +20,7 @@ func TestPrefetch(t *testing.T) {
 	}{
 		"none":            {http.NoBody, nil, nil, nil},
 		"short":           {bytes.NewReader(long[:100]), long[:100], nil, nil},
-		"as long as kept": {bytes.NewReader(long[:small]), long[:small], nil, nil},
+		"as long as kept": {bytes.NewReader(long[:prefetchMax]), long[:prefetchMax], nil, nil},
 		"longer":          {bytes.NewReader(long), long, nil, nil},
 		"cut":             {io.MultiReader(bytes.NewReader(long[:100]), cut), nil, io.ErrUnexpectedEOF, nil},
 		"long and cut":    {io.MultiReader(bytes.NewReader(long), cut), long, nil, io.ErrUnexpectedEOF},

@@ -15,40 +15,27 @@ import (
 	"go.uber.org/zap"
 )
 
-// Patience is how long after the first try of a request the last one may begin.
-// So failures that come at once are told within a minute, slow ones within a
-// few.
+// Patience is how long after the first try of a request the last one may begin. So immediate failures are reported within
+// a minute, slow ones within a few.
 const Patience = 3 * time.Minute
 
-// A request is repeated so often, with pauses that double from the first to
-// the longest.
+// A request is repeated so often, with pauses that double from the first to the longest.
 const (
 	retries      = 6
 	firstPause   = 500 * time.Millisecond
 	longestPause = 15 * time.Second
 )
 
-// onceKey is the key of a context's value that tells requests to be sent once.
-type onceKey struct{}
-
-// Once returns a context whose requests aren't repeated, whatever comes of
-// them: for a question that the server may be unable to answer.
-func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
-
-// retrier repeats requests whose body can be had again. A request with a body
-// and without GetBody is sent once: its sender knows better how to go on. So is
-// one under a context of Once.
+// retrier repeats requests, except for those under a context of Once and those whose body can't be had again (GetBody).
 type retrier struct {
-	once http.RoundTripper
+	base http.RoundTripper
 	log  *zap.Logger
 }
-
-func newRetrier(once http.RoundTripper, log *zap.Logger) retrier { return retrier{once, log} }
 
 // RoundTrip returns the first answer that isn't worth another try, or the last.
 func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	if hasBody(req) && req.GetBody == nil || req.Context().Value(onceKey{}) != nil {
-		return r.once.RoundTrip(req)
+		return r.base.RoundTrip(req)
 	}
 	var unreadable atomic.Pointer[error]
 	again, err := repeatable(req, &unreadable)
@@ -56,23 +43,26 @@ func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	t := &tries{unreadable: &unreadable, what: req.Method + " " + req.URL.Host, until: time.Now().Add(Patience), log: r.log}
-	res, err := t.client(r.once).Do(again)
+	res, err := t.client(r.base).Do(again)
 	if cause := unreadable.Load(); err != nil && cause != nil {
 		return nil, *cause // which isn't the connection's
 	}
-	// Callers are http.Clients, and put method and address before an error, too.
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err
+	return res, Cause(err) // callers are http.Clients, and put method and address before an error, too
+}
+
+// Cause returns an error of an http.Client without the method and the address that were asked: the caller names what was
+// being done in better words, and the query of an address, such as one that a redirect leads to, can hold a secret.
+func Cause(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		return wrapped.Err
 	}
-	return res, err
+	return err
 }
 
 func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
 
-// repeatable returns the request in retryablehttp's form, which gets each body
-// from GetBody, and closes the body that it has. Unreadable gets the
-// error of a body that can't be read to its end.
+// repeatable returns the request in retryablehttp's form, which gets each body from GetBody, and closes the body that it
+// has. Unreadable gets the error of a body that can't be read to its end.
 func repeatable(req *http.Request, unreadable *atomic.Pointer[error]) (*retryablehttp.Request, error) {
 	again := &retryablehttp.Request{Request: req.Clone(req.Context())}
 	if !hasBody(req) {
@@ -90,9 +80,8 @@ func repeatable(req *http.Request, unreadable *atomic.Pointer[error]) (*retryabl
 	return again, nil
 }
 
-// replay is the body of one try. An error of its own isn't the connection's, and
-// comes again with the next try; one after it was closed is what comes of
-// giving up the try.
+// replay is the body of one try. An error of its own isn't the connection's, and comes again with the next try; one after
+// it was closed comes of giving up the try.
 type replay struct {
 	io.ReadCloser
 	closed     atomic.Bool
@@ -116,17 +105,17 @@ func (r *replay) Close() error {
 type tries struct {
 	unreadable *atomic.Pointer[error] // its body, and why
 
-	what   string // is tried, for the log
-	until  time.Time
+	what   string    // for the log
+	until  time.Time // the last try may begin
 	log    *zap.Logger
 	failed int
 	pause  time.Duration // before the next try
 }
 
-func (t *tries) client(once http.RoundTripper) *retryablehttp.Client {
+func (t *tries) client(base http.RoundTripper) *retryablehttp.Client {
 	return &retryablehttp.Client{
 		HTTPClient: &http.Client{
-			Transport:     once,
+			Transport:     base,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		RetryMax:     retries,
@@ -136,13 +125,13 @@ func (t *tries) client(once http.RoundTripper) *retryablehttp.Client {
 	}
 }
 
-// again decides on another try, and says so in the log.
+// again decides on another try, and logs it.
 func (t *tries) again(ctx context.Context, res *http.Response, err error) (bool, error) {
 	worth, stop := worthAnother(ctx, res, err)
 	if !worth || t.failed == retries || t.unreadable.Load() != nil {
 		return false, stop
 	}
-	t.pause = pauseBefore(t.failed, res)
+	t.pause = Backoff(t.failed, res)
 	t.failed++
 	if time.Now().Add(t.pause).After(t.until) {
 		return false, nil
@@ -151,8 +140,7 @@ func (t *tries) again(ctx context.Context, res *http.Response, err error) (bool,
 	return true, nil
 }
 
-// worthAnother adds 408 to what retryablehttp finds worth another try:
-// connection errors, 429 and 5xx except 501.
+// worthAnother adds 408 to what retryablehttp finds worth another try: connection errors, 429 and 5xx except 501.
 func worthAnother(ctx context.Context, res *http.Response, err error) (bool, error) {
 	if errors.Is(err, errRefused) || errors.Is(err, http.ErrSchemeMismatch) {
 		return false, nil // as it will be next time
@@ -163,25 +151,20 @@ func worthAnother(ctx context.Context, res *http.Response, err error) (bool, err
 	return retryablehttp.DefaultRetryPolicy(ctx, res, err)
 }
 
-// pauseBefore returns what the answer asks for in Retry-After, else twice as
-// long each time; and in both cases up to a quarter more, so that many clients
-// don't come back at once. No answer makes it longer than a day.
-func pauseBefore(try int, res *http.Response) time.Duration {
+// Backoff returns how long to wait after try number try, counted from 0: as long as the answer asks for in Retry-After, a
+// day at most, or else twice as long as after the try before; and in both cases up to a quarter more, so that many clients
+// don't come back at once. res is nil after a try without an answer.
+func Backoff(try int, res *http.Response) time.Duration {
 	d := retryablehttp.DefaultBackoff(firstPause, longestPause, try, res)
-	if d < 0 || d > 24*time.Hour { // a number of seconds that time can't count
+	if d < 0 || d > 24*time.Hour { // a number of seconds that a Duration can't hold
 		d = 24 * time.Hour
 	}
 	return d + rand.N(d/4+1) //nolint:gosec // not a secret
 }
 
 func complaint(res *http.Response, err error) string {
-	var wrapped *url.Error
-	switch {
-	case errors.As(err, &wrapped): // repeats the address, with all of its query
-		return "failed: " + wrapped.Err.Error()
-	case err != nil:
-		return "failed: " + err.Error()
-	default:
-		return fmt.Sprintf("answered %d %s", res.StatusCode, http.StatusText(res.StatusCode))
+	if err != nil {
+		return "failed: " + Cause(err).Error()
 	}
+	return fmt.Sprintf("answered %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 }

@@ -73,7 +73,7 @@ func TestRetries(t *testing.T) {
 		"nothing wrong":             {[]roundTripper{status(200)}, 1, 200, 0, 0},
 		"reset":                     {[]roundTripper{failing(errReset), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
 		"cut":                       {[]roundTripper{failing(io.ErrUnexpectedEOF), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
-		"silent":                    {[]roundTripper{failing(errSilent), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
+		"silent":                    {[]roundTripper{failing(errIdle), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
 		"408":                       {[]roundTripper{status(408), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
 		"429":                       {[]roundTripper{status(429), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
 		"429, later":                {[]roundTripper{status(429, "Retry-After", "40"), status(200)}, 2, 200, 40 * time.Second, 50 * time.Second},
@@ -86,7 +86,7 @@ func TestRetries(t *testing.T) {
 		"504 twice":                 {[]roundTripper{status(504), status(504), status(200)}, 3, 200, 3 * firstPause, 4 * firstPause},
 		"500 for ever":              {[]roundTripper{status(500)}, 1 + retries, 500, 30 * time.Second, 39 * time.Second},
 		"reset for ever":            {[]roundTripper{failing(errReset)}, 1 + retries, 0, 30 * time.Second, 39 * time.Second},
-		"slow for ever":             {[]roundTripper{slow(silence, failing(errSilent))}, 3, 0, 2 * silence, Patience},
+		"slow for ever":             {[]roundTripper{slow(idleLimit, failing(errIdle))}, 3, 0, 2 * idleLimit, Patience},
 		"a later answer than error": {[]roundTripper{failing(errReset), status(404)}, 2, 404, firstPause, firstPause * 5 / 4},
 		"501":                       {[]roundTripper{status(501)}, 1, 501, 0, 0},
 		"401":                       {[]roundTripper{status(401)}, 1, 401, 0, 0},
@@ -101,7 +101,7 @@ func TestRetries(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				log, lines := observer.New(zap.InfoLevel)
 				s := &script{steps: test.steps}
-				res, err := newRetrier(s, zap.New(log)).RoundTrip(request(t, http.MethodGet, "https://example.com/x?secret=1", nil))
+				res, err := retrier{s, zap.New(log)}.RoundTrip(request(t, http.MethodGet, "https://example.com/x?secret=1", nil))
 				got := 0
 				if err == nil {
 					got = res.StatusCode
@@ -137,7 +137,7 @@ func TestRetriesAreLogged(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				log, lines := observer.New(zap.InfoLevel)
-				carry := newRetrier(&script{steps: []roundTripper{test.first, status(200)}}, zap.New(log))
+				carry := retrier{&script{steps: []roundTripper{test.first, status(200)}}, zap.New(log)}
 				res, err := carry.RoundTrip(request(t, http.MethodPut, "https://example.com/x?_state=long", nil))
 				if err != nil {
 					t.Fatal(err)
@@ -165,7 +165,7 @@ func TestBodiesAreReplayed(t *testing.T) {
 			opened = append(opened, body)
 			return body, nil
 		}
-		res, err := newRetrier(s, zap.NewNop()).RoundTrip(req)
+		res, err := retrier{s, zap.NewNop()}.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func TestBodiesThatCannotBeReplayed(t *testing.T) {
 		s := &script{steps: []roundTripper{step}}
 		req := request(t, http.MethodPost, "https://example.com", io.NopCloser(strings.NewReader("body")))
 		req.ContentLength = 4
-		res, err := newRetrier(s, zap.NewNop()).RoundTrip(req)
+		res, err := retrier{s, zap.NewNop()}.RoundTrip(req)
 		if err == nil {
 			_ = res.Body.Close()
 		}
@@ -212,11 +212,11 @@ func TestBodyThatCannotBeRead(t *testing.T) {
 	req.ContentLength = 4
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(broken{changed}), nil }
 	sent := 0
-	res, err := newRetrier(roundTripper(func(req *http.Request) (*http.Response, error) {
+	res, err := retrier{roundTripper(func(req *http.Request) (*http.Response, error) {
 		sent++
 		_, err := io.ReadAll(req.Body)
 		return nil, err
-	}), zap.NewNop()).RoundTrip(req)
+	}), zap.NewNop()}.RoundTrip(req)
 	if err == nil {
 		_ = res.Body.Close()
 	}
@@ -234,14 +234,14 @@ func TestClosedBodyIsNoReason(t *testing.T) {
 		req.ContentLength = 4
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(broken{os.ErrClosed}), nil }
 		sent := 0
-		res, err := newRetrier(roundTripper(func(req *http.Request) (*http.Response, error) {
+		res, err := retrier{roundTripper(func(req *http.Request) (*http.Response, error) {
 			if sent++; sent == 2 {
 				return answer(req, http.StatusOK), nil
 			}
 			_ = req.Body.Close()
 			_, _ = req.Body.Read(make([]byte, 1))
 			return nil, errReset
-		}), zap.NewNop()).RoundTrip(req)
+		}), zap.NewNop()}.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,7 +253,7 @@ func TestOnce(t *testing.T) {
 	t.Parallel()
 	s := &script{steps: []roundTripper{status(500), status(200)}}
 	req := request(t, http.MethodGet, "https://example.com", nil)
-	res, err := newRetrier(s, zap.NewNop()).RoundTrip(req.WithContext(Once(t.Context())))
+	res, err := retrier{s, zap.NewNop()}.RoundTrip(req.WithContext(Once(t.Context())))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestBodyThatCannotBeOpenedAgain(t *testing.T) {
 	gone := errors.New("gone")
 	req := request(t, http.MethodPost, "https://example.com", bytes.NewReader([]byte("body")))
 	req.GetBody = func() (io.ReadCloser, error) { return nil, gone }
-	res, err := newRetrier(&script{steps: []roundTripper{status(200)}}, zap.NewNop()).RoundTrip(req)
+	res, err := retrier{&script{steps: []roundTripper{status(200)}}, zap.NewNop()}.RoundTrip(req)
 	if err == nil {
 		_ = res.Body.Close()
 	}
@@ -285,7 +285,7 @@ func TestRetriesEndWithTheRun(t *testing.T) {
 		time.AfterFunc(time.Second, stop)
 		s := &script{steps: []roundTripper{status(429, "Retry-After", "60")}}
 		began := time.Now()
-		res, err := newRetrier(s, zap.NewNop()).RoundTrip(request(t, http.MethodGet, "https://example.com", nil).WithContext(ctx))
+		res, err := retrier{s, zap.NewNop()}.RoundTrip(request(t, http.MethodGet, "https://example.com", nil).WithContext(ctx))
 		if err == nil {
 			_ = res.Body.Close()
 		}
@@ -300,7 +300,7 @@ func TestPausesGrow(t *testing.T) {
 	for try, least := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause, 8 * firstPause, 16 * firstPause, longestPause, longestPause} {
 		different := map[time.Duration]bool{}
 		for range 100 {
-			d := pauseBefore(try, nil)
+			d := Backoff(try, nil)
 			different[d] = true
 			if d < least || d > least*5/4 {
 				t.Fatalf("pause %d is %s, want %s and up to a quarter more", try, d, least)

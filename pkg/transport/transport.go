@@ -1,15 +1,15 @@
-// Package transport carries HTTP requests to the store and to registries, the
-// charm's and those that images come from, with one policy for all: what it
-// sends is safe to send, what failed in passing is tried again, and what fell
-// silent is given up. It knows nothing of what the requests are about, and
-// follows no redirect.
+// Package transport carries HTTP requests with one policy for all: secrets are sent over HTTPS alone, requests that failed
+// temporarily are repeated, and connections without any traffic are given up. It doesn't know what the requests are about.
+// A sender that needs something else says so in the request's context: [Once], [AnswerWithin].
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -17,18 +17,28 @@ import (
 	"go.uber.org/zap"
 )
 
-// New returns a transport. Mask is told of the secret in each request before it
-// leaves; retries are lines of the log. Plain HTTP goes to this machine alone,
-// redirects are answers, connections that fell silent are given up, and what
-// failed in passing, answers that broke off included, is tried again.
-func New(mask func(string), log *zap.Logger) http.RoundTripper {
+// New returns a transport. Mask is called with the secret of each request (of its header Authorization) before it is sent;
+// each repetition is a line of the log. Plain HTTP is refused, except to this machine. Redirects are returned as answers.
+// A request is given up after a minute without traffic. Temporary failures, incomplete answers included, are repeated.
+func New(mask func(string), log *zap.Logger) *Transport {
 	base := http.DefaultTransport.(*http.Transport).Clone()
-	base.MaxIdleConnsPerHost = 16 // as many as blobs are checked and sent at once
-	// Giving up a request leaves a connection of HTTP/2 to the next one; a dead
-	// one has to be found out by itself.
+	base.MaxIdleConnsPerHost = 16 // at least as many as requests at once
+	// Giving up a request leaves a connection of HTTP/2 to the next one, so whether it is dead has to be found out.
 	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
-	return newRetrier(guard{prefetch{watchdog{consent{base, new(sync.Map)}}}, mask}, log)
+	early := newEarly(base)
+	return &Transport{retrier{guard{prefetch{idle{expect{base, new(sync.Map)}}}, mask}, log}, early}
 }
+
+// Transport is what [New] returns.
+type Transport struct {
+	http.RoundTripper
+	early *early
+}
+
+// Connect begins to open a connection to the host of u, for a later request
+// there, and returns at once. A failure is reported by that request. Behind a proxy
+// it does nothing.
+func (t *Transport) Connect(ctx context.Context, u *url.URL) { t.early.connect(ctx, u) }
 
 var errRefused = errors.New("refused to send a request")
 
@@ -40,7 +50,7 @@ type guard struct {
 
 // RoundTrip fails with errRefused for what isn't safe to send.
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || !loopback(req.URL.Hostname())) {
+	if !isSafe(req.URL) {
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
@@ -52,7 +62,14 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return g.base.RoundTrip(req)
 }
 
-func loopback(host string) bool {
+// isSafe reports whether secrets may be sent to u.
+func isSafe(u *url.URL) bool {
+	return u.Scheme == "https" || u.Scheme == "http" && IsLoopback(u.Hostname())
+}
+
+// IsLoopback reports whether the host of a URL, without a port, is this machine,
+// to which plain HTTP is allowed.
+func IsLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }

@@ -60,10 +60,10 @@ func TestGuardAddresses(t *testing.T) {
 		t.Run(target, func(t *testing.T) {
 			t.Parallel()
 			sent := 0
-			carry := newRetrier(guard{roundTripper(func(req *http.Request) (*http.Response, error) {
+			carry := retrier{guard{roundTripper(func(req *http.Request) (*http.Response, error) {
 				sent++
 				return answer(req, http.StatusOK), nil
-			}), ignore}, zap.NewNop())
+			}), ignore}, zap.NewNop()}
 			res, err := carry.RoundTrip(request(t, http.MethodGet, target, nil))
 			if err == nil {
 				_ = res.Body.Close()
@@ -125,10 +125,10 @@ func TestRedirectsAreAnswers(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		for _, location := range []string{"https://other.example.com/", "/elsewhere"} {
 			sent := 0
-			carry := newRetrier(roundTripper(func(req *http.Request) (*http.Response, error) {
+			carry := retrier{roundTripper(func(req *http.Request) (*http.Response, error) {
 				sent++
 				return answer(req, status, "Location", location), nil
-			}), zap.NewNop())
+			}), zap.NewNop()}
 			res, err := carry.RoundTrip(request(t, http.MethodPost, "https://example.com", bytes.NewReader([]byte("body"))))
 			if err != nil {
 				t.Fatal(err)
@@ -144,11 +144,11 @@ func TestRedirectsAreAnswers(t *testing.T) {
 // TestNewTransport: the parts are in their order.
 func TestNewTransport(t *testing.T) {
 	t.Parallel()
-	carry, ok := New(ignore, zap.NewNop()).(retrier)
+	carry, ok := New(ignore, zap.NewNop()).RoundTripper.(retrier)
 	if !ok {
 		t.Fatal("nothing repeats requests")
 	}
-	guarded, ok := carry.once.(guard)
+	guarded, ok := carry.base.(guard)
 	if !ok {
 		t.Fatal("a repeated request is not looked at")
 	}
@@ -156,7 +156,7 @@ func TestNewTransport(t *testing.T) {
 	if !ok {
 		t.Fatal("an answer that breaks off is not repeated")
 	}
-	if _, ok := whole.base.(watchdog); !ok {
+	if _, ok := whole.base.(idle); !ok {
 		t.Fatal("a silent connection is not given up")
 	}
 }

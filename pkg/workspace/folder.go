@@ -36,7 +36,7 @@ func checked(root *os.Root, name string, err error) (*Folder, error) {
 	}
 	dir, err := root.Open(".")
 	if err == nil {
-		err = refuse(whereabouts(dir))
+		err = refuse(location(dir))
 		_ = dir.Close()
 	}
 	if err != nil {
@@ -76,7 +76,7 @@ func (f *Folder) openFolder(name, called string) (*Folder, error) {
 }
 
 // follow calls open for a name. The system's own way of opening beneath a folder
-// decides what is inside, but it takes every link that is a whole path for one
+// decides what is inside, but it takes every link with an absolute path for one
 // that leads out: where one leads back in, open is called for where that is.
 func (f *Folder) follow(name string, open func(name string) error) error {
 	err := open(name)
@@ -144,7 +144,7 @@ func elements(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, string(filepath.Separator)), func(e string) bool { return e == "" })
 }
 
-// below returns a whole path as seen from the folder, if it is beneath it.
+// below returns an absolute path as seen from the folder, if it is beneath it.
 func (f *Folder) below(path string) (string, bool) {
 	dir, err := filepath.Abs(f.root.Name())
 	if err != nil {
@@ -161,7 +161,7 @@ func (f *Folder) below(path string) (string, bool) {
 }
 
 // relative returns a path as seen from a folder, if it is that folder or
-// beneath it. Both are whole; no link is followed.
+// beneath it. Both are absolute; no link is followed.
 func relative(dir, path string) (string, bool) {
 	inside, err := filepath.Rel(dir, path)
 	return inside, err == nil && filepath.IsLocal(inside)

@@ -1,19 +1,20 @@
-// Package workspace opens the files and folders that inputs name by a path,
-// and keeps to where those may be. Whoever changes what is at a path, a pull
+// Package workspace opens the files and folders that inputs name by a path, and
+// nothing outside of where those may be. Whoever changes what is at a path, a pull
 // request for example, doesn't choose what else of the machine is read.
 //
-// In GitHub Actions, all is opened beneath the workspace. Elsewhere, the current
-// folder stands in for it, and a path that is given whole is taken as it is,
-// unless it leads below /proc, /sys or /dev. Symbolic links are followed as long
+// In GitHub Actions, everything is opened beneath the workspace. Elsewhere, the
+// current folder is the workspace, and an absolute path is used as it is, unless
+// it leads below /proc, /sys or /dev. Symbolic links are followed as long
 // as they stay inside. A file is a regular one: a pipe or a device, which may
 // have no end, is refused before a byte of it is read. So are files of a .git
-// folder: a checkout keeps a token in one, and a link to it doesn't lead out.
+// folder: a checkout stores a token in one, and a link to it doesn't lead out.
 //
-// Nothing is looked at by its path first and opened by it later, since it could
-// be exchanged in between.
+// No file is checked by its path and opened by it later, since it could be
+// exchanged in between.
 package workspace
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,36 +48,32 @@ func New(getenv func(string) string) Workspace {
 // [ErrFolder] for a folder, and an [fs.ErrNotExist] for what isn't there or not
 // in the workspace.
 func (w Workspace) Open(path string) (*os.File, error) {
-	if w.takesWhole(path) {
-		file, err := openWhole(path)
-		return file, w.explain(path, err)
-	}
-	folder, inside, err := w.enter(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = folder.Close() }()
-	file, err := folder.open(inside)
-	return file, w.explain(path, err)
+	return open(w, path, openAnywhere, (*Folder).open)
 }
 
 // OpenFolder opens a folder, for the files beneath it; close it after use. The
 // error names the path; it is a [syscall.ENOTDIR] for what is no folder.
 func (w Workspace) OpenFolder(path string) (*Folder, error) {
-	if w.takesWhole(path) {
-		folder, err := openRoot(path, path)
-		return folder, w.explain(path, err)
+	return open(w, path, func(path string) (*Folder, error) { return openRoot(path, path) },
+		func(f *Folder, inside string) (*Folder, error) { return f.openFolder(inside, path) })
+}
+
+// open opens a path beneath the workspace, or anywhere if it may be.
+func open[T any](w Workspace, path string, anywhere func(string) (T, error), beneath func(f *Folder, inside string) (T, error)) (opened T, err error) {
+	if !w.actions && filepath.IsAbs(path) {
+		opened, err = anywhere(path)
+		return opened, w.explain(path, err)
 	}
 	folder, inside, err := w.enter(path)
 	if err != nil {
-		return nil, err
+		return opened, err
 	}
 	defer func() { _ = folder.Close() }()
-	below, err := folder.openFolder(inside, path)
-	return below, w.explain(path, err)
+	opened, err = beneath(folder, inside)
+	return opened, w.explain(path, err)
 }
 
-// Exists tells whether a path names anything that is there, be it of use or not.
+// Exists reports whether a path names an existing file or folder, usable or not.
 func (w Workspace) Exists(path string) bool {
 	file, err := w.Open(path)
 	if err == nil {
@@ -85,15 +82,9 @@ func (w Workspace) Exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) && !errors.Is(err, syscall.ENAMETOOLONG)
 }
 
-func (w Workspace) takesWhole(path string) bool { return !w.actions && filepath.IsAbs(path) }
-
 // enter opens the workspace, and returns a path as seen from there.
 func (w Workspace) enter(path string) (folder *Folder, inside string, err error) {
-	dir := w.dir
-	if dir == "" {
-		dir = "."
-	}
-	folder, err = openRoot(dir, "the workspace")
+	folder, err = openRoot(cmp.Or(w.dir, "."), "the workspace")
 	if err != nil {
 		return nil, "", fmt.Errorf("cannot open the workspace: %w", err)
 	}
@@ -119,7 +110,7 @@ func (w Workspace) explain(path string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, errOutside) && !w.actions:
-		return fmt.Errorf("%s is not below the current folder: give its whole path: %w", path, err)
+		return fmt.Errorf("%s is not below the current folder: %w; give its absolute path", path, err)
 	case errors.Is(err, fs.ErrNotExist) && w.actions:
 		return fmt.Errorf("there is no %s here: a container action sees the workspace, but neither runner.temp "+
 			"nor other folders of the runner; put the file below github.workspace: %w", path, err)
@@ -132,8 +123,8 @@ func (w Workspace) explain(path string, err error) error {
 	}
 }
 
-// openWhole opens a file wherever it is.
-func openWhole(path string) (*os.File, error) {
+// openAnywhere opens a file wherever it is.
+func openAnywhere(path string) (*os.File, error) {
 	if err := refuse(filepath.Clean(path)); err != nil { // to open a device can do something
 		return nil, err
 	}
@@ -161,9 +152,9 @@ func regular(file *os.File, err error) (*os.File, error) {
 	case !info.Mode().IsRegular():
 		err = fmt.Errorf("it is no regular file, but a %s", kind(info.Mode()))
 	default:
-		at := whereabouts(file)
+		at := location(file)
 		if err = refuse(at); err == nil && slices.Contains(elements(filepath.Dir(at)), ".git") {
-			err = errors.New("it is in a .git folder, where a checkout keeps its credentials; give a file that is part of what was checked out, or built")
+			err = errors.New("it is in a .git folder, where a checkout stores its credentials; give a file that is part of what was checked out, or built")
 		}
 	}
 	if err != nil {
@@ -186,9 +177,9 @@ func kind(mode fs.FileMode) string {
 	}
 }
 
-// whereabouts returns the path of an open file with all links followed. Linux
+// location returns the path of an open file with all links followed. Linux
 // knows it of the file itself, whatever is at its name by now.
-func whereabouts(file *os.File) string {
+func location(file *os.File) string {
 	if path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd())); err == nil {
 		return path
 	}

@@ -105,9 +105,9 @@ func TestOpenRefuses(t *testing.T) {
 			"dangling":           "there is no dangling here",
 			"/proc/self/environ": "/proc",
 			"/dev/zero":          "/dev",
-			"git":                "it is in a .git folder, where a checkout keeps its credentials",
-			".git/config":        "it is in a .git folder, where a checkout keeps its credentials",
-			"git-folder/config":  "it is in a .git folder, where a checkout keeps its credentials",
+			"git":                "it is in a .git folder, where a checkout stores its credentials",
+			".git/config":        "it is in a .git folder, where a checkout stores its credentials",
+			"git-folder/config":  "it is in a .git folder, where a checkout stores its credentials",
 		} {
 			file, err := w.Open(path)
 			if err == nil {
@@ -142,7 +142,7 @@ func TestOpenElsewhere(t *testing.T) {
 	}
 	_ = file.Close()
 	for path, want := range map[string]string{
-		"../outside/file": "is not below the current folder: give its whole path",
+		"../outside/file": "is not below the current folder",
 		environ:           "below /proc",
 		"/proc/self/fd/0": "below /proc",
 		"/sys/kernel":     "below /sys",

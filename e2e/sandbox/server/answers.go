@@ -43,8 +43,12 @@ func answer(w http.ResponseWriter, value any, err error) {
 func answerError(w http.ResponseWriter, err error) {
 	refused := &refusal{status: http.StatusInternalServerError, code: "internal-server-error", message: err.Error()}
 	errors.As(err, &refused)
+	var code any // some of the store's errors have none
+	if refused.code != "" {
+		code = refused.code
+	}
 	answerJSON(w, refused.status, map[string]any{
-		"error-list": []map[string]string{{"code": refused.code, "message": refused.message}},
+		"error-list": []map[string]any{{"code": code, "message": refused.message}},
 	})
 }
 

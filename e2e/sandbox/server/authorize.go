@@ -11,8 +11,11 @@ import (
 
 // The permissions that the calls of the store need.
 const (
-	mayView   = "package-view-revisions"
-	mayManage = "package-manage-revisions"
+	mayView           = "package-view-revisions"
+	mayManage         = "package-manage-revisions"
+	mayViewMetadata   = "package-view-metadata"
+	mayViewReleases   = "package-view-releases"
+	mayManageReleases = "package-manage-releases"
 )
 
 // authenticate returns whose call it is, or refuses it: no token, one that
@@ -100,6 +103,6 @@ func (who identity) authorize(permission, charm string) error {
 func (who identity) may(permission string) bool {
 	return who.permissions == nil ||
 		slices.Contains(who.permissions, permission) ||
-		permission == mayManage && slices.Contains(who.permissions, "package-manage") ||
-		permission == mayView && slices.Contains(who.permissions, "package-view")
+		strings.HasPrefix(permission, "package-manage-") && slices.Contains(who.permissions, "package-manage") ||
+		strings.HasPrefix(permission, "package-view-") && slices.Contains(who.permissions, "package-view")
 }

@@ -14,14 +14,14 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// TestBehind: what stands before a server is what clients are told of, also by
+// TestBehind: clients get the address of what is in front of a server, also from
 // the sandbox's own answers.
 func TestBehind(t *testing.T) {
-	var told []string
+	var names []string
 	var mu sync.Mutex
 	through := map[string]int{}
 	s := start(t, server.Options{Behind: func(name, addr string) (string, error) {
-		told = append(told, name)
+		names = append(names, name)
 		forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
 		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			mu.Lock()
@@ -32,8 +32,8 @@ func TestBehind(t *testing.T) {
 		t.Cleanup(front.Close)
 		return front.Listener.Addr().String(), nil
 	}})
-	if want := []string{"store", "storage", "registry", "auth", "sso"}; !slices.Equal(told, want) {
-		t.Errorf("servers %q are behind something, want %q", told, want)
+	if want := []string{"store", "storage", "registry", "auth", "sso"}; !slices.Equal(names, want) {
+		t.Errorf("servers %q are behind something, want %q", names, want)
 	}
 	image, _, _ := s.RegistryAuth("my-charm", "my-image")
 	if host := strings.TrimPrefix(s.RegistryURL, "http://"); !strings.HasPrefix(image, host+"/") {

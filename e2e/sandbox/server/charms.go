@@ -5,21 +5,27 @@ import (
 	"encoding/base32"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 )
 
 // charm is a charm as the store keeps it, under the Server's lock.
 type charm struct {
 	id           string
 	name         string
+	tracks       []string // latest first
 	resources    []*resource
-	readPassword string // with which deployments pull the charm's images
+	revisions    []*charmRevision // by number
+	releases     []release        // one for each channel and base
+	readPassword string           // with which deployments pull the charm's images
 }
 
 type resource struct {
 	name          string
 	typ           string
-	charmRevision int         // which declares it as this type
+	charmRevision int // which declares it as this type
+	required      bool
 	older         []*resource // declarations of the name by older revisions of the charm
 	revisions     []*revision
 }
@@ -27,10 +33,17 @@ type resource struct {
 func newCharms(declared []Charm) map[string]*charm {
 	charms := map[string]*charm{}
 	for _, d := range declared {
-		c := &charm{id: charmID(d.Name), name: d.Name}
+		c := &charm{id: charmID(d.Name), name: d.Name, tracks: append([]string{"latest"}, d.Tracks...)}
 		for _, r := range d.Resources {
-			c.declare(&resource{name: r.Name, typ: r.Type, charmRevision: max(1, r.CharmRevision)})
+			number := max(1, r.CharmRevision)
+			if c.revision(number) == nil {
+				c.revisions = append(c.revisions, &charmRevision{
+					number: number, state: approvedState, bases: []ReleaseBase{defaultBase}, created: time.Now(),
+				})
+			}
+			c.declare(&resource{name: r.Name, typ: r.Type, charmRevision: number, required: r.Required})
 		}
+		slices.SortFunc(c.revisions, func(a, b *charmRevision) int { return a.number - b.number })
 		charms[d.Name] = c
 	}
 	return charms
@@ -47,6 +60,7 @@ func (c *charm) declare(r *resource) {
 	if r.charmRevision > known.charmRevision {
 		known.typ, r.typ = r.typ, known.typ
 		known.charmRevision, r.charmRevision = r.charmRevision, known.charmRevision
+		known.required, r.required = r.required, known.required
 	}
 	known.older = append(known.older, r)
 }
@@ -65,6 +79,19 @@ func (c *charm) find(name string) *resource {
 		}
 	}
 	return nil
+}
+
+// declared are the resources that one revision of the charm declares, by name.
+func (c *charm) declared(number int) map[string]*resource {
+	found := map[string]*resource{}
+	for _, r := range c.resources {
+		for _, declaration := range append(slices.Clone(r.older), r) {
+			if declaration.charmRevision == number {
+				found[r.name] = declaration
+			}
+		}
+	}
+	return found
 }
 
 // repository is the name of a resource's repository in the registry.

@@ -169,7 +169,7 @@ func searchText(text io.Reader, secrets []string) (found []string, err error) {
 	return found, err
 }
 
-// isImageText tells whether a content is the text for an image, and no more.
+// isImageText reports whether a content is the text for an image, and no more.
 func isImageText(open func() (io.ReadCloser, error)) bool {
 	content, err := open()
 	if err != nil {

@@ -33,7 +33,7 @@ func (s *Server) newPassword(owners Owners, grant registryGrant) string {
 }
 
 func (s *Server) uploadCredentials(c call) (any, error) {
-	if err := needsImage(c.resource); err != nil {
+	if err := needsImage(c); err != nil {
 		return nil, err
 	}
 	image, username, password := s.RegistryAuth(c.charm.name, c.resource.name)
@@ -43,7 +43,7 @@ func (s *Server) uploadCredentials(c call) (any, error) {
 // imageBlob gives the text by which a deployment finds an image that is in
 // the charm's repository: the resource's content.
 func (s *Server) imageBlob(c call) (any, error) {
-	if err := needsImage(c.resource); err != nil {
+	if err := needsImage(c); err != nil {
 		return nil, err
 	}
 	var request struct {
@@ -80,9 +80,10 @@ func (s *Server) readPassword(c *charm) string {
 	return c.readPassword
 }
 
-func needsImage(r *resource) error {
-	if r.typ != TypeImage {
-		return refuse(http.StatusBadRequest, "invalid-resource-type", "Resource "+r.name+" is of type "+r.typ+", not "+TypeImage)
+func needsImage(c call) error {
+	if c.resourceType != TypeImage {
+		return refuse(http.StatusBadRequest, "invalid-resource-type",
+			"Resource "+c.resource.name+" is of type "+c.resourceType+", not "+TypeImage)
 	}
 	return nil
 }

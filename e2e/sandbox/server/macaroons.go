@@ -80,6 +80,7 @@ type identity struct {
 	expires     time.Time
 	permissions []string
 	charms      []string
+	channels    []string
 }
 
 func (i identity) caveats() []string {
@@ -92,6 +93,9 @@ func (i identity) caveats() []string {
 	}
 	if i.charms != nil {
 		caveats = append(caveats, "charms "+strings.Join(i.charms, ","))
+	}
+	if i.channels != nil {
+		caveats = append(caveats, "channels "+strings.Join(i.channels, ","))
 	}
 	return caveats
 }
@@ -111,6 +115,8 @@ func readCaveats(caveats []string) (identity, error) {
 			who.permissions = strings.Split(value, ",")
 		case "charms":
 			who.charms = strings.Split(value, ",")
+		case "channels":
+			who.channels = strings.Split(value, ",")
 		case "expires":
 			at, err := time.Parse(time.RFC3339Nano, value)
 			if err != nil {

@@ -11,10 +11,12 @@ const (
 	TypeFile  = "file"
 )
 
-// Charm is a charm that the sandbox knows, owned by its publisher.
+// Charm is a charm that the sandbox knows, owned by its publisher. One without
+// resources is a name that was registered, without any revision.
 type Charm struct {
 	Name      string
 	Resources []Resource
+	Tracks    []string // beside latest
 }
 
 // Resource is a resource that a revision of a charm declares.
@@ -25,6 +27,8 @@ type Resource struct {
 	// Several may declare one name, each with its own type: the newest counts,
 	// and they share the resource's revisions.
 	CharmRevision int
+	// Required says that the charm can't be released without it.
+	Required bool
 }
 
 // Options say what a sandbox holds and how it behaves. The zero value is an
@@ -49,6 +53,9 @@ type Options struct {
 	// ListLag is how many calls for the list of revisions miss a revision
 	// after its approval.
 	ListLag int
+	// NoReleaseBase refuses a release that names a base, which no client of
+	// Charmhub's publishers sends.
+	NoReleaseBase bool
 	// FromZero numbers a resource's revisions from 0, which Charmhub has done
 	// as well; else from 1.
 	FromZero bool
@@ -66,7 +73,7 @@ type Options struct {
 	// that resumes before the registry saw it break ends up wrong: use files
 	// where uploads break.
 	InMemory bool
-	// Behind, when set, is told the name of each server (see Request.Server)
+	// Behind, when set, is called with the name of each server (see Request.Server)
 	// and its address before anybody can call it, and returns the address under
 	// which clients are to find it: that of a proxy in front of it. One that
 	// ends TLS is given with its scheme, and can't be before the registry.
@@ -105,6 +112,11 @@ func (o Options) check() error {
 	for _, c := range o.Charms {
 		if c.Name == "" {
 			return fmt.Errorf("a charm of the sandbox has no name")
+		}
+		for _, track := range c.Tracks {
+			if !trackForm.MatchString(track) {
+				return fmt.Errorf("charm %q can't have a track %q", c.Name, track)
+			}
 		}
 		for _, r := range c.Resources {
 			if r.Name == "" || (r.Type != TypeImage && r.Type != TypeFile) {

@@ -25,7 +25,10 @@ func (s *Server) realmHandler() http.Handler {
 			answerJSON(w, http.StatusUnauthorized, map[string]string{"details": "incorrect username or password"})
 			return
 		}
-		bearer, err := s.signer.sign(registryUser, grant.allowed(r.URL.Query()["scope"]))
+		s.mu.Lock()
+		allowed := grant.allowed(r.URL.Query()["scope"])
+		s.mu.Unlock()
+		bearer, err := s.signer.sign(registryUser, allowed)
 		if err != nil {
 			answerError(w, err)
 			return

@@ -28,7 +28,7 @@ const keptBody = 16 << 10
 func (r Request) String() string {
 	query := url.Values{}
 	for name, values := range r.Query {
-		if name != "_state" { // the registry's own, long and telling nothing
+		if name != "_state" { // the registry's own, long and without meaning
 			query[name] = values
 		}
 	}

@@ -14,11 +14,13 @@ var architectures = []string{"all", "amd64", "arm64", "armhf", "i386", "ppc64el"
 // listResources lists every declaration of a resource, oldest first, each with
 // the revision of the charm that makes it.
 func (s *Server) listResources(c call) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	listed := []map[string]any{}
 	for _, r := range c.charm.resources {
 		for _, declared := range append(slices.Clone(r.older), r) {
 			listed = append(listed, map[string]any{
-				"name": declared.name, "type": declared.typ, "revision": declared.charmRevision, "optional": true,
+				"name": declared.name, "type": declared.typ, "revision": declared.charmRevision, "optional": !declared.required,
 			})
 		}
 	}
@@ -30,7 +32,7 @@ func (s *Server) listResources(c call) (any, error) {
 func (s *Server) listRevisions(c call) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.passTime(c.resource)
+	s.passTime(c.charm, c.resource)
 	listed := []map[string]any{}
 	for _, revision := range slices.Backward(c.resource.revisions) {
 		switch {

@@ -7,16 +7,19 @@ import (
 	"time"
 )
 
-// review is the way of one upload to a revision. Looks are its clock: every
-// question about it, or for the list of revisions, moves it on by one, so
-// that tests depend on no real time.
+// review is the way of one upload to a revision, of a resource or of the charm.
+// Looks are its clock: every question about it, or for the list of revisions,
+// moves it on by one, so that tests depend on no real time.
 type review struct {
 	uploadID string
 	charm    *charm
-	resource *resource
-	revision *revision
+	resource *resource // nil for the charm itself
+	number   int       // of the revision
 	looks    int
-	ended    state // pendingState until it has
+	ended    state  // pendingState until it has
+	reject   string // why it ends in a rejection, which it is known to from the start
+	// settle is called when the review has ended.
+	settle func(state)
 }
 
 // createRevision takes an upload for a resource and starts its review.
@@ -31,9 +34,9 @@ func (s *Server) createRevision(c call) (any, error) {
 	if err := readJSON(c.Request, &request); err != nil {
 		return nil, err
 	}
-	if request.Type != c.resource.typ {
+	if request.Type != c.resourceType {
 		return nil, refuse(http.StatusBadRequest, "invalid-resource-type",
-			"Resource "+c.resource.name+" is of type "+c.resource.typ+", not "+request.Type)
+			"Resource "+c.resource.name+" is of type "+c.resourceType+", not "+request.Type)
 	}
 	bases, err := readBases(request.Bases)
 	if err != nil {
@@ -41,20 +44,39 @@ func (s *Server) createRevision(c call) (any, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	upload := s.uploads[request.UploadID]
+	upload, err := s.take(request.UploadID)
+	if err != nil {
+		return nil, err
+	}
+	added := c.resource.add(upload, bases, s.options.firstRevision())
+	return s.begins(&review{
+		uploadID: request.UploadID, charm: c.charm, resource: c.resource, number: added.number,
+		settle: func(ended state) {
+			if added.state == pendingState {
+				added.state, added.unseen = ended, s.options.ListLag
+			}
+		},
+	}), nil
+}
+
+// take hands out the content of an upload, once.
+func (s *Server) take(uploadID string) (stored, error) {
+	upload := s.uploads[uploadID]
 	if upload == nil {
-		return nil, refuse(http.StatusBadRequest, "upload-not-found", "No upload has the ID "+request.UploadID)
+		return stored{}, refuse(http.StatusBadRequest, "upload-not-found", "No upload has the ID "+uploadID)
 	}
 	if upload.used {
-		return nil, refuse(http.StatusConflict, "upload-already-used", "The upload "+request.UploadID+" was used before")
+		return stored{}, refuse(http.StatusConflict, "upload-already-used", "The upload "+uploadID+" was used before")
 	}
 	upload.used = true
-	s.reviews[request.UploadID] = &review{
-		uploadID: request.UploadID, charm: c.charm, resource: c.resource,
-		revision: c.resource.add(upload.stored, bases, s.options.firstRevision()),
-	}
-	query := url.Values{"upload-id": {request.UploadID}}
-	return map[string]string{"status-url": "/v1/charm/" + c.charm.name + "/revisions/review?" + query.Encode()}, nil
+	return upload.stored, nil
+}
+
+// begins files a review and returns the answer that says where to ask for it.
+func (s *Server) begins(r *review) map[string]string {
+	s.reviews[r.uploadID] = r
+	query := url.Values{"upload-id": {r.uploadID}}
+	return map[string]string{"status-url": "/v1/charm/" + r.charm.name + "/revisions/review?" + query.Encode()}
 }
 
 // add returns the revision that has this content, new or not.
@@ -76,14 +98,19 @@ func (s *Server) reviewStatus(c call) (any, error) {
 	if review == nil || review.charm != c.charm {
 		return nil, refuse(http.StatusNotFound, "resource-not-found", "No review for this upload")
 	}
-	s.look(review)
+	if review.resource == nil {
+		s.passTime(review.charm, nil) // a duplicate is rejected for a revision that may be in review itself
+	} else {
+		s.look(review)
+	}
 	return map[string]any{"revisions": []any{s.describe(review)}}, nil
 }
 
-// passTime is a look at every open review of a resource.
-func (s *Server) passTime(r *resource) {
+// passTime is a look at every open review of a charm's resource, or of the charm
+// itself if that is nil.
+func (s *Server) passTime(c *charm, r *resource) {
 	for _, review := range s.reviews {
-		if review.resource == r && review.ended == pendingState {
+		if review.charm == c && review.resource == r && review.ended == pendingState {
 			s.look(review)
 		}
 	}
@@ -95,27 +122,27 @@ func (s *Server) look(r *review) {
 		return
 	}
 	r.ended = approvedState
-	if s.options.RejectReason != "" {
+	if s.options.RejectReason != "" || r.reject != "" {
 		r.ended = rejectedState
 	}
-	if r.revision.state == pendingState {
-		r.revision.state = r.ended
-		r.revision.unseen = s.options.ListLag
-	}
+	r.settle(r.ended)
 }
 
 // describe is the review as the store tells it. A revision's number shows
 // before it is approved, and means nothing until then.
 func (s *Server) describe(r *review) map[string]any {
-	told := map[string]any{"upload-id": r.uploadID, "status": "new", "revision": nil, "errors": nil}
+	item := map[string]any{"upload-id": r.uploadID, "status": "new", "revision": nil, "errors": nil}
 	switch {
 	case r.ended == approvedState:
-		told["status"], told["revision"] = "approved", r.revision.number
+		item["status"], item["revision"] = "approved", r.number
+	case r.ended == rejectedState && r.reject != "":
+		item["status"] = "rejected"
+		item["errors"] = []map[string]string{{"code": "review-error", "message": r.reject}}
 	case r.ended == rejectedState:
-		told["status"] = "rejected"
-		told["errors"] = []map[string]string{{"code": "review-rejected", "message": s.options.RejectReason}}
+		item["status"] = "rejected"
+		item["errors"] = []map[string]string{{"code": "review-rejected", "message": s.options.RejectReason}}
 	case r.looks > 1:
-		told["status"], told["revision"] = "scanned", r.revision.number
+		item["status"], item["revision"] = "scanned", r.number
 	}
-	return told
+	return item
 }

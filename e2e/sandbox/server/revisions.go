@@ -1,7 +1,9 @@
 package server
 
 import (
+	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -52,6 +54,22 @@ func (s *Server) Revisions(charm, resource string) []Revision {
 		}
 	}
 	return approved
+}
+
+// PutResource makes content a revision of a resource for every architecture,
+// without any upload or review, and returns its number. It panics if there is no
+// such resource.
+func (s *Server) PutResource(charm, resource string, content io.Reader) int {
+	kept, err := store(filepath.Join(s.dir, "uploads", randomText()), content)
+	if err != nil {
+		panic(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, r := s.mustFind(charm, resource)
+	added := r.add(kept, []Base{{Name: "all", Channel: "all", Architectures: []string{"all"}}}, s.options.firstRevision())
+	added.state = approvedState
+	return added.number
 }
 
 type state int

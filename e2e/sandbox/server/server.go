@@ -7,7 +7,7 @@
 // token permits, which type a resource has, that a review takes time, that
 // identical content makes no second revision, that an image is known only
 // when its manifest is in the charm's repository. It records every request,
-// and can be told to fail in chosen ways (see [Fault]).
+// and can fail in chosen ways (see [Fault]).
 //
 // It is not a place to keep anything: what was uploaded ends with [Server.Close].
 package server
@@ -48,7 +48,7 @@ type Server struct {
 	secrets      secretSet
 	memory       *inmemory.Driver // the registry's data, if it is in memory
 	searched     searched
-	charms       map[string]*charm // the map, names and types never change; revisions do, under mu
+	charms       map[string]*charm // the map, names and IDs never change; all else does, under mu
 
 	servers  []*http.Server
 	closing  chan struct{}

@@ -7,12 +7,14 @@ import (
 )
 
 // call is a call about one charm by somebody who may make it; resource is nil
-// where the path names none.
+// where the path names none. Its type is that of the time of the call: an upload
+// of the charm may change it.
 type call struct {
 	*http.Request
-	who      identity
-	charm    *charm
-	resource *resource
+	who          identity
+	charm        *charm
+	resource     *resource
+	resourceType string
 }
 
 // storeHandler is the publisher's API.
@@ -28,7 +30,12 @@ func (s *Server) storeHandler() http.Handler {
 	mux.HandleFunc("PATCH "+one+"/revisions", s.permitted(mayManage, s.updateRevisions))
 	mux.HandleFunc("GET "+one+"/oci-image/upload-credentials", s.permitted(mayManage, s.uploadCredentials))
 	mux.HandleFunc("POST "+one+"/oci-image/blob", s.permitted(mayManage, s.imageBlob))
+	mux.HandleFunc("GET /v1/charm/{charm}", s.permitted(mayViewMetadata, s.metadata))
+	mux.HandleFunc("GET /v1/charm/{charm}/revisions", s.permitted(mayView, s.listCharmRevisions))
+	mux.HandleFunc("POST /v1/charm/{charm}/revisions", s.permitted(mayManage, s.createCharmRevision))
 	mux.HandleFunc("GET /v1/charm/{charm}/revisions/review", s.permitted(mayView, s.reviewStatus))
+	mux.HandleFunc("GET /v1/charm/{charm}/releases", s.permitted(mayViewReleases, s.listReleases))
+	mux.HandleFunc("POST /v1/charm/{charm}/releases", s.permitted(mayManageReleases, s.release))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answerError(w, refuse(http.StatusNotFound, "api-error", "No such call: "+r.Method+" "+r.URL.Path))
 	})
@@ -61,7 +68,13 @@ func (s *Server) permitted(permission string, serve func(call) (any, error)) htt
 		}
 		about := call{Request: r, who: who, charm: c}
 		if resource := r.PathValue("resource"); resource != "" {
-			if about.resource = c.find(resource); about.resource == nil {
+			s.mu.Lock()
+			found := c.find(resource)
+			if found != nil {
+				about.resource, about.resourceType = found, found.typ
+			}
+			s.mu.Unlock()
+			if found == nil {
 				return nil, unknownResource(name, resource)
 			}
 		}
@@ -83,7 +96,7 @@ func (s *Server) whoami(_ *http.Request, who identity) (any, error) {
 			"id": charmID(who.account), "username": who.account, "display-name": who.account,
 			"email": who.account + "@example.com", "validation": "unproven",
 		},
-		"packages": packages, "channels": nil, "permissions": permissions,
+		"packages": packages, "channels": who.channels, "permissions": permissions,
 	}, nil
 }
 

@@ -48,9 +48,11 @@ type Grant struct {
 	// DischargeLife is how long the discharge of FormatSSO and FormatSSOPair
 	// lasts; default a day, negative for one that needs a refresh.
 	DischargeLife time.Duration
-	// Permissions and Charms limit it; nil doesn't.
+	// Permissions, Charms and Channels limit it; nil doesn't. Channels limit
+	// releases only.
 	Permissions []string
 	Charms      []string
+	Channels    []string
 	// Forged makes a token that looks right, signed by somebody else.
 	Forged bool
 }
@@ -128,7 +130,7 @@ func (g Grant) identity() identity {
 	}
 	return identity{
 		account: g.Account, expires: expiry(g.Life, defaultLife),
-		permissions: g.Permissions, charms: g.Charms,
+		permissions: g.Permissions, charms: g.Charms, channels: g.Channels,
 	}
 }
 

@@ -1,0 +1,329 @@
+package server
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// risks are those of a channel, from the safest.
+var risks = []string{"stable", "candidate", "beta", "edge"}
+
+// trackForm is Charmhub's rule for the names of tracks, taken for branches too.
+var trackForm = regexp.MustCompile(`^[a-zA-Z0-9](?:[_.-]?[a-zA-Z0-9])*$`)
+
+// branchLife is how long a branch of a channel lasts.
+const branchLife = 30 * 24 * time.Hour
+
+// Release is one entry of a charm's channel map.
+type Release struct {
+	Channel   string // with its track: latest/edge, latest/edge/pr-12
+	Base      ReleaseBase
+	Revision  int
+	Resources map[string]int // revisions by name; those that it goes without are missing
+}
+
+// release is a [Release] with its time.
+type release struct {
+	channel   string
+	base      ReleaseBase
+	revision  int
+	resources map[string]int
+	when      time.Time
+}
+
+// Releases returns a charm's channel map, sorted by channel and base. It panics if
+// there is no such charm.
+func (s *Server) Releases(charm string) []Release {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Release
+	for _, r := range s.mustFindCharm(charm).sorted() {
+		all = append(all, Release{Channel: r.channel, Base: r.base, Revision: r.revision, Resources: maps.Clone(r.resources)})
+	}
+	return all
+}
+
+// PutRelease puts an entry into a charm's channel map, in the place of the one for
+// its channel and base, as another publisher could do at any time. It panics if
+// there is no such charm, and doesn't check anything else.
+func (s *Server) PutRelease(charm string, r Release) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mustFindCharm(charm).put(release{
+		channel: r.Channel, base: r.Base, revision: r.Revision, resources: maps.Clone(r.Resources), when: time.Now(),
+	})
+}
+
+func (s *Server) mustFindCharm(name string) *charm {
+	if c := s.charms[name]; c != nil {
+		return c
+	}
+	panic(fmt.Sprintf("the sandbox has no charm %q", name))
+}
+
+func (c *charm) put(r release) {
+	c.close(r.channel, r.base)
+	c.releases = append(c.releases, r)
+}
+
+func (c *charm) close(channel string, base ReleaseBase) {
+	c.releases = slices.DeleteFunc(c.releases, func(r release) bool { return r.channel == channel && r.base == base })
+}
+
+func (c *charm) sorted() []release {
+	return slices.SortedFunc(slices.Values(c.releases), func(a, b release) int {
+		return cmp.Or(cmp.Compare(a.channel, b.channel), cmp.Compare(a.base.Name, b.base.Name),
+			cmp.Compare(a.base.Channel, b.base.Channel), cmp.Compare(a.base.Architecture, b.base.Architecture))
+	})
+}
+
+// listReleases is the channel map, with the channels that there are and the
+// revisions that are on them.
+func (s *Server) listReleases(c call) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries, revisions := []map[string]any{}, []map[string]any{}
+	for _, r := range c.charm.sorted() {
+		entry := map[string]any{
+			"base": r.base.json(), "channel": r.channel, "revision": r.revision, "resources": c.charm.attached(r),
+			"when": r.when.UTC().Format(time.RFC3339), "expiration-date": nil,
+			"progressive": map[string]any{"paused": nil, "percentage": nil},
+		}
+		if strings.Count(r.channel, "/") == 2 {
+			entry["expiration-date"] = r.when.Add(branchLife).UTC().Format(time.RFC3339)
+		}
+		entries = append(entries, entry)
+	}
+	for _, r := range c.charm.revisions {
+		if described := c.charm.describe(r); described["status"] == "released" {
+			revisions = append(revisions, described)
+		}
+	}
+	return map[string]any{
+		"channel-map": entries, "revisions": revisions, "package": map[string]any{"channels": c.charm.channels()},
+	}, nil
+}
+
+// attached lists the resources of an entry: all that its revision declares, with
+// null for those that it goes without.
+func (c *charm) attached(r release) []map[string]any {
+	declared := c.declared(r.revision)
+	listed := []map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(declared)) {
+		resource := map[string]any{"name": name, "type": declared[name].typ, "revision": nil}
+		if number, ok := r.resources[name]; ok {
+			resource["revision"] = number
+		}
+		listed = append(listed, resource)
+	}
+	return listed
+}
+
+// channels lists those of each track, and a branch once for each base that has an
+// entry on it, as Charmhub does (canonical/charmcraft#820).
+func (c *charm) channels() []map[string]any {
+	listed := []map[string]any{}
+	for _, track := range c.tracks {
+		var fallback any
+		for _, risk := range risks {
+			name := track + "/" + risk
+			listed = append(listed, map[string]any{"name": name, "track": track, "risk": risk, "branch": nil, "fallback": fallback})
+			fallback = name
+		}
+	}
+	for _, r := range c.sorted() {
+		if parts := strings.Split(r.channel, "/"); len(parts) == 3 {
+			listed = append(listed, map[string]any{
+				"name": r.channel, "track": parts[0], "risk": parts[1], "branch": parts[2], "fallback": parts[0] + "/" + parts[1],
+			})
+		}
+	}
+	return listed
+}
+
+// releaseRequest is one entry of a request to release. Revision null closes.
+type releaseRequest struct {
+	Channel   string       `json:"channel"`
+	Revision  *int         `json:"revision"`
+	Base      *ReleaseBase `json:"base"`
+	Resources []struct {
+		Name     string `json:"name"`
+		Revision *int   `json:"revision"`
+	} `json:"resources"`
+}
+
+// release does all that it is asked for or, if anything is wrong, nothing. An
+// entry is for every base of its revision, unless it names one. What is not known
+// of Charmhub is strict here: two entries for one place are refused, and resources
+// that an entry leaves out are not carried over from what was there.
+func (s *Server) release(c call) (any, error) {
+	var requests []releaseRequest
+	if err := readJSON(c.Request, &requests); err != nil {
+		return nil, err
+	}
+	if len(requests) == 0 {
+		return nil, refuse(http.StatusBadRequest, "api-error", "[] is too short")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var todo []release
+	released := []map[string]any{}
+	for _, request := range requests {
+		entries, err := s.check(c, request)
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range entries {
+			if slices.ContainsFunc(todo, func(r release) bool { return r.channel == entry.channel && r.base == entry.base }) {
+				return nil, refuse(http.StatusBadRequest, "api-error", "Channel "+entry.channel+" is given twice for one base")
+			}
+			todo = append(todo, entry)
+		}
+		released = append(released, map[string]any{
+			"channel": entries[0].channel, "revision": request.Revision, "resources": request.Resources,
+		})
+	}
+	for _, entry := range todo {
+		if entry.revision == 0 {
+			c.charm.close(entry.channel, entry.base)
+			continue
+		}
+		c.charm.put(entry)
+	}
+	return map[string]any{"released": released}, nil
+}
+
+// check returns the entries that a request makes, with revision 0 for those that
+// it closes.
+func (s *Server) check(c call, request releaseRequest) ([]release, error) {
+	channel, err := c.charm.channel(request.Channel)
+	if err != nil {
+		return nil, err
+	}
+	if c.who.channels != nil && !slices.Contains(c.who.channels, channel) {
+		return nil, refuse(http.StatusForbidden, "macaroon-permission-required", "Macaroon is not valid for channel "+channel)
+	}
+	if request.Base != nil && s.options.NoReleaseBase {
+		return nil, refuse(http.StatusBadRequest, "api-error", "Additional properties are not allowed ('base' was unexpected)")
+	}
+	if request.Revision == nil {
+		return c.charm.closing(channel)
+	}
+	revision := c.charm.revision(*request.Revision)
+	if revision == nil || revision.state != approvedState {
+		return nil, refuse(http.StatusNotFound, "resource-not-found", fmt.Sprintf("Revision %d not found for %s", *request.Revision, c.charm.name))
+	}
+	resources, err := c.charm.bind(revision.number, request)
+	if err != nil {
+		return nil, err
+	}
+	bases := revision.bases
+	if request.Base != nil {
+		if !slices.Contains(bases, *request.Base) {
+			return nil, refuse(http.StatusBadRequest, "api-error", fmt.Sprintf("Revision %d is not for base %v", revision.number, *request.Base))
+		}
+		bases = []ReleaseBase{*request.Base}
+	}
+	var entries []release
+	for _, base := range bases {
+		entries = append(entries, release{channel: channel, base: base, revision: revision.number, resources: resources, when: time.Now()})
+	}
+	return entries, nil
+}
+
+func (c *charm) closing(channel string) ([]release, error) {
+	var entries []release
+	for _, r := range c.releases {
+		if r.channel == channel {
+			entries = append(entries, release{channel: channel, base: r.base})
+		}
+	}
+	if len(entries) == 0 {
+		return nil, refuse(http.StatusBadRequest, "api-error", "Channel "+channel+" is closed already")
+	}
+	return entries, nil
+}
+
+// channel returns a channel's name with its track, which must exist. The form of
+// the refusal, without a code, is the real store's (canonical/charmcraft#785).
+func (c *charm) channel(name string) (string, error) {
+	parts := strings.Split(name, "/")
+	if slices.Contains(risks, parts[0]) {
+		parts = append([]string{c.tracks[0]}, parts...)
+	}
+	if len(parts) < 2 || len(parts) > 3 || !slices.Contains(risks, parts[1]) || len(parts) == 3 && !trackForm.MatchString(parts[2]) {
+		return "", refuse(http.StatusBadRequest, "api-error", "Invalid channel: "+name)
+	}
+	if !slices.Contains(c.tracks, parts[0]) {
+		return "", refuse(http.StatusBadRequest, "", "Invalid track: "+parts[0])
+	}
+	return strings.Join(parts, "/"), nil
+}
+
+// bind returns the resources of a request for a revision of the charm. A resource
+// without any revision has to be given as null, even if it is optional
+// (canonical/charmcraft#850); the texts are the real store's.
+func (c *charm) bind(number int, request releaseRequest) (map[string]int, error) {
+	declared, bound, given := c.declared(number), map[string]int{}, map[string]bool{}
+	of := fmt.Sprintf("for charm with id '%s' and revision %d", c.id, number)
+	var wrong []string
+	for _, r := range request.Resources {
+		declaration := declared[r.Name]
+		switch {
+		case given[r.Name]:
+			wrong = append(wrong, fmt.Sprintf("Resource '%s' is given twice", r.Name))
+		case declaration == nil:
+			wrong = append(wrong, fmt.Sprintf("Resource '%s' is not valid %s", r.Name, of))
+		case r.Revision == nil && declaration.required:
+			wrong = append(wrong, fmt.Sprintf("Resource '%s' doesn't have a released revision %s", r.Name, of))
+		case r.Revision != nil && !c.find(r.Name).has(*r.Revision):
+			wrong = append(wrong, fmt.Sprintf("Resource '%s' with revision %d does not exist %s", r.Name, *r.Revision, of))
+		case r.Revision != nil:
+			bound[r.Name] = *r.Revision
+		}
+		given[r.Name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(declared)) {
+		if !given[name] && (declared[name].required || len(c.find(name).revisions) == 0) {
+			wrong = append(wrong, fmt.Sprintf("Resource '%s' doesn't have a released revision %s", name, of))
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, refuse(http.StatusBadRequest, "api-error", strings.Join(wrong, "; "))
+	}
+	return bound, nil
+}
+
+// has reports whether the resource has an approved revision of this number.
+func (r *resource) has(number int) bool {
+	return slices.ContainsFunc(r.revisions, func(known *revision) bool {
+		return known.number == number && known.state == approvedState
+	})
+}
+
+// metadata is what the store knows of a charm besides its releases.
+func (s *Server) metadata(c call) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tracks := []map[string]any{}
+	for _, name := range c.charm.tracks {
+		tracks = append(tracks, map[string]any{
+			"name": name, "created-at": "2020-01-02T03:04:05Z", "version-pattern": nil, "automatic-phasing-percentage": nil,
+		})
+	}
+	status := "registered"
+	if len(c.charm.releases) > 0 {
+		status = "published"
+	}
+	return map[string]any{"metadata": map[string]any{
+		"id": c.charm.id, "name": c.charm.name, "type": "charm", "status": status, "private": false, "store": "ubuntu",
+		"publisher":     map[string]any{"id": charmID(Publisher), "username": Publisher, "display-name": Publisher, "validation": "unproven"},
+		"default-track": nil, "tracks": tracks, "track-guardrails": []any{},
+	}}, nil
+}

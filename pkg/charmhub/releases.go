@@ -1,0 +1,150 @@
+package charmhub
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+)
+
+// NoRevision as the revision of a resource says that a release has none of it.
+const NoRevision = -1
+
+// Release is one entry of a channel map: what is, or is to be, on a channel for a
+// base.
+type Release struct {
+	Channel  Channel
+	Base     charm.Base // zero in a request: every base of the revision
+	Revision int        // the charm's
+
+	// Resources are the revisions of the charm's resources by name. A missing
+	// name means the same as NoRevision; in a request, it leaves open what
+	// Charmhub does with a resource that was released before.
+	Resources map[string]int
+}
+
+// Releases is what is released of a charm.
+type Releases struct {
+	Map       []Release       // sorted by channel and base
+	Tracks    []string        // that the charm has; none if the store doesn't say
+	Revisions []CharmRevision // those on the map, newest first
+}
+
+// Releases reads the channel map of charm: GET …/releases. Empty for a charm that
+// was never released.
+func (c *Client) Releases(ctx context.Context, charm string) (Releases, error) {
+	var answer releasesAnswer
+	err := c.ask(ctx, request{
+		doing: "read the channel map of charm " + quoted(charm),
+		charm: charm, path: "/releases", permission: viewReleases,
+	}, &answer)
+	return answer.releases(), err
+}
+
+// attached is a resource of a release on the wire. Null, or no revision, means
+// none.
+type attached struct {
+	Name     string `json:"name"`
+	Revision *int   `json:"revision"`
+}
+
+// releasesAnswer is what is released of a charm, on the wire.
+type releasesAnswer struct {
+	Map     []released `json:"channel-map"`
+	Package struct {
+		Channels []struct{ Track string }
+	}
+	Revisions []listedCharmRevision
+}
+
+func (a releasesAnswer) releases() Releases {
+	releases := Releases{Revisions: charmRevisions(a.Revisions)}
+	for _, entry := range a.Map {
+		channel, err := ParseChannel(entry.Channel)
+		if err != nil || entry.Revision == nil {
+			continue // a channel without a valid name, or a closed one
+		}
+		releases.Map = append(releases.Map, Release{
+			Channel: channel, Base: bases([]*charm.Base{entry.Base})[0], Revision: *entry.Revision, Resources: revisionsOf(entry.Resources),
+		})
+	}
+	slices.SortStableFunc(releases.Map, func(a, b Release) int {
+		return cmp.Or(a.Channel.Compare(b.Channel), a.Base.Compare(b.Base))
+	})
+	for _, channel := range a.Package.Channels {
+		if channel.Track != "" && !slices.Contains(releases.Tracks, channel.Track) {
+			releases.Tracks = append(releases.Tracks, channel.Track)
+		}
+	}
+	return releases
+}
+
+func revisionsOf(list []attached) map[string]int {
+	resources := map[string]int{}
+	for _, resource := range list {
+		if resource.Revision != nil {
+			resources[resource.Name] = *resource.Revision
+		}
+	}
+	return resources
+}
+
+// Release puts revisions of charm on channels, all of them or none, and returns
+// what the store says that it released, one entry for each of those given: POST
+// …/releases. After an error that is [ErrUnclear] the channel map shows whether it
+// happened.
+//
+// Every resource that a revision declares should be in its entry, as NoRevision
+// where there is none: what a store does with those that are left out differs.
+// charmcraft never names a base, and a store may refuse entries that do.
+func (c *Client) Release(ctx context.Context, charm string, entries []Release) ([]Release, error) {
+	body := []released{}
+	for _, entry := range entries {
+		body = append(body, entry.wire())
+	}
+	r := request{
+		doing: "release charm " + quoted(charm),
+		charm: charm, path: "/releases", permission: manageReleases,
+		method: http.MethodPost, body: jsonBody(body), creates: true,
+	}
+	var answer struct{ Released []released }
+	if err := c.ask(ctx, r, &answer); err != nil {
+		return nil, err
+	}
+	var list []Release
+	for _, entry := range answer.Released {
+		channel, err := ParseChannel(entry.Channel)
+		if err != nil || entry.Revision == nil {
+			return nil, fmt.Errorf("cannot %s: %w", r.doing, r.unclear(fmt.Errorf("the answer names channel %.80q without a revision on it", entry.Channel)))
+		}
+		list = append(list, Release{Channel: channel, Revision: *entry.Revision, Resources: revisionsOf(entry.Resources)})
+	}
+	return list, nil
+}
+
+// released is an entry of a channel map, of a request to release, and of the answer.
+type released struct {
+	Channel   string      `json:"channel"`
+	Revision  *int        `json:"revision"`
+	Base      *charm.Base `json:"base,omitempty"`
+	Resources []attached  `json:"resources"`
+}
+
+func (r Release) wire() released {
+	sent := released{Channel: r.Channel.String(), Revision: &r.Revision, Resources: []attached{}}
+	if r.Base != (charm.Base{}) {
+		sent.Base = &r.Base
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
+		resource := attached{Name: name}
+		if number := r.Resources[name]; number != NoRevision {
+			resource.Revision = &number
+		}
+		sent.Resources = append(sent.Resources, resource)
+	}
+	return sent
+}

@@ -1,0 +1,106 @@
+package pack
+
+import (
+	"io"
+	"runtime"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+)
+
+// Like level and blockSize, these decide the digests of packed images.
+const (
+	zstdLevel     = zstd.SpeedDefault
+	zstdBlockSize = 4 << 20
+)
+
+// zstdWriter compresses blocks of a fixed size on several cores, each to a
+// frame of its own. A blob of several frames decompresses to their contents in
+// a row (RFC 8878, section 3), in every decoder. So its bytes depend on the
+// content alone: not on how many cores there are, nor on how Write is called.
+type zstdWriter struct {
+	encoder *zstd.Encoder
+	block   []byte          // what is to be compressed next
+	frames  chan chan frame // in the blob's order; its capacity limits the blocks under way
+	begun   bool            // a frame is on its way
+	done    chan error
+	blocks  sync.Pool
+}
+
+// frame is a compressed block, or why there is none.
+type frame struct {
+	data []byte
+	err  error
+}
+
+func newZstdWriter(out io.Writer) (*zstdWriter, error) {
+	cores := min(runtime.GOMAXPROCS(0), most)
+	encoder, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstdLevel),
+		zstd.WithEncoderConcurrency(cores),
+		zstd.WithWindowSize(zstdBlockSize),
+		zstd.WithEncoderCRC(false), // the blob has a digest
+		zstd.WithZeroFrames(true),  // so that an empty layer is a frame, too
+	)
+	if err != nil {
+		return nil, err
+	}
+	w := &zstdWriter{encoder: encoder, frames: make(chan chan frame, cores), done: make(chan error, 1)}
+	w.blocks.New = func() any { return make([]byte, 0, zstdBlockSize) }
+	w.block, _ = w.blocks.Get().([]byte)
+	go func() { w.done <- parallel.Guard(func() error { return w.writeFrames(out) }) }()
+	return w, nil
+}
+
+// writeFrames writes the frames as they become ready, in their order. After an
+// error it lets the rest go by.
+func (w *zstdWriter) writeFrames(out io.Writer) error {
+	var failed error
+	for ready := range w.frames {
+		frame := <-ready
+		if failed == nil {
+			failed = frame.err
+		}
+		if failed == nil {
+			_, failed = out.Write(frame.data)
+		}
+	}
+	return failed
+}
+
+// Write takes p. An error of the writer below is returned by Close.
+func (w *zstdWriter) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), zstdBlockSize-len(w.block))
+		w.block = append(w.block, rest[:n]...)
+		if rest = rest[n:]; len(w.block) == zstdBlockSize {
+			w.compress()
+		}
+	}
+	return len(p), nil
+}
+
+func (w *zstdWriter) compress() {
+	ready := make(chan frame, 1)
+	w.frames <- ready
+	w.begun = true
+	go func(block []byte) {
+		var f frame
+		f.err = parallel.Guard(func() error { f.data = w.encoder.EncodeAll(block, nil); return nil })
+		ready <- f
+		w.blocks.Put(block[:0]) //nolint:staticcheck // a slice's header is small beside its block
+	}(w.block)
+	w.block, _ = w.blocks.Get().([]byte)
+}
+
+// Close compresses the rest, and returns when all is written. Nothing at all
+// becomes an empty frame.
+func (w *zstdWriter) Close() error {
+	if len(w.block) > 0 || !w.begun {
+		w.compress()
+	}
+	close(w.frames)
+	return <-w.done
+}

@@ -1,0 +1,412 @@
+package channelmap
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+)
+
+const none = charmhub.NoRevision
+
+// with are the revisions of resources.
+type with = map[string]int
+
+func ubuntu(channel, architecture string) charm.Base {
+	return charm.Base{Name: "ubuntu", Channel: channel, Architecture: architecture}
+}
+
+var (
+	focal = ubuntu("20.04", "amd64")
+	jammy = ubuntu("22.04", "amd64")
+	noble = ubuntu("24.04", "amd64")
+
+	// all are three bases for two architectures each, and revision 11 to 16 of
+	// the charm are each for one of them.
+	all = []charm.Base{focal, ubuntu("20.04", "arm64"), jammy, ubuntu("22.04", "arm64"), noble, ubuntu("24.04", "arm64")}
+)
+
+func channel(t *testing.T, name string) charmhub.Channel {
+	t.Helper()
+	c, err := charmhub.ParseChannel(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func channels(t *testing.T, names ...string) []charmhub.Channel {
+	t.Helper()
+	var all []charmhub.Channel
+	for _, name := range names {
+		all = append(all, channel(t, name))
+	}
+	return all
+}
+
+// entry is a release by its channel's name; an entry to be sent has no base.
+type entry struct {
+	channel   string
+	base      charm.Base
+	revision  int
+	resources with
+}
+
+func releases(t *testing.T, entries ...entry) charmhub.Releases {
+	t.Helper()
+	r := charmhub.Releases{Tracks: []string{"latest", "2"}}
+	for _, e := range entries {
+		r.Map = append(r.Map, charmhub.Release{Channel: channel(t, e.channel), Base: e.base, Revision: e.revision, Resources: e.resources})
+	}
+	return r
+}
+
+// known is a store with the charm revisions 1, for jammy and noble, and 11 to 16.
+// All declare an image and an optional file, and 2 to 5 of the image, 0 and 1 of the
+// file are there.
+func known(t *testing.T, entries ...entry) Known {
+	t.Helper()
+	k := Known{
+		Releases:  releases(t, entries...),
+		Revisions: []charmhub.CharmRevision{{Revision: 1, Bases: []charm.Base{jammy, noble}}},
+		Resources: map[string][]charmhub.Revision{
+			"image": {{Revision: 5}, {Revision: 4}, {Revision: 3}, {Revision: 2, Type: charm.TypeFile}},
+			"file":  {{Revision: 1}, {Revision: 0}},
+		},
+	}
+	for n, base := range all {
+		k.Revisions = append(k.Revisions, charmhub.CharmRevision{Revision: 11 + n, Bases: []charm.Base{base}})
+	}
+	for _, r := range k.Revisions {
+		k.Declared = append(k.Declared,
+			charmhub.Resource{Name: "image", Type: charm.TypeImage, CharmRevision: r.Revision},
+			charmhub.Resource{Name: "file", Type: charm.TypeFile, CharmRevision: r.Revision, Optional: true})
+	}
+	return k
+}
+
+// onAll is a channel with revision 11 to 16 on it.
+func onAll(name string, resources with) []entry {
+	var entries []entry
+	for n, base := range all {
+		entries = append(entries, entry{name, base, 11 + n, resources})
+	}
+	return entries
+}
+
+func TestPlan(t *testing.T) {
+	six := []int{11, 12, 13, 14, 15, 16}
+	tests := map[string]struct {
+		now    []entry
+		wanted Wanted
+		to     []string
+		rows   int
+		send   []entry
+	}{
+		"a new charm": {
+			wanted: Wanted{Revisions: []int{1}, Resources: with{"image": 3, "file": 1}}, to: []string{"latest/edge"},
+			rows: 2, send: []entry{{"latest/edge", charm.Base{}, 1, with{"image": 3, "file": 1}}},
+		},
+		"a new charm for each base": {
+			wanted: Wanted{Revisions: six, Resources: with{"image": 3}}, to: []string{"latest/edge"},
+			rows: 6, send: withoutBases(onAll("latest/edge", with{"image": 3, "file": none})),
+		},
+		"all is so already": {
+			now:    onAll("latest/edge", with{"image": 3}),
+			wanted: Wanted{Revisions: six, Resources: with{"image": 3}}, to: []string{"latest/edge"},
+			rows: 6,
+		},
+		"only the image changed": {
+			now:    onAll("latest/edge", with{"image": 3, "file": 0}),
+			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
+			rows: 6, send: withoutBases(onAll("latest/edge", with{"image": 4, "file": 0})),
+		},
+		"the image changed for one base, and then for the others": {
+			now:    append([]entry{{"latest/edge", focal, 11, with{"image": 4, "file": 1}}}, onAll("latest/edge", with{"image": 3, "file": 1})[1:]...),
+			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
+			rows: 6, send: withoutBases(onAll("latest/edge", with{"image": 4, "file": 1})[1:]),
+		},
+		"one charm revision for two bases": {
+			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3}}, {"latest/edge", noble, 1, with{"image": 3}}},
+			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
+			rows: 2, send: []entry{{"latest/edge", charm.Base{}, 1, with{"image": 4, "file": none}}},
+		},
+		"other revisions of the charm take over the resources that are there": {
+			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 1}}, {"latest/edge", noble, 1, with{"image": 4, "file": 0}}},
+			wanted: Wanted{Revisions: []int{13, 15, 13}}, to: []string{"latest/edge"},
+			rows: 2, send: []entry{{"latest/edge", charm.Base{}, 13, with{"image": 3, "file": 1}}, {"latest/edge", charm.Base{}, 15, with{"image": 4, "file": 0}}},
+		},
+		"promote": {
+			now:    onAll("latest/edge", with{"image": 3, "file": 1}),
+			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/candidate"},
+			rows: 6, send: withoutBases(onAll("latest/candidate", with{"image": 3, "file": 1})),
+		},
+		"promote one charm revision with other resources on each base": {
+			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4}}},
+			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/candidate"},
+			rows: 2, send: []entry{{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}}, {"latest/candidate", noble, 1, with{"image": 4, "file": none}}},
+		},
+		"promote it again": {
+			now: []entry{
+				{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}}, {"latest/candidate", noble, 1, with{"image": 4, "file": none}},
+				{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4}},
+			},
+			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/candidate"},
+			rows: 2,
+		},
+		"promote it after one of the two": {
+			now: []entry{
+				{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}}, {"latest/candidate", noble, 15, with{"image": 4}},
+				{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4}},
+			},
+			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/candidate"},
+			rows: 2, send: []entry{{"latest/candidate", noble, 1, with{"image": 4, "file": none}}},
+		},
+		"promote one image for all bases": {
+			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4, "file": 0}}},
+			wanted: Wanted{From: channel(t, "edge"), Resources: with{"image": 5}}, to: []string{"latest/candidate"},
+			rows: 2, send: []entry{{"latest/candidate", charm.Base{}, 1, with{"image": 5, "file": 0}}},
+		},
+		"promote a charm revision that is not there for all of its bases": {
+			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}},
+			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/beta"},
+			rows: 2, send: []entry{{"latest/beta", jammy, 1, with{"image": 3, "file": none}}, {"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
+		},
+		"to a branch": {
+			now:    []entry{{"latest/edge", noble, 15, with{"image": 3}}},
+			wanted: Wanted{From: channel(t, "edge"), Resources: with{"image": 4}}, to: []string{"latest/edge/pr-1"},
+			rows: 1, send: []entry{{"latest/edge/pr-1", charm.Base{}, 15, with{"image": 4, "file": none}}},
+		},
+		"from a branch": {
+			now:    []entry{{"latest/edge/pr-1", noble, 15, with{"image": 4}}, {"latest/edge", noble, 15, with{"image": 3}}},
+			wanted: Wanted{From: channel(t, "edge/pr-1")}, to: []string{"latest/edge"},
+			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 15, with{"image": 4, "file": none}}},
+		},
+		"to several channels, each with what it has": {
+			now: []entry{
+				{"latest/edge", noble, 15, with{"image": 4, "file": 0}}, {"latest/beta", noble, 15, with{"image": 3, "file": 1}},
+				{"2/edge", noble, 15, with{"image": 3}},
+			},
+			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge", "latest/beta", "2/edge", "latest/beta"},
+			rows: 3, send: []entry{{"2/edge", charm.Base{}, 15, with{"image": 4, "file": none}}, {"latest/beta", charm.Base{}, 15, with{"image": 4, "file": 1}}},
+		},
+		"revision 0 of a resource": {
+			now:    []entry{{"latest/edge", noble, 15, with{"image": 4, "file": 1}}},
+			wanted: Wanted{Resources: with{"file": 0}}, to: []string{"latest/edge"},
+			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 15, with{"image": 4, "file": 0}}},
+		},
+		"what is there for no base is there for each": {
+			now:    []entry{{"latest/edge", charm.Base{}, 15, with{"image": 4}}},
+			wanted: Wanted{Revisions: []int{15}}, to: []string{"latest/edge"},
+			rows: 1,
+		},
+		"a charm revision of which the store tells nothing": {
+			now:    []entry{{"latest/edge", noble, 9, with{"image": 3, "other": 7}}},
+			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
+			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 9, with{"image": 4, "other": 7}}},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			test.wanted.Channels = channels(t, test.to...)
+			k := known(t, test.now...)
+			plan, err := New(test.wanted, k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(releases(t, test.send...).Map, plan.Entries); diff != "" {
+				t.Errorf("entries (-want +got):\n%s", diff)
+			}
+			if len(plan.Rows) != test.rows || slices.ContainsFunc(plan.Rows, Row.Changed) != (len(test.send) > 0) {
+				t.Errorf("rows %+v", plan.Rows)
+			}
+			after := carryOut(k, plan)
+			if unmet := plan.Unmet(after); len(unmet) > 0 {
+				t.Errorf("not so after it: %+v", unmet)
+			}
+			k.Releases = after
+			if again, err := New(test.wanted, k); err != nil || len(again.Entries) > 0 {
+				t.Errorf("the second time: %+v, %v", again.Entries, err)
+			}
+		})
+	}
+}
+
+func withoutBases(entries []entry) []entry {
+	for n := range entries {
+		entries[n].base = charm.Base{}
+	}
+	return entries
+}
+
+// carryOut does with the channel map what Charmhub does: an entry is for each base of
+// its charm revision, unless it names one.
+func carryOut(k Known, plan Plan) charmhub.Releases {
+	r := k.Releases
+	r.Map = slices.Clone(r.Map)
+	for _, sent := range plan.Entries {
+		bases := k.bases(sent.Revision)
+		if sent.Base != (charm.Base{}) {
+			bases = []charm.Base{sent.Base}
+		}
+		if bases == nil {
+			bases = []charm.Base{noble}
+		}
+		for _, base := range bases {
+			sent.Base = base
+			r.Map = slices.DeleteFunc(r.Map, func(e charmhub.Release) bool { return e.Channel == sent.Channel && e.Base == base })
+			r.Map = append(r.Map, sent)
+		}
+	}
+	return r
+}
+
+func TestImpossiblePlans(t *testing.T) {
+	edge := []entry{{"latest/edge", noble, 15, with{"image": 3}}}
+	tests := map[string]struct {
+		now    []entry
+		wanted Wanted
+		to     string
+		change func(*Known)
+		want   []string
+		lag    bool // the list may lag behind
+	}{
+		"no such track": {
+			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}}, to: "3/edge",
+			want: []string{"release to 3/edge: the charm has no track 3, but latest, 2; create it with `charmcraft create-track`"},
+		},
+		"onto itself": {
+			now: edge, wanted: Wanted{From: channel(t, "edge")}, to: "latest/edge",
+			want: []string{"promote from latest/edge: it is the target as well"},
+		},
+		"from nothing": {
+			now: edge, wanted: Wanted{From: channel(t, "beta")}, to: "latest/stable",
+			want: []string{"promote from latest/beta to latest/stable: nothing is released on latest/beta"},
+		},
+		"nothing on the channel": {
+			now: edge, wanted: Wanted{Resources: with{"image": 4}}, to: "latest/edge/pr-1",
+			want: []string{"release to latest/edge/pr-1: no charm revision is there yet; give one with the input charms, charm-revision or from-channel"},
+		},
+		"no such charm revision": {
+			now: edge, wanted: Wanted{Revisions: []int{99}}, to: "latest/edge", lag: true,
+			want: []string{"release revision 99 of the charm: there is no such revision, the newest is 16; give one that `charmcraft revisions` lists"},
+		},
+		"a charm without revisions": {
+			wanted: Wanted{Revisions: []int{1}}, to: "latest/edge", lag: true, change: func(k *Known) { k.Revisions = nil },
+			want: []string{"release revision 1 of the charm: there is none on Charmhub; upload it first"},
+		},
+		"no such revision of a resource": {
+			now: edge, wanted: Wanted{Resources: with{"image": 70}}, to: "latest/edge", lag: true,
+			want: []string{"release revision 70 of resource 'image': there is no such revision, the newest is 5; give one that `charmcraft resource-revisions` lists"},
+		},
+		"a resource without revisions": {
+			now: edge, wanted: Wanted{Resources: with{"file": 0}}, to: "latest/edge", lag: true, change: func(k *Known) { delete(k.Resources, "file") },
+			want: []string{"release revision 0 of resource 'file': there is none on Charmhub"},
+		},
+		"undeclared": {
+			now: edge, wanted: Wanted{Resources: with{"imgae": 3}}, to: "latest/edge",
+			want: []string{"release resource 'imgae': no charm revision of this release declares it, but file, image; correct its name"},
+		},
+		"declared by another charm revision": {
+			now: edge, wanted: Wanted{Resources: with{"old": 3}}, to: "latest/edge", change: func(k *Known) {
+				k.Declared = append(k.Declared, charmhub.Resource{Name: "old", CharmRevision: 1})
+				k.Resources["old"] = []charmhub.Revision{{Revision: 3}}
+			},
+			want: []string{"release resource 'old': no charm revision of this release declares it"},
+		},
+		"a charm that declares nothing": {
+			now: []entry{{"latest/edge", noble, 15, nil}}, wanted: Wanted{Resources: with{"image": 3}}, to: "latest/edge",
+			change: func(k *Known) { k.Declared = nil },
+			want:   []string{"release resource 'image': no charm revision of this release declares it, or any other; leave it out"},
+		},
+		"missing, once for two bases": {
+			wanted: Wanted{Revisions: []int{1}}, to: "latest/edge",
+			want: []string{"release charm revision 1 to latest/edge for ubuntu 22.04 (amd64): it needs resource 'image', of which no revision is there; give one with the input resources, as image:REVISION"},
+		},
+		"two that are for one base": {
+			wanted: Wanted{Revisions: []int{1, 15}, Resources: with{"image": 3}}, to: "latest/edge",
+			want: []string{"release to latest/edge: charm revision 1 and charm revision 15 are both for ubuntu 24.04 (amd64), where there is place for one; give only one of them"},
+		},
+		"a new one and another that are for one base": {
+			wanted: Wanted{Revisions: []int{-1, 15}, Resources: with{"image": 3}}, to: "latest/edge",
+			change: func(k *Known) { *k = k.With(-1, charm.Archive{Bases: []charm.Base{noble}}) },
+			want:   []string{"release to latest/edge: a new charm revision and charm revision 15 are both for ubuntu 24.04 (amd64), where there is place for one"},
+		},
+		"a type from earlier": {
+			now: edge, wanted: Wanted{Resources: with{"image": 2}}, to: "latest/edge",
+			want: []string{"release revision 2 of resource 'image': it is of type file, but charm revision 15 declares oci-image"},
+		},
+		"all at once": {
+			wanted: Wanted{Revisions: []int{99}, Resources: with{"image": 70}}, to: "3/edge", lag: true,
+			want: []string{"no track 3", "revision 99 of the charm", "revision 70 of resource 'image'"},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			k := known(t, test.now...)
+			if test.change != nil {
+				test.change(&k)
+			}
+			test.wanted.Channels = channels(t, test.to)
+			plan, err := New(test.wanted, k)
+			if err == nil || plan.Rows != nil || plan.Entries != nil {
+				t.Fatalf("plan %+v, %v", plan, err)
+			}
+			lines := strings.Split(err.Error(), "\n")
+			if len(lines) != len(test.want) {
+				t.Errorf("%d lines: %s", len(lines), err)
+			}
+			for n, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("line %d: %s\nwant %s", n+1, err, want)
+				}
+			}
+			if unlisted := new(NotListedError); errors.As(err, &unlisted) != test.lag {
+				t.Errorf("it could be that the list lags behind: %t, want %t", !test.lag, test.lag)
+			}
+		})
+	}
+}
+
+// TestSomebodyElseReleases between the reading and the sending, or after it.
+func TestSomebodyElseReleases(t *testing.T) {
+	now := []entry{{"latest/edge", jammy, 13, with{"image": 3, "file": 1}}, {"latest/edge", noble, 15, with{"image": 3}}}
+	k := known(t, now...)
+	plan, err := New(Wanted{Channels: channels(t, "edge"), Resources: with{"image": 4}}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outdated := plan.Outdated(k.Releases); outdated != nil {
+		t.Errorf("outdated at once: %+v", outdated)
+	}
+	if unmet := plan.Unmet(k.Releases); len(unmet) != 2 {
+		t.Errorf("unmet before it: %+v", unmet)
+	}
+	for name, theirs := range map[string]entry{
+		"a resource":         {"latest/edge", jammy, 13, with{"image": 3, "file": 0}},
+		"without a resource": {"latest/edge", jammy, 13, with{"image": 3}},
+		"a charm":            {"latest/edge", jammy, 1, with{"image": 3, "file": 1}},
+	} {
+		outdated := plan.Outdated(releases(t, theirs, now[1]))
+		if len(outdated) != 1 || outdated[0].After.Base != jammy || !maps.Equal(outdated[0].Before.Resources, theirs.resources) {
+			t.Errorf("%s: outdated %+v", name, outdated)
+		}
+	}
+	if outdated := plan.Outdated(releases(t, now[1])); len(outdated) != 1 || outdated[0].Before != nil {
+		t.Errorf("closed: outdated %+v", outdated)
+	}
+	if outdated := plan.Outdated(releases(t, append(now, entry{"latest/beta", jammy, 1, nil})...)); outdated != nil {
+		t.Errorf("another channel: outdated %+v", outdated)
+	}
+	after := carryOut(k, plan)
+	after.Map[0].Revision = 7
+	if unmet := plan.Unmet(after); len(unmet) != 1 || unmet[0].Before.Revision != 7 {
+		t.Errorf("unmet after it: %+v", unmet)
+	}
+}

@@ -1,0 +1,126 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/source"
+)
+
+// resourcesAtOnce is how many resources of a charm are published at once.
+const resourcesAtOnce = 4
+
+// Charm publishes every image that the charm's metadata in the file at path names
+// a source for. The charm's name is that of the metadata if it is empty. The
+// others are published also where one image fails; then the error is about all that
+// failed, and the results are complete.
+func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, error) {
+	file, err := p.Files.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("input metadata: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	metadata, err := charm.ReadMetadata(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s, of input metadata: %w", path, err)
+	}
+	for _, resource := range metadata.Resources {
+		maskCredentials(p.Runner.Mask, resource.Source)
+	}
+	images := metadata.Images()
+	if len(images) == 0 {
+		return nil, fmt.Errorf("%s has no resource of type %s with an upstream-source: add one, or use the inputs resource and image",
+			path, charm.TypeImage)
+	}
+	if name == "" {
+		name = metadata.Name
+	}
+	if name == "" {
+		return nil, fmt.Errorf("%s has no name: give the charm's with the input charm", path)
+	}
+	p.Runner.Logger().Info(fmt.Sprintf("Uploading %d resources of charm '%s': %s", len(images), name, list(images)))
+
+	each := *p
+	each.Store = onceStore{p.Store, sync.OnceValues(func() ([]charmhub.Resource, error) { return p.Store.Resources(ctx, name) })}
+	results := make([]Result, len(images))
+	var group parallel.Group
+	group.SetLimit(resourcesAtOnce)
+	for n, resource := range images {
+		group.Go(func() error {
+			one, target := each, Target{name, resource}
+			one.Runner = namedRunner{p.Runner, resource}
+			results[n] = one.attempt(ctx, target, func() (Result, error) {
+				part, err := one.pin(ctx, metadata.Resources[resource].Source)
+				if err != nil {
+					return Result{}, fmt.Errorf("upstream-source: %w", err)
+				}
+				return one.Image(ctx, target, []Part{part}, nil)
+			})
+			return nil
+		})
+	}
+	_ = group.Wait() // failures are in the results, so that none hides another
+	return results, failures(results)
+}
+
+// onceStore is a store that is asked once for the one charm's resources.
+type onceStore struct {
+	Store
+	resources func() ([]charmhub.Resource, error)
+}
+
+func (s onceStore) Resources(context.Context, string) ([]charmhub.Resource, error) {
+	return s.resources()
+}
+
+// namedRunner says which of several resources it shows something of. These would
+// tear each other's groups apart, so there are none.
+type namedRunner struct {
+	Runner
+	name string
+}
+
+func (r namedRunner) Logger() *zap.Logger { return r.Runner.Logger().Named(r.name) }
+func (namedRunner) Group(string) func()   { return func() {} }
+func (r namedRunner) Progress(what string, total int64) (func(int64), func()) {
+	return r.Runner.Progress(r.name+": "+what, total)
+}
+
+// pin reads the source of an image, and resolves a tag to the digest that it
+// names now. From then on the tag may move without this run noticing.
+func (p *Publisher) pin(ctx context.Context, text string) (Part, error) {
+	ref, err := source.Parse("docker://" + strings.TrimPrefix(text, "docker://"))
+	tagged, ok := errors.AsType[*source.TagError](err)
+	if !ok {
+		return Part{Reference: ref}, err
+	}
+	digest, err := p.Sources.Resolve(ctx, tagged.Name)
+	if err != nil {
+		return Part{}, err
+	}
+	p.Runner.Logger().Info("Resolved the tag", zap.String("tag", tagged.Name), zap.Stringer("digest", digest))
+	ref, err = source.Parse(tagged.Name[:strings.LastIndex(tagged.Name, ":")] + "@" + digest.String())
+	return Part{Reference: ref}, err
+}
+
+// failures joins the errors of those that failed.
+func failures(results []Result) error {
+	var failed []error
+	for _, r := range results {
+		if r.Err != nil {
+			failed = append(failed, fmt.Errorf("resource '%s': %w", r.Resource, r.Err))
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d resources failed:\n%w", len(failed), len(results), errors.Join(failed...))
+}

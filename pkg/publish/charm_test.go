@@ -1,0 +1,101 @@
+package publish
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+)
+
+const metadata = `
+name: my-charm
+resources:
+  tagged: {type: oci-image, upstream-source: ghcr.io/x/tagged:1}
+  pinned: {type: oci-image, upstream-source: "docker://ghcr.io/x/pinned@` + someDigest + `"}
+  lost: {type: oci-image, upstream-source: "ghcr.io/x/lost"}
+  wrong: {type: oci-image, upstream-source: "user:pass-word@ghcr.io/x/wrong:1"}
+  file: {type: file}
+`
+
+// newSet is a house for the charm of the metadata. Sources go by the texts that
+// the metadata becomes.
+func newSet(t *testing.T) (h *house, path string) {
+	t.Helper()
+	h = newHouse(nil)
+	h.store.resources = nil
+	for _, name := range []string{"tagged", "pinned", "lost", "wrong"} {
+		h.store.resources = append(h.store.resources, charmhub.Resource{Name: name, Type: charm.TypeImage})
+	}
+	img := newImage(t, arm64)
+	digest := digestOf(t, img)
+	h.sources.tags["ghcr.io/x/tagged:1"] = digest
+	h.repository.images[digest] = img
+	pinned, err := v1.NewHash(someDigest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.repository.images[pinned] = img
+	return h, imagetest.TempFile(t, "charmcraft.yaml", []byte(metadata))
+}
+
+func TestCharm(t *testing.T) {
+	t.Parallel()
+	h, path := newSet(t)
+	h.DryRun = true
+	results, err := h.Publish(t.Context(), Inputs{Metadata: path})
+	wantError(t, err, "2 of 4 resources failed:\n", "resource 'lost': upstream-source: no such tag", "resource 'wrong': upstream-source: ", "***@ghcr.io")
+	var names []string
+	for _, r := range results {
+		names = append(names, r.Resource)
+		if failed := r.Resource == "lost" || r.Resource == "wrong"; (r.Err != nil) != failed || r.Charm != "my-charm" {
+			t.Errorf("got %+v", r)
+		}
+	}
+	if diff := cmp.Diff([]string{"lost", "pinned", "tagged", "wrong"}, names); diff != "" {
+		t.Errorf("resources (-want +got):\n%s", diff)
+	}
+	if h.store.count("Resources") != 1 {
+		t.Errorf("calls of the store: %v", h.store.calls)
+	}
+	h.wantLog(t, "Uploading 4 resources of charm 'my-charm': lost, pinned, tagged, wrong", "tagged: Resolved the tag tag=ghcr.io/x/tagged:1 digest=sha256:")
+	if h.runner.Logger().Info("pass-word"); !strings.Contains(h.out.String(), "\n***\n") {
+		t.Error("the password in a source isn't masked")
+	}
+}
+
+// What is shown of one of several resources says of which, and has no groups.
+func TestNamedRunner(t *testing.T) {
+	t.Parallel()
+	runner, out := newRunner(env{"GITHUB_ACTIONS": "true"})
+	named := namedRunner{runner, "my-image"}
+	named.Group("Group")()
+	named.Logger().Info("line")
+	add, done := named.Progress("Sending", 10)
+	add(10)
+	done()
+	if got := out.String(); got != "my-image: line\n" {
+		t.Errorf("printed %q", got)
+	}
+}
+
+func TestCharmFails(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"name: x": "has no resource of type oci-image with an upstream-source",
+		"resources: {a: {type: oci-image, upstream-source: x}}": "has no name: give the charm's with the input charm",
+		"a: [": "charmcraft.yaml, of input metadata: yaml:",
+	} {
+		results, err := newHouse(nil).Publish(t.Context(), Inputs{Metadata: imagetest.TempFile(t, "charmcraft.yaml", []byte(text))})
+		if wantError(t, err, want); results != nil {
+			t.Errorf("%s: results %v", text, results)
+		}
+	}
+	_, err := newHouse(nil).Publish(t.Context(), Inputs{Metadata: filepath.Join(t.TempDir(), "absent")})
+	wantError(t, err, "input metadata: there is no ", "absent")
+}

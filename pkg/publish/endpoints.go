@@ -1,0 +1,68 @@
+package publish
+
+import (
+	"net/url"
+	"strings"
+
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
+)
+
+// Endpoints are the servers that make up Charmhub. Their URLs have no slash at
+// the end.
+type Endpoints struct {
+	Store    *url.URL // the publisher API
+	Storage  *url.URL // takes uploaded files
+	Registry *url.URL // takes images; nil for the one that Charmhub names
+	SSO      *url.URL // refreshes credentials
+}
+
+// productionStore and productionRegistry belong together.
+const (
+	productionStore    = "https://api.charmhub.io"
+	productionRegistry = "https://registry.jujucharms.com"
+)
+
+// LikelyRegistry returns the registry that Charmhub is going to name, nil where
+// that can't be known beforehand.
+func (e Endpoints) LikelyRegistry() *url.URL {
+	if e.Registry == nil && e.Store.String() == productionStore {
+		return &url.URL{Scheme: "https", Host: strings.TrimPrefix(productionRegistry, "https://")}
+	}
+	return e.Registry
+}
+
+// endpoints reads where the servers are: from the inputs, else from the
+// variables that charmcraft reads, else Charmhub's own.
+func (r *reader) endpoints() Endpoints {
+	e := Endpoints{
+		Store:   r.endpoint("store-url", "CHARMCRAFT_STORE_API_URL", productionStore),
+		Storage: r.endpoint("storage-url", "CHARMCRAFT_UPLOAD_URL", "https://storage.snapcraftcontent.com"),
+		SSO:     r.endpoint("sso-url", "CHARMCRAFT_STORE_SSO_URL", "https://login.ubuntu.com"),
+	}
+	if r.first("registry-url", "CHARMCRAFT_REGISTRY_URL") != "" {
+		e.Registry = r.endpoint("registry-url", "CHARMCRAFT_REGISTRY_URL", productionRegistry)
+	}
+	return e
+}
+
+// endpoint reads one URL. No complaint repeats it, since a URL that is wrong may
+// be wrong by holding a password.
+func (r *reader) endpoint(input, variable, production string) *url.URL {
+	origin, value := "input "+input, r.first(input, variable)
+	switch {
+	case value == "":
+		value = production
+	case r.Input(input) == "":
+		origin = "variable " + variable
+	}
+	u, err := url.Parse(strings.TrimRight(value, "/"))
+	switch {
+	case err != nil || u.Hostname() == "":
+		r.complain("The %s is no absolute URL: write it like %s.", origin, production)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		r.complain("The %s holds more than a server and a path: write it like %s.", origin, production)
+	case u.Scheme != "https" && (u.Scheme != "http" || !transport.IsLoopback(u.Hostname())):
+		r.complain("The %s has to start with https://, because secrets are sent there; http:// is only for servers on this machine.", origin)
+	}
+	return u
+}

@@ -1,0 +1,351 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/registry"
+	"github.com/charmhub-actions/upload-resource/pkg/source"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
+)
+
+// env is an environment of a test's own.
+type env map[string]string
+
+func (e env) get(name string) string { return e[name] }
+
+func (e env) with(more env) env {
+	all := env{}
+	for _, part := range []env{e, more} {
+		for name, value := range part {
+			all[name] = value
+		}
+	}
+	return all
+}
+
+// newRunner returns a runner and what it prints.
+func newRunner(e env) (*action.Runner, *bytes.Buffer) {
+	var out bytes.Buffer
+	return action.New(e.get, &out), &out
+}
+
+// aToken is in the form that charmcraft exports.
+var aToken = base64.StdEncoding.EncodeToString([]byte(`{"t": "macaroon", "v": "a token that nobody sees"}`))
+
+// store is a Charmhub in memory, whose answers a test can replace by errors.
+type store struct {
+	mu        sync.Mutex
+	resources []charmhub.Resource
+	revisions []charmhub.Revision // newest first, of every resource
+	late      bool                // the list of revisions lacks what was created
+	answer    *charmhub.Revision  // instead of a new one
+	fail      map[string][]error  // by method; each call takes the first
+	calls     []string
+	created   []charmhub.NewRevision
+	uploaded  []string
+	on        func(call string)
+}
+
+func newStore() *store {
+	return &store{
+		resources: []charmhub.Resource{{Name: "my-image", Type: charm.TypeImage}, {Name: "my-file", Type: charm.TypeFile}},
+		fail:      map[string][]error{},
+	}
+}
+
+func (s *store) called(name string) error {
+	if s.on != nil {
+		s.on(name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, name)
+	if errs := s.fail[name]; len(errs) > 0 {
+		s.fail[name] = errs[1:]
+		return errs[0]
+	}
+	return nil
+}
+
+func (s *store) count(name string) (n int) {
+	for _, call := range s.calls {
+		if call == name {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *store) Resources(context.Context, string) ([]charmhub.Resource, error) {
+	return s.resources, s.called("Resources")
+}
+
+func (s *store) Revisions(context.Context, string, string) ([]charmhub.Revision, error) {
+	err := s.called("Revisions")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.revisions), err
+}
+
+func (s *store) UploadCredentials(_ context.Context, charm, resource string) (charmhub.RegistryCredentials, error) {
+	return charmhub.RegistryCredentials{ImageName: "registry.example/" + charm + "/" + resource}, s.called("UploadCredentials")
+}
+
+func (s *store) ImageBlob(_ context.Context, _, _, digest string) ([]byte, error) {
+	return []byte("description of " + digest), s.called("ImageBlob")
+}
+
+func (s *store) PrepareUpload(context.Context) {}
+
+func (s *store) Upload(_ context.Context, name string, size int64, open func() (io.ReadCloser, error)) (string, error) {
+	for range 2 { // as a retry does
+		content, err := open()
+		if err != nil {
+			return "", err
+		}
+		text, err := io.ReadAll(content)
+		if err = errors.Join(err, content.Close()); err != nil {
+			return "", err
+		}
+		if int64(len(text)) != size {
+			return "", fmt.Errorf("%d bytes, and %d were announced", len(text), size)
+		}
+		s.uploaded = append(s.uploaded, name+": "+string(text))
+	}
+	return "id", s.called("Upload")
+}
+
+func (s *store) CreateRevision(_ context.Context, _, _ string, n charmhub.NewRevision) (string, error) {
+	s.created = append(s.created, n)
+	return "/status", s.called("CreateRevision")
+}
+
+func (s *store) Await(context.Context, string) (int, error) {
+	err := s.called("Await")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	made := charmhub.Revision{Revision: len(s.revisions), Architectures: s.created[0].Architectures}
+	if s.answer != nil {
+		made = *s.answer
+	}
+	if err == nil && !s.late {
+		s.revisions = slices.Insert(s.revisions, 0, made)
+	}
+	return made.Revision, err
+}
+
+func (s *store) SetArchitectures(_ context.Context, _, _ string, revision int, architectures []string) error {
+	return s.called(fmt.Sprintf("SetArchitectures %d %s", revision, architectures))
+}
+
+// repository is one that holds images, and keeps what is done to it.
+type repository struct {
+	mu       sync.Mutex
+	images   map[v1.Hash]registry.Image
+	located  map[v1.Hash]registry.Image // by ID, or by the first of an index's images
+	present  bool                       // Plan finds what Manifest doesn't
+	verified bool
+	keyed    registry.Image // under any key; nil for none
+	fail     map[string]error
+
+	keyedSource v1.Hash
+	calls       []string
+}
+
+func newRepository() *repository {
+	return &repository{images: map[v1.Hash]registry.Image{}, located: map[v1.Hash]registry.Image{}, fail: map[string]error{}}
+}
+
+func (r *repository) called(name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, name)
+	return r.fail[name]
+}
+
+func (r *repository) Name() string { return "registry.example/my-charm/my-image" }
+
+func (r *repository) Manifest(_ context.Context, digest v1.Hash) (registry.Image, error) {
+	return r.images[digest], r.called("Manifest")
+}
+
+func (r *repository) Locate(_ context.Context, id registry.Identity, _ registry.Hints) (found registry.Found, err error) {
+	if found.Image = r.images[id.Digest]; found.Image == nil {
+		found.Image = r.located[id.Digest]
+	}
+	if len(id.Images) > 0 && found.Image == nil {
+		found.Image = r.located[id.Images[0].Digest]
+	}
+	return found, r.called("Locate")
+}
+
+func (r *repository) RecordKey(_ context.Context, _ v1.Hash, _ registry.Image, source v1.Hash) error {
+	return r.called("RecordKey " + source.String())
+}
+
+func (r *repository) Keyed(context.Context, v1.Hash) (registry.Image, v1.Hash, error) {
+	return r.keyed, r.keyedSource, r.called("Keyed")
+}
+
+func (r *repository) Layers(context.Context, registry.Hints) registry.Layers {
+	_ = r.called("Layers")
+	return registry.Layers{}
+}
+
+func (r *repository) Plan(_ context.Context, img registry.Image, _, _ registry.Layers) (*registry.Plan, error) {
+	size, err := img.Size()
+	if err = errors.Join(err, r.called("Plan")); err != nil || r.present {
+		return &registry.Plan{Present: r.present}, err
+	}
+	return &registry.Plan{Missing: []v1.Descriptor{{Size: size}}}, nil
+}
+
+func (r *repository) Push(_ context.Context, plan *registry.Plan, progress func(int64)) (bool, error) {
+	progress(plan.Missing[0].Size)
+	return r.verified, r.called("Push")
+}
+
+func (r *repository) Record(_ context.Context, _ registry.Image, verified bool, _ registry.Hints, sources ...v1.Hash) error {
+	call := fmt.Sprintf("Record %t", verified)
+	for _, source := range sources {
+		call += " " + source.String()
+	}
+	_ = r.called(call)
+	return r.fail["Record"]
+}
+
+func (r *repository) MoveLatest(context.Context, registry.Image, registry.Hints) error {
+	return r.called("MoveLatest")
+}
+
+// sources are images by the texts of their references.
+type sources struct {
+	mu     sync.Mutex
+	images map[string]*source.Source
+	fail   map[string]error
+	tags   map[string]v1.Hash
+	tagged []string // those that CheckTag saw
+}
+
+func (s *sources) Open(_ context.Context, ref source.Reference) (*source.Source, error) {
+	if err := s.fail[ref.Text]; err != nil {
+		return nil, err
+	}
+	found, ok := s.images[ref.Text]
+	if !ok {
+		return nil, &source.NotFoundError{Name: ref.Text, Place: "the container engine"}
+	}
+	return found, nil
+}
+
+func (s *sources) CheckTag(_ context.Context, ref source.Reference) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tagged = append(s.tagged, ref.Text)
+}
+
+func (s *sources) Resolve(_ context.Context, tagged string) (v1.Hash, error) {
+	digest, ok := s.tags[tagged]
+	if !ok {
+		return digest, errors.New("no such tag")
+	}
+	return digest, nil
+}
+
+// house is a publisher with all that it talks to.
+type house struct {
+	*Publisher
+	store      *store
+	repository *repository
+	sources    *sources
+	runner     *action.Runner
+	out        *bytes.Buffer
+	waited     []time.Duration
+}
+
+func newHouse(e env) *house {
+	h := &house{store: newStore(), repository: newRepository(), sources: &sources{
+		images: map[string]*source.Source{}, fail: map[string]error{}, tags: map[string]v1.Hash{},
+	}}
+	h.runner, h.out = newRunner(e)
+	h.Publisher = &Publisher{
+		Store: h.store, Sources: h.sources, Files: workspace.Workspace{}, Runner: h.runner,
+		Repository: func(context.Context, charmhub.RegistryCredentials, *zap.Logger) (Repository, error) {
+			return h.repository, h.repository.called("Open")
+		},
+		Wait: func(ctx context.Context, d time.Duration) error {
+			h.waited = append(h.waited, d)
+			return context.Cause(ctx)
+		},
+	}
+	return h
+}
+
+// add makes an image available under a digest or ID, as the input image takes it.
+func (h *house) add(tb testing.TB, text string, src *source.Source) Part {
+	tb.Helper()
+	ref, err := source.Parse(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h.sources.images[text] = src
+	return Part{Reference: ref}
+}
+
+// publish runs the use case for images, and fails the test if that fails.
+func (h *house) publish(tb testing.TB, platform *v1.Platform, parts ...Part) Result {
+	tb.Helper()
+	results, err := h.Publish(tb.Context(), Inputs{Charm: "my-charm", Resource: "my-image", Images: parts, Platform: platform})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return results[0]
+}
+
+// fails runs the same, and fails the test unless the error has the fragments.
+func (h *house) fails(tb testing.TB, parts []Part, fragments ...string) {
+	tb.Helper()
+	results, err := h.Publish(tb.Context(), Inputs{Charm: "my-charm", Resource: "my-image", Images: parts})
+	wantError(tb, err, fragments...)
+	if results != nil {
+		tb.Errorf("results of a failed run: %v", results)
+	}
+}
+
+func wantError(tb testing.TB, err error, fragments ...string) {
+	tb.Helper()
+	if err == nil {
+		tb.Fatal("no error")
+	}
+	for _, fragment := range fragments {
+		if !strings.Contains(err.Error(), fragment) {
+			tb.Errorf("%q is not in the error: %v", fragment, err)
+		}
+	}
+}
+
+func digestOf(tb testing.TB, m image.Manifest) v1.Hash {
+	tb.Helper()
+	digest, err := m.Digest()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return digest
+}

@@ -1,0 +1,59 @@
+package publish
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
+)
+
+// File makes a file the content of a resource, for the architectures in addition
+// to those that it is recorded for. After an error the result says what was done
+// before it.
+func (p *Publisher) File(ctx context.Context, t Target, path string, architectures []string) (result Result, err error) {
+	var file content
+	var revisions []charmhub.Revision
+	err = together(
+		func() error { return p.checkType(ctx, t, charm.TypeFile, "digest or image") },
+		func() (err error) { file, err = p.readFile(ctx, path); return err },
+		func() (err error) { revisions, err = p.Store.Revisions(ctx, t.Charm, t.Resource); return err },
+	)
+	if err != nil {
+		return result, err
+	}
+	file.architectures = architectures
+	result.SourceDigest, result.Size = "sha256:"+file.sha256, file.size
+	result.Revised, err = p.revise(ctx, t, file, revisions)
+	result.Uploaded = result.Sent
+	return result, err
+}
+
+// readFile hashes the file; it is opened again if it has to be sent.
+func (p *Publisher) readFile(ctx context.Context, path string) (content, error) {
+	file, err := p.Files.Open(path)
+	if errors.Is(err, workspace.ErrFolder) {
+		return content{}, fmt.Errorf("input filepath names the folder %s: give a file, such as an archive of the folder", path)
+	}
+	if err != nil {
+		return content{}, fmt.Errorf("input filepath: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	// A file may be on a disk that doesn't answer any more, and large in any case.
+	defer context.AfterFunc(ctx, func() { _ = file.Close() })()
+	hash := sha256.New()
+	size, err := io.Copy(hash, file)
+	if err != nil {
+		return content{}, fmt.Errorf("input filepath: %w", err)
+	}
+	return content{
+		kind: charm.TypeFile, name: filepath.Base(path), size: size, sha256: hex.EncodeToString(hash.Sum(nil)),
+		open: func() (io.ReadCloser, error) { return p.Files.Open(path) },
+	}, nil
+}

@@ -1,0 +1,467 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/pkg/source"
+)
+
+var (
+	amd64 = v1.Platform{OS: "linux", Architecture: "amd64"}
+	arm64 = v1.Platform{OS: "linux", Architecture: "arm64"}
+)
+
+func newImage(tb testing.TB, p v1.Platform) v1.Image {
+	tb.Helper()
+	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return img
+}
+
+// both is an index for two platforms, with its images by architecture.
+func both(tb testing.TB) (v1.ImageIndex, map[string]v1.Image) {
+	tb.Helper()
+	index, images := v1.ImageIndex(empty.Index), map[string]v1.Image{}
+	for _, platform := range []v1.Platform{amd64, arm64} {
+		img := newImage(tb, platform)
+		images[platform.Architecture] = img
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &platform}})
+	}
+	return index, images
+}
+
+func runnable(tb testing.TB, index v1.ImageIndex) []v1.Descriptor {
+	tb.Helper()
+	raw, err := index.RawManifest()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return image.RunnableImages(raw)
+}
+
+func backed(tb testing.TB, m image.Manifest) *source.Source {
+	tb.Helper()
+	return &source.Source{Digest: digestOf(tb, m), Image: m}
+}
+
+// stored is what an engine with the containerd image store has.
+func stored(tb testing.TB, m image.Manifest, images []v1.Descriptor) *source.Source {
+	tb.Helper()
+	return &source.Source{Digest: digestOf(tb, m), Stored: &source.Stored{
+		Images: images, Read: func(context.Context) (image.Manifest, error) { return m, nil },
+	}}
+}
+
+// uncompressed is what an engine with a graph driver has.
+func uncompressed() *source.Source {
+	saved := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: "a", Content: []byte("a\n")}))
+	return &source.Source{Digest: saved.ID(), Uncompressed: &source.Uncompressed{
+		ID: saved.ID(), DiffIDs: saved.DiffIDs, Platform: v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, Size: 10,
+		Export: imagetest.Export(imagetest.Tar(saved.DockerOld()...)),
+	}}
+}
+
+func (h *house) wantCalls(tb testing.TB, want ...string) {
+	tb.Helper()
+	got := slices.Clone(h.repository.calls)
+	if pushed := slices.Index(got, "Push"); pushed >= 0 {
+		slices.Sort(got[pushed+1:]) // what is done concurrently then
+		slices.Sort(want[slices.Index(want, "Push")+1:])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		tb.Errorf("calls of the repository (-want +got):\n%s", diff)
+	}
+}
+
+func (h *house) wantLog(tb testing.TB, lines ...string) {
+	tb.Helper()
+	for _, line := range lines {
+		if !strings.Contains(h.out.String(), line) {
+			tb.Errorf("the log lacks %q:\n%s", line, h.out)
+		}
+	}
+}
+
+func TestImageIsSent(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	img := newImage(t, arm64)
+	h.repository.verified = true
+	r := h.publish(t, nil, h.add(t, "./image.tar", backed(t, img)))
+	digest := digestOf(t, img).String()
+	if !r.Created || !r.Uploaded || *r.Revision != 0 || r.SourceDigest != digest || r.RemoteDigest != digest ||
+		r.RemoteImage != "registry.example/my-charm/my-image@"+digest || len(r.Blobs) != 1 || r.Resource != "my-image" {
+		t.Errorf("got %+v", r)
+	}
+	h.wantCalls(t, "Open", "Plan", "Push", "Record true", "MoveLatest")
+	want := []charmhub.NewRevision{{UploadID: "id", Type: charm.TypeImage, Architectures: []string{"arm64"}}}
+	if diff := cmp.Diff(want, h.store.created); diff != "" {
+		t.Errorf("created (-want +got):\n%s", diff)
+	}
+	if got := h.store.uploaded[1]; got != "my-image.json: description of "+digest {
+		t.Errorf("uploaded %q", got)
+	}
+	h.wantLog(t, "Image uploaded, new remote digest: "+digest, "Revision 0 created of resource 'my-image' for charm 'my-charm'")
+}
+
+func TestNothingIsRecordedWhereUnwanted(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	h.NoRecord, h.repository.verified = true, true
+	h.publish(t, nil, h.add(t, "./image.tar", backed(t, newImage(t, arm64))))
+	h.wantCalls(t, "Open", "Plan", "Push")
+}
+
+// Hints that are refused do no harm.
+func TestRefusedHints(t *testing.T) {
+	t.Parallel()
+	h := newHouse(env{"RUNNER_DEBUG": "1"})
+	h.repository.verified = true
+	h.repository.fail["Record"], h.repository.fail["MoveLatest"] = errors.New("immutable"), errors.New("immutable")
+	h.publish(t, nil, h.add(t, "./image.tar", backed(t, newImage(t, arm64))))
+	h.wantLog(t, "could not write the locations record", "could not move the tag latest")
+}
+
+func TestImageDryRun(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	h.DryRun = true
+	r := h.publish(t, nil, h.add(t, "./image.tar", backed(t, newImage(t, arm64))))
+	if r.Revision != nil || r.Uploaded || !r.DryRun || len(r.Blobs) != 1 {
+		t.Errorf("got %+v", r)
+	}
+	h.wantCalls(t, "Open", "Plan")
+	h.wantLog(t, "Dry run: would push "+r.RemoteDigest, "Dry run: would create a revision of resource 'my-image'")
+}
+
+// What is there already leads to its revision, however it is found.
+func TestImageIsThere(t *testing.T) {
+	t.Parallel()
+	index, images := both(t)
+	id := uncompressed().Digest
+	tests := map[string]struct {
+		text     string
+		src      *source.Source // nil where it isn't opened
+		there    image.Manifest
+		located  v1.Hash // by which it is found; zero for its own digest
+		platform *v1.Platform
+		want     image.Manifest
+		calls    []string
+		log      string
+	}{
+		"a digest that the repository alone has": {digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index, []string{"Locate"}, ""},
+		"an ID that the repository alone has":    {id.String(), nil, images["arm64"], id, nil, images["arm64"], []string{"Locate"}, ""},
+		"another registry's":                     {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index, []string{"Manifest"}, ""},
+		"one of another registry's index":        {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, &arm64, images["arm64"], []string{"Manifest"}, ""},
+		"a file's":                               {"./image.tar", backed(t, index), nil, v1.Hash{}, nil, index, []string{"Plan"}, ""},
+		"stored":                                 {"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), index, v1.Hash{}, nil, index, []string{"Locate"}, ""},
+		"stored, of a kind unknown":              {"docker-daemon:" + someDigest, stored(t, index, nil), index, v1.Hash{}, nil, index, []string{"Manifest"}, ""},
+		"stored, one of an index": {
+			"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), images["arm64"], v1.Hash{}, &arm64, images["arm64"],
+			[]string{"Manifest", "Manifest"}, "",
+		},
+		"built again": {
+			"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), images["arm64"], digestOf(t, images["amd64"]), nil, images["arm64"],
+			[]string{"Locate"}, "only attestations differ",
+		},
+		"built again, of a kind unknown": {
+			"docker-daemon:" + someDigest, stored(t, index, nil), images["arm64"], digestOf(t, images["amd64"]), nil, images["arm64"],
+			[]string{"Manifest", "Locate"}, "only attestations differ",
+		},
+		"uncompressed": {id.String(), uncompressed(), images["arm64"], id, nil, images["arm64"], []string{"Locate"}, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(nil)
+			part := h.add(t, test.text, test.src)
+			if test.src == nil {
+				delete(h.sources.images, test.text)
+			}
+			if test.there != nil && test.located == (v1.Hash{}) {
+				h.repository.images[digestOf(t, test.there)] = test.there
+			} else if test.there != nil {
+				h.repository.located[test.located] = test.there
+			}
+			h.repository.present = test.there == nil
+			remote := digestOf(t, test.want)
+			text := imageContent("", []byte("description of "+remote.String()), nil)
+			h.store.revisions = []charmhub.Revision{{Revision: 7, SHA256: text.sha256}, {Revision: 3, SHA256: "other"}}
+			r := h.publish(t, test.platform, part)
+			if r.Revision == nil || *r.Revision != 7 || r.Created || r.Uploaded || r.RemoteDigest != remote.String() {
+				t.Errorf("got %+v, want revision 7 with %s", r, remote)
+			}
+			h.wantCalls(t, append([]string{"Open"}, test.calls...)...)
+			h.wantLog(t, "Using the OCI image from Canonical's registry", "Revision 7 of resource 'my-image' for charm 'my-charm' is unchanged", test.log)
+			if h.store.count("Upload") > 0 {
+				t.Error("something was uploaded")
+			}
+		})
+	}
+}
+
+func TestImageIsPacked(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	src := uncompressed()
+	h.repository.verified = true
+	r := h.publish(t, nil, h.add(t, src.Digest.String(), src))
+	if !r.Created || r.SourceDigest != src.Digest.String() || r.RemoteDigest == r.SourceDigest {
+		t.Errorf("got %+v", r)
+	}
+	h.wantCalls(t, "Open", "Locate", "Layers", "Plan", "Push", "Record true "+src.Digest.String(), "MoveLatest")
+	h.wantLog(t, "Packed "+src.Digest.String()+": 1 layer compressed, 0 known to the registry")
+}
+
+func TestStoredIsExported(t *testing.T) {
+	t.Parallel()
+	index, images := both(t)
+	for name, test := range map[string]struct {
+		src      *source.Source
+		platform *v1.Platform
+		want     image.Manifest
+		calls    []string
+	}{
+		"index":                    {stored(t, index, runnable(t, index)), nil, index, []string{"Locate", "Plan", "Push", "Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
+		"index, of a kind unknown": {stored(t, index, nil), nil, index, []string{"Manifest", "Locate", "Plan", "Push", "Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
+		"one of an index":          {stored(t, index, runnable(t, index)), &arm64, images["arm64"], []string{"Manifest", "Manifest", "Plan", "Push", "MoveLatest"}},
+		"a platform of no image":   {stored(t, images["arm64"], nil), &arm64, images["arm64"], []string{"Manifest", "Plan", "Push", "MoveLatest"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(nil)
+			r := h.publish(t, test.platform, h.add(t, "docker-daemon:"+someDigest, test.src))
+			if r.RemoteDigest != digestOf(t, test.want).String() {
+				t.Errorf("got %+v", r)
+			}
+			h.wantCalls(t, append([]string{"Open"}, test.calls...)...)
+		})
+	}
+}
+
+func TestImagesAreJoined(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	h.repository.verified = true
+	one, other := newImage(t, amd64), uncompressed()
+	r := h.publish(t, nil, h.add(t, "./a.tar", backed(t, one)), h.add(t, "./b.tar", other))
+	if len(r.Platforms) != 2 || r.SourceDigest != r.RemoteDigest {
+		t.Errorf("got %+v", r)
+	}
+	h.wantCalls(t, "Open", "Locate", "Layers", "Plan", "Push", "Record true "+other.Digest.String(), "Record true", "MoveLatest")
+	if diff := cmp.Diff([]string{"amd64", "arm64"}, h.store.created[0].Architectures); diff != "" {
+		t.Errorf("architectures (-want +got):\n%s", diff)
+	}
+}
+
+// An image whose line has a platform becomes an index of one.
+func TestOneImageWithAPlatform(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	part := h.add(t, "./a.tar", backed(t, newImage(t, v1.Platform{})))
+	part.Platform = &arm64
+	if r := h.publish(t, nil, part); len(r.Platforms) != 1 || r.Platforms[0].Architecture != "arm64" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestImageFails(t *testing.T) {
+	t.Parallel()
+	index, images := both(t)
+	gone := errors.New("gone")
+	unreachable := errors.Join(gone)
+	tests := map[string]struct {
+		parts []string
+		src   *source.Source
+		set   func(*house)
+		want  []string
+	}{
+		"not declared":            {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources = h.store.resources[1:] }, []string{"has no resource 'my-image' on Charmhub: it has my-file", "declares it first"}},
+		"nothing is declared":     {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources = nil }, []string{"it has none"}},
+		"declared as a file":      {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources[0].Type = charm.TypeFile }, []string{"is of type file, not oci-image: use the input filepath"}},
+		"resources":               {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["Resources"] = []error{gone} }, []string{"gone"}},
+		"no credentials":          {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["UploadCredentials"] = []error{gone} }, []string{"gone"}},
+		"no repository":           {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Open"] = gone }, []string{"gone"}},
+		"no file":                 {[]string{"./a"}, nil, func(h *house) { h.sources.fail["./a"] = gone }, []string{"gone"}},
+		"unknown digest":          {[]string{someDigest}, nil, nil, []string{someDigest, "neither the charm's repository registry.example/my-charm/my-image nor the container engine has it", "build, load or pull it"}},
+		"unknown short digest":    {[]string{someDigest[7:20]}, nil, nil, []string{"the container engine has none by that ID or digest", "give the whole digest"}},
+		"no engine":               {[]string{someDigest}, nil, func(h *house) { h.sources.fail[someDigest] = unreachable }, []string{"is not in the charm's repository", "gone"}},
+		"no engine, short digest": {[]string{someDigest[7:20]}, nil, func(h *house) { h.sources.fail[someDigest[7:20]] = unreachable }, []string{"gone"}},
+		"Locate":                  {[]string{someDigest}, nil, func(h *house) { h.repository.fail["Locate"] = gone }, []string{"gone"}},
+		"Locate of an ID":         {[]string{uncompressed().Digest.String()}, uncompressed(), func(h *house) { h.repository.fail["Locate"] = gone }, []string{"gone"}},
+		"Manifest":                {[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Manifest"] = gone }, []string{"gone"}},
+		"another registry":        {[]string{"x/y@" + someDigest}, nil, func(h *house) { h.sources.fail["x/y@"+someDigest] = gone }, []string{"gone"}},
+		"a lookup of a stored one": {
+			[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Locate"] = gone }, []string{"gone"},
+		},
+		"an export": {[]string{"docker-daemon:" + someDigest}, &source.Source{Stored: &source.Stored{
+			Read: func(context.Context) (image.Manifest, error) { return nil, gone },
+		}}, nil, []string{"docker-daemon:" + someDigest + ": gone"}},
+		"an index that can't be read": {[]string{"docker-daemon:" + someDigest}, &source.Source{Stored: &source.Stored{
+			Read: func(context.Context) (image.Manifest, error) { return incomplete{index}, nil },
+		}}, nil, []string{"pull or write it anew as a whole"}},
+		"an engine's stream": {[]string{uncompressed().Digest.String()}, &source.Source{Uncompressed: &source.Uncompressed{
+			DiffIDs: uncompressed().Uncompressed.DiffIDs, Export: func(context.Context) (io.ReadCloser, error) { return nil, gone },
+		}}, nil, []string{"gone"}},
+		"Plan":         {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Plan"] = gone }, []string{"./a: gone"}},
+		"Push":         {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Push"] = gone }, []string{"./a: gone"}},
+		"one of two":   {[]string{"./a", "./b"}, nil, func(h *house) { h.repository.fail["Push"] = gone; two(t, h, images) }, []string{"one of ./a, ./b: gone"}},
+		"both for one": {[]string{"./a", "./b"}, backed(t, images["arm64"]), nil, []string{"cannot join the images", "both for linux/arm64"}},
+		"no image":     {[]string{"./a"}, backed(t, mutate.ConfigMediaType(images["arm64"], "application/x")), nil, []string{"no image to run"}},
+		"no platform":  {[]string{"./a"}, backed(t, empty.Index), nil, []string{"./a: it is an index that lists nothing"}},
+		"ImageBlob":    {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["ImageBlob"] = []error{gone} }, []string{"gone"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(nil)
+			var parts []Part
+			for _, text := range test.parts {
+				part := h.add(t, text, test.src)
+				if test.src == nil {
+					delete(h.sources.images, text)
+				}
+				parts = append(parts, part)
+			}
+			if test.set != nil {
+				test.set(h)
+			}
+			h.fails(t, parts, test.want...)
+			if h.store.count("CreateRevision") > 0 {
+				t.Error("a revision was asked for")
+			}
+		})
+	}
+}
+
+func two(t *testing.T, h *house, images map[string]v1.Image) {
+	t.Helper()
+	h.add(t, "./a", backed(t, images["amd64"]))
+	h.add(t, "./b", backed(t, images["arm64"]))
+}
+
+// anIndex has another name than the method of v1.ImageIndex.
+type anIndex = v1.ImageIndex
+
+// incomplete is an index whose manifest isn't there.
+type incomplete struct{ anIndex }
+
+func (incomplete) RawManifest() ([]byte, error) { return nil, &image.MissingError{} }
+func (incomplete) IndexManifest() (*v1.IndexManifest, error) {
+	return nil, &image.MissingError{}
+}
+
+// partly is an index that lacks one of its images.
+type partly struct{ anIndex }
+
+func (p partly) Image(digest v1.Hash) (v1.Image, error) {
+	manifest, err := p.IndexManifest()
+	if err == nil && manifest.Manifests[0].Digest == digest {
+		return nil, &image.MissingError{Descriptor: manifest.Manifests[0]}
+	}
+	return p.anIndex.Image(digest)
+}
+
+// TestIncomplete: all platforms that an index lacks are named.
+func TestIncomplete(t *testing.T) {
+	t.Parallel()
+	index, _ := both(t)
+	h := newHouse(nil)
+	h.repository.fail["Plan"] = &image.MissingError{}
+	h.fails(t, []Part{h.add(t, "./a", backed(t, partly{index}))}, "./a: the image lists linux/amd64, but doesn't hold it")
+}
+
+// A platform that isn't there is an error wherever the image is.
+func TestNoSuchPlatform(t *testing.T) {
+	t.Parallel()
+	index, images := both(t)
+	for name, test := range map[string]struct {
+		src   *source.Source
+		there image.Manifest
+		want  string
+	}{
+		"in the repository": {nil, index, "in the charm's repository: it has no image for linux/s390x"},
+		"where it is from":  {backed(t, images["arm64"]), nil, "it runs on linux/arm64, not on linux/s390x"},
+		"stored":            {stored(t, index, runnable(t, index)), nil, "it has no image for linux/s390x"},
+		"uncompressed":      {uncompressed(), nil, "runs on linux/arm64/v8, not on linux/s390x"},
+	} {
+		h := newHouse(nil)
+		part := h.add(t, digestOf(t, index).String(), test.src)
+		if test.there != nil {
+			delete(h.sources.images, part.Text)
+			h.repository.images[digestOf(t, index)] = test.there
+		}
+		_, err := h.Image(t.Context(), Target{"my-charm", "my-image"}, []Part{part}, &v1.Platform{OS: "linux", Architecture: "s390x"})
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got error %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+// The tag beside a digest is checked.
+func TestTagIsChecked(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	text := "x/y:1@" + someDigest
+	h.publish(t, nil, h.add(t, text, backed(t, newImage(t, arm64))))
+	if diff := cmp.Diff([]string{text}, h.sources.tagged); diff != "" {
+		t.Errorf("checked (-want +got):\n%s", diff)
+	}
+}
+
+// TestWanted: of what an engine lists the same image is looked for as would be
+// taken of the index itself.
+func TestWanted(t *testing.T) {
+	t.Parallel()
+	var images []v1.Descriptor
+	for _, text := range []string{"linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64"} {
+		platform, err := v1.ParsePlatform(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		images = append(images, v1.Descriptor{Platform: platform})
+	}
+	for text, want := range map[string]string{
+		"linux/arm": "linux/arm/v7", "linux/arm/v6": "linux/arm/v6", "linux/arm64/v8": "linux/arm64", "linux/s390x": "",
+	} {
+		platform, err := image.ParsePlatform(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if d, ok := wanted(images, &platform); ok {
+			got = d.Platform.String()
+		}
+		if got != want {
+			t.Errorf("for %s it is %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestArchitecturesOfAnImage(t *testing.T) {
+	t.Parallel()
+	for want, platforms := range map[string][]v1.Platform{
+		"all":         {{OS: "windows", Architecture: "amd64"}, {OS: "linux", Architecture: "wasm"}, {}},
+		"amd64 arm64": {arm64, amd64, {OS: "linux", Architecture: "aarch64"}, {OS: "windows", Architecture: "s390x"}},
+	} {
+		if got := strings.Join(architectures(platforms), " "); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

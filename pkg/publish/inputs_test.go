@@ -1,0 +1,350 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/pack"
+	"github.com/charmhub-actions/upload-resource/pkg/source"
+)
+
+const someDigest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// good are inputs without a flaw.
+var good = env{
+	"INPUT_CHARM":       "my-charm",
+	"INPUT_RESOURCE":    "my-image",
+	"INPUT_DIGEST":      someDigest,
+	"INPUT_STORE-TOKEN": aToken,
+}
+
+var goodFile = good.with(env{"INPUT_DIGEST": "", "INPUT_FILEPATH": "out/file.tgz"})
+
+// read reads inputs where no tag can be looked up.
+func read(tb testing.TB, r *action.Runner) (Inputs, error) {
+	tb.Helper()
+	return ReadInputs(tb.Context(), r, func(context.Context, Login, string) (v1.Hash, error) {
+		return v1.Hash{}, errors.New("no registry")
+	})
+}
+
+func parsed(t *testing.T, raw string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestInputsOfADigest(t *testing.T) {
+	r, _ := newRunner(good)
+	got, err := read(t, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Credentials == nil {
+		t.Error("no credentials")
+	}
+	got.Credentials = nil
+	want := Inputs{
+		Charm: "my-charm", Resource: "my-image",
+		Images: []Part{{Reference: source.Reference{Kind: source.KindDigest, Text: someDigest, Hex: someDigest[7:]}}},
+		Endpoints: Endpoints{
+			Store:   parsed(t, "https://api.charmhub.io"),
+			Storage: parsed(t, "https://storage.snapcraftcontent.com"),
+			SSO:     parsed(t, "https://login.ubuntu.com"),
+		},
+		Options: Options{Compression: pack.Gzip},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestInputsInFull(t *testing.T) {
+	r, out := newRunner(env{
+		"GITHUB_ACTIONS": "true",
+		"INPUT_CHARM":    " 3scale-k8s\n", "INPUT_RESOURCE": "My_image.2",
+		"INPUT_IMAGE":    "\n  one@" + someDigest + "  \r\n\n ./a.rock platform=linux/arm64\n",
+		"INPUT_PLATFORM": "linux/arm/v7", "INPUT_DRY-RUN": "True", "INPUT_LOCATIONS-RECORD": "false",
+		"INPUT_SOURCE-REGISTRY": "ghcr.io", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "open sesame",
+		"CHARMCRAFT_AUTH":          aToken[:20] + "\n" + aToken[20:] + "\n",
+		"CHARMCRAFT_STORE_API_URL": "https://ignored.example", "INPUT_STORE-URL": "http://127.0.0.1:8080/",
+		"CHARMCRAFT_UPLOAD_URL":    "http://[::1]:1/",
+		"CHARMCRAFT_REGISTRY_URL":  "http://localhost:5000",
+		"CHARMCRAFT_STORE_SSO_URL": "https://login.example/base/",
+	})
+	got, err := read(t, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Credentials == nil {
+		t.Error("no credentials")
+	}
+	got.Credentials = nil
+	want := Inputs{
+		Charm: "3scale-k8s", Resource: "My_image.2",
+		Images: []Part{
+			{Reference: source.Reference{Kind: source.KindRegistry, Text: "one@" + someDigest, Name: "docker.io/library/one@" + someDigest}},
+			{
+				Reference: source.Reference{Kind: source.KindPath, Text: "./a.rock", Path: "./a.rock"},
+				Platform:  &v1.Platform{OS: "linux", Architecture: "arm64"},
+			},
+		},
+		Platform: &v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"},
+		Options:  Options{Compression: pack.Gzip, DryRun: true, NoRecord: true},
+		Login:    Login{Registry: "ghcr.io", Username: "me", Password: "open sesame"},
+		Endpoints: Endpoints{
+			Store:    parsed(t, "http://127.0.0.1:8080"),
+			Storage:  parsed(t, "http://[::1]:1"),
+			Registry: parsed(t, "http://localhost:5000"),
+			SSO:      parsed(t, "https://login.example/base"),
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if want := "::add-mask::" + aToken[:20] + "\n::add-mask::" + aToken[20:] + "\n::add-mask::open sesame\n"; !strings.HasPrefix(out.String(), want) {
+		t.Errorf("printed %q, want first %q", out, want)
+	}
+}
+
+func TestArchitectures(t *testing.T) {
+	for given, want := range map[string][]string{
+		"":                       nil,
+		"all":                    {"all"},
+		"arm64, amd64 ,amd64":    {"amd64", "arm64"},
+		"riscv64\ns390x ppc64el": {"ppc64el", "riscv64", "s390x"},
+	} {
+		r, _ := newRunner(goodFile.with(env{"INPUT_ARCHITECTURES": given}))
+		got, err := read(t, r)
+		if err != nil {
+			t.Errorf("%q: %v", given, err)
+		}
+		if diff := cmp.Diff(want, got.Architectures); diff != "" {
+			t.Errorf("%q: %s", given, diff)
+		}
+	}
+}
+
+// TestDefaultsOfActionYAML shows that what the runner fills in by itself is no
+// contradiction to an image.
+func TestDefaultsOfActionYAML(t *testing.T) {
+	r, _ := newRunner(good.with(env{"INPUT_ARCHITECTURES": "all", "INPUT_DRY-RUN": "false"}))
+	got, err := read(t, r)
+	if err != nil || got.Architectures != nil || got.DryRun {
+		t.Errorf("got architectures %q, dry-run %t, error %v", got.Architectures, got.DryRun, err)
+	}
+}
+
+func TestDigestsTaken(t *testing.T) {
+	for _, digest := range []string{someDigest, someDigest[7:], "0123456789ab", someDigest[:20]} {
+		r, _ := newRunner(good.with(env{"INPUT_DIGEST": digest}))
+		got, err := read(t, r)
+		if err != nil || len(got.Images) != 1 || !strings.HasSuffix(digest, got.Images[0].Hex) {
+			t.Errorf("%s: got %v, error %v", digest, got.Images, err)
+		}
+	}
+}
+
+// TestComplaints changes one thing about good inputs at a time.
+func TestComplaints(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		inputs env
+		change env
+		want   []string // parts of the one complaint
+	}{
+		{"no charm", good, env{"INPUT_CHARM": " "}, []string{"input charm is missing", "charm: my-charm"}},
+		{"upper case", good, env{"INPUT_CHARM": "My_Charm"}, []string{`input charm is "My_Charm"`, "lower-case"}},
+		{"no letter", good, env{"INPUT_CHARM": "12-34"}, []string{"at least one letter"}},
+		{"hyphen first", good, env{"INPUT_CHARM": "-x"}, []string{"input charm"}},
+		{"hyphen last", good, env{"INPUT_CHARM": "x-"}, []string{"input charm"}},
+		{"two hyphens", good, env{"INPUT_CHARM": "x--y"}, []string{"single hyphens"}},
+		{"long charm", good, env{"INPUT_CHARM": strings.Repeat("x", 41)}, []string{"input charm", "40 characters at most"}},
+		{"long resource", good, env{"INPUT_RESOURCE": strings.Repeat("x", 256)}, []string{"input resource", "255 characters at most"}},
+		{"path as charm", good, env{"INPUT_CHARM": "../x"}, []string{"input charm"}},
+		{"no resource", good, env{"INPUT_RESOURCE": ""}, []string{"input resource is missing", "resource: my-image"}},
+		{"path as resource", good, env{"INPUT_RESOURCE": "a/b"}, []string{`input resource is "a/b"`}},
+		{"dots as resource", good, env{"INPUT_RESOURCE": ".."}, []string{"input resource"}},
+
+		{"no source", good, env{"INPUT_DIGEST": ""}, []string{"None of the inputs digest, image, filepath and metadata"}},
+		{"blank lines", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "\n \n"}, []string{"None of the inputs"}},
+		{"two sources", good, env{"INPUT_FILEPATH": "x"}, []string{"digest, filepath are given together"}},
+		{"two images", good, env{"INPUT_IMAGE": "x@" + someDigest}, []string{"digest, image are given together"}},
+		{"metadata and image", good, env{"INPUT_METADATA": "charmcraft.yaml"}, []string{"digest, metadata are given together"}},
+		{"metadata and resource", env{"INPUT_METADATA": "charmcraft.yaml", "INPUT_STORE-TOKEN": aToken}, env{"INPUT_RESOURCE": "r"}, []string{"leave out resource and platform"}},
+		{"three sources", good, env{"INPUT_FILEPATH": "x", "INPUT_IMAGE": "y@" + someDigest}, []string{"digest, image, filepath are given together"}},
+
+		{"tag", good, env{"INPUT_DIGEST": "my-app:1.2"}, []string{`"my-app:1.2"`, "tag", "${{ steps.build.outputs.imageid }}", "docker images --digests", "docker inspect --format '{{.Id}}'"}},
+		{"name", good, env{"INPUT_DIGEST": "ubuntu"}, []string{"tag"}},
+		{"repository digest", good, env{"INPUT_DIGEST": "ghcr.io/x@" + someDigest}, []string{`leave out "ghcr.io/x@"`, "input image"}},
+		{"too short", good, env{"INPUT_DIGEST": "0123456789a"}, []string{"first 12 to 64 digits"}},
+		{"too long", good, env{"INPUT_DIGEST": someDigest + "0"}, []string{"64 hexadecimal digits"}},
+		{"upper-case digits", good, env{"INPUT_DIGEST": strings.ToUpper(someDigest[7:])}, []string{"lower case"}},
+		{"other hash", good, env{"INPUT_DIGEST": "sha512:00"}, []string{"write sha256:"}},
+
+		{"platform of a file", goodFile, env{"INPUT_PLATFORM": "linux/amd64"}, []string{"input platform is for images"}},
+		{"half a platform", good, env{"INPUT_PLATFORM": "arm64"}, []string{`input platform is "arm64"`, "linux/arm64"}},
+		{"four parts", good, env{"INPUT_PLATFORM": "a/b/c/d"}, []string{"input platform"}},
+
+		{"OS version without digits", good, env{"INPUT_PLATFORM": "windows/amd64:"}, []string{"input platform"}},
+
+		{"password alone", good, env{"INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"without source-username", "give both"}},
+		{"username alone", good, env{"INPUT_SOURCE-USERNAME": "me"}, []string{"without source-password", "give both"}},
+		{"registry alone", good, env{"INPUT_SOURCE-REGISTRY": "ghcr.io"}, []string{"without source-username and source-password", "give all three"}},
+		{
+			"login for metadata", env{"INPUT_METADATA": "charmcraft.yaml", "INPUT_STORE-TOKEN": aToken},
+			env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"source-registry: ghcr.io"},
+		},
+		{"login for a file", goodFile, env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"for an image's registry", "leave them out"}},
+
+		{"architectures of an image", good, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures is for files"}},
+		{"unknown architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,vax"}, []string{`"vax"`, "choose from all, amd64"}},
+		{"Go's architecture", goodFile, env{"INPUT_ARCHITECTURES": "ppc64le"}, []string{`"ppc64le"`, "is ppc64el."}},
+		{"kernel's architecture", goodFile, env{"INPUT_ARCHITECTURES": "x86_64"}, []string{"is amd64."}},
+		{"all and more", goodFile, env{"INPUT_ARCHITECTURES": "amd64 all"}, []string{"keep all, or the others"}},
+
+		{"no token", good, env{"INPUT_STORE-TOKEN": ""}, []string{"charmcraft login --export", "store-token: ${{ secrets.CHARMHUB_TOKEN }}"}},
+		{"compression", good, env{"INPUT_COMPRESSION": "lzma"}, []string{`input compression is "lzma"`, "gzip or zstd"}},
+		{"compression of a file", good, env{"INPUT_COMPRESSION": "zstd", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"compression is for images"}},
+		{"key of a file", good, env{"INPUT_KEY": "k", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input key is for images"}},
+		{"key without records", good, env{"INPUT_KEY": "k", "INPUT_LOCATIONS-RECORD": "false"}, []string{"key is given with locations-record false"}},
+		{"push-only of a file", good, env{"INPUT_PUSH-ONLY": "true", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"push-only is for images"}},
+		{"dry-run", good, env{"INPUT_DRY-RUN": "maybe"}, []string{`input dry-run is "maybe"`, "true or false"}},
+
+		{"relative URL", good, env{"INPUT_STORE-URL": "api.charmhub.io"}, []string{"input store-url", "https://api.charmhub.io"}},
+		{"broken URL", good, env{"INPUT_STORAGE-URL": "https://x:y:z"}, []string{"input storage-url"}},
+		{"plain HTTP", good, env{"INPUT_REGISTRY-URL": "http://registry.example"}, []string{"input registry-url", "https://"}},
+		{"address elsewhere", good, env{"INPUT_REGISTRY-URL": "http://192.0.2.1"}, []string{"input registry-url", "https://"}},
+		{"near loopback", good, env{"INPUT_SSO-URL": "http://127.0.0.1.example"}, []string{"input sso-url"}},
+		{"other scheme", good, env{"INPUT_STORE-URL": "ftp://localhost"}, []string{"https://"}},
+		{"query", good, env{"INPUT_STORE-URL": "https://x/?a=b"}, []string{"more than a server and a path"}},
+		{"variable", good, env{"CHARMCRAFT_UPLOAD_URL": "x"}, []string{"variable CHARMCRAFT_UPLOAD_URL"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, _ := newRunner(tt.inputs.with(tt.change))
+			_, err := read(t, r)
+			if err == nil {
+				t.Fatal("no complaint")
+			}
+			for _, part := range tt.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q is not in: %s", part, err)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") || !strings.HasSuffix(err.Error(), ".") && !strings.HasSuffix(err.Error(), ").") {
+				t.Errorf("not one sentence: %s", err)
+			}
+		})
+	}
+}
+
+func TestAllComplaintsAtOnce(t *testing.T) {
+	r, _ := newRunner(env{
+		"INPUT_CHARM": "X", "INPUT_DIGEST": "a:b", "INPUT_FILEPATH": "f", "INPUT_PLATFORM": "linux/amd64",
+		"INPUT_ARCHITECTURES": "vax x86_64", "INPUT_DRY-RUN": "2", "INPUT_STORE-URL": "x", "INPUT_SSO-URL": "http://x",
+	})
+	_, err := read(t, r)
+	if err == nil {
+		t.Fatal("no complaint")
+	}
+	golden(t, "complaints", err.Error()+"\n")
+}
+
+func TestComplaintsKeepSecrets(t *testing.T) {
+	const secret = "hunter2hunter2"
+	r, out := newRunner(good.with(env{
+		"INPUT_STORE-TOKEN": secret,
+		"INPUT_CHARM":       secret + "_",
+		"INPUT_STORE-URL":   "https://me:p4ssword@x",
+	}))
+	_, err := read(t, r)
+	r.Fail(err)
+	if got := out.String(); strings.Contains(got, secret) || strings.Contains(got, "p4ssword") || !strings.Contains(got, `"***_"`) {
+		t.Errorf("printed %q", got)
+	}
+}
+
+// A login is for the one registry that it can be for.
+func TestLogin(t *testing.T) {
+	login := env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}
+	images := func(names ...string) env {
+		return env{"INPUT_DIGEST": "", "INPUT_IMAGE": strings.Join(names, "@"+someDigest+"\n") + "@" + someDigest}
+	}
+	for name, test := range map[string]struct {
+		change env
+		want   Login
+		err    string
+	}{
+		"that of the images":     {images("GHCR.io/a", "ghcr.io/b"), Login{"ghcr.io", "me", "hunter2"}, ""},
+		"named":                  {images("ghcr.io/a", "b").with(env{"INPUT_SOURCE-REGISTRY": "quay.io"}), Login{"quay.io", "me", "hunter2"}, ""},
+		"none":                   {env{}, Login{"", "me", "hunter2"}, ""},
+		"several":                {images("ghcr.io/a", "b"), Login{}, "several registries, ghcr.io, docker.io"},
+		"nothing to log in with": {images("ghcr.io/a", "b").with(env{"INPUT_SOURCE-USERNAME": "", "INPUT_SOURCE-PASSWORD": ""}), Login{}, ""},
+		"two complaints":         {images("ghcr.io/a", "b").with(env{"INPUT_SOURCE-USERNAME": ""}), Login{}, "give both, or none where an earlier step logged in or the registry asks for none.\nthe lines of input image"},
+		"a registry that isn't":  {env{"INPUT_SOURCE-REGISTRY": "me/you"}, Login{}, `input source-registry: "me/you" is no registry`},
+	} {
+		r, _ := newRunner(good.with(login).with(test.change))
+		got, err := read(t, r)
+		if test.err != "" {
+			wantError(t, err, test.err)
+		} else if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got.Login != test.want {
+			t.Errorf("%s: got %v, want %v", name, got.Login, test.want)
+		}
+	}
+}
+
+// A complaint about a tag says which digest it has. The password goes along only
+// where it is certain whom it is for.
+func TestTagsAreLookedUp(t *testing.T) {
+	tagged := good.with(env{"INPUT_DIGEST": "", "INPUT_IMAGE": "ghcr.io/a:1\ndocker-daemon:b:1", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"})
+	for name, test := range map[string]struct {
+		change env
+		want   Login
+	}{
+		"tags alone":                        {nil, Login{"ghcr.io", "me", "hunter2"}},
+		"another complaint":                 {env{"INPUT_CHARM": ""}, Login{}},
+		"another complaint, and a registry": {env{"INPUT_CHARM": "", "INPUT_SOURCE-REGISTRY": "ghcr.io"}, Login{"ghcr.io", "me", "hunter2"}},
+	} {
+		r, _ := newRunner(tagged.with(test.change))
+		var asked []string
+		_, err := ReadInputs(t.Context(), r, func(_ context.Context, login Login, name string) (v1.Hash, error) {
+			asked = append(asked, name)
+			if login != test.want {
+				t.Errorf("%s: asked with %v, want %v", name, login, test.want)
+			}
+			return v1.NewHash(someDigest)
+		})
+		wantError(t, err, "has no digest", "right now that is ghcr.io/a:1@"+someDigest)
+		if diff := cmp.Diff([]string{"ghcr.io/a:1"}, asked); diff != "" {
+			t.Errorf("%s: asked for (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// Before it is said which of several registries the password is for, none is asked.
+func TestNoTagIsLookedUp(t *testing.T) {
+	for name, change := range map[string]env{
+		"several registries":        {"INPUT_IMAGE": "ghcr.io/a:1\nquay.io/b:1"},
+		"a registry that isn't one": {"INPUT_IMAGE": "ghcr.io/a:1", "INPUT_SOURCE-REGISTRY": "https://ghcr.io"},
+	} {
+		r, _ := newRunner(good.with(env{"INPUT_DIGEST": "", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}).with(change))
+		_, err := ReadInputs(t.Context(), r, func(context.Context, Login, string) (v1.Hash, error) {
+			t.Errorf("%s: a registry was asked", name)
+			return v1.Hash{}, nil
+		})
+		wantError(t, err, "source-registry", "ghcr.io/a:1")
+	}
+}

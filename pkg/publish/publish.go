@@ -1,0 +1,228 @@
+// Package publish has the use cases of the program: it makes an image, a file, or
+// all images of a charm the content of the charm's resources on Charmhub, and
+// changes nothing where they are that already.
+//
+// [ReadInputs] says what is to be published, [Publisher.Publish] does it and
+// returns a [Result] for each resource, and [Report] turns these into the log's
+// last line, the step's summary and its outputs. Nothing flows back.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/pack"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/registry"
+	"github.com/charmhub-actions/upload-resource/pkg/source"
+)
+
+// Store is Charmhub, as [charmhub.Client] has it.
+type Store interface {
+	Resources(ctx context.Context, charm string) ([]charmhub.Resource, error)
+	Revisions(ctx context.Context, charm, resource string) ([]charmhub.Revision, error)
+	UploadCredentials(ctx context.Context, charm, resource string) (charmhub.RegistryCredentials, error)
+	ImageBlob(ctx context.Context, charm, resource, digest string) ([]byte, error)
+	PrepareUpload(ctx context.Context)
+	Upload(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) (uploadID string, err error)
+	CreateRevision(ctx context.Context, charm, resource string, n charmhub.NewRevision) (statusURL string, err error)
+	Await(ctx context.Context, statusURL string) (revision int, err error)
+	SetArchitectures(ctx context.Context, charm, resource string, revision int, architectures []string) error
+}
+
+// Repository is where a resource's images are, as [registry.Repository] has it.
+type Repository interface {
+	Name() string
+	Manifest(ctx context.Context, digest v1.Hash) (registry.Image, error)
+	Locate(ctx context.Context, id registry.Identity, hints registry.Hints) (registry.Found, error)
+	Layers(ctx context.Context, hints registry.Hints) registry.Layers
+	Plan(ctx context.Context, img registry.Image, held, packed registry.Layers) (*registry.Plan, error)
+	Push(ctx context.Context, plan *registry.Plan, progress func(bytes int64)) (verified bool, err error)
+	Record(ctx context.Context, img registry.Image, verified bool, hints registry.Hints, sources ...v1.Hash) error
+	MoveLatest(ctx context.Context, img registry.Image, hints registry.Hints) error
+	RecordKey(ctx context.Context, key v1.Hash, img registry.Image, source v1.Hash) error
+	Keyed(ctx context.Context, key v1.Hash) (img registry.Image, source v1.Hash, err error)
+}
+
+// Sources is where images come from, as [source.Opener] has it.
+type Sources interface {
+	Open(ctx context.Context, ref source.Reference) (*source.Source, error)
+	CheckTag(ctx context.Context, ref source.Reference)
+	Resolve(ctx context.Context, tagged string) (v1.Hash, error)
+}
+
+// Files opens the files that inputs name, as [workspace.Workspace] does.
+type Files interface {
+	Open(path string) (*os.File, error)
+}
+
+// Runner shows what is being done, as [action.Runner] does.
+type Runner interface {
+	Logger() *zap.Logger
+	Mask(secret string)
+	Group(title string) (end func())
+	Progress(what string, total int64) (add func(bytes int64), done func())
+}
+
+// Publisher publishes resources. It has no state of its own.
+type Publisher struct {
+	Store   Store
+	Sources Sources
+	Files   Files
+	Runner  Runner
+	// Repository opens the repository of an image resource, which logs there.
+	Repository func(context.Context, charmhub.RegistryCredentials, *zap.Logger) (Repository, error)
+	// Wait pauses, as [transport.Sleep] does.
+	Wait func(context.Context, time.Duration) error
+	Options
+}
+
+// Options say how to publish.
+type Options struct {
+	Compression pack.Compression // of the layers of images that have no manifest
+	Key         v1.Hash          // digest of a text that names what an image is made of; zero for none
+	PushOnly    bool             // push an image, and make no revision
+	DryRun      bool             // plan only
+	NoRecord    bool             // leave no hints for later runs in the registry
+}
+
+// Target is the resource that is to get a revision.
+type Target struct{ Charm, Resource string }
+
+// name is the resource in a sentence.
+func (t Target) name() string {
+	return fmt.Sprintf("resource '%s' for charm '%s'", t.Resource, t.Charm)
+}
+
+// Publish does what the inputs ask for, and returns what came of each resource.
+// The results of a charm's set are complete also where some failed; they are nil
+// where there is nothing to report but the error.
+func (p *Publisher) Publish(ctx context.Context, in Inputs) ([]Result, error) {
+	var r Result
+	t := Target{in.Charm, in.Resource}
+	switch {
+	case in.Metadata != "":
+		return p.Charm(ctx, in.Metadata, in.Charm)
+	case in.File != "":
+		r = p.attempt(ctx, t, func() (Result, error) { return p.File(ctx, t, in.File, in.Architectures) })
+	default:
+		r = p.attempt(ctx, t, func() (Result, error) { return p.Image(ctx, t, in.Images, in.Platform) })
+	}
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	return []Result{r}, nil
+}
+
+// attempt runs a use case, and completes its result, also after a panic.
+func (p *Publisher) attempt(ctx context.Context, t Target, publish func() (Result, error)) (r Result) {
+	start := time.Now()
+	err := parallel.Guard(func() (err error) { r, err = publish(); return err })
+	r.Target, r.DryRun, r.PushOnly, r.Err, r.Took = t, p.DryRun, p.PushOnly, stopped(ctx, err), time.Since(start)
+	return r
+}
+
+// during marks an error with what was being done, for the message of a run that
+// was stopped.
+func during(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &stageError{doing, err}
+}
+
+const (
+	looking     = "looking for what is there already" // unless an error says something else
+	compressing = "compressing layers"
+	sending     = "sending the image to the registry"
+	handingIn   = "sending the revision's content to Charmhub"
+	reviewing   = "creating the revision" // the store was asked for it
+)
+
+type stageError struct {
+	doing string
+	error
+}
+
+func (e *stageError) Unwrap() error { return e.error }
+
+// stopped says what a run was doing when its context ended. Whatever else an error
+// says is a consequence of that.
+func stopped(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if err == nil || cause == nil {
+		return err
+	}
+	doing := looking
+	if stage, ok := errors.AsType[*stageError](err); ok {
+		doing = stage.doing
+	}
+	if doing == reviewing {
+		return fmt.Errorf("stopped while %s: %w; the store may still create the revision, and running again picks it up", doing, cause)
+	}
+	return fmt.Errorf("stopped while %s: %w; no revision was created", doing, cause)
+}
+
+// checkType makes sure that the charm declares the resource, and as what is
+// about to be published; else it names the inputs for the other type.
+func (p *Publisher) checkType(ctx context.Context, t Target, want, instead string) error {
+	resources, err := p.Store.Resources(ctx, t.Charm)
+	if err != nil {
+		return err
+	}
+	var names []string
+	var declared charmhub.Resource // by the newest of the charm's revisions
+	for _, resource := range resources {
+		switch {
+		case resource.Name != t.Resource && !slices.Contains(names, resource.Name):
+			names = append(names, resource.Name)
+		case resource.Name == t.Resource && (declared.Name == "" || resource.CharmRevision > declared.CharmRevision):
+			declared = resource
+		}
+	}
+	switch {
+	case declared.Name == "":
+		return fmt.Errorf("charm '%s' has no resource '%s' on Charmhub: it has %s; upload a revision of the charm that declares it first",
+			t.Charm, t.Resource, list(names))
+	case declared.Type != want:
+		return fmt.Errorf("resource '%s' of charm '%s' is of type %s, not %s: use the input %s for it",
+			t.Resource, t.Charm, declared.Type, want, instead)
+	}
+	return nil
+}
+
+// together runs independent steps concurrently, waits for all, and returns the
+// error of the first in the list that failed: the one that explains the others,
+// and the same one each time.
+func together(steps ...func() error) error {
+	errs := make([]error, len(steps))
+	var group parallel.Group
+	for i, step := range steps {
+		group.Go(func() error { errs[i] = step(); return nil })
+	}
+	_ = group.Wait() // the errors are in their order in errs
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// list joins names for a sentence.
+func list(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,689 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/pkg/publish/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
+)
+
+var (
+	noble    = charm.Base{Name: "ubuntu", Channel: "24.04", Architecture: "amd64"}
+	nobleArm = charm.Base{Name: "ubuntu", Channel: "24.04", Architecture: "arm64"}
+
+	errGone = errors.New("gone")
+)
+
+// toEdge asks for revision 2 of the image on latest/edge.
+var toEdge = ReleaseInputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, Resources: map[string]int{"my-image": 2}}
+
+func withImage(revision int) charmhub.Release {
+	return charmhub.Release{Channel: edge, Base: noble, Revision: 1, Resources: map[string]int{"my-image": revision}}
+}
+
+func TestRelease(t *testing.T) {
+	unclear := fmt.Errorf("cannot release: %w", charmhub.ErrUnclear)
+	refused := &charmhub.Error{Doing: "release", Status: http.StatusBadRequest, Message: "Invalid track: 3"}
+	one, two := []charmhub.Release{withImage(1)}, []charmhub.Release{withImage(2)}
+	for name, test := range map[string]struct {
+		on       []charmhub.Release
+		shown    [][]charmhub.Release
+		requests []error // how each of them fails, nil for not
+		reading  []error // how reading the channel map fails, likewise
+		done     bool
+		unlisted int
+
+		released bool
+		waits    []time.Duration
+		errs     []string
+		log      string
+	}{
+		"a new image": {on: one, requests: []error{nil}, released: true},
+		"nothing new": {on: two},
+		"an answer lost on its way": {
+			on: one, requests: []error{unclear}, done: true, released: true, waits: seconds(1), log: "Looking whether it was released",
+		},
+		"a request lost on its way": {
+			on: one, requests: []error{unclear, nil}, released: true, waits: seconds(1), log: "Looking whether it was released",
+		},
+		"no request gets through": {
+			on: one, requests: []error{unclear, unclear, unclear}, waits: seconds(1, 2, 3),
+			errs: []string{"it may be released all the same, either all of it or nothing; run this again"},
+		},
+		"no connection": {
+			on: one, requests: []error{&net.OpError{Op: "dial", Err: errGone}, nil}, released: true, waits: seconds(1),
+		},
+		"an answer lost, and no other": {
+			on: one, requests: []error{unclear}, reading: []error{nil, nil, errGone}, waits: seconds(1),
+			errs: []string{"no clear answer; and then gone; it may be released all the same"},
+		},
+		"an answer lost, and then a refusal": {
+			on: one, requests: []error{unclear, refused}, waits: seconds(1),
+			errs: []string{"no clear answer; and then ", "Invalid track: 3; it may be released all the same"},
+		},
+		"an answer lost, and then somebody else's release": {
+			on: one, shown: [][]charmhub.Release{one, one, {withImage(3)}}, requests: []error{unclear}, waits: seconds(1),
+			errs: []string{"charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time"},
+		},
+		"too busy for now": {
+			on: one, requests: []error{&charmhub.Error{Status: http.StatusTooManyRequests, RetryAfter: 7 * time.Second}, nil},
+			released: true, waits: seconds(7),
+		},
+		"a refusal": {on: one, requests: []error{refused}, errs: []string{"Invalid track: 3"}},
+		"a channel map that lags behind": {
+			on: one, shown: [][]charmhub.Release{one, one, one, one}, requests: []error{nil}, released: true, waits: seconds(1, 2),
+		},
+		"one that lags behind for long": {
+			on: one, shown: [][]charmhub.Release{one, one, one, one, one}, requests: []error{nil}, released: true, waits: seconds(1, 2),
+			log: "doesn't show it on the channel map yet",
+		},
+		"one that can't be read afterwards": {
+			on: one, requests: []error{nil}, reading: []error{nil, nil, errGone}, released: true,
+			log: "Warning: Released, but could not read it back",
+		},
+		"one that can't be read in between": {on: one, reading: []error{nil, errGone}, errs: []string{"gone"}},
+		"somebody else in between": {
+			on: one, shown: [][]charmhub.Release{one, {withImage(3)}}, requests: []error{nil}, released: true,
+			log: "Somebody else released to latest/edge for ubuntu 24.04 (amd64) in the meantime: it has charm revision 1 with my-image:3 now",
+		},
+		"somebody else did the same": {on: one, shown: [][]charmhub.Release{one, two}, log: "Somebody else released"},
+		"somebody else took it off": {
+			on: one, shown: [][]charmhub.Release{one, nil}, log: "it has nothing now",
+			errs: []string{"release to latest/edge: no charm revision is there yet"},
+		},
+		"somebody else afterwards": {
+			on: one, shown: [][]charmhub.Release{one, one, {withImage(3)}}, requests: []error{nil}, released: true,
+			errs: []string{"after it, charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time"},
+		},
+		"a revision that is not listed yet": {
+			on: one, unlisted: 2, requests: []error{nil}, released: true, waits: seconds(1, 2), log: "Looking again, since lists of Charmhub lag behind",
+		},
+		"a revision that is not listed": {
+			on: one, unlisted: 9, waits: seconds(1, 2), errs: []string{"release revision 2 of resource 'my-image': there is no such revision, the newest is 1"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newReleaseStore(test.on...)
+			store.shown, store.done, store.unlisted = test.shown, test.done, test.unlisted
+			store.fail = map[string][]error{"Release": slices.Clone(test.requests), "Releases": test.reading}
+			releaser := newReleaser(store)
+			done, err := releaser.Release(t.Context(), toEdge)
+			if len(test.errs) > 0 {
+				wantError(t, err, test.errs...)
+			} else if err != nil {
+				t.Error(err)
+			}
+			if done.Released != test.released || len(store.releases) != len(test.requests) {
+				t.Errorf("released %t by %d requests, want %t, %d", done.Released, len(store.releases), test.released, len(test.requests))
+			}
+			if diff := cmp.Diff(test.waits, releaser.waited); diff != "" {
+				t.Errorf("pauses (-want +got):\n%s", diff)
+			}
+			if !strings.Contains(releaser.out.String(), test.log) {
+				t.Errorf("the log has no %q:\n%s", test.log, releaser.out)
+			}
+			for _, sent := range store.releases {
+				want := withImage(2)
+				want.Base = charm.Base{}
+				if diff := cmp.Diff([]charmhub.Release{want}, sent); diff != "" {
+					t.Errorf("request (-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+func seconds(numbers ...int) (list []time.Duration) {
+	for _, n := range numbers {
+		list = append(list, time.Duration(n)*time.Second)
+	}
+	return list
+}
+
+// A run that is stopped says whether anything can have been released.
+func TestReleaseStops(t *testing.T) {
+	lost := fmt.Errorf("cannot release: %w: %w", charmhub.ErrUnclear, context.Canceled)
+	busy := &charmhub.Error{Status: http.StatusTooManyRequests}
+	const nothing = "stopped: the job was cancelled; nothing was released"
+	for name, test := range map[string]struct {
+		call string // during which the run is stopped
+		err  error
+		want string
+	}{
+		"while reading":          {"CharmRevisions", context.Canceled, nothing},
+		"while uploading":        {"Upload", context.Canceled, nothing},
+		"before another upload":  {"Upload", busy, nothing},
+		"while releasing":        {"Release", lost, "it may be released all the same"},
+		"before another attempt": {"Release", busy, nothing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithCancelCause(t.Context())
+			store := newReleaseStore(withImage(1))
+			store.numbers = map[string]int{"my.charm": 2}
+			store.fail = map[string][]error{test.call: {test.err}}
+			store.hook = func(call string) {
+				if call == test.call {
+					stop(errors.New("the job was cancelled"))
+				}
+			}
+			in := toEdge
+			in.Files = []string{charmFile(t, "my.charm", "my-charm", noble)}
+			done, err := newReleaser(store).Release(ctx, in)
+			wantError(t, err, test.want)
+			if done.Released || test.want == nothing && err.Error() != nothing {
+				t.Errorf("released %t, error %v", done.Released, err)
+			}
+		})
+	}
+}
+
+// While a run waits for the next attempt, it can be stopped as well.
+func TestReleaseStopsInAPause(t *testing.T) {
+	busy := &charmhub.Error{Status: http.StatusTooManyRequests}
+	unclear := fmt.Errorf("cannot release: %w", charmhub.ErrUnclear)
+	for name, test := range map[string]struct {
+		fail     map[string][]error
+		unlisted int
+		files    bool
+		want     string
+	}{
+		"for a list":          {unlisted: 1, want: "nothing was released"},
+		"for an upload":       {fail: map[string][]error{"Upload": {busy}}, files: true, want: "nothing was released"},
+		"for a release":       {fail: map[string][]error{"Release": {busy}}, want: "nothing was released"},
+		"after a lost answer": {fail: map[string][]error{"Release": {unclear}}, want: "it may be released all the same"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithCancelCause(t.Context())
+			store := newReleaseStore(withImage(1))
+			store.fail, store.unlisted = test.fail, test.unlisted
+			in := toEdge
+			if test.files {
+				in.Files = []string{charmFile(t, "my.charm", "my-charm", noble)}
+			}
+			releaser := newReleaser(store)
+			releaser.Wait = func(ctx context.Context, _ time.Duration) error {
+				stop(errors.New("the job was cancelled"))
+				return context.Cause(ctx)
+			}
+			done, err := releaser.Release(ctx, in)
+			wantError(t, err, test.want)
+			if done.Released || len(store.releases) > 1 {
+				t.Errorf("released %t by %d requests", done.Released, len(store.releases))
+			}
+		})
+	}
+}
+
+// fromFile is the entry for a charm revision that is uploaded as a file.
+func fromFile(channel charmhub.Channel, revision int) charmhub.Release {
+	return charmhub.Release{Channel: channel, Revision: revision, Resources: map[string]int{"my-image": 2, "my-file": charmhub.NoRevision}}
+}
+
+func TestReleaseCharmFiles(t *testing.T) {
+	amd64, arm64 := charmFile(t, "amd64.charm", "my-charm", noble), charmFile(t, "arm64.charm", "my-charm", nobleArm)
+	again := charmFile(t, "again.charm", "my-charm", noble)
+	other := charmhub.CharmRevision{Revision: 4, SHA3: "other", Bases: []charm.Base{noble}}
+	known := charmhub.CharmRevision{Revision: 3, SHA3: sumOf(t, amd64), Bases: []charm.Base{noble}}
+	unclear := fmt.Errorf("cannot create: %w", charmhub.ErrUnclear)
+	busy := &charmhub.Error{Status: http.StatusTooManyRequests, RetryAfter: 7 * time.Second}
+	created := func(file string) []string { return []string{"Await " + file, "CreateCharmRevision " + file} }
+	uploaded := func(file string) []string { return append(created(file), "Upload "+file) }
+	for name, test := range map[string]struct {
+		files  []string
+		listed []charmhub.CharmRevision
+		fail   map[string][]error
+		number int // of the first file's revision; the second's is one more
+		only   bool
+		dryRun bool
+
+		want    []string // files, and what came of them
+		changes []string // calls
+		sent    []charmhub.Release
+		waits   []time.Duration
+	}{
+		"there": {
+			files: []string{amd64}, listed: []charmhub.CharmRevision{other, known}, want: []string{"amd64.charm 3"},
+			changes: []string{"Release"}, sent: []charmhub.Release{fromFile(edge, 3)},
+		},
+		"new": {
+			files: []string{amd64}, listed: []charmhub.CharmRevision{other}, number: 5, want: []string{"amd64.charm 5 created"},
+			changes: append(uploaded("amd64.charm"), "Release"), sent: []charmhub.Release{fromFile(edge, 5)},
+		},
+		"the charm's first": {
+			files: []string{amd64}, want: []string{"amd64.charm 0 created"},
+			changes: append(uploaded("amd64.charm"), "Release"), sent: []charmhub.Release{fromFile(edge, 0)},
+		},
+		"one of two there": {
+			files: []string{arm64, amd64}, listed: []charmhub.CharmRevision{other, known}, number: 5, want: []string{"arm64.charm 5 created", "amd64.charm 3"},
+			changes: append(uploaded("arm64.charm"), "Release"), sent: []charmhub.Release{fromFile(edge, 3), fromFile(edge, 5)},
+		},
+		"two new": {
+			files: []string{amd64, arm64}, listed: []charmhub.CharmRevision{other}, number: 5, want: []string{"amd64.charm 5 created", "arm64.charm 6 created"},
+			changes: slices.Concat(uploaded("amd64.charm"), uploaded("arm64.charm"), []string{"Release"}),
+			sent:    []charmhub.Release{fromFile(edge, 5), fromFile(edge, 6)},
+		},
+		"one under two names": {
+			files: []string{amd64, again}, number: 5, want: []string{"amd64.charm 5 created"},
+			changes: append(uploaded("amd64.charm"), "Release"), sent: []charmhub.Release{fromFile(edge, 5)},
+		},
+		"there, as the store answers": {
+			files: []string{amd64}, listed: []charmhub.CharmRevision{other}, number: 3, want: []string{"amd64.charm 3"},
+			changes: append(uploaded("amd64.charm"), "Release"), sent: []charmhub.Release{fromFile(edge, 3)},
+		},
+		"without a channel": {
+			files: []string{amd64}, only: true, number: 5, want: []string{"amd64.charm 5 created"}, changes: uploaded("amd64.charm"),
+		},
+		"there, without a channel": {
+			files: []string{amd64}, only: true, listed: []charmhub.CharmRevision{known}, want: []string{"amd64.charm 3"},
+		},
+		"dry": {files: []string{amd64, arm64}, listed: []charmhub.CharmRevision{known}, dryRun: true, want: []string{"amd64.charm 3", "arm64.charm -2"}},
+		"dry, without a channel": {
+			files: []string{amd64}, dryRun: true, only: true, want: []string{"amd64.charm -1"},
+		},
+		"an answer lost": {
+			files: []string{amd64}, fail: map[string][]error{"CreateCharmRevision": {unclear}}, number: 5, want: []string{"amd64.charm 5 created"},
+			changes: append(uploaded("amd64.charm"), "CreateCharmRevision amd64.charm", "Release", "Upload amd64.charm"),
+			sent:    []charmhub.Release{fromFile(edge, 5)}, waits: seconds(1),
+		},
+		"too busy for now": {
+			files: []string{amd64}, fail: map[string][]error{"Upload": {busy, unclear}}, number: 5, want: []string{"amd64.charm 5 created"},
+			changes: append(uploaded("amd64.charm"), "Release", "Upload amd64.charm", "Upload amd64.charm"),
+			sent:    []charmhub.Release{fromFile(edge, 5)}, waits: seconds(7, 2),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newReleaseStore()
+			store.revisions, store.fail = test.listed, test.fail
+			store.numbers = map[string]int{}
+			for n, path := range test.files {
+				store.numbers[filepath.Base(path)] = test.number + n
+			}
+			in := toEdge
+			in.Files, in.DryRun = test.files, test.dryRun
+			if test.only {
+				in.Channels, in.Resources = nil, nil
+			}
+			releaser := newReleaser(store)
+			done, err := releaser.Release(t.Context(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, file := range done.Charms {
+				text := fmt.Sprintf("%s %d", filepath.Base(file.Path), file.Revision)
+				if file.Created {
+					text += " created"
+				}
+				got = append(got, text)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+			if logged := strings.Contains(releaser.out.String(), " created"); logged != strings.Contains(fmt.Sprint(test.want), " created") {
+				t.Errorf("the log speaks of created revisions: %t\n%s", logged, releaser.out)
+			}
+			slices.Sort(test.changes)
+			if diff := cmp.Diff(test.changes, store.changes()); diff != "" && len(test.changes)+len(store.changes()) > 0 {
+				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+			var sent []charmhub.Release
+			if len(store.releases) > 0 {
+				sent = slices.Clone(store.releases[0])
+				slices.SortFunc(sent, func(a, b charmhub.Release) int { return a.Revision - b.Revision })
+			}
+			if diff := cmp.Diff(test.sent, sent); diff != "" {
+				t.Errorf("request (-want +got):\n%s", diff)
+			}
+			if done.Released != (len(test.sent) > 0) || done.DryRun != test.dryRun || (len(done.Plan.Rows) == 0) != test.only {
+				t.Errorf("got %+v", done)
+			}
+			if diff := cmp.Diff(test.waits, releaser.waited); diff != "" {
+				t.Errorf("pauses (-want +got):\n%s", diff)
+			}
+			if test.dryRun || test.fail != nil {
+				return
+			}
+			// Run again, it finds everything as it is wanted.
+			store.calls = nil
+			done, err = releaser.Release(t.Context(), in)
+			if err != nil || done.Released || len(store.changes()) > 0 || len(done.Plan.Entries) > 0 {
+				t.Errorf("run again: got %+v, error %v, after the calls %v", done, err, store.changes())
+			}
+		})
+	}
+}
+
+// What goes wrong with one charm file leaves the channels as they are.
+func TestReleaseCharmFilesFail(t *testing.T) {
+	unclear := fmt.Errorf("cannot create: %w", charmhub.ErrUnclear)
+	rejected := errors.New("the store rejected it")
+	for name, test := range map[string]struct {
+		fail  map[string][]error
+		want  []string
+		waits []time.Duration
+	}{
+		"one rejected":      {map[string][]error{"Await": {rejected}}, []string{"upload ", ".charm: the store rejected it"}, nil},
+		"both rejected":     {map[string][]error{"Await": {rejected, rejected}}, []string{"amd64.charm: the store rejected it\nupload ", "arm64.charm: the store rejected it"}, nil},
+		"not taken":         {map[string][]error{"Upload": {errGone}}, []string{".charm: gone"}, nil},
+		"not to be created": {map[string][]error{"CreateCharmRevision": {errGone}}, []string{".charm: gone"}, nil},
+		"no clear answer": {
+			map[string][]error{"Await": slices.Repeat([]error{unclear}, 2*attempts)},
+			[]string{".charm: cannot create: the store gave no clear answer"}, seconds(1, 1, 2, 2),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newReleaseStore(withImage(1))
+			store.fail, store.numbers = test.fail, map[string]int{"amd64.charm": 2, "arm64.charm": 3}
+			in := toEdge
+			in.Files = []string{charmFile(t, "amd64.charm", "my-charm", noble), charmFile(t, "arm64.charm", "my-charm", nobleArm)}
+			releaser := newReleaser(store)
+			done, err := releaser.Release(t.Context(), in)
+			wantError(t, err, test.want...)
+			if done.Released || len(store.releases) > 0 {
+				t.Errorf("released by %v", store.releases)
+			}
+			slices.Sort(releaser.waited) // the files are uploaded at once
+			if diff := cmp.Diff(test.waits, releaser.waited); diff != "" {
+				t.Errorf("pauses (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A charm file that somebody writes to, or removes, after it was read is not
+// released.
+func TestReleaseChangedCharmFile(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(path string) error
+		want   string
+	}{
+		"changed": {func(path string) error { return os.WriteFile(path, []byte("other"), 0o600) }, "my.charm: its content changed after its digest was computed"},
+		"removed": {os.Remove, "my.charm here"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newReleaseStore(withImage(1))
+			in := toEdge
+			in.Files = []string{charmFile(t, "my.charm", "my-charm", noble)}
+			store.hook = func(call string) {
+				if call != "Upload" {
+					return
+				}
+				if err := test.change(in.Files[0]); err != nil {
+					t.Error(err)
+				}
+			}
+			done, err := newReleaser(store).Release(t.Context(), in)
+			wantError(t, err, "upload ", test.want)
+			if done.Released || slices.Contains(store.changes(), "Release") {
+				t.Errorf("calls: %v", store.changes())
+			}
+		})
+	}
+}
+
+// closedFiles are files that fail as a disk does that is gone.
+type closedFiles struct{ Files }
+
+func (f closedFiles) Open(path string) (*os.File, error) {
+	file, err := f.Files.Open(path)
+	if err == nil {
+		err = file.Close()
+	}
+	return file, err
+}
+
+// All that is wrong is found before anything is sent.
+func TestReleaseFailsFirst(t *testing.T) {
+	good, foreign := charmFile(t, "good.charm", "my-charm", noble), charmFile(t, "foreign.charm", "their-charm", noble)
+	text, nameless := imagetest.TempFile(t, "text.charm", []byte("text")), imagetest.TempFile(t, "charmcraft.yaml", []byte("type: charm\n"))
+	broken := imagetest.TempFile(t, "broken.yaml", []byte("name: [\n"))
+	missing := filepath.Join(t.TempDir(), "none")
+	refused := &charmhub.Error{Doing: "list", Host: "api.example", Status: http.StatusForbidden}
+	for name, test := range map[string]struct {
+		in    ReleaseInputs
+		fail  map[string][]error
+		files Files
+		want  []string
+	}{
+		"a file of another charm": {in: ReleaseInputs{Files: []string{good, foreign}}, want: []string{"input charms: ", "foreign.charm is of charm 'their-charm', not 'my-charm'"}},
+		"a folder":                {in: ReleaseInputs{Files: []string{t.TempDir()}}, want: []string{"input charms: ", "is a folder; give the file that `charmcraft pack` made"}},
+		"no such file":            {in: ReleaseInputs{Files: []string{missing}}, want: []string{"input charms: there is no"}},
+		"no charm":                {in: ReleaseInputs{Files: []string{text}}, want: []string{"input charms: ", "text.charm: it is no charm file"}},
+		"a file that is gone":     {in: ReleaseInputs{Files: []string{good}}, files: closedFiles{workspace.Workspace{}}, want: []string{"input charms: ", "file already closed"}},
+		"no metadata":             {in: ReleaseInputs{Metadata: missing}, want: []string{"input metadata: there is no"}},
+		"broken metadata":         {in: ReleaseInputs{Metadata: broken}, want: []string{"cannot read ", "broken.yaml, of input metadata: "}},
+		"no name":                 {in: ReleaseInputs{Metadata: nameless}, want: []string{"charmcraft.yaml has no name; give the charm's with the input charm"}},
+		"no list of revisions":    {in: ReleaseInputs{Files: []string{good}}, fail: map[string][]error{"CharmRevisions": {refused}}, want: []string{"403"}},
+		"no channel map":          {fail: map[string][]error{"Releases": {refused}}, want: []string{"403"}},
+		"no list of resources":    {fail: map[string][]error{"Resources": {refused}}, want: []string{"403"}},
+		"no list of a resource's revisions": {
+			in: ReleaseInputs{Resources: map[string]int{"my-image": 2}}, fail: map[string][]error{"Revisions": {refused}}, want: []string{"403"},
+		},
+		"a resource that nobody declares": {
+			in: ReleaseInputs{Resources: map[string]int{"their-image": 2}}, fail: map[string][]error{"Revisions": {&charmhub.Error{Status: http.StatusNotFound}}},
+			want: []string{"release resource 'their-image': no charm revision of this release declares it, but my-image"},
+		},
+		"a resource that only the file declares": {
+			in:   ReleaseInputs{Files: []string{good}, Resources: map[string]int{"my-file": 9}},
+			fail: map[string][]error{"Revisions": slices.Repeat([]error{&charmhub.Error{Status: http.StatusNotFound}}, attempts)},
+			want: []string{"release revision 9 of resource 'my-file': there is none on Charmhub; upload it first"},
+		},
+		"a resource of another type": {
+			in:   ReleaseInputs{Resources: map[string]int{"my-image": 1}},
+			want: []string{"release revision 1 of resource 'my-image': it is of type file, but charm revision 1 declares oci-image"},
+		},
+		"a resource without a revision": {
+			in:   ReleaseInputs{Files: []string{good}, Channels: []charmhub.Channel{beta}},
+			want: []string{"release a new charm revision to latest/beta for ubuntu 24.04 (amd64): it needs resource 'my-image', of which no revision is there"},
+		},
+		"no such charm revision": {in: ReleaseInputs{Revisions: []int{7}}, want: []string{"release revision 7 of the charm: there is no such revision, the newest is 1"}},
+		"nothing to promote":     {in: ReleaseInputs{From: beta}, want: []string{"promote from latest/beta to latest/edge: nothing is released on latest/beta"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newReleaseStore(withImage(2))
+			store.fail = test.fail
+			store.images = []charmhub.Revision{{Revision: 2, Type: charm.TypeImage}, {Revision: 1, Type: charm.TypeFile}}
+			if test.in.Metadata == "" {
+				test.in.Charm = "my-charm"
+			}
+			if test.in.Channels == nil {
+				test.in.Channels = []charmhub.Channel{edge}
+			}
+			releaser := newReleaser(store)
+			if test.files != nil {
+				releaser.Files = test.files
+			}
+			done, err := releaser.Release(t.Context(), test.in)
+			wantError(t, err, test.want...)
+			if done.Released || len(store.changes()) > 0 {
+				t.Errorf("calls: %v", store.changes())
+			}
+		})
+	}
+}
+
+// The charm's name is in its metadata, unless it is given.
+func TestReleaseNamedByMetadata(t *testing.T) {
+	path := imagetest.TempFile(t, "charmcraft.yaml", []byte("name: their-charm\n"))
+	for charm, want := range map[string]string{"": "their-charm", "my-charm": "my-charm"} {
+		done, err := newReleaser(newReleaseStore(withImage(2))).Release(t.Context(),
+			ReleaseInputs{Charm: charm, Metadata: path, Channels: []charmhub.Channel{edge}})
+		if err != nil || done.Charm != want {
+			t.Errorf("charm %q, error %v; want %q", done.Charm, err, want)
+		}
+	}
+}
+
+// One request says all about each entry that changes.
+func TestReleaseRequest(t *testing.T) {
+	on := func(channel charmhub.Channel, base charm.Base, revision, image int) charmhub.Release {
+		return charmhub.Release{Channel: channel, Base: base, Revision: revision, Resources: map[string]int{"my-image": image}}
+	}
+	type resources = map[string]int
+	both := []charm.Base{noble, nobleArm}
+	all := charm.Base{}
+	for name, test := range map[string]struct {
+		in       ReleaseInputs
+		on       []charmhub.Release
+		optional bool
+		want     []charmhub.Release
+	}{
+		"two channels": {
+			in:   ReleaseInputs{Channels: []charmhub.Channel{edge, beta}, Revisions: []int{1}, Resources: resources{"my-image": 2}},
+			want: []charmhub.Release{on(beta, all, 1, 2), on(edge, all, 1, 2)},
+		},
+		"one of two channels": {
+			in: ReleaseInputs{Channels: []charmhub.Channel{edge, beta}, Revisions: []int{1}, Resources: resources{"my-image": 2}},
+			on: []charmhub.Release{on(beta, noble, 1, 2), on(beta, nobleArm, 1, 2)}, want: []charmhub.Release{on(edge, all, 1, 2)},
+		},
+		"a revision, with the resources that are there": {
+			in: ReleaseInputs{Channels: []charmhub.Channel{edge}, Revisions: []int{2}},
+			on: []charmhub.Release{on(edge, noble, 1, 1)}, want: []charmhub.Release{on(edge, all, 2, 1)},
+		},
+		"an optional resource": {
+			in: ReleaseInputs{Channels: []charmhub.Channel{edge}, Revisions: []int{1}}, optional: true,
+			want: []charmhub.Release{on(edge, all, 1, charmhub.NoRevision)},
+		},
+		"promoted": {
+			in: ReleaseInputs{Channels: []charmhub.Channel{beta}, From: edge},
+			on: []charmhub.Release{on(edge, noble, 1, 2), on(edge, nobleArm, 1, 2)}, want: []charmhub.Release{on(beta, all, 1, 2)},
+		},
+		"promoted, with other resources for each base": {
+			in:   ReleaseInputs{Channels: []charmhub.Channel{beta}, From: edge},
+			on:   []charmhub.Release{on(edge, noble, 1, 1), on(edge, nobleArm, 1, 2), on(beta, noble, 2, 1)},
+			want: []charmhub.Release{on(beta, noble, 1, 1), on(beta, nobleArm, 1, 2)},
+		},
+		"promoted, with a new resource": {
+			in:   ReleaseInputs{Channels: []charmhub.Channel{beta}, From: edge, Resources: resources{"my-image": 2}},
+			on:   []charmhub.Release{on(edge, noble, 1, 1), on(edge, nobleArm, 1, 2)},
+			want: []charmhub.Release{on(beta, all, 1, 2)},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newReleaseStore(test.on...)
+			store.revisions = []charmhub.CharmRevision{{Revision: 2, Bases: []charm.Base{noble}}, {Revision: 1, Bases: both}}
+			store.declared = []charmhub.Resource{
+				{Name: "my-image", Type: charm.TypeImage, CharmRevision: 1, Optional: test.optional},
+				{Name: "my-image", Type: charm.TypeImage, CharmRevision: 2},
+			}
+			test.in.Charm, test.in.DryRun = "my-charm", true
+			releaser := newReleaser(store)
+			planned, err := releaser.Release(t.Context(), test.in)
+			if err != nil || planned.Released || len(store.releases) > 0 {
+				t.Errorf("dry run: %+v, error %v", planned, err)
+			}
+			test.in.DryRun = false
+			done, err := releaser.Release(t.Context(), test.in)
+			if err != nil || !done.Released {
+				t.Fatalf("released %t, error %v", done.Released, err)
+			}
+			if diff := cmp.Diff([][]charmhub.Release{test.want}, store.releases); diff != "" {
+				t.Errorf("requests (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(planned.Plan, done.Plan); diff != "" {
+				t.Errorf("plan (-dry run +run):\n%s", diff)
+			}
+			store.calls = nil
+			done, err = releaser.Release(t.Context(), test.in)
+			if err != nil || done.Released || len(store.changes()) > 0 {
+				t.Errorf("run again: released %t, error %v, after the calls %v", done.Released, err, store.calls)
+			}
+			if calls := slices.DeleteFunc(store.calls, func(call string) bool { return call != "Releases" }); len(calls) != 1 {
+				t.Errorf("run again: the channel map was read %d times", len(calls))
+			}
+		})
+	}
+}
+
+// A channel map that shows a part of a release is one that lags behind, not one that
+// somebody else changed.
+func TestReleaseShownInParts(t *testing.T) {
+	unclear := fmt.Errorf("cannot release: %w", charmhub.ErrUnclear)
+	for name, fail := range map[string][]error{"answered": nil, "with a lost answer": {unclear}} {
+		t.Run(name, func(t *testing.T) {
+			toBeta := withImage(1)
+			toBeta.Channel = beta
+			before := []charmhub.Release{toBeta, withImage(1)}
+			store := newReleaseStore(before...)
+			store.shown = [][]charmhub.Release{before, before, {toBeta, withImage(2)}}
+			store.fail, store.done = map[string][]error{"Release": fail}, true
+			in := toEdge
+			in.Channels = []charmhub.Channel{beta, edge}
+			releaser := newReleaser(store)
+			done, err := releaser.Release(t.Context(), in)
+			if err != nil || !done.Released || len(store.releases) != 1+len(fail) {
+				t.Errorf("released %t by %d requests, error %v", done.Released, len(store.releases), err)
+			}
+			if diff := cmp.Diff(seconds(1), releaser.waited); diff != "" {
+				t.Errorf("pauses (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What the store says that it released is what it was asked for.
+func TestReleaseAnswers(t *testing.T) {
+	other := withImage(2)
+	other.Channel = beta
+	for name, test := range map[string]struct {
+		answer []charmhub.Release
+		ok     bool
+	}{
+		"as asked for":           {[]charmhub.Release{other, withImage(2)}, true},
+		"nothing":                {nil, false},
+		"another channel":        {[]charmhub.Release{other}, false},
+		"another charm revision": {[]charmhub.Release{{Channel: edge, Base: noble, Revision: 7}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newReleaseStore(withImage(1))
+			store.answer = func([]charmhub.Release) []charmhub.Release { return test.answer }
+			done, err := newReleaser(store).Release(t.Context(), toEdge)
+			if !done.Released || (err == nil) != test.ok {
+				t.Errorf("released %t, error %v", done.Released, err)
+			}
+			if !test.ok {
+				wantError(t, err, "release charm revision 1 to latest/edge: Charmhub's answer doesn't have it")
+			}
+		})
+	}
+}
+
+// A store may refuse entries that name a base, and which input makes that
+// unnecessary is not in its answer.
+func TestReleaseOfBasesRefused(t *testing.T) {
+	plan := func(base charm.Base) channelmap.Plan {
+		return channelmap.Plan{Entries: []charmhub.Release{{Channel: edge, Base: base, Revision: 1}}}
+	}
+	for name, test := range map[string]struct {
+		status int
+		base   charm.Base
+		advice bool
+	}{
+		"bad, with a base":       {http.StatusBadRequest, noble, true},
+		"bad, without a base":    {http.StatusBadRequest, charm.Base{}, false},
+		"forbidden, with a base": {http.StatusForbidden, noble, false},
+	} {
+		store := newReleaseStore()
+		store.fail = map[string][]error{"Release": {&charmhub.Error{Status: test.status, Message: "no"}}}
+		released, err := newReleaser(store).send(t.Context(), "my-charm", plan(test.base))
+		wantError(t, err, ": no")
+		if released || strings.Contains(err.Error(), "give the input resources, which are for all bases") != test.advice {
+			t.Errorf("%s: released %t, error %v", name, released, err)
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package publish
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
+)
+
+// releaseStore is a Charmhub in memory, whose answers a test can replace by errors.
+type releaseStore struct {
+	mu        sync.Mutex
+	on        []charmhub.Release       // the channel map
+	shown     [][]charmhub.Release     // channel maps to show first, each once
+	revisions []charmhub.CharmRevision // newest first
+	declared  []charmhub.Resource
+	images    []charmhub.Revision // newest first, of every resource
+	unlisted  int                 // calls for the list of these that miss the newest
+
+	numbers map[string]int           // of the revisions that charm files become, by the files' names
+	sent    map[string]charm.Archive // charm files, by name
+
+	fail     map[string][]error // by method; each call takes the first, nil for none
+	done     bool               // a request to release that fails is carried out all the same
+	answer   func([]charmhub.Release) []charmhub.Release
+	releases [][]charmhub.Release // that were asked for
+	calls    []string
+	hook     func(call string)
+}
+
+// newReleaseStore has charm revision 1, which declares an image, and two revisions of that.
+func newReleaseStore(on ...charmhub.Release) *releaseStore {
+	return &releaseStore{
+		on:        slices.Clone(on),
+		revisions: []charmhub.CharmRevision{{Revision: 1, Bases: []charm.Base{noble}}},
+		declared:  []charmhub.Resource{{Name: "my-image", Type: charm.TypeImage, CharmRevision: 1}},
+		images:    []charmhub.Revision{{Revision: 2}, {Revision: 1}},
+		sent:      map[string]charm.Archive{},
+	}
+}
+
+// called returns with the lock held.
+func (s *releaseStore) called(name, of string) error {
+	if s.hook != nil {
+		s.hook(name)
+	}
+	s.mu.Lock()
+	s.calls = append(s.calls, strings.TrimSpace(name+" "+of))
+	errs := s.fail[name]
+	if len(errs) == 0 {
+		return nil
+	}
+	s.fail[name] = errs[1:]
+	return errs[0]
+}
+
+// changes are the calls that are no questions, sorted.
+func (s *releaseStore) changes() []string {
+	calls := slices.DeleteFunc(slices.Clone(s.calls), func(call string) bool {
+		return slices.Contains([]string{"Resources", "Revisions", "CharmRevisions", "Releases"}, strings.Fields(call)[0])
+	})
+	slices.Sort(calls)
+	return calls
+}
+
+func (s *releaseStore) Resources(context.Context, string) ([]charmhub.Resource, error) {
+	err := s.called("Resources", "")
+	defer s.mu.Unlock()
+	return s.declared, err
+}
+
+func (s *releaseStore) Revisions(_ context.Context, _, resource string) ([]charmhub.Revision, error) {
+	err := s.called("Revisions", resource)
+	defer s.mu.Unlock()
+	switch {
+	case err != nil:
+		return nil, err
+	case s.unlisted > 0:
+		s.unlisted--
+		return s.images[1:], nil
+	}
+	return s.images, nil
+}
+
+func (s *releaseStore) CharmRevisions(context.Context, string) ([]charmhub.CharmRevision, error) {
+	err := s.called("CharmRevisions", "")
+	defer s.mu.Unlock()
+	return slices.Clone(s.revisions), err
+}
+
+func (s *releaseStore) Releases(context.Context, string) (charmhub.Releases, error) {
+	err := s.called("Releases", "")
+	defer s.mu.Unlock()
+	shown := slices.Clone(s.on)
+	if len(s.shown) > 0 {
+		shown, s.shown = s.shown[0], s.shown[1:]
+	}
+	revisions := slices.DeleteFunc(slices.Clone(s.revisions), func(r charmhub.CharmRevision) bool {
+		return !slices.ContainsFunc(shown, func(release charmhub.Release) bool { return release.Revision == r.Revision })
+	})
+	return charmhub.Releases{Map: shown, Revisions: revisions}, err
+}
+
+func (s *releaseStore) Release(_ context.Context, _ string, entries []charmhub.Release) ([]charmhub.Release, error) {
+	err := s.called("Release", "")
+	defer s.mu.Unlock()
+	s.releases = append(s.releases, entries)
+	if err == nil || s.done {
+		for _, entry := range entries {
+			for _, base := range s.basesOf(entry) {
+				s.on = slices.DeleteFunc(s.on, func(r charmhub.Release) bool { return r.Channel == entry.Channel && r.Base == base })
+				entry.Base, entry.Resources = base, maps.Clone(entry.Resources)
+				s.on = append(s.on, entry)
+			}
+		}
+	}
+	if err == nil && s.answer != nil {
+		return s.answer(entries), nil
+	}
+	return entries, err
+}
+
+// basesOf are those that an entry is for.
+func (s *releaseStore) basesOf(entry charmhub.Release) []charm.Base {
+	at := slices.IndexFunc(s.revisions, func(r charmhub.CharmRevision) bool { return r.Revision == entry.Revision })
+	if at < 0 || entry.Base != (charm.Base{}) {
+		return []charm.Base{entry.Base}
+	}
+	return s.revisions[at].Bases
+}
+
+// Upload returns the file's name for an ID.
+func (s *releaseStore) Upload(_ context.Context, name string, size int64, open func() (io.ReadCloser, error)) (string, error) {
+	err := s.called("Upload", name)
+	defer s.mu.Unlock()
+	if err != nil {
+		return "", err
+	}
+	content, err := open()
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(content)
+	if err = errors.Join(err, content.Close()); err != nil {
+		return "", err
+	}
+	s.sent[name], err = charm.ReadArchive(bytes.NewReader(text), size)
+	return name, err
+}
+
+// CreateCharmRevision returns the ID for an address.
+func (s *releaseStore) CreateCharmRevision(_ context.Context, _, uploadID string) (string, error) {
+	err := s.called("CreateCharmRevision", uploadID)
+	defer s.mu.Unlock()
+	return uploadID, err
+}
+
+func (s *releaseStore) Await(_ context.Context, name string) (int, error) {
+	err := s.called("Await", name)
+	defer s.mu.Unlock()
+	number := s.numbers[name]
+	if err == nil {
+		s.revisions = slices.Insert(s.revisions, 0, charmhub.CharmRevision{Revision: number, SHA3: s.sent[name].SHA3, Bases: s.sent[name].Bases})
+	}
+	return number, err
+}
+
+// releasing is a releaser, and what it did.
+type releasing struct {
+	Releaser
+	out    *bytes.Buffer
+	mu     sync.Mutex
+	waited []time.Duration
+}
+
+func newReleaser(store ReleaseStore) *releasing {
+	runner, out := newRunner(env{})
+	r := &releasing{out: out}
+	r.Releaser = Releaser{
+		Store: store, Files: workspace.Workspace{}, Runner: runner,
+		Wait: func(ctx context.Context, d time.Duration) error {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.waited = append(r.waited, d)
+			return context.Cause(ctx)
+		},
+	}
+	return r
+}
+
+// charmFile writes a charm file, which declares an image and, as optional, a file.
+func charmFile(tb testing.TB, file, name string, bases ...charm.Base) (path string) {
+	tb.Helper()
+	manifest := "bases:\n"
+	for _, base := range bases {
+		manifest += fmt.Sprintf("- {name: %s, channel: '%s', architectures: [%s]}\n", base.Name, base.Channel, base.Architecture)
+	}
+	var content bytes.Buffer
+	archive := zip.NewWriter(&content)
+	for _, entry := range [][2]string{
+		{"metadata.yaml", "name: " + name + "\nresources:\n  my-image: {type: oci-image}\n  my-file: {type: file, optional: true}\n"},
+		{"manifest.yaml", manifest},
+	} {
+		w, err := archive.Create(entry[0])
+		if err == nil {
+			_, err = io.WriteString(w, entry[1])
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return imagetest.TempFile(tb, file, content.Bytes())
+}
+
+// sumOf is the digest by which Charmhub knows a charm file.
+func sumOf(tb testing.TB, path string) string {
+	tb.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	archive, err := charm.ReadArchive(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return archive.SHA3
+}

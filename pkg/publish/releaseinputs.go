@@ -1,0 +1,148 @@
+package publish
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+)
+
+// ReleaseInputs is what a step was asked to release, checked. At most one of Files,
+// Revisions and From is set; without Channels, it is Files.
+type ReleaseInputs struct {
+	Charm       string             // name on Charmhub; with Metadata it may be empty
+	Metadata    string             // path of charmcraft.yaml or metadata.yaml, which has the name
+	Channels    []charmhub.Channel // where to release; none to upload charm files only
+	Files       []string           // paths of charm files
+	Revisions   []int              // of the charm
+	From        charmhub.Channel   // to promote from; zero for none
+	Resources   map[string]int     // revisions by name
+	DryRun      bool               // plan only
+	Credentials *charmhub.Credentials
+	Endpoints   Endpoints
+}
+
+// ReadReleaseInputs is [ReadInputs] for a release. It makes no call.
+func ReadReleaseInputs(runner *action.Runner) (ReleaseInputs, error) {
+	r := &reader{Runner: runner}
+	token := r.first("store-token", "CHARMCRAFT_AUTH")
+	r.Mask(token)
+	in := ReleaseInputs{Metadata: r.Input("metadata"), Files: strings.Fields(r.Input("charms"))}
+	if in.Charm = r.Input("charm"); in.Charm != "" || in.Metadata == "" {
+		r.checkName("charm", "my-charm", charm.CheckName)
+	}
+	in.Channels = r.channels("channel")
+	in.Revisions = r.revisions()
+	if from := r.channels("from-channel"); len(from) == 1 {
+		in.From = from[0]
+	} else if len(from) > 1 {
+		r.complain("The input from-channel is %q: give one channel.", r.Input("from-channel"))
+	}
+	in.Resources = r.resources()
+	r.checkRelease()
+	in.DryRun = r.bool("dry-run", false)
+	in.Endpoints = r.endpoints()
+	in.Credentials = r.credentials(token)
+	return in, errors.Join(r.complaints...)
+}
+
+func (r *reader) channels(input string) (channels []charmhub.Channel) {
+	for _, word := range words(r.Input(input)) {
+		channel, err := charmhub.ParseChannel(word)
+		if err != nil {
+			r.complain("input %s: %w", input, err)
+		}
+		channels = append(channels, channel)
+	}
+	return channels
+}
+
+func (r *reader) revisions() (numbers []int) {
+	for _, word := range words(r.Input("charm-revision")) {
+		number, ok := revision(word)
+		if !ok {
+			r.complain("The input charm-revision holds %.80q: give numbers, as `charmcraft revisions` lists them.", word)
+		}
+		numbers = append(numbers, number)
+	}
+	return numbers
+}
+
+// revision reads the number of a revision, from 0 on.
+func revision(text string) (number int, ok bool) {
+	parsed, err := strconv.ParseUint(text, 10, 31)
+	return int(parsed), err == nil
+}
+
+// resources reads lines, each of which is an upload's output of that name, or has
+// name:revision.
+func (r *reader) resources() map[string]int {
+	given := map[string]int{}
+	add := func(name string, revision int) {
+		if err := charm.CheckResourceName(name); err != nil {
+			r.complain("The input resources holds %.80q, but %w.", name, err)
+		} else if other, twice := given[name]; twice && other != revision {
+			r.complain("The input resources holds %s with the revisions %d and %d: give one of them.", name, other, revision)
+		}
+		given[name] = revision
+	}
+	for _, line := range r.Lines("resources") {
+		if strings.HasPrefix(line, "[") {
+			r.uploaded(line, add)
+			continue
+		}
+		for _, word := range words(line) {
+			name, number, _ := strings.Cut(word, ":")
+			if revision, ok := revision(number); ok {
+				add(name, revision)
+				continue
+			}
+			r.complain("The input resources holds %.80q: write name:revision, for example my-image:3, or pass the output resources of an upload.", word)
+		}
+	}
+	return given
+}
+
+// uploaded reads the output resources of an upload.
+func (r *reader) uploaded(text string, add func(name string, revision int)) {
+	var list []struct {
+		Name     string `json:"name"`
+		Revision *int   `json:"revision"`
+	}
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		r.complain("The input resources has a line that is not the output resources of an upload: pass ${{ steps.ID.outputs.resources }} as it is.")
+	}
+	for _, resource := range list {
+		switch {
+		case resource.Revision == nil:
+			r.complain("The input resources holds %.80q without a revision, as a dry run leaves it: upload the resource first.", resource.Name)
+		case *resource.Revision < 0:
+			r.complain("The input resources holds %.80q with the revision %d, which can't be one.", resource.Name, *resource.Revision)
+		default:
+			add(resource.Name, *resource.Revision)
+		}
+	}
+}
+
+// checkRelease complains about inputs that don't go together.
+func (r *reader) checkRelease() {
+	var given []string
+	for _, name := range []string{"charms", "charm-revision", "from-channel"} {
+		if r.given(name) {
+			given = append(given, name)
+		}
+	}
+	switch {
+	case len(given) > 1:
+		r.complain("The inputs %s are given together: leave out all but the one that says which charm revisions to release.", strings.Join(given, ", "))
+	case r.given("channel"):
+	case r.given("charm-revision") || r.given("from-channel") || r.given("resources"):
+		r.complain("The input channel is missing: give where to release, for example latest/edge.")
+	case !r.given("charms"):
+		r.complain("Neither the input channel nor charms is given: give channel to release, charms to upload charm files, or both.")
+	}
+}

@@ -1,0 +1,251 @@
+package publish
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/publish/channelmap"
+)
+
+// ReportRelease is [Report] for a release.
+func ReportRelease(to Reporter, took time.Duration, done Released) error {
+	if err := to.AddSummary(done.summary()); err != nil { // what it would say has happened
+		to.Logger().Warn(err.Error())
+	}
+	for _, row := range done.Plan.Rows {
+		to.Logger().Info(fmt.Sprintf("%s for %s: %s", row.After.Channel, row.After.Base, done.change(row)))
+	}
+	to.Logger().Info(fmt.Sprintf("Done in %s: %s", action.Duration(took), done.state()))
+	outputs, err := done.outputs()
+	if err != nil {
+		return err
+	}
+	return to.SetOutputs(outputs...)
+}
+
+// change says what became of a place on the channel map.
+func (d Released) change(row channelmap.Row) string {
+	revision, resources := compare(row)
+	text := "charm revision " + revision.String()
+	for n, resource := range resources {
+		before := ", "
+		if n == 0 {
+			before = " with "
+		}
+		text += before + resource.String()
+	}
+	if !row.Changed() {
+		return text + ", unchanged"
+	}
+	return text + d.verb(", released", ", to be released")
+}
+
+// piece is a revision, of the charm or of a resource, that a place on the channel map has.
+type piece struct {
+	now, was string // was is empty if there was none, or the same one
+	changed  bool
+}
+
+func (p piece) String() string {
+	if p.was == "" {
+		return p.now
+	}
+	return fmt.Sprintf("%s (was %s)", p.now, p.was)
+}
+
+// markdown is the piece with what changed in bold type.
+func (p piece) markdown() string {
+	if !p.changed {
+		return action.Escape(p.now)
+	}
+	p.now = "**" + action.Escape(p.now) + "**"
+	return p.String()
+}
+
+// compare returns the pieces of a place, each with what was there before.
+func compare(row channelmap.Row) (revision piece, resources []piece) {
+	var before charmhub.Release
+	revision = piece{now: strconv.Itoa(row.After.Revision), changed: true}
+	if row.After.Revision < 0 {
+		revision.now = "to be created"
+	}
+	if row.Before != nil {
+		before = *row.Before
+		if revision.changed = before.Revision != row.After.Revision; revision.changed {
+			revision.was = strconv.Itoa(before.Revision)
+		}
+	}
+	numberOf := func(release charmhub.Release, name string) int {
+		if number, ok := release.Resources[name]; ok {
+			return number
+		}
+		return charmhub.NoRevision
+	}
+	names := slices.AppendSeq(slices.Collect(maps.Keys(before.Resources)), maps.Keys(row.After.Resources))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		now, was := numberOf(row.After, name), numberOf(before, name)
+		p := piece{now: fmt.Sprintf("%s:%d", name, now), changed: now != was}
+		switch {
+		case now == charmhub.NoRevision && was == charmhub.NoRevision:
+			continue
+		case now == charmhub.NoRevision:
+			p.now = "no " + name
+		}
+		if p.changed && was != charmhub.NoRevision {
+			p.was = strconv.Itoa(was)
+		}
+		resources = append(resources, p)
+	}
+	return revision, resources
+}
+
+func (d Released) verb(done, planned string) string {
+	if d.DryRun {
+		return planned
+	}
+	return done
+}
+
+func (d Released) state() string {
+	switch {
+	case len(d.Plan.Entries) > 0:
+		return d.verb("released", "dry run, nothing was released")
+	case len(d.Plan.Rows) > 0 || !slices.ContainsFunc(d.Charms, CharmFile.isNew):
+		return "unchanged"
+	default:
+		return d.verb("uploaded, nothing to release", "dry run, nothing was uploaded")
+	}
+}
+
+// charmRevisions are the revisions of the charm files, or else those on the channels.
+func (d Released) charmRevisions() []string {
+	var numbers []string
+	add := func(number int) {
+		if text := strconv.Itoa(number); number >= 0 && !slices.Contains(numbers, text) {
+			numbers = append(numbers, text)
+		}
+	}
+	for _, file := range d.Charms {
+		add(file.Revision)
+	}
+	if len(d.Charms) == 0 {
+		for _, row := range d.Plan.Rows {
+			add(row.After.Revision)
+		}
+	}
+	return numbers
+}
+
+func (d Released) outputs() ([]action.Output, error) {
+	type content struct {
+		Revision  *int           `json:"revision"` // null for one that a dry run would create
+		Resources map[string]int `json:"resources"`
+	}
+	type entry struct {
+		Channel string      `json:"channel"`
+		Base    *charm.Base `json:"base"`
+		content
+		Before  *content `json:"before"`
+		Changed bool     `json:"changed"`
+	}
+	contentOf := func(r charmhub.Release) content {
+		c := content{Resources: map[string]int{}}
+		if r.Revision >= 0 {
+			c.Revision = &r.Revision
+		}
+		for name, number := range r.Resources {
+			if number != charmhub.NoRevision {
+				c.Resources[name] = number
+			}
+		}
+		return c
+	}
+	entries := []entry{}
+	for _, row := range d.Plan.Rows {
+		e := entry{Channel: row.After.Channel.String(), content: contentOf(row.After), Changed: row.Changed()}
+		if row.After.Base != (charm.Base{}) {
+			e.Base = &row.After.Base
+		}
+		if row.Before != nil {
+			before := contentOf(*row.Before)
+			e.Before = &before
+		}
+		entries = append(entries, e)
+	}
+	releases, err := json.Marshal(entries)
+	return []action.Output{
+		{Name: "charm-revisions", Value: strings.Join(d.charmRevisions(), " ")},
+		{Name: "released", Value: strconv.FormatBool(d.Released)},
+		{Name: "releases", Value: string(releases)},
+	}, err
+}
+
+// summary is a table of the channel map, the command that makes Juju use what was
+// released, and a table of the charm files.
+func (d Released) summary() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "### Charm %s: %s\n\n", code(d.Charm), d.state())
+	var commands []string
+	if len(d.Plan.Rows) > 0 {
+		b.WriteString("| Channel | Base | Charm revision | Resources |\n|---|---|---|---|\n")
+	}
+	for _, row := range d.Plan.Rows {
+		revision, resources := compare(row)
+		state := revision.markdown()
+		if !row.Changed() {
+			state += ", unchanged"
+		}
+		var cells []string
+		for _, resource := range resources {
+			cells = append(cells, resource.markdown())
+		}
+		channel := action.Escape(row.After.Channel.String())
+		fmt.Fprintf(&b, "| <code>%s</code> | %s | %s | %s |\n", channel, action.Escape(row.After.Base.String()),
+			state, strings.Join(cells, ", "))
+		command := fmt.Sprintf("juju refresh %s --channel=%s\n", action.Escape(d.Charm), channel)
+		if d.Released && row.Changed() && !slices.Contains(commands, command) {
+			commands = append(commands, command)
+		}
+	}
+	if len(commands) > 0 { // not in a fence, which shows character references as they are
+		fmt.Fprintf(&b, "\nMake Juju use it:\n\n<pre>%s</pre>\n", strings.Join(commands, ""))
+	}
+	if len(d.Charms) > 0 {
+		b.WriteString("\n| File | Revision | Bases |\n|---|---|---|\n")
+		for _, file := range d.Charms {
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", code(file.Path), file.state(), listBases(file.Bases))
+		}
+	}
+	return b.String()
+}
+
+// isNew reports whether the file is, or would be, a new revision.
+func (f CharmFile) isNew() bool { return f.Created || f.Revision < 0 }
+
+func (f CharmFile) state() string {
+	switch {
+	case f.Revision < 0:
+		return "would be created (dry run)"
+	case f.Created:
+		return fmt.Sprintf("**%d**, new", f.Revision)
+	default:
+		return fmt.Sprintf("**%d**, unchanged", f.Revision)
+	}
+}
+
+func listBases(bases []charm.Base) string {
+	var names []string
+	for _, base := range bases {
+		names = append(names, action.Escape(base.String()))
+	}
+	return strings.Join(names, ", ")
+}

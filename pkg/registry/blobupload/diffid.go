@@ -1,0 +1,140 @@
+package blobupload
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+)
+
+// Decompressor returns what a layer's blob holds, and whether it was compressed. What it returns fails to be read where
+// the blob is damaged, or made to fill memory or time.
+type Decompressor func(blob io.Reader) (layer io.ReadCloser, compressed bool, err error)
+
+// A check lags behind the sender by this many bytes at most: so it goes on while the sender waits for an answer, and the
+// sender goes on while the check decompresses.
+const (
+	blockSize = 128 << 10
+	maxBlocks = 16
+)
+
+var spareBlocks = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, blockSize)) }}
+
+// diffIDCheck decompresses a blob as it comes by and compares its content with a diff ID.
+type diffIDCheck struct {
+	want   v1.Hash
+	block  *bytes.Buffer      // is filled, and then put into blocks
+	blocks chan *bytes.Buffer // on their way to be decompressed
+	closed bool               // blocks is
+	cause  error              // why no more blocks come; set before blocks is closed
+	ended  chan struct{}      // closed when err is known
+	err    error
+}
+
+// newDiffIDCheck starts a check, which ends with finish or abandon.
+func newDiffIDCheck(want v1.Hash, decompress Decompressor) *diffIDCheck {
+	c := &diffIDCheck{want: want, blocks: make(chan *bytes.Buffer, maxBlocks), ended: make(chan struct{})}
+	go func() {
+		defer close(c.ended)
+		c.err = parallel.Guard(func() error { return c.compare(decompress) })
+	}()
+	return c
+}
+
+var errAbandoned = errors.New("the check was abandoned")
+
+func (c *diffIDCheck) compare(decompress Decompressor) error {
+	layer, _, err := decompress(&blockReader{diffIDCheck: c})
+	if err != nil {
+		return fmt.Errorf("decompressing the layer: %w", err)
+	}
+	defer func() { _ = layer.Close() }()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, layer); err != nil {
+		return fmt.Errorf("decompressing the layer: %w", err)
+	}
+	got := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(hash.Sum(nil))}
+	if got != c.want {
+		return fmt.Errorf("the image's config gives the layer the diff ID %s, but it has %s; build the image again", c.want, got)
+	}
+	return nil
+}
+
+// blockReader reads what a check is given.
+type blockReader struct {
+	*diffIDCheck
+	current *bytes.Buffer
+}
+
+func (r *blockReader) Read(p []byte) (int, error) {
+	if r.current == nil {
+		next, open := <-r.blocks
+		if !open {
+			return 0, r.cause
+		}
+		r.current = next
+	}
+	n, _ := r.current.Read(p) // no block is empty
+	if r.current.Len() == 0 {
+		r.current.Reset()
+		spareBlocks.Put(r.current)
+		r.current = nil
+	}
+	return n, nil
+}
+
+// write gives the check the next bytes of the blob. That the check has failed shows in the end.
+func (c *diffIDCheck) write(p []byte) {
+	for c != nil && len(p) > 0 {
+		if c.block == nil {
+			c.block = spareBlocks.Get().(*bytes.Buffer)
+		}
+		n, _ := c.block.Write(p[:min(len(p), blockSize-c.block.Len())]) // it never fails
+		if p = p[n:]; c.block.Len() == blockSize {
+			c.pass()
+		}
+	}
+}
+
+// pass passes on the block that was filled. A check whose result is known takes no more.
+func (c *diffIDCheck) pass() {
+	select {
+	case c.blocks <- c.block:
+	case <-c.ended:
+	}
+	c.block = nil
+}
+
+// finish says that the blob is complete, and returns what came out. It may be called again.
+func (c *diffIDCheck) finish() error {
+	if c == nil {
+		return nil
+	}
+	if c.block != nil {
+		c.pass()
+	}
+	c.end(io.EOF)
+	<-c.ended
+	return c.err
+}
+
+// abandon ends a check of a blob that isn't read on.
+func (c *diffIDCheck) abandon() {
+	if c != nil {
+		c.end(errAbandoned)
+	}
+}
+
+func (c *diffIDCheck) end(cause error) {
+	if !c.closed {
+		c.closed, c.cause = true, cause
+		close(c.blocks)
+	}
+}

@@ -1,0 +1,269 @@
+package blobupload
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+)
+
+const (
+	// smallMax is the size in bytes up to which a blob is sent with the request that finishes its upload: a round trip
+	// less, and little to lose when the connection breaks.
+	smallMax = 128 << 10
+
+	// A chunk is a twentieth of its blob within these bounds, a quarter of the last one after every failure. So five
+	// broken connections within a large blob cost less than a tenth of it, even with a registry that forgets what it
+	// received of a broken chunk, while a round trip per chunk doesn't slow down a sound connection.
+	firstChunkMin, firstChunkMax = 4 << 20, 32 << 20
+	chunkMin                     = 256 << 10
+	soundChunks                  = 16 // that arrive before the next are twice as large, up to the first size
+
+	maxTries = 6 // failures in a row without a byte of progress
+	// maxPause bounds what a registry may ask for by Retry-After.
+	maxPause = 2 * time.Minute
+
+	// An upload that the registry lost is begun again so often without getting further than one before: often when a
+	// connection broke in it, seldom when the registry forgets by itself, as several do that don't share their storage.
+	maxLostBroken, maxLostByItself = 32, 4
+)
+
+var (
+	// errLost is an upload that the registry doesn't know any longer, or has other bytes of than it was sent.
+	errLost = errors.New("the registry lost the upload")
+	// errStuck is an answer that says that a chunk was taken, and that nothing of it arrived.
+	errStuck = errors.New("the registry says that it took a chunk, but has no more bytes than before")
+)
+
+// A step is a request of an upload (distribution spec, "Pushing a blob in chunks").
+type step int
+
+const (
+	begin  step = iota // POST: begin an upload, or mount the blob
+	send               // PATCH: send a chunk
+	ask                // GET: ask how many bytes the registry has
+	finish             // PUT: store the upload under the blob's digest, with the rest of the blob if it is small
+	done               // the repository has the blob
+)
+
+// A verdict is what an upload does after a request.
+type verdict int
+
+const (
+	goOn    verdict = iota // the registry took it
+	resume                 // ask how many bytes the registry has, and go on from there
+	restart                // begin another upload
+	giveUp
+)
+
+// classify returns the verdict on a request by its step and its error. Again is whether the last chunk, from the same
+// byte, was refused as out of order, too. All requests but chunks were repeated by the transport.
+func classify(s step, err error, again bool) verdict {
+	var answer *transport.Error
+	answered := errors.As(err, &answer)
+	var unread *readError
+	switch {
+	case err == nil:
+		return goOn
+	case errors.Is(err, errLost), errors.Is(err, errRewound):
+		return restart
+	case s == begin, errors.As(err, &unread):
+		return giveUp
+	case answered && isLost(answer):
+		return restart
+	case answered && answer.StatusCode == http.StatusRequestedRangeNotSatisfiable && (s != send || again):
+		// Of a body that the transport sent again, the registry may have a part, which makes the body out of order.
+		return restart
+	case s == send && (!answered || isTemporary(answer.StatusCode)):
+		return resume
+	}
+	return giveUp
+}
+
+// isLost reports whether an answer says that the registry has no such upload, or other bytes of it than were sent.
+func isLost(answer *transport.Error) bool {
+	return answer.StatusCode == http.StatusNotFound ||
+		slices.ContainsFunc(answer.Errors, func(d transport.Diagnostic) bool {
+			return d.Code == transport.BlobUploadUnknownErrorCode || d.Code == transport.BlobUploadInvalidErrorCode ||
+				d.Code == transport.DigestInvalidErrorCode
+		})
+}
+
+func isTemporary(status int) bool {
+	return status >= http.StatusInternalServerError || status == http.StatusRequestTimeout ||
+		status == http.StatusTooManyRequests || status == http.StatusRequestedRangeNotSatisfiable
+}
+
+// state is how far a blob's upload is. Only take changes it.
+type state struct {
+	size     int64    // of the blob
+	location *url.URL // where the registry takes the upload's next request
+	minimum  int64    // bytes of the smallest chunk that the registry takes, but for the last
+
+	received int64 // bytes that the registry has
+	reached  int64 // the most bytes it had in this upload
+	best     int64 // the most bytes it had in any upload of the blob
+	sent     int64 // bytes that were sent in this upload, arrived or not
+	refused  int64 // offset of the chunk last refused as out of order, -1 for none
+
+	chunk int64 // bytes of the next chunk
+	sound int   // chunks that arrived since the last failure or growth
+	tries int   // failures since the last progress
+	broke bool  // a request of this upload failed, other than by its order
+	lost  int   // uploads that the registry lost since best grew
+}
+
+func newState(size int64) *state { return &state{size: size, refused: -1, chunk: firstChunk(size)} }
+
+func firstChunk(size int64) int64 { return min(max(size/20, firstChunkMin), firstChunkMax) }
+
+// result is what came of a request.
+type result struct {
+	step step
+	end  int64 // offset behind the bytes that were sent, for a chunk
+	head Head
+	err  error // a *transport.Error for an answer that refuses
+}
+
+// take changes the state by the result of a request, and returns the next step, and how long to wait before it.
+func (s *state) take(r result) (next step, pause time.Duration, err error) {
+	s.sent = max(s.sent, r.end)
+	if r.err == nil {
+		r.err = s.advance(r)
+	}
+	switch classify(r.step, r.err, s.refused == s.received) {
+	case goOn:
+		return s.following(r), 0, nil
+	case resume:
+		outOfOrder := r.head.Response != nil && r.head.StatusCode == http.StatusRequestedRangeNotSatisfiable
+		if outOfOrder {
+			s.refused = s.received
+		}
+		s.tries++
+		s.broke = s.broke || !outOfOrder
+		s.chunk, s.sound = max(s.chunk/4, chunkMin), 0
+		if s.tries >= maxTries {
+			return done, 0, fmt.Errorf("given up after %d tries without progress: %w", s.tries, r.err)
+		}
+		return ask, min(carry.Backoff(s.tries-1, r.head.Response), maxPause), nil
+	case restart:
+		// Distribution 2 discards an upload in whose chunk a connection broke, with the chunks before: its Location says how
+		// many bytes came with answers, and it has more. So a blob takes as many uploads as it needs to get through in one,
+		// and the bytes that came with the failure are progress.
+		s.lost++
+		limit := maxLostByItself
+		if s.broke {
+			limit, s.tries = maxLostBroken, 0
+		}
+		if s.lost >= limit {
+			return done, 0, fmt.Errorf("%w %d times; try again later", errLost, s.lost)
+		}
+		return begin, 0, nil
+	}
+	if r.step == ask {
+		return done, 0, fmt.Errorf("asking how many bytes arrived: %w", r.err)
+	}
+	return done, 0, r.err
+}
+
+// following returns the step after one that the registry took.
+func (s *state) following(r result) step {
+	switch {
+	case r.step == finish, r.step == begin && r.head.StatusCode == http.StatusCreated:
+		return done
+	case s.received < s.size && s.size > smallMax:
+		return send
+	}
+	return finish
+}
+
+// advance takes over what an answer says of the upload.
+func (s *state) advance(r result) error {
+	start := s.received
+	switch r.step {
+	case begin:
+		s.received, s.reached, s.sent, s.refused, s.broke = 0, 0, 0, -1, false
+		if r.head.StatusCode == http.StatusCreated {
+			return nil
+		}
+		minimum, _ := strconv.ParseInt(r.head.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
+		s.minimum = min(max(minimum, 0), firstChunkMax)
+		return s.follow(r.head)
+	case finish:
+		s.received, s.best = s.size, s.size
+		return nil
+	}
+	received, err := parseRange(r.head, max(start, r.end))
+	if err != nil || received > s.sent {
+		return fmt.Errorf("%w: it answers that it has bytes %q", errLost, r.head.Header.Get("Range"))
+	}
+	s.received = received
+	if received > s.reached {
+		s.reached, s.tries = received, 0
+		s.grow()
+	}
+	if received > s.best {
+		s.best, s.lost = received, 0
+	}
+	if err := s.follow(r.head); err != nil {
+		return err
+	}
+	if r.step == send && received <= start {
+		return errStuck
+	}
+	return nil
+}
+
+// grow makes chunks larger again after many that arrived, so that one bad minute doesn't slow down the rest of a large
+// blob by its round trips.
+func (s *state) grow() {
+	if s.sound++; s.sound >= soundChunks {
+		s.chunk, s.sound = min(2*s.chunk, max(s.chunk, firstChunk(s.size))), 0
+	}
+}
+
+// parseRange reads an upload's Range header, "0-<last byte>", and returns the number of bytes; silent without the
+// header. A registry says "0-0" not only with one byte but also with none, which is what it is taken for unless one is
+// expected.
+func parseRange(head Head, silent int64) (int64, error) {
+	header := head.Header.Get("Range")
+	if header == "" {
+		return silent, nil
+	}
+	var last int64
+	if _, err := fmt.Sscanf(header, "0-%d", &last); err != nil || last < 0 || last == math.MaxInt64 {
+		return 0, errors.Join(err, errLost)
+	}
+	if last == 0 && silent != 1 {
+		return 0, nil
+	}
+	return last + 1, nil
+}
+
+// follow takes over where an answer says the upload goes on, which must be the same host.
+func (s *state) follow(head Head) error {
+	next, err := head.Location()
+	if errors.Is(err, http.ErrNoLocation) && s.location != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the registry doesn't say where to send the blob: %w", err)
+	}
+	at := head.Request.URL
+	if strings.TrimSuffix(next.Host, ":443") != strings.TrimSuffix(at.Host, ":443") {
+		return fmt.Errorf("the registry wants the blob sent to another host, %q", next.Host)
+	}
+	// Behind a proxy that ends TLS some say http; the transport would correct that too.
+	next.Scheme = at.Scheme
+	s.location = next
+	return nil
+}

@@ -1,0 +1,213 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+)
+
+// store returns the content of a manifest-backed image: a manifest or blob by its
+// descriptor. The caller verifies the content.
+type store interface {
+	fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
+}
+
+// newBacked returns the image or index that d describes. Nothing is read
+// before it is asked for.
+func newBacked(ctx context.Context, from store, d v1.Descriptor) (image.Manifest, error) {
+	node := backed{ctx: ctx, store: from, descriptor: d}
+	node.raw = sync.OnceValues(func() ([]byte, error) { return read(ctx, from, d) })
+	switch {
+	case d.MediaType.IsIndex():
+		return backedIndex{node, &sync.Map{}}, nil
+	case d.MediaType.IsImage():
+		core := backedImage{backed: node}
+		core.config = sync.OnceValues(core.readConfig)
+		image, err := partial.CompressedToImage(core)
+		if remote, ok := from.(*remoteStore); ok {
+			return mountableImage{Image: image, from: remote.image}, err
+		}
+		return image, err
+	default:
+		return nil, fmt.Errorf("%s is of type %q, which is neither an image nor an index of images", d.Digest, d.MediaType)
+	}
+}
+
+// read returns a manifest, an index or a config, verified.
+func read(ctx context.Context, from store, d v1.Descriptor) ([]byte, error) {
+	content, err := from.fetch(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = content.Close() }()
+	raw, err := readDocument(content)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", d.Digest, err)
+	}
+	switch {
+	case d.Size > 0 && int64(len(raw)) != d.Size:
+		return nil, fmt.Errorf("%s has %d bytes where %d are declared: the image is damaged", d.Digest, len(raw), d.Size)
+	case sum(raw) != d.Digest:
+		return nil, fmt.Errorf("%s has the digest %s: the image is damaged", d.Digest, sum(raw))
+	}
+	return raw, nil
+}
+
+// backed is what images and indexes share.
+type backed struct {
+	ctx        context.Context //nolint:containedctx // v1's interfaces take none
+	store      store
+	descriptor v1.Descriptor
+	raw        func() ([]byte, error)
+}
+
+func (a backed) MediaType() (types.MediaType, error) { return a.descriptor.MediaType, nil }
+func (a backed) Digest() (v1.Hash, error)            { return a.descriptor.Digest, nil }
+func (a backed) RawManifest() ([]byte, error)        { return a.raw() }
+
+func (a backed) Size() (int64, error) {
+	raw, err := a.raw()
+	return int64(len(raw)), err
+}
+
+// backedImage implements [partial.CompressedImageCore].
+type backedImage struct {
+	backed
+	config func() ([]byte, error)
+}
+
+// cachedConfig is how many bytes a config may have to be cached. Real ones have a
+// tenth of it; those of a large index together have to fit into memory.
+const cachedConfig = 32 << 10
+
+func (i backedImage) RawConfigFile() ([]byte, error) {
+	manifest, err := partial.Manifest(i)
+	if err != nil {
+		return nil, err
+	}
+	if size := manifest.Config.Size; size <= 0 || size > cachedConfig {
+		return i.readConfig()
+	}
+	return i.config()
+}
+
+func (i backedImage) readConfig() ([]byte, error) {
+	manifest, err := partial.Manifest(i)
+	if err != nil {
+		return nil, err
+	}
+	return read(i.ctx, i.store, manifest.Config)
+}
+
+func (i backedImage) LayerByDigest(digest v1.Hash) (partial.CompressedLayer, error) {
+	manifest, err := partial.Manifest(i)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range manifest.Layers {
+		if d.Digest == digest {
+			return backedLayer{ctx: i.ctx, store: i.store, descriptor: d}, nil
+		}
+	}
+	return nil, fmt.Errorf("image %s has no layer %s", i.descriptor.Digest, digest)
+}
+
+// backedLayer implements [partial.CompressedLayer].
+type backedLayer struct {
+	ctx        context.Context //nolint:containedctx // v1's interfaces take none
+	store      store
+	descriptor v1.Descriptor
+}
+
+func (l backedLayer) Digest() (v1.Hash, error)            { return l.descriptor.Digest, nil }
+func (l backedLayer) Size() (int64, error)                { return l.descriptor.Size, nil }
+func (l backedLayer) MediaType() (types.MediaType, error) { return l.descriptor.MediaType, nil }
+func (l backedLayer) Compressed() (io.ReadCloser, error) {
+	return l.store.fetch(l.ctx, l.descriptor)
+}
+
+// backedIndex implements [v1.ImageIndex]. It caches its opened children, so that
+// each manifest and config is read once.
+type backedIndex struct {
+	backed
+	children *sync.Map // image.Manifest by digest
+}
+
+func (x backedIndex) IndexManifest() (*v1.IndexManifest, error) {
+	raw, err := x.raw()
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := v1.ParseIndexManifest(bytes.NewReader(raw))
+	if err != nil {
+		return nil, fmt.Errorf("index %s is damaged: %w", x.descriptor.Digest, err)
+	}
+	return manifest, nil
+}
+
+func (x backedIndex) Image(digest v1.Hash) (v1.Image, error) {
+	return child[v1.Image](x, digest)
+}
+
+func (x backedIndex) ImageIndex(digest v1.Hash) (v1.ImageIndex, error) {
+	return child[v1.ImageIndex](x, digest)
+}
+
+func child[T any](x backedIndex, digest v1.Hash) (T, error) {
+	var none T
+	d, listed, err := x.lists(digest)
+	if err != nil {
+		return none, err
+	}
+	found, ok := x.children.Load(digest)
+	if !ok && listed {
+		opened, err := newBacked(x.ctx, x.store, d)
+		if err != nil {
+			return none, err
+		}
+		found, _ = x.children.LoadOrStore(digest, opened)
+	}
+	if typed, ok := found.(T); ok {
+		return typed, nil
+	}
+	return none, fmt.Errorf("index %s has no such manifest %s", x.descriptor.Digest, digest)
+}
+
+// lists returns the descriptor by which the index lists a manifest.
+func (x backedIndex) lists(digest v1.Hash) (d v1.Descriptor, listed bool, err error) {
+	manifest, err := x.IndexManifest()
+	if err != nil {
+		return d, false, err
+	}
+	at := slices.IndexFunc(manifest.Manifests, func(d v1.Descriptor) bool { return d.Digest == digest })
+	if at < 0 {
+		return d, false, nil
+	}
+	return manifest.Manifests[at], true, nil
+}
+
+// Layer returns a manifest that is neither an image nor an index, or a blob that
+// such a manifest lists: what the other methods don't return.
+func (x backedIndex) Layer(digest v1.Hash) (v1.Layer, error) {
+	d, listed, err := x.lists(digest)
+	if err != nil {
+		return nil, err
+	}
+	if listed {
+		asked := d
+		asked.MediaType = types.OCIManifestSchema1 // a store distinguishes manifests from blobs by their media types
+		raw, err := read(x.ctx, x.store, asked)
+		return static.NewLayer(raw, d.MediaType), err
+	}
+	return partial.CompressedToLayer(backedLayer{ctx: x.ctx, store: x.store, descriptor: v1.Descriptor{Digest: digest}})
+}

@@ -1,0 +1,186 @@
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+)
+
+// savedImage is one image in manifest.json, the table of contents of what
+// `docker save` writes.
+type savedImage struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+// hexName finds the digest in the name that a config has in an archive:
+// <hex>.json, sha256:<hex> or blobs/sha256/<hex>.
+var hexName = regexp.MustCompile(`(?:^|[:/])([0-9a-f]{64})(?:\.json)?$`)
+
+// hex returns the image ID if the name of the config contains it.
+func (s savedImage) hex() string {
+	if m := hexName.FindStringSubmatch(s.Config); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// openDockerArchive finds the image that selector names: by a tag, or an ID or
+// the beginning of one; by nothing when there is no choice. No layer is looked
+// at. The file is closed with the image, and left open after an error.
+func openDockerArchive(ctx context.Context, file *tarFile, selector string) (*Source, error) {
+	toc, err := readContents(ctx, file.open)
+	if err != nil {
+		return nil, err
+	}
+	saved, err := toc.selectImage(selector)
+	if err != nil {
+		return nil, err
+	}
+	u, err := toc.uncompressed(ctx, saved, file.open)
+	if err != nil {
+		return nil, err
+	}
+	u.Size = file.size
+	return &Source{Digest: u.ID, Uncompressed: u, close: file.Close}, nil
+}
+
+// contents is what an archive holds.
+type contents struct {
+	names  map[string]bool
+	links  map[string]string
+	images []savedImage
+	index  []byte // index.json, which makes an OCI layout of it, too
+}
+
+// readContents goes through all of an archive once.
+func readContents(ctx context.Context, open openFunc) (contents, error) {
+	stream, err := open(ctx)
+	if err != nil {
+		return contents{}, err
+	}
+	defer func() { _ = stream.Close() }()
+	entries := newTarStream(stream)
+	toc := contents{names: entries.seen, links: entries.links}
+	for header, err := range entries.files() {
+		switch {
+		case err != nil:
+		case header.Name == "manifest.json":
+			toc.images, err = readSaved(entries.document(header))
+		case header.Name == "index.json":
+			toc.index, err = entries.document(header)
+		}
+		if err != nil {
+			return contents{}, err
+		}
+	}
+	return toc, nil
+}
+
+func readSaved(raw []byte, err error) ([]savedImage, error) {
+	if err != nil {
+		return nil, err
+	}
+	var images []savedImage
+	if err := json.Unmarshal(raw, &images); err != nil {
+		return nil, fmt.Errorf("its manifest.json is damaged: %w", err)
+	}
+	return images, nil
+}
+
+// selectImage returns the image that selector names.
+func (c contents) selectImage(selector string) (savedImage, error) {
+	if !c.names["manifest.json"] {
+		return savedImage{}, fmt.Errorf("it has no manifest.json, so it is no docker archive; write it with `docker save`")
+	}
+	if selector == "" && len(c.images) == 1 {
+		return c.images[0], nil
+	}
+	id := strings.TrimPrefix(selector, "sha256:")
+	var choice []string
+	for _, image := range c.images {
+		if slices.Contains(image.RepoTags, selector) || len(id) >= 12 && strings.HasPrefix(image.hex(), id) {
+			return image, nil
+		}
+		choice = append(choice, strings.Join(append([]string{path.Base(image.Config)}, image.RepoTags...), " "))
+	}
+	if selector == "" {
+		return savedImage{}, fmt.Errorf("it holds %d images; choose one as docker-archive:FILE:TAG or docker-archive:FILE:ID: %s",
+			len(c.images), strings.Join(choice, ", "))
+	}
+	return savedImage{}, fmt.Errorf("it has no image %q; it has %s", selector, strings.Join(choice, ", "))
+}
+
+// uncompressed describes one of the images; open opens the archive.
+func (c contents) uncompressed(ctx context.Context, saved savedImage, open openFunc) (*Uncompressed, error) {
+	raw, err := readFile(ctx, open, path.Clean(saved.Config))
+	if err != nil {
+		return nil, err
+	}
+	id := sum(raw)
+	if named := saved.hex(); named != "" && named != id.Hex {
+		return nil, fmt.Errorf("its config %s has the digest %s: the image is damaged", saved.Config, id)
+	}
+	config, err := parseConfig(raw)
+	if err != nil {
+		return nil, err
+	}
+	if len(saved.Layers) != len(config.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("it holds %d layers where its config lists %d", len(saved.Layers), len(config.RootFS.DiffIDs))
+	}
+	u := &Uncompressed{
+		ID: id, DiffIDs: config.RootFS.DiffIDs, Platform: image.ConfigPlatform(config),
+		config: raw, Export: open, layers: make(map[string]v1.Hash, len(saved.Layers)),
+	}
+	for i, layer := range saved.Layers {
+		file, err := c.resolve(layer)
+		if err != nil {
+			return nil, err
+		}
+		u.layers[file] = u.DiffIDs[i]
+	}
+	return u, nil
+}
+
+// resolve returns the file that holds a layer: engines up to 24
+// write a layer once, and links to it where it is used again, be it by
+// another image. The layer itself need not be there: the charm's repository
+// may have it.
+func (c contents) resolve(layer string) (string, error) {
+	name := path.Clean(layer)
+	if target, ok := c.links[name]; ok {
+		name = path.Join(path.Dir(name), target)
+	}
+	if _, again := c.links[name]; again {
+		return "", fmt.Errorf("its layer %q is a link to another link", layer)
+	}
+	return name, nil
+}
+
+// readFile returns the content of a small file in a tar stream.
+func readFile(ctx context.Context, open openFunc, name string) ([]byte, error) {
+	stream, err := open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stream.Close() }()
+	entries := newTarStream(stream)
+	for header, err := range entries.files() {
+		if err != nil {
+			return nil, err
+		}
+		if header.Name == name {
+			return entries.document(header)
+		}
+	}
+	return nil, fmt.Errorf("it has no %s, which its manifest.json names: the image is incomplete", name)
+}

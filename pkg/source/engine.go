@@ -1,0 +1,218 @@
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	engineimage "github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/client"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+)
+
+// engine is a container engine with Docker's API: Docker itself, or podman
+// behind its compatible socket.
+type engine struct {
+	api  *client.Client
+	host string
+}
+
+// newEngine returns the engine that DOCKER_HOST names, with TLS as
+// DOCKER_CERT_PATH and DOCKER_TLS_VERIFY say, or the local one. It makes no
+// call.
+func newEngine() (*engine, error) {
+	api, err := client.New(client.FromEnv)
+	if err != nil {
+		return nil, fmt.Errorf("DOCKER_HOST, DOCKER_CERT_PATH or DOCKER_TLS_VERIFY is wrong: %w; correct or unset it", err)
+	}
+	return &engine{api: api, host: api.DaemonHost()}, nil
+}
+
+// NotFoundError says that no image is known by a name in a place.
+type NotFoundError struct{ Name, Place string }
+
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("%s has no image %s", e.Place, e.Name)
+}
+
+// find looks an image up by the hex digits of its ID, or of a digest under
+// which it was pulled (its RepoDigests), complete or shortened. It fails with a
+// [*NotFoundError] when there is none, and with all candidates when there is
+// more than one.
+func (e *engine) find(ctx context.Context, hex string) (*Source, error) {
+	if len(hex) == 64 {
+		src, err := e.inspect(ctx, "sha256:"+hex)
+		if !errdefs.IsNotFound(err) {
+			return src, err
+		}
+	}
+	// The engine neither resolves a RepoDigest without a name nor distinguishes an
+	// ambiguous prefix from an unknown one, so the list of images is searched.
+	list, err := e.api.ImageList(ctx, client.ImageListOptions{All: true})
+	if err != nil {
+		return nil, e.failed("list its images", err)
+	}
+	ids := matches(list.Items, hex)
+	switch len(ids) {
+	case 0:
+		return nil, &NotFoundError{Name: hex, Place: "the container engine at " + e.host}
+	case 1:
+		return e.inspect(ctx, ids[0])
+	default:
+		return nil, fmt.Errorf("%s is the beginning of several images in the container engine; write more digits: %s",
+			hex, strings.Join(ids, ", "))
+	}
+}
+
+// matches returns the IDs of the images that have hex at the start of their
+// ID or of a RepoDigest, each once, sorted.
+func matches(images []engineimage.Summary, hex string) []string {
+	var ids []string
+	for _, image := range images {
+		names := append([]string{image.ID}, image.RepoDigests...)
+		if slices.ContainsFunc(names, func(name string) bool {
+			return strings.HasPrefix(name[strings.LastIndex(name, ":")+1:], hex)
+		}) {
+			ids = append(ids, image.ID)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func (e *engine) inspect(ctx context.Context, id string) (*Source, error) {
+	found, err := e.api.ImageInspect(ctx, id)
+	if err != nil {
+		return nil, e.failed("inspect image "+id, err)
+	}
+	digest, err := v1.NewHash(found.ID)
+	if err != nil {
+		return nil, fmt.Errorf("the container engine calls image %s %q, which is no digest", id, found.ID)
+	}
+	src := &Source{Digest: digest}
+	if found.Descriptor != nil || e.keepsManifests(ctx) {
+		err = e.stored(ctx, src, found.InspectResponse)
+	} else {
+		src.Uncompressed, err = e.uncompressed(digest, found.InspectResponse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("image %s in the container engine: %w", id, err)
+	}
+	return src, nil
+}
+
+// uncompressed describes an image of a graph driver, which calls it by the digest
+// of its config.
+func (e *engine) uncompressed(id v1.Hash, found engineimage.InspectResponse) (*Uncompressed, error) {
+	u := &Uncompressed{ID: id, Size: found.Size, Export: e.exporter(id), Platform: v1.Platform{
+		OS: found.Os, Architecture: found.Architecture, Variant: found.Variant, OSVersion: found.OsVersion,
+	}}
+	for _, layer := range found.RootFS.Layers {
+		diffID, err := v1.NewHash(layer)
+		if err != nil {
+			return nil, err
+		}
+		u.DiffIDs = append(u.DiffIDs, diffID)
+	}
+	if len(u.DiffIDs) > 0 {
+		return u, nil
+	}
+	// Docker exports no image without layers, so that its config can't be had to
+	// the byte. One with the same fields is made of what the engine reports.
+	var err error
+	u.config, err = json.Marshal(map[string]any{
+		"architecture": found.Architecture, "variant": found.Variant, "os": found.Os, "os.version": found.OsVersion,
+		"created": found.Created, "author": found.Author, "config": found.Config,
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{}},
+	})
+	u.ID = sum(u.config)
+	return u, err
+}
+
+// keepsManifests reports whether the engine has the containerd image store, where
+// an inspected image doesn't: before version 1.48 of the API.
+func (e *engine) keepsManifests(ctx context.Context) bool {
+	found, err := e.api.Info(ctx, client.InfoOptions{})
+	return err == nil && slices.Contains(found.Info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
+}
+
+// stored describes an image of the containerd image store, which has
+// manifests and compressed layers.
+func (e *engine) stored(ctx context.Context, src *Source, found engineimage.InspectResponse) error {
+	from := &exported{open: e.exporter(src.Digest)}
+	src.close = from.Close
+	src.Stored = &Stored{}
+	if found.Descriptor == nil {
+		src.Stored.Read = func(ctx context.Context) (image.Manifest, error) { return from.manifest(ctx, src.Digest) }
+		return nil
+	}
+	d := v1.Descriptor{
+		MediaType: types.MediaType(found.Descriptor.MediaType), Size: found.Descriptor.Size, Digest: src.Digest,
+	}
+	m, err := newBacked(ctx, from, d)
+	if err != nil {
+		return err
+	}
+	src.Image = m
+	src.Stored.Read = func(context.Context) (image.Manifest, error) { return m, nil }
+	if !d.MediaType.IsIndex() {
+		return nil
+	}
+	listed, err := e.api.ImageInspect(ctx, src.Digest.String(), client.ImageInspectWithManifests(true))
+	if err != nil {
+		return e.failed("list the manifests of image "+src.Digest.String(), err)
+	}
+	src.Stored.Images, err = imagesOf(listed.Manifests)
+	return err
+}
+
+// imagesOf returns the images among the manifests of an index, attestations
+// aside; nil if some are of a kind that the engine doesn't know.
+func imagesOf(manifests []engineimage.ManifestSummary) ([]v1.Descriptor, error) {
+	var images []v1.Descriptor
+	for _, m := range manifests {
+		switch {
+		case m.Kind == engineimage.ManifestKindAttestation:
+			continue
+		case m.Kind != engineimage.ManifestKindImage || m.Descriptor.Platform == nil:
+			return nil, nil
+		}
+		digest, err := v1.NewHash(m.Descriptor.Digest.String())
+		if err != nil {
+			return nil, err
+		}
+		p := m.Descriptor.Platform
+		images = append(images, v1.Descriptor{
+			MediaType: types.MediaType(m.Descriptor.MediaType), Size: m.Descriptor.Size, Digest: digest,
+			Platform: &v1.Platform{
+				OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures,
+			},
+		})
+	}
+	return images, nil
+}
+
+func (e *engine) exporter(id v1.Hash) openFunc {
+	return func(ctx context.Context) (io.ReadCloser, error) {
+		saved, err := e.api.ImageSave(ctx, []string{id.String()})
+		if err != nil {
+			return nil, e.failed("export image "+id.String(), err)
+		}
+		return saved, nil
+	}
+}
+
+// failed distinguishes an engine that can't be reached from one that refuses.
+func (e *engine) failed(doing string, err error) error {
+	if client.IsErrConnectionFailed(err) {
+		return fmt.Errorf("no container engine answers at %s: %w; start one, or set DOCKER_HOST to its address", e.host, err)
+	}
+	return fmt.Errorf("the container engine at %s failed to %s: %w", e.host, doing, err)
+}

@@ -1,0 +1,288 @@
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	engineimage "github.com/moby/moby/api/types/image"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+)
+
+// fakeEngine speaks as much of Docker's API as Find needs.
+type fakeEngine struct {
+	images map[string]fakeImage // by ID
+	calls  []string
+}
+
+type fakeImage struct {
+	repoDigests []string
+	inspect     map[string]any
+	export      []byte
+	dies        bool // during the export
+}
+
+// start makes the engine the one that DOCKER_HOST names.
+func (e *fakeEngine) start(t *testing.T) {
+	t.Helper()
+	server := httptest.NewServer(e)
+	t.Cleanup(server.Close)
+	t.Setenv("DOCKER_HOST", "tcp://"+server.Listener.Addr().String())
+}
+
+func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Api-Version", "1.48")
+	_, call, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	e.calls = append(e.calls, call)
+	switch {
+	case r.URL.Path == "/_ping":
+	case call == "images/json":
+		e.list(w)
+	case call == "images/get":
+		e.save(w, e.images[r.URL.Query().Get("names")])
+	default:
+		e.inspect(w, strings.TrimSuffix(strings.TrimPrefix(call, "images/"), "/json"))
+	}
+}
+
+func (e *fakeEngine) list(w http.ResponseWriter) {
+	var all []map[string]any
+	for _, id := range slices.Sorted(maps.Keys(e.images)) {
+		all = append(all, map[string]any{"Id": id, "RepoDigests": e.images[id].repoDigests})
+	}
+	answer(w, http.StatusOK, all)
+}
+
+func (e *fakeEngine) save(w http.ResponseWriter, image fakeImage) {
+	_, _ = w.Write(image.export)
+	if image.dies {
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (e *fakeEngine) inspect(w http.ResponseWriter, id string) {
+	image, ok := e.images[id]
+	switch {
+	case !ok:
+		answer(w, http.StatusNotFound, map[string]string{"message": "No such image: " + id})
+	case image.inspect == nil:
+		answer(w, http.StatusInternalServerError, map[string]string{"message": "the disk is full"})
+	default:
+		answer(w, http.StatusOK, image.inspect)
+	}
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// graphDriver returns an image as engines with a graph driver have it.
+func graphDriver(s imagetest.Saved, repoDigests ...string) fakeImage {
+	return fakeImage{
+		repoDigests: repoDigests, export: imagetest.Tar(s.DockerOld()...),
+		inspect: map[string]any{
+			"Id": s.ID(), "Size": 1234, "Os": "linux", "Architecture": "arm64", "Variant": "v8",
+			"RootFS": map[string]any{"Type": "layers", "Layers": s.DiffIDs},
+		},
+	}
+}
+
+// containerdStore returns an image as engines with the containerd image store have
+// it.
+func containerdStore(l imagetest.Layout, d v1.Descriptor) fakeImage {
+	return fakeImage{
+		export: l.Of(d).Tar(), inspect: map[string]any{
+			"Id": d.Digest, "Descriptor": map[string]any{"mediaType": d.MediaType, "digest": d.Digest, "size": d.Size},
+		},
+	}
+}
+
+func TestEngineFinds(t *testing.T) {
+	image := imagetest.Example()
+	repo := strings.Repeat("ab", 32)
+	id := image.ID().String()
+	engine := &fakeEngine{images: map[string]fakeImage{
+		id:                                  graphDriver(image, "example.com/a@sha256:"+repo, "example.com/b@sha256:"+repo),
+		"sha256:" + strings.Repeat("0", 64): {},
+	}}
+	engine.start(t)
+	for _, text := range []string{
+		id, image.ID().Hex, image.ID().Hex[:12], "sha256:" + image.ID().Hex[:20],
+		repo, "sha256:" + repo, repo[:13], "docker-daemon:" + id, "docker-daemon:example.com/a@sha256:" + repo,
+	} {
+		src, err := openText(t, text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		u := src.Uncompressed
+		if src.Digest != image.ID() || src.Name != text || src.Image != nil || u == nil {
+			t.Errorf("%s: opened as %+v", text, src)
+			continue
+		}
+		if u.ID != src.Digest || u.Size != 1234 || u.Platform.String() != "linux/arm64/v8" || !slices.Equal(u.DiffIDs, image.DiffIDs) {
+			t.Errorf("%s: described as %+v", text, u)
+		}
+	}
+	if slices.Contains(engine.calls, "images/get") {
+		t.Error("an image was exported before it was needed")
+	}
+	src, err := openText(t, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := readLayers(t, src.Uncompressed); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEngineFindsNot(t *testing.T) {
+	a, b := "sha256:"+strings.Repeat("a", 63)+"1", "sha256:"+strings.Repeat("a", 63)+"2"
+	engine := &fakeEngine{images: map[string]fakeImage{
+		a: {}, b: {}, "sha256:" + hex64: {inspect: map[string]any{"Id": "no digest"}},
+	}}
+	engine.start(t)
+	for text, want := range map[string]string{
+		strings.Repeat("a", 12):    "is the beginning of several images|" + a + ", " + b,
+		a:                          "failed to inspect image " + a + "|the disk is full",
+		hex64:                      `"no digest", which is no digest`,
+		strings.Repeat("c", 12):    "the container engine at tcp://|has no image cccccccccccc",
+		strings.Repeat("cafe", 16): "has no image " + strings.Repeat("cafe", 16),
+	} {
+		_, err := openText(t, text)
+		imagetest.WantError(t, err, want)
+		var unknown *NotFoundError
+		if errors.As(err, &unknown) != strings.Contains(want, "has no image") {
+			t.Errorf("%s: %T", text, err)
+		}
+	}
+}
+
+// Some engines list an image once for each of its names.
+func TestMatchesEachOnce(t *testing.T) {
+	id := "sha256:" + hex64
+	summary := engineimage.Summary{ID: id, RepoDigests: []string{"example.com/a@" + id}}
+	if diff := cmp.Diff([]string{id}, matches([]engineimage.Summary{summary, summary}, hex64[:12])); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEngineUnreachable(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := "tcp://" + listener.Addr().String()
+	_ = listener.Close()
+	socket := "unix://" + t.TempDir() + "/docker.sock"
+	for _, host := range []string{host, socket} {
+		t.Setenv("DOCKER_HOST", host)
+		for _, text := range []string{hex64, hex64[:12]} {
+			_, err := openText(t, text)
+			imagetest.WantError(t, err, "no container engine answers at "+host+"|start one, or set DOCKER_HOST")
+		}
+	}
+	t.Setenv("DOCKER_HOST", "carrier pigeon")
+	_, err = openText(t, hex64)
+	imagetest.WantError(t, err, "DOCKER_HOST")
+}
+
+func TestEngineDiesDuringExport(t *testing.T) {
+	image := imagetest.Example()
+	dying := graphDriver(image)
+	dying.export, dying.dies = dying.export[:2<<20], true
+	l, root := imagetest.Rich()
+	addressed := containerdStore(l, root)
+	addressed.export, addressed.dies = addressed.export[:2000], true
+	engine := &fakeEngine{images: map[string]fakeImage{image.ID().String(): dying, root.Digest.String(): addressed}}
+	engine.start(t)
+
+	src, err := openText(t, image.ID().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	imagetest.WantError(t, readLayers(t, src.Uncompressed), "unexpected EOF")
+
+	src, err = openText(t, root.Digest.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = src.Image.RawManifest()
+	imagetest.WantError(t, err, "cannot read it to its end")
+	_, again := src.Image.RawManifest()
+	if again == nil {
+		t.Error("half an export is used")
+	}
+}
+
+func TestEngineContainerdStore(t *testing.T) {
+	l, root := imagetest.Rich()
+	engine := &fakeEngine{images: map[string]fakeImage{root.Digest.String(): containerdStore(l, root)}}
+	engine.start(t)
+	src, err := openText(t, root.Digest.Hex[:12])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if src.Digest != root.Digest || src.Uncompressed != nil {
+		t.Fatalf("opened as %+v", src)
+	}
+	if slices.Contains(engine.calls, "images/get") {
+		t.Error("the image was exported before it was needed")
+	}
+	imagetest.SameTree(t, src.Image, l)
+	exports := slices.DeleteFunc(slices.Clone(engine.calls), func(call string) bool { return call != "images/get" })
+	if len(exports) != 1 {
+		t.Errorf("the image was exported %d times", len(exports))
+	}
+	if err := errors.Join(src.Close(), (&Source{}).Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEngineContainerdStoreLacksPlatform(t *testing.T) {
+	l := imagetest.NewLayout()
+	here, gone := imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"), imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
+	root := l.Index(here, gone)
+	delete(l, imagetest.BlobName(gone.Digest))
+	engine := &fakeEngine{images: map[string]fakeImage{root.Digest.String(): containerdStore(l, root)}}
+	engine.start(t)
+	src, err := openText(t, root.Digest.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]v1.Platform{*gone.Platform}, image.Missing(src.Image)); diff != "" {
+		t.Error(diff)
+	}
+	child, err := src.Image.(v1.ImageIndex).Image(gone.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = child.RawManifest()
+	imagetest.WantError(t, err, gone.Digest.String()+" for linux/arm64 is listed, but not there")
+}
+
+func TestOpenCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("stopped by a signal")
+	cancel(stop)
+	file := imagetest.TempFile(t, "a.tar", imagetest.Tar(imagetest.Example().DockerOld()...))
+	for _, kind := range []Kind{KindPath, KindDockerArchive, KindOCIArchive} {
+		if _, err := testOpener().Open(ctx, Reference{Kind: kind, Path: file}); !errors.Is(err, stop) {
+			t.Errorf("kind %d: %v", kind, err)
+		}
+	}
+}

@@ -1,0 +1,42 @@
+package source
+
+import (
+	"testing"
+
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
+)
+
+func testOpener() *Opener { return NewOpener(zap.NewNop(), anonymous, workspace.Workspace{}) }
+
+// openText opens a reference that needs no network.
+func openText(tb testing.TB, text string) (*Source, error) {
+	tb.Helper()
+	ref, err := Parse(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	src, err := testOpener().Open(tb.Context(), ref)
+	if err == nil {
+		tb.Cleanup(func() { _ = src.Close() })
+	}
+	return src, err
+}
+
+func openArchive(tb testing.TB, transport, selector string, archive []byte) (*Source, error) {
+	tb.Helper()
+	return openText(tb, transport+imagetest.TempFile(tb, "image.tar", archive)+selector)
+}
+
+// openLayout returns what the layout holds.
+func openLayout(tb testing.TB, l imagetest.Layout) image.Manifest {
+	tb.Helper()
+	src, err := openText(tb, "oci:"+l.Folder(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return src.Image
+}

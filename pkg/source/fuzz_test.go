@@ -1,0 +1,76 @@
+package source
+
+import (
+	"io"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+)
+
+// fuzzOpen opens an archive and uses all of it. Whatever it holds, that ends
+// in an image or an error.
+func fuzzOpen(t *testing.T, transport string, archive []byte) {
+	t.Helper()
+	src, err := openArchive(t, transport, "", archive)
+	if err != nil {
+		return
+	}
+	if src.Uncompressed != nil {
+		_ = readLayers(t, src.Uncompressed)
+		return
+	}
+	digest, err := src.Image.Digest()
+	if err != nil {
+		return
+	}
+	if raw, err := src.Image.RawManifest(); err == nil && imagetest.Sum(raw) != digest {
+		t.Errorf("a manifest of digest %s passes for %s", imagetest.Sum(raw), digest)
+	}
+	image.Missing(src.Image)
+	_, _ = image.Platforms(src.Image)
+	_, _ = image.Join([]image.Part{{Manifest: src.Image}})
+	if selected, err := image.SelectPlatform(src.Image, v1.Platform{OS: "linux"}); err == nil {
+		if one, ok := selected.(v1.Image); ok {
+			_ = readAll(one)
+		}
+	}
+}
+
+// readLayers reads all of an uncompressed image.
+func readLayers(t *testing.T, u *Uncompressed) error {
+	t.Helper()
+	never := func() bool { return false }
+	_, err := u.Read(t.Context(), never, func(_ v1.Hash, content io.Reader) error {
+		_, err := io.Copy(io.Discard, content)
+		return err
+	})
+	return err
+}
+
+func FuzzDockerArchive(f *testing.F) {
+	image := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: "a"}), imagetest.Tar(imagetest.Entry{Name: "b"}))
+	_, _, two := twoImages()
+	for _, entries := range [][]imagetest.Entry{image.DockerOld(), image.DockerNew(), image.Podman(), image.Crane(imagetest.Gzip)} {
+		f.Add(imagetest.Tar(entries...))
+		f.Add(imagetest.Gzip(imagetest.Tar(entries...)))
+	}
+	f.Add(two)
+	f.Add(sparseFile())
+	f.Fuzz(func(t *testing.T, archive []byte) {
+		fuzzOpen(t, "docker-archive:", archive)
+		fuzzOpen(t, "", archive)
+	})
+}
+
+func FuzzLayout(f *testing.F) {
+	l, _ := imagetest.Rich()
+	f.Add(l.Tar())
+	f.Add(imagetest.Zstd(l.Tar()))
+	l = imagetest.NewLayout()
+	f.Add(l.Of(l.Image("linux/amd64")).Tar())
+	f.Add(l.Of(l.Index(l.Index())).Tar())
+	f.Fuzz(func(t *testing.T, archive []byte) { fuzzOpen(t, "oci-archive:", archive) })
+}

@@ -1,0 +1,259 @@
+package source
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
+)
+
+func TestLayoutEveryForm(t *testing.T) {
+	l, root := imagetest.Rich()
+	for text, archive := range map[string][]byte{
+		"a.tar": l.Tar(), "a.rock": l.Tar(), "a.tar.gz": imagetest.Gzip(l.Tar()), "a.tar.zst": imagetest.Zstd(l.Tar()), "": nil,
+	} {
+		path, transport := l.Folder(t), "oci:"
+		if text != "" {
+			path, transport = imagetest.TempFile(t, text, archive), "oci-archive:"
+		}
+		for _, ref := range []string{path, transport + path, transport + path + ":latest", transport + path + ":" + root.Digest.String()} {
+			src, err := openText(t, ref)
+			if err != nil {
+				t.Errorf("%s: %v", ref, err)
+				continue
+			}
+			if src.Uncompressed != nil || src.Digest != root.Digest || src.Name != ref {
+				t.Errorf("%s: opened as %+v", ref, src)
+			}
+			imagetest.SameTree(t, src.Image, l)
+		}
+	}
+}
+
+func TestLayoutSelects(t *testing.T) {
+	l := imagetest.NewLayout()
+	a, b := l.Image("linux/amd64"), l.Image("linux/arm64")
+	dir := l.Of(imagetest.Annotate(a, refName, "a"), imagetest.Annotate(b, refName, "b")).Folder(t)
+	for selector, want := range map[string]v1.Hash{":a": a.Digest, ":b": b.Digest, ":" + b.Digest.String(): b.Digest} {
+		src, err := openText(t, "oci:"+dir+selector)
+		if err != nil || src.Digest != want {
+			t.Errorf("%s selects %+v, %v", selector, src, err)
+		}
+	}
+	for selector, want := range map[string]string{
+		"":   "holds 2 images; choose one by adding a colon|" + a.Digest.String() + " a, " + b.Digest.String() + " b",
+		":c": `has no image "c"; it has `,
+	} {
+		_, err := openText(t, "oci:"+dir+selector)
+		imagetest.WantError(t, err, want)
+	}
+	named := l.Of(imagetest.Annotate(a, refName, "1.0"), imagetest.Annotate(a, refName, "latest")).Folder(t)
+	if src, err := openText(t, named); err != nil || src.Digest != a.Digest {
+		t.Errorf("one image of two names: %+v, %v", src, err)
+	}
+	_, err := openText(t, l.Of().Folder(t))
+	imagetest.WantError(t, err, "lists nothing")
+}
+
+func TestLayoutRefusedAtOpen(t *testing.T) {
+	l := imagetest.NewLayout()
+	image := l.Image("linux/amd64")
+	helm := image
+	helm.MediaType = "application/vnd.cncf.helm.config.v1+json"
+	for name, try := range map[string]struct {
+		index []byte
+		want  string
+	}{
+		"unknown media type": {imagetest.JSON(v1.IndexManifest{Manifests: []v1.Descriptor{helm}}), `of type "application/vnd.cncf.helm.config.v1+json"`},
+		"no JSON":            {[]byte("index"), "index.json is damaged"},
+		"no digest":          {[]byte(`{"manifests":[{"mediaType":"` + string(types.OCIManifestSchema1) + `","digest":"sha256:../../etc/passwd"}]}`), "index.json is damaged"},
+		"huge":               {bytes.Repeat([]byte(" "), maxDocument+1), "index.json can't be read: it is larger than"},
+		"too many objects":   {[]byte(`{"manifests":[` + strings.Repeat("{},", maxObjects) + `{}]}`), "more than 20000 objects"},
+	} {
+		l["index.json"] = try.index
+		for _, ref := range []string{"oci:" + l.Folder(t), "oci-archive:" + imagetest.TempFile(t, "a.tar", l.Tar())} {
+			t.Run(name, func(t *testing.T) {
+				_, err := openText(t, ref)
+				imagetest.WantError(t, err, try.want)
+			})
+		}
+	}
+	l.Of(image)
+	_, err := openArchive(t, "oci-archive:", "", imagetest.Tar(
+		imagetest.Entry{Name: "index.json", Content: l["index.json"]}, imagetest.Entry{Name: "./index.json", Content: []byte("{}")}))
+	imagetest.WantError(t, err, `two files named "index.json"`)
+	_, err = openArchive(t, "oci-archive:", "", l.Tar()[:520])
+	imagetest.WantError(t, err, "damaged, cut short")
+	_, err = openArchive(t, "oci-archive:", "", imagetest.Tar(imagetest.Entry{Name: "x"}))
+	imagetest.WantError(t, err, "no index.json, so it is no OCI layout")
+}
+
+func TestLayoutDamaged(t *testing.T) {
+	open := func(change func(l imagetest.Layout, image v1.Descriptor)) error {
+		l := imagetest.NewLayout()
+		image := l.Image("linux/amd64")
+		change(l.Of(image), image)
+		src, err := openText(t, l.Folder(t))
+		if err != nil {
+			return err
+		}
+		return readAll(src.Image)
+	}
+	manifestOf := func(l imagetest.Layout, image v1.Descriptor) (m v1.Manifest) {
+		if err := json.Unmarshal(l[imagetest.BlobName(image.Digest)], &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for name, try := range map[string]struct {
+		change func(l imagetest.Layout, image v1.Descriptor)
+		want   string
+	}{
+		"missing manifest":   {func(l imagetest.Layout, d v1.Descriptor) { delete(l, imagetest.BlobName(d.Digest)) }, "is listed, but not there"},
+		"changed manifest":   {func(l imagetest.Layout, d v1.Descriptor) { l[imagetest.BlobName(d.Digest)][1] ^= 1 }, "has the digest|damaged"},
+		"shortened manifest": {func(l imagetest.Layout, d v1.Descriptor) { l[imagetest.BlobName(d.Digest)] = []byte("{}") }, "has 2 bytes where"},
+		"wrong size of it":   {func(l imagetest.Layout, d v1.Descriptor) { d.Size++; l.Of(d) }, "are declared: the image is damaged"},
+		"a huge manifest": {func(l imagetest.Layout, _ v1.Descriptor) {
+			l.Of(l.Blob(types.OCIManifestSchema1, make([]byte, maxDocument+1)))
+		}, "larger than 4194304 bytes"},
+		"missing config": {func(l imagetest.Layout, d v1.Descriptor) {
+			delete(l, imagetest.BlobName(manifestOf(l, d).Config.Digest))
+		}, "is listed, but not there"},
+		"changed config": {func(l imagetest.Layout, d v1.Descriptor) {
+			l[imagetest.BlobName(manifestOf(l, d).Config.Digest)][3] ^= 1
+		}, "has the digest"},
+		"missing layer": {func(l imagetest.Layout, d v1.Descriptor) {
+			delete(l, imagetest.BlobName(manifestOf(l, d).Layers[0].Digest))
+		}, "is listed, but not there"},
+		"shortened layer": {func(l imagetest.Layout, d v1.Descriptor) {
+			l[imagetest.BlobName(manifestOf(l, d).Layers[0].Digest)] = nil
+		}, "has 0 bytes where"},
+	} {
+		t.Run(name, func(t *testing.T) { imagetest.WantError(t, open(try.change), try.want) })
+	}
+}
+
+// readAll reads all of an image but the content of its layers.
+func readAll(m image.Manifest) error {
+	image := m.(v1.Image)
+	if _, err := image.RawManifest(); err != nil {
+		return err
+	}
+	if _, err := image.ConfigFile(); err != nil {
+		return err
+	}
+	layers, err := image.Layers()
+	if err != nil {
+		return err
+	}
+	for _, layer := range layers {
+		content, err := layer.Compressed()
+		if err != nil {
+			return err
+		}
+		_ = content.Close()
+	}
+	return nil
+}
+
+// A folder's links lead nowhere but into the folder itself.
+func TestLayoutFolderKeepsInside(t *testing.T) {
+	l := imagetest.NewLayout()
+	image := l.Image("linux/amd64")
+	dir := l.Of(image).Folder(t)
+	manifest := filepath.Join(dir, filepath.FromSlash(imagetest.BlobName(image.Digest)))
+	outside := imagetest.TempFile(t, "outside", l[imagetest.BlobName(image.Digest)])
+	if err := errors.Join(os.Remove(manifest), os.Symlink(outside, manifest)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := openText(t, dir)
+	imagetest.WantError(t, err, "is a symbolic link that leads out of "+dir)
+
+	if err := errors.Join(os.Remove(manifest), syscall.Mkfifo(manifest, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = openText(t, dir)
+	imagetest.WantError(t, err, "is no regular file")
+}
+
+func TestRecognise(t *testing.T) {
+	image := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: "a"}))
+	l := imagetest.NewLayout()
+	compressed := l.Blob(types.OCILayer, imagetest.Gzip(image.Layers[0]))
+	config := l.Blob(types.OCIConfigJSON, image.Config)
+	manifest := l.Blob(types.OCIManifestSchema1, imagetest.JSON(v1.Manifest{SchemaVersion: 2, Config: config, Layers: []v1.Descriptor{compressed}}))
+	l.Of(manifest)
+	rock := l.Tar()
+	l["manifest.json"] = image.Contents(imagetest.BlobName(config.Digest), nil, []string{imagetest.BlobName(compressed.Digest)}).Content
+	containerd := l.Tar()
+	l["manifest.json"] = image.Contents("blobs/sha256/absent", nil, nil).Content
+	otherPlatform := l.Tar()
+	l["manifest.json"] = []byte("[]")
+	none := l.Tar()
+	l["manifest.json"] = []byte("[{},{}]")
+	several := l.Tar()
+	for name, try := range map[string]struct {
+		path string
+		want Kind
+	}{
+		"rock":                    {imagetest.TempFile(t, "a", rock), KindOCIArchive},
+		"rock, gzip":              {imagetest.TempFile(t, "a", imagetest.Gzip(rock)), KindOCIArchive},
+		"docker up to 24":         {imagetest.TempFile(t, "a", imagetest.Tar(image.DockerOld()...)), KindDockerArchive},
+		"docker from 25":          {imagetest.TempFile(t, "a", imagetest.Tar(image.DockerNew()...)), KindDockerArchive},
+		"docker from 25, gzip":    {imagetest.TempFile(t, "a", imagetest.Gzip(imagetest.Tar(image.DockerNew()...))), KindDockerArchive},
+		"containerd":              {imagetest.TempFile(t, "a", containerd), KindOCIArchive},
+		"containerd, zstd":        {imagetest.TempFile(t, "a", imagetest.Zstd(containerd)), KindOCIArchive},
+		"of another platform":     {imagetest.TempFile(t, "a", otherPlatform), KindOCIArchive},
+		"without docker's images": {imagetest.TempFile(t, "a", none), KindOCIArchive},
+		"several of docker's":     {imagetest.TempFile(t, "a", several), KindDockerArchive},
+	} {
+		file, err := openTar(workspace.Workspace{}, try.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := recognise(t.Context(), file)
+		if err != nil || got != try.want {
+			t.Errorf("%s: %d, %v, want %d", name, got, err, try.want)
+		}
+		_ = file.Close()
+	}
+}
+
+func TestOpenRefusesIndexes(t *testing.T) {
+	l := imagetest.NewLayout()
+	large := l.Image("linux/amd64")
+	large.Size = 8<<20 + 1
+	for want, root := range map[string]v1.Descriptor{
+		"it lists more than 1000 images":                  endless(l),
+		"the manifests that it lists have more than 1677": l.Index(large, imagetest.Annotate(large, "n", "1")),
+	} {
+		_, err := openArchive(t, "oci-archive:", "", l.Of(root).Tar())
+		imagetest.WantError(t, err, want)
+	}
+}
+
+// endless returns an index that lists a smaller one hundred times, and so on
+// for ten levels, with no image at the end.
+func endless(l imagetest.Layout) v1.Descriptor {
+	d := l.Index()
+	for range 10 {
+		children := make([]v1.Descriptor, 100)
+		for i := range children {
+			children[i] = imagetest.Annotate(d, "n", strconv.Itoa(i))
+		}
+		d = l.Index(children...)
+	}
+	return d
+}

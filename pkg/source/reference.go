@@ -1,0 +1,324 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/containers/image/v5/docker/reference"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+)
+
+// Kind is the kind of place that a reference points to.
+type Kind int
+
+// The kinds of references, in the order in which Parse tries them.
+const (
+	// KindDigest is a bare digest or image ID, complete or shortened.
+	KindDigest Kind = iota
+	// KindRegistry is a named image in a registry: name[:tag]@digest.
+	KindRegistry
+	// KindEngine is an image in the local container engine, by ID or name.
+	KindEngine
+	// KindDockerArchive is a file as `docker save` writes it.
+	KindDockerArchive
+	// KindOCILayout is a folder in the OCI image layout.
+	KindOCILayout
+	// KindOCIArchive is an OCI image layout in a tar file; a rock is one.
+	KindOCIArchive
+	// KindPath is a file or folder whose content shows its kind.
+	KindPath
+)
+
+// Reference names an image. Which fields are set depends on Kind.
+type Reference struct {
+	Kind Kind
+	// Text is the reference as it was written, for messages.
+	Text string
+	// Hex is the hex part of a KindDigest, 12 to 64 digits.
+	Hex string
+	// Name is the name[:tag]@digest of a KindRegistry image, the name or ID of
+	// an Engine image.
+	Name string
+	// Path is the file or folder of the remaining kinds.
+	Path string
+	// Select chooses one image of several in Path: a tag, a name or a
+	// digest. Empty where there is no choice to make.
+	Select string
+}
+
+// Digest returns the digest of a KindRegistry reference, or of a KindDigest
+// reference that is not shortened. It is false for all others.
+func (r Reference) Digest() (v1.Hash, bool) {
+	switch {
+	case r.Kind == KindDigest && len(r.Hex) == 64:
+		return v1.Hash{Algorithm: "sha256", Hex: r.Hex}, true
+	case r.Kind == KindRegistry:
+		_, digest, _ := strings.Cut(r.Name, "@")
+		hash, err := v1.NewHash(digest)
+		return hash, err == nil
+	}
+	return v1.Hash{}, false
+}
+
+// Registry returns the host of the registry of a KindRegistry reference,
+// docker.io for Docker Hub, and nothing for other kinds.
+func (r Reference) Registry() string {
+	if r.Kind != KindRegistry {
+		return ""
+	}
+	named, err := reference.ParseNormalizedNamed(r.Name)
+	if err != nil {
+		return ""
+	}
+	return registryOf(named)
+}
+
+func registryOf(named reference.Named) string { return strings.ToLower(reference.Domain(named)) }
+
+// ParseRegistry reads the host of a registry, with its port if it has one, as
+// the names of its images begin, and returns it as [Reference.Registry] does.
+func ParseRegistry(text string) (string, error) {
+	named, err := reference.ParseNormalizedNamed(text + "/image")
+	// What names no host is taken for the first part of a name on Docker Hub.
+	if err != nil || registryOf(named) != strings.ToLower(text) && text != "index.docker.io" {
+		return "", fmt.Errorf("%q is no registry; write its host as the names of its images begin, for example ghcr.io", text)
+	}
+	return registryOf(named), nil
+}
+
+var digestForm = regexp.MustCompile(`^(?:sha256:)?([0-9a-f]{12,64})$`)
+
+// ParseDigest reads an image ID or digest: `sha256:<64 hex>`, or 12 or more
+// hex digits of it.
+func ParseDigest(text string) (Reference, error) {
+	m := digestForm.FindStringSubmatch(text)
+	if m == nil {
+		return Reference{}, fmt.Errorf("%q is not a digest: expected sha256: and 64 hex digits, or the first 12 or more of them, "+
+			"as `docker image inspect --format '{{.Id}}'` prints; a tag can't be used, since it may name another image tomorrow", text)
+	}
+	return Reference{Kind: KindDigest, Text: text, Hex: m[1]}, nil
+}
+
+// transports maps the prefixes that skopeo made known to kinds.
+var transports = map[string]Kind{
+	"docker":         KindRegistry,
+	"docker-daemon":  KindEngine,
+	"docker-archive": KindDockerArchive,
+	"oci":            KindOCILayout,
+	"oci-archive":    KindOCIArchive,
+}
+
+var (
+	digestPart = regexp.MustCompile(`@(?:(?:sha[0-9]+|blake3):[^/@]*|[0-9a-fA-F]{12,})$`)
+	schemes    = regexp.MustCompile(`^(?:docker://|docker-daemon:|https?://)+`)
+	paths      = regexp.MustCompile(`^(?:[./]|oci:|oci-archive:|docker-archive:)`)
+)
+
+// Credentials returns the user name and password in a reference, as in
+// user:password@host/name, and the password alone, each also decoded as in a
+// URL: secrets to mask. Parse refuses a reference that has any.
+func Credentials(text string) []string {
+	text, _, _ = strings.Cut(strings.TrimSpace(text), " platform=")
+	if paths.MatchString(text) {
+		return nil
+	}
+	scheme := schemes.FindString(text)
+	text = digestPart.ReplaceAllString(text[len(scheme):], "")
+	at := strings.LastIndex(text, "@")
+	if at < 1 {
+		return nil
+	}
+	user, host := text[:at], text[at+1:]
+	_, password, two := strings.Cut(user, ":")
+	switch beginsName := strings.Contains(host, "/"); {
+	case two && (beginsName || !strings.Contains(user, "/")): // not name:tag@… with a wrong digest
+	case scheme != "" && beginsName && !strings.Contains(user, "/"):
+		password = user // a token
+	default:
+		return nil
+	}
+	found := []string{user, password}
+	for _, secret := range []string{user, password} {
+		if decoded, err := url.PathUnescape(secret); err == nil {
+			found = append(found, decoded)
+		}
+	}
+	return found
+}
+
+// Parse reads one image reference: a digest, `name@digest`, a transport
+// reference such as `oci-archive:my.rock`, or the path of a file or folder.
+// It makes no call: [Opener.Open] finds out whether the image exists. For a tag
+// without a digest it returns the reference and a [*TagError].
+func Parse(text string) (Reference, error) {
+	return parse(text, func(string) bool { return false })
+}
+
+// ParseLine reads a reference that may be followed by the platform that it
+// has in a joined index: ` platform=os/arch[/variant][:osversion]`. Several
+// paths that exist, with blanks between them, are a reference each: so do
+// steps name the files that they made. What exists also shows where a path
+// ends, and the name or digest of one image in it begins. For a tag without a
+// digest it returns the reference and a [*TagError].
+func ParseLine(line string, exists func(path string) bool) ([]Reference, *v1.Platform, error) {
+	text, platform, given := strings.Cut(line, " platform=")
+	text = strings.TrimSpace(text)
+	refs := parseSeveral(text, exists)
+	if refs == nil {
+		ref, err := parse(text, exists)
+		var tag *TagError
+		switch {
+		case errors.As(err, &tag):
+			return []Reference{ref}, nil, err
+		case err != nil:
+			return nil, nil, err
+		}
+		refs = []Reference{ref}
+	}
+	if !given {
+		return refs, nil, nil
+	}
+	if strings.Contains(platform, " platform=") {
+		return nil, nil, fmt.Errorf("%q has several platforms; write a line for each, with one ` platform=` at its end", line)
+	}
+	parsed, err := image.ParsePlatform(platform)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%q ends in the platform %q: expected os/arch[/variant][:osversion]", line, platform)
+	}
+	if len(refs) > 1 {
+		return nil, nil, fmt.Errorf("%q names %d files and one platform; give each a line of its own", line, len(refs))
+	}
+	return refs, &parsed, nil
+}
+
+// parseSeveral returns the paths in a text, if it is nothing but several that
+// exist.
+func parseSeveral(text string, exists func(string) bool) (refs []Reference) {
+	paths := strings.Fields(text)
+	if len(paths) < 2 || exists(text) {
+		return nil
+	}
+	for _, path := range paths {
+		if !isPath(path) || !exists(path) {
+			return nil
+		}
+		refs = append(refs, Reference{Kind: KindPath, Text: path, Path: path})
+	}
+	return refs
+}
+
+func parse(text string, exists func(string) bool) (Reference, error) {
+	if secrets := Credentials(text); secrets != nil && !exists(text) {
+		return Reference{}, fmt.Errorf("%q has a user name or password in the image's name; leave them out, "+
+			"and give source-username and source-password", strings.Replace(text, secrets[0]+"@", "***@", 1))
+	}
+	if strings.HasPrefix(text, "sha256:") || digestForm.MatchString(text) {
+		return ParseDigest(text)
+	}
+	if transport, rest, ok := strings.Cut(text, ":"); ok {
+		if kind, ok := transports[transport]; ok {
+			return parseTransport(kind, text, rest, exists)
+		}
+	}
+	path, selector, found := splitPath(text, exists)
+	if isPath(text) {
+		return Reference{Kind: KindPath, Text: text, Path: path, Select: selector}, nil
+	}
+	ref, err := parseNamed(text, text)
+	// What can be an image in a registry isn't a file: a folder in the
+	// workspace must not replace it. A tag alone can't be one.
+	if err != nil && found && (isPath(path) || strings.Contains(path, " ") || selector == "" && strings.Contains(path, ".")) {
+		return Reference{Kind: KindPath, Text: text, Path: path, Select: selector}, nil
+	}
+	return ref, err
+}
+
+// splitPath returns the longest part of a text that is the path of something
+// that exists, and the name or digest after it that chooses one image in it.
+// If none exists, all of the text is the path.
+func splitPath(text string, exists func(string) bool) (path, selector string, found bool) {
+	if exists(text) {
+		return text, "", true
+	}
+	for end := len(text); end > 0; {
+		end = strings.LastIndexAny(text[:end], ":@")
+		if end > 0 && exists(text[:end]) {
+			return text[:end], text[end+1:], true
+		}
+	}
+	return text, "", false
+}
+
+// isPath distinguishes paths from image names. `my/image` could be either, so a
+// relative path without a dot in its last element is written `./my/image`.
+func isPath(text string) bool {
+	if strings.HasPrefix(text, "/") || strings.HasPrefix(text, ".") {
+		return true
+	}
+	last := text[strings.LastIndex(text, "/")+1:]
+	return strings.Contains(last, ".") && !strings.ContainsAny(last, "@:")
+}
+
+func parseTransport(kind Kind, text, rest string, exists func(string) bool) (Reference, error) {
+	switch kind {
+	case KindRegistry:
+		name, ok := strings.CutPrefix(rest, "//")
+		if !ok {
+			return Reference{}, fmt.Errorf("%q lacks the slashes of docker://name@sha256:…", text)
+		}
+		return parseNamed(text, name)
+	case KindEngine:
+		return parseEngine(text, rest)
+	default:
+		path, selector, found := splitPath(rest, exists)
+		if !found { // for the message that says so
+			path, selector, _ = strings.Cut(strings.Replace(rest, "@sha256:", ":sha256:", 1), ":")
+		}
+		if path == "" {
+			return Reference{}, fmt.Errorf("%q names no file after its transport", text)
+		}
+		return Reference{Kind: kind, Text: text, Path: path, Select: selector}, nil
+	}
+}
+
+// parseEngine accepts an ID, and a name only with its digest, for the same
+// reason as parseNamed.
+func parseEngine(text, rest string) (Reference, error) {
+	if digestForm.MatchString(rest) {
+		return Reference{Kind: KindEngine, Text: text, Name: rest}, nil
+	}
+	ref, err := parseNamed(text, rest)
+	ref.Kind = KindEngine
+	return ref, err
+}
+
+// TagError is about a reference with a tag and without a digest. A caller that can
+// look the tag up adds its digest.
+type TagError struct {
+	// Text is the reference as written, Name its name and tag, with the host of
+	// the registry.
+	Text, Name string
+}
+
+func (e *TagError) Error() string {
+	return fmt.Sprintf("%q has no digest, and a tag may name another image tomorrow: "+
+		"write %s@sha256:…, or pass the image's ID", e.Text, e.Name)
+}
+
+func parseNamed(text, name string) (Reference, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return Reference{}, fmt.Errorf("%q is not an image: expected a digest, name@sha256:…, "+
+			"docker://, docker-archive:, oci: or oci-archive: with what follows them, or the path of a file: %w", text, err)
+	}
+	if _, ok := named.(reference.Digested); !ok {
+		name := reference.TagNameOnly(named).String()
+		return Reference{Kind: KindRegistry, Text: text, Name: name}, &TagError{Text: text, Name: name}
+	}
+	return Reference{Kind: KindRegistry, Text: text, Name: named.String()}, nil
+}

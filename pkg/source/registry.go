@@ -1,0 +1,295 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/pkg/docker/config"
+	"github.com/containers/image/v5/types"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	ggcrtypes "github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+)
+
+// RegistryAccess is how registries that images come from are accessed.
+type RegistryAccess struct {
+	// Registry is the one that Username and Password are for, as
+	// [Reference.Registry] names it. Every other registry is asked with the
+	// credentials that `docker login` or `podman login` left for it, or with
+	// none.
+	Registry, Username, Password string
+	// UserAgent names this program.
+	UserAgent string
+	// Transport carries every request. It repeats temporary failures, gives up
+	// connections without traffic, and refuses what isn't safe to send.
+	Transport http.RoundTripper
+	// Mask is called with the secrets that `docker login` left before they are used.
+	Mask func(string)
+}
+
+// Resolve returns the digest of a tag, given as name:tag, that the registry has
+// now.
+func (a RegistryAccess) Resolve(ctx context.Context, tagged string) (v1.Hash, error) {
+	named, err := reference.ParseNormalizedNamed(tagged)
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	tag, ok := named.(reference.Tagged)
+	if !ok {
+		return v1.Hash{}, fmt.Errorf("%s has no tag", tagged)
+	}
+	repo, err := a.open(ctx, named)
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("looking up %s: %w", tagged, err)
+	}
+	ref := repo.name.Tag(tag.Tag())
+	found, err := remote.Head(ref, repo.options(ctx)...)
+	if err != nil && isAnswer(err) {
+		// Only the answer to a GET says what is wrong, and not every registry answers a HEAD with the digest.
+		var got *remote.Descriptor
+		if got, err = remote.Get(ref, repo.options(ctx)...); err == nil {
+			found = &got.Descriptor
+		}
+	}
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("looking up %s: %w", tagged, repo.advise(err))
+	}
+	return found.Digest, nil
+}
+
+// isAnswer reports whether an error is about an answer that another try wouldn't
+// change.
+func isAnswer(err error) bool {
+	var unanswered *url.Error
+	var answer *transport.Error
+	return !errors.As(err, &unanswered) && (!errors.As(err, &answer) || answer.StatusCode/100 == 4)
+}
+
+// sourceRepository is a repository that an image comes from.
+type sourceRepository struct {
+	name     name.Repository
+	registry string // as image names have it
+	loggedIn bool
+	client   *http.Client // authenticated
+}
+
+// open asks the registry of an image how it authenticates, and its token
+// service for a token.
+func (a RegistryAccess) open(ctx context.Context, named reference.Named) (*sourceRepository, error) {
+	registry, err := name.NewRegistry(reference.Domain(named))
+	if err != nil {
+		return nil, err
+	}
+	login, err := a.login(named)
+	if err != nil {
+		return nil, err
+	}
+	r := &sourceRepository{
+		name:     registry.Repo(reference.Path(named)),
+		registry: registryOf(named),
+		loggedIn: login != authn.Anonymous,
+	}
+	carrier := transport.NewUserAgent(careful{a.Transport}, a.UserAgent)
+	authenticated, err := transport.NewWithContext(ctx, registry, login, carrier, []string{r.name.Scope(transport.PullScope)})
+	if err != nil {
+		return nil, r.advise(err)
+	}
+	r.client = &http.Client{Transport: authenticated}
+	return r, nil
+}
+
+// login returns the credentials for the registry of an image.
+func (a RegistryAccess) login(named reference.Named) (authn.Authenticator, error) {
+	if registryOf(named) == a.Registry {
+		return authn.FromConfig(authn.AuthConfig{Username: a.Username, Password: a.Password}), nil
+	}
+	left, err := config.GetCredentialsForRef(&types.SystemContext{}, named)
+	if err != nil {
+		return nil, fmt.Errorf("reading what `docker login` or `podman login` left for %s: %w; "+
+			"log in again, or give source-username and source-password", registryOf(named), err)
+	}
+	if left == (types.DockerAuthConfig{}) {
+		return authn.Anonymous, nil
+	}
+	a.Mask(left.Password)
+	a.Mask(left.IdentityToken)
+	return authn.FromConfig(authn.AuthConfig{
+		Username: left.Username, Password: left.Password, IdentityToken: left.IdentityToken,
+	}), nil
+}
+
+// options make go-containerregistry use the authenticated transport as it is.
+func (r *sourceRepository) options(ctx context.Context) []remote.Option {
+	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(r.client.Transport)}
+}
+
+// advise adds to an error what to do about it, and takes from it the address
+// that was asked: where a redirect leads can hold a secret.
+func (r *sourceRepository) advise(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok && wrapped.Op != "parse" {
+		err = fmt.Errorf("asking %s: %w", r.registry, wrapped.Err)
+	}
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return fmt.Errorf("the answer of %s, such as its manifest, is larger than %d bytes, more than any real one", r.registry, large.Limit)
+	case isDenied(err) && r.loggedIn:
+		return fmt.Errorf("%w; check that the credentials given for %s are valid and may pull %s", err, r.registry, r.name.RepositoryStr())
+	case isDenied(err):
+		return fmt.Errorf("%w; check the name, and if the image isn't public give source-username and source-password, "+
+			"with source-registry: %s, or run `docker login %[2]s` before, where the action can read what that leaves", err, r.registry)
+	case isStatus(err, http.StatusNotFound):
+		return fmt.Errorf("%w; check that name, tag and digest are right and the image hasn't been deleted from %s", err, r.registry)
+	case strings.Contains(err.Error(), "no token in bearer response"):
+		// That error quotes the answer, and what else is in it may be a secret.
+		return fmt.Errorf("the token service of %s answered without a token; try again later", r.registry)
+	}
+	return err
+}
+
+// isDenied reports whether a registry or its token service refused a request for
+// lack of permission.
+func isDenied(err error) bool { return isStatus(err, http.StatusUnauthorized, http.StatusForbidden) }
+
+func isStatus(err error, statuses ...int) bool {
+	var answer *transport.Error
+	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
+}
+
+// careful ends answers that are no blobs where no real one goes on, and refuses
+// to repeat a login elsewhere.
+type careful struct{ next http.RoundTripper }
+
+func (c careful) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := c.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if req.Method == http.MethodPost && (res.StatusCode == http.StatusTemporaryRedirect || res.StatusCode == http.StatusPermanentRedirect) {
+		_ = res.Body.Close()
+		return nil, fmt.Errorf("%s sends a login on to another address, which isn't followed", req.URL.Host)
+	}
+	if !isForBlob(req) || res.StatusCode >= http.StatusMultipleChoices {
+		res.Body = http.MaxBytesReader(nil, res.Body, maxDocument)
+	}
+	return res, nil
+}
+
+// isForBlob reports whether a request asks a registry for a blob, or is what came
+// of such a one by redirects.
+func isForBlob(req *http.Request) bool {
+	for !strings.Contains(req.URL.Path, "/blobs/") {
+		if req.Response == nil {
+			return false
+		}
+		req = req.Response.Request
+	}
+	return true
+}
+
+// remoteStore is an image in another registry. It reads manifests and blobs on
+// demand.
+type remoteStore struct {
+	*sourceRepository
+	image name.Digest
+	root  []byte // its manifest
+}
+
+// openRegistry opens name@digest; only its manifest is read.
+func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (*Source, error) {
+	named, err := reference.ParseNormalizedNamed(ref.Name)
+	if err != nil {
+		return nil, err
+	}
+	hash, ok := ref.Digest()
+	if !ok {
+		return nil, fmt.Errorf("%s has no digest", ref.Name)
+	}
+	repo, err := access.open(ctx, named)
+	if err != nil {
+		return nil, err
+	}
+	s := &remoteStore{sourceRepository: repo, image: repo.name.Digest(hash.String())}
+	root, err := remote.Get(s.image, s.options(ctx)...)
+	if err != nil {
+		return nil, s.advise(err)
+	}
+	s.root = root.Manifest
+	mediaType, _, _ := strings.Cut(string(root.MediaType), ";")
+	m, err := newBacked(ctx, s, v1.Descriptor{
+		MediaType: ggcrtypes.MediaType(strings.TrimSpace(mediaType)), Size: root.Size, Digest: hash,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := m.RawManifest(); err != nil {
+		return nil, err
+	}
+	return &Source{Digest: hash, Image: m}, image.CheckSize(m)
+}
+
+func (s *remoteStore) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	switch {
+	case d.Digest.String() == s.image.DigestStr():
+		return io.NopCloser(bytes.NewReader(s.root)), nil
+	case d.MediaType.IsIndex() || d.MediaType.IsImage():
+		found, err := remote.Get(s.name.Digest(d.Digest.String()), s.options(ctx)...)
+		if err != nil {
+			return nil, fmt.Errorf("reading the manifest %s from %s: %w", d.Digest, s.name, s.advise(err))
+		}
+		return io.NopCloser(bytes.NewReader(found.Manifest)), nil
+	default:
+		open := func(offset int64) (io.ReadCloser, error) { return s.blob(ctx, d, offset) }
+		body, err := open(0)
+		if err != nil {
+			return nil, fmt.Errorf("reading the blob %s from %s: %w", d.Digest, s.name, s.advise(err))
+		}
+		return &remoteBlob{ReadCloser: body, open: open, size: d.Size}, nil
+	}
+}
+
+// mountableImage says of each layer, and of the config, where it is, so that a
+// registry can mount it from there without a transfer.
+type mountableImage struct {
+	v1.Image
+	from name.Reference
+}
+
+func (i mountableImage) Layers() ([]v1.Layer, error) {
+	layers, err := i.Image.Layers()
+	for n, layer := range layers {
+		layers[n] = &remote.MountableLayer{Layer: layer, Reference: i.from}
+	}
+	return layers, err
+}
+
+// ConfigLayer is what [partial.ConfigLayer] asks for.
+func (i mountableImage) ConfigLayer() (v1.Layer, error) {
+	config, err := partial.ConfigLayer(i.Image)
+	if err != nil {
+		return nil, err
+	}
+	return &remote.MountableLayer{Layer: config, Reference: i.from}, nil
+}
+
+func (i mountableImage) LayerByDigest(digest v1.Hash) (v1.Layer, error) {
+	layer, err := i.Image.LayerByDigest(digest)
+	if err != nil {
+		return nil, err
+	}
+	return &remote.MountableLayer{Layer: layer, Reference: i.from}, nil
+}

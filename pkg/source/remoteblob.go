@@ -1,0 +1,108 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+)
+
+// remoteBlob is the content of a blob on its way from its registry. Where it
+// breaks off it is read on from there (OCI distribution spec, "Pulling blobs"),
+// as long as each time more of it comes. Whether its parts make the blob that
+// was asked for is the caller's to verify, as with every blob.
+type remoteBlob struct {
+	io.ReadCloser       // the answer that it comes in now
+	began         int64 // offset of that
+
+	open   func(offset int64) (io.ReadCloser, error)
+	size   int64
+	offset int64 // of the next byte
+}
+
+func (b *remoteBlob) Read(p []byte) (int, error) {
+	for {
+		n, err := b.ReadCloser.Read(p)
+		b.offset += int64(n)
+		switch {
+		case n > 0 || err == nil:
+			return n, nil // an error comes again
+		case b.offset >= b.size:
+			return 0, io.EOF
+		case b.offset == b.began:
+			return 0, err
+		}
+		rest, err := b.open(b.offset)
+		if err != nil {
+			return 0, fmt.Errorf("it ends after %d of %d bytes, and can't be read on from there: %w", b.offset, b.size, err)
+		}
+		_ = b.Close()
+		b.ReadCloser, b.began = rest, b.offset
+	}
+}
+
+// Seek lets a sender read again what got lost on its way, so that it needn't
+// hold it. Only the offset from the start can be chosen.
+func (b *remoteBlob) Seek(offset int64, whence int) (int64, error) {
+	if whence != io.SeekStart {
+		return b.offset, errors.ErrUnsupported
+	}
+	if offset == b.offset {
+		return offset, nil
+	}
+	body, err := b.open(offset)
+	if err != nil {
+		return b.offset, fmt.Errorf("reading on from byte %d: %w", offset, err)
+	}
+	_ = b.Close()
+	b.ReadCloser, b.began, b.offset = body, offset, offset
+	return offset, nil
+}
+
+// blob returns the content of a blob from an offset on. A redirect, to where a
+// registry stores its blobs, is followed without credentials.
+func (r *sourceRepository) blob(ctx context.Context, d v1.Descriptor, offset int64) (io.ReadCloser, error) {
+	address := url.URL{
+		Scheme: r.name.Scheme(), Host: r.name.RegistryStr(), Path: "/v2/" + r.name.RepositoryStr() + "/blobs/" + d.Digest.String(),
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if offset > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, d.Size-1))
+	}
+	res, err := r.client.Do(req)
+	if err != nil {
+		return nil, carry.Cause(err)
+	}
+	if err = transport.CheckError(res, http.StatusOK, http.StatusPartialContent); err == nil {
+		err = skipTo(res, offset)
+	}
+	if err != nil {
+		return nil, errors.Join(err, res.Body.Close())
+	}
+	return res.Body, nil
+}
+
+// skipTo leaves out what an answer has before the offset that was asked for.
+// Servers may ignore a range, and send everything (RFC 9110, section 14.2).
+func skipTo(res *http.Response, offset int64) error {
+	var first int64
+	if res.StatusCode == http.StatusPartialContent {
+		if _, err := fmt.Sscanf(res.Header.Get("Content-Range"), "bytes %d-", &first); err != nil || first > offset {
+			return fmt.Errorf("asked for bytes from %d on, the registry gave %q", offset, res.Header.Get("Content-Range"))
+		}
+	}
+	if _, err := io.CopyN(io.Discard, res.Body, offset-first); err != nil {
+		return fmt.Errorf("reading up to byte %d once more: %w", offset, err)
+	}
+	return nil
+}

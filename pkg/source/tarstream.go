@@ -1,0 +1,200 @@
+package source
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/charmhub-actions/upload-resource/pkg/compression"
+	"github.com/charmhub-actions/upload-resource/pkg/spool"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
+)
+
+// These limits are above what any real image has. An archive beyond them is
+// malicious, and would fill the memory.
+const (
+	maxEntries  = 20_000  // files in an archive
+	maxName     = 1024    // bytes in a file's name
+	maxDocument = 4 << 20 // bytes in a manifest, index or config
+	maxObjects  = 20_000  // objects in one of these
+)
+
+// openFunc opens a tar stream at its beginning.
+type openFunc func(ctx context.Context) (io.ReadCloser, error)
+
+// tarStream reads the regular files of a tar stream. It refuses what no tool
+// writes: two files of one name, of which another reader may take the other
+// one, sparse files, whose holes grow without end, names and links that lead
+// out of the archive, and what is neither a file, a folder nor a symbolic link.
+type tarStream struct {
+	*tar.Reader
+	seen  map[string]bool
+	links map[string]string // targets of the symbolic links so far
+	count int
+}
+
+func newTarStream(r io.Reader) *tarStream {
+	return &tarStream{Reader: tar.NewReader(r), seen: map[string]bool{}, links: map[string]string{}}
+}
+
+// files yields the regular files, their names cleaned, and at last the error
+// that ended the stream early, if any.
+func (t *tarStream) files() iter.Seq2[*tar.Header, error] {
+	return func(yield func(*tar.Header, error) bool) {
+		for {
+			header, err := t.Next()
+			if err == io.EOF { //nolint:errorlint // a wrapped one is a failure
+				return
+			}
+			if err == nil {
+				err = t.check(header)
+			}
+			if err != nil {
+				yield(nil, explainTar(err))
+				return
+			}
+			if header.Typeflag == tar.TypeReg && !yield(header, nil) {
+				return
+			}
+		}
+	}
+}
+
+func explainTar(err error) error {
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("it is damaged, cut short or no image at all: %w", err)
+	}
+	return err
+}
+
+// check cleans a file's name and remembers it.
+func (t *tarStream) check(header *tar.Header) error {
+	header.Name = path.Clean(header.Name)
+	if t.count++; t.count > maxEntries {
+		return fmt.Errorf("it holds more than %d files, so it is no image", maxEntries)
+	}
+	if len(header.Name) > maxName || len(header.Linkname) > maxName {
+		return fmt.Errorf("it holds a file whose name has more than %d bytes, so it is no image", maxName)
+	}
+	if sparse(header) {
+		return fmt.Errorf("its file %q is sparse; write the archive anew without sparse files", header.Name)
+	}
+	if leadsOut(header.Name) {
+		return fmt.Errorf("its file %q leads out of the archive", header.Name)
+	}
+	switch header.Typeflag {
+	case tar.TypeReg:
+	case tar.TypeSymlink:
+		target := path.Join(path.Dir(header.Name), header.Linkname) //nolint:gosec // looked at, never opened
+		if path.IsAbs(header.Linkname) || leadsOut(target) {
+			return fmt.Errorf("its link %q leads out of the archive, to %q", header.Name, header.Linkname)
+		}
+	case tar.TypeDir, tar.TypeXGlobalHeader:
+		return nil
+	default:
+		return fmt.Errorf("its %q is a hard link, a device or another special file; write the archive anew with plain files", header.Name)
+	}
+	if t.seen[header.Name] {
+		return fmt.Errorf("it holds two files named %q", header.Name)
+	}
+	t.seen[header.Name] = true
+	if header.Typeflag == tar.TypeSymlink {
+		t.links[header.Name] = header.Linkname
+	}
+	return nil
+}
+
+// leadsOut reports whether a name that is clean would be outside the folder that
+// an archive is unpacked in.
+func leadsOut(name string) bool {
+	return path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../")
+}
+
+// sparse reports whether a file has holes, in any of GNU tar's formats.
+func sparse(header *tar.Header) bool {
+	if header.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for record := range header.PAXRecords {
+		if strings.HasPrefix(record, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// document returns the content of the file that was yielded last.
+func (t *tarStream) document(header *tar.Header) ([]byte, error) {
+	raw, err := readDocument(t)
+	if err != nil {
+		return nil, fmt.Errorf("its %q can't be read: %w", header.Name, err)
+	}
+	return raw, nil
+}
+
+// readDocument returns all of a JSON document, unless that is too large to be
+// real. Its objects are counted, because a small one in the text is a large one
+// in memory.
+func readDocument(r io.Reader) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, maxDocument+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(raw) > maxDocument:
+		return nil, fmt.Errorf("it is larger than %d bytes, more than any real one", maxDocument)
+	case bytes.Count(raw, []byte("{")) > maxObjects:
+		return nil, fmt.Errorf("it has more than %d objects, more than any real one", maxObjects)
+	}
+	return raw, nil
+}
+
+// tarFile is a tar archive in a file, compressed or not. The file is opened
+// once, and can be read several times.
+type tarFile struct {
+	*os.File
+	size int64
+}
+
+func openTar(files workspace.Workspace, path string) (*tarFile, error) {
+	file, err := files.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &tarFile{File: file, size: info.Size()}, nil
+}
+
+// open returns the archive from its beginning. One that is not compressed
+// comes as a [contextSection], and can be skipped through by seeking.
+func (f *tarFile) open(ctx context.Context) (io.ReadCloser, error) {
+	plain := contextSection{ctx, spool.Reader{SectionReader: io.NewSectionReader(f.File, 0, f.size)}}
+	content, compressed, err := compression.Decompress(plain)
+	if err != nil || compressed {
+		return content, err
+	}
+	_, err = plain.Seek(0, io.SeekStart)
+	return plain, err
+}
+
+// contextSection is a part of a file whose reads end with a context.
+type contextSection struct {
+	ctx context.Context //nolint:containedctx // io.Reader takes none
+	spool.Reader
+}
+
+func (s contextSection) Read(p []byte) (int, error) {
+	if err := context.Cause(s.ctx); err != nil {
+		return 0, err
+	}
+	return s.Reader.Read(p)
+}

@@ -1,0 +1,148 @@
+package source
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Uncompressed is an image whose layers aren't compressed yet, in a store that
+// identifies it by the digest of its config.
+type Uncompressed struct {
+	// ID is the digest of the config.
+	ID v1.Hash
+	// DiffIDs are the digests of the uncompressed layers, lowest first.
+	DiffIDs []v1.Hash
+	// Platform is what the config says the image runs on.
+	Platform v1.Platform
+	// Size is the approximate number of bytes that will be read, for progress.
+	Size int64
+
+	// Export opens the image as a tar stream in the form that `docker save` writes.
+	Export func(ctx context.Context) (io.ReadCloser, error)
+
+	config []byte             // nil where only the export has it
+	layers map[string]v1.Hash // diff IDs by file name, where they are known beforehand
+}
+
+// LayerVisitor is called with a layer when the export comes to it: its diff ID, or
+// the zero Hash if only the content can show it, and its content, of which it may
+// read nothing. An error ends the reading.
+type LayerVisitor func(diffID v1.Hash, content io.Reader) error
+
+// Read reads the export once, from its first byte to the last one needed, and
+// returns the image's config, nil if the export has none. It calls layer for
+// every file that may be a layer, and stops when it has the config and done
+// returns true.
+func (u *Uncompressed) Read(ctx context.Context, done func() bool, layer LayerVisitor) (config []byte, err error) {
+	if u.config != nil && done() {
+		return u.config, nil
+	}
+	stream, err := u.Export(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stream.Close() }()
+	w := walker{Uncompressed: u, config: u.config, entries: newTarStream(stream), legacy: map[string]v1.Hash{}}
+	for header, err := range w.entries.files() {
+		if err != nil {
+			return nil, err
+		}
+		if err := w.visit(header, layer); err != nil {
+			return nil, err
+		}
+		if w.config != nil && done() {
+			break
+		}
+	}
+	return w.config, nil
+}
+
+// walker is one pass over a stream of the form that `docker save` writes, in
+// any of its dialects.
+type walker struct {
+	*Uncompressed
+	config  []byte // nil until it was read
+	entries *tarStream
+	legacy  map[string]v1.Hash // diff IDs by folder, proven by v1 JSON
+}
+
+func (w *walker) visit(header *tar.Header, layer LayerVisitor) error {
+	dir, base := path.Split(header.Name)
+	switch {
+	case w.config == nil && strings.Contains(base, w.ID.Hex):
+		return w.readConfig(header)
+	case base == "json" && w.layers == nil:
+		doc, err := w.entries.document(header)
+		if err != nil {
+			return err
+		}
+		id := strings.TrimSuffix(dir, "/")
+		if diffID, ok := legacyLayer(id, doc, w.DiffIDs); ok {
+			w.legacy[id] = diffID
+		}
+		return nil
+	}
+	if diffID, ok := w.identify(header.Name, dir, base); ok {
+		return layer(diffID, w.entries)
+	}
+	if strings.HasSuffix(base, ".tar") && w.layers == nil {
+		return layer(v1.Hash{}, w.entries)
+	}
+	return nil
+}
+
+// identify returns the diff ID of the layer that a file is, without reading it: from the table
+// of contents, from the v1 JSON before it, or from the diff ID in its name.
+func (w *walker) identify(name, dir, base string) (v1.Hash, bool) {
+	if w.layers != nil {
+		diffID, ok := w.layers[name]
+		return diffID, ok
+	}
+	if diffID, ok := w.legacy[strings.TrimSuffix(dir, "/")]; ok && base == "layer.tar" {
+		return diffID, true
+	}
+	named := v1.Hash{Algorithm: "sha256", Hex: strings.TrimSuffix(base, ".tar")}
+	return named, slices.Contains(w.DiffIDs, named)
+}
+
+func (w *walker) readConfig(header *tar.Header) error {
+	config, err := w.entries.document(header)
+	if err != nil {
+		return err
+	}
+	if got := sum(config); got != w.ID {
+		return fmt.Errorf("the config of image %s has the digest %s: the image is damaged", w.ID, got)
+	}
+	parsed, err := parseConfig(config)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(parsed.RootFS.DiffIDs, w.DiffIDs) {
+		return fmt.Errorf("the config of image %s lists other layers than the engine does", w.ID)
+	}
+	w.config = config
+	return nil
+}
+
+func parseConfig(raw []byte) (*v1.ConfigFile, error) {
+	config, err := v1.ParseConfigFile(bytes.NewReader(raw))
+	if err != nil {
+		return nil, fmt.Errorf("its config is damaged: %w", err)
+	}
+	return config, nil
+}
+
+func sum(content []byte) v1.Hash {
+	digest := sha256.Sum256(content)
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}
+}

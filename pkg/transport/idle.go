@@ -1,0 +1,117 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+)
+
+// idleLimit is how long a connection may have no traffic.
+const idleLimit = time.Minute
+
+var errIdle = errors.New("the connection fell silent")
+
+// idle gives up requests without traffic: a connection whose other end is gone reports nothing. Time that
+// is spent on this side, such as reading a file to be sent, doesn't count.
+type idle struct{ base http.RoundTripper }
+
+// RoundTrip fails with errIdle, as does reading the answer's body. It panics with what reading the request's body panicked
+// with.
+func (i idle) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	limit := idleLimit
+	if longer, ok := ctx.Value(answerWithinKey{}).(time.Duration); ok {
+		limit = longer
+	}
+	w := &watch{ctx: ctx, cancel: cancel, answer: limit}
+	w.timer = time.AfterFunc(limit, func() {
+		cancel(fmt.Errorf("%w: nothing from %s for %s", errIdle, req.URL.Host, limit))
+	})
+	watched := req.WithContext(ctx)
+	if hasBody(req) {
+		watched.Body = sentBody{req.Body, w}
+	}
+	res, err := i.base.RoundTrip(watched)
+	if p := w.panicked.Load(); p != nil {
+		panic(p)
+	}
+	if err != nil {
+		w.end()
+		return nil, w.explain(err)
+	}
+	w.timer.Stop()
+	res.Body = receivedBody{res.Body, w}
+	return res, nil
+}
+
+// watch is that of one request.
+type watch struct {
+	ctx    context.Context //nolint:containedctx // the request's, which it ends
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	answer time.Duration // how long the answer may take
+	// panicked is set when the request's body panicked: it is read in a goroutine of net/http, where that would end the
+	// process.
+	panicked atomic.Pointer[parallel.PanicError]
+}
+
+func (w *watch) end() {
+	w.timer.Stop()
+	w.cancel(nil)
+}
+
+// explain returns why the watch ended the request if it did, else err.
+func (w *watch) explain(err error) error {
+	if cause := context.Cause(w.ctx); err != nil && errors.Is(cause, errIdle) {
+		return cause
+	}
+	return err
+}
+
+// sentBody is the body of a request. Between two reads it is the other side's turn, and after the last one, too.
+type sentBody struct {
+	io.ReadCloser
+	watch *watch
+}
+
+func (b sentBody) Read(p []byte) (n int, err error) {
+	b.watch.timer.Stop()
+	err = parallel.Guard(func() (err error) { n, err = b.ReadCloser.Read(p); return err })
+	if crash, ok := err.(*parallel.PanicError); ok { //nolint:errorlint // Guard's own
+		b.watch.panicked.Store(crash)
+	}
+	if err != nil {
+		b.watch.timer.Reset(b.watch.answer)
+	} else {
+		b.watch.timer.Reset(idleLimit)
+	}
+	return n, err
+}
+
+// receivedBody is the body of an answer.
+type receivedBody struct {
+	io.ReadCloser
+	watch *watch
+}
+
+func (b receivedBody) Read(p []byte) (int, error) {
+	b.watch.timer.Reset(idleLimit)
+	n, err := b.ReadCloser.Read(p)
+	b.watch.timer.Stop()
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = b.watch.explain(err)
+	}
+	return n, err
+}
+
+func (b receivedBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.watch.end()
+	return err
+}
