@@ -212,7 +212,8 @@ func (r result) failed(t *testing.T, sandbox *server.Server, fragments ...string
 	if len(r.outputs) > 0 {
 		t.Errorf("the failed run has outputs: %v", r.outputs)
 	}
-	if n := revisions(sandbox); n > 0 {
+	// A store that loses its answer to a review and refuses the next may have made a revision; the error says so then.
+	if n := revisions(sandbox); n > 1 || n == 1 && !strings.Contains(theError(r), "the revision may exist all the same") {
 		t.Errorf("the failed run made %d revisions", n)
 	}
 }
