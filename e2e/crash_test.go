@@ -46,7 +46,7 @@ import (
 var crashed atomic.Bool
 func crash(function string) {
 	if os.Getenv("CRASH") == function && !crashed.Swap(true) {
-		panic("the token is " + os.Getenv("INPUT_STORE-TOKEN"))
+		panic("the token is " + os.Getenv("CHARMCRAFT_AUTH"))
 	}
 }
 `)

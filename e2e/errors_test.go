@@ -55,7 +55,7 @@ func TestFailures(t *testing.T) {
 			want: []string{"input charm", "40 characters at most", "input resource", "255 characters at most"},
 		},
 		"no token": {
-			inputs: given(append(image, "store-token=")...), early: true,
+			inputs: given(append(image, "CHARMCRAFT_AUTH=")...), early: true,
 			want: []string{"charmcraft login --export", "store-token: ${{ secrets."},
 		},
 		"forged token": {
@@ -145,7 +145,7 @@ func TestFailures(t *testing.T) {
 			want: []string{"None of the inputs digest, image, filepath and metadata", "give digest or image"},
 		},
 		"everything wrong": {
-			inputs: given("charm=My_Charm", "resource=", "store-token=", "store-url=http://example.com", "dry-run=perhaps"), early: true,
+			inputs: given("charm=My_Charm", "resource=", "CHARMCRAFT_AUTH=", "store-url=http://example.com", "dry-run=perhaps"), early: true,
 			want: []string{
 				"charm's name has lower-case", "input resource is missing", "None of the inputs digest",
 				"store-token:", "store-url has to start with https://", "write true or false",

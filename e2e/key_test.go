@@ -32,7 +32,7 @@ func TestKey(t *testing.T) {
 			return r
 		}
 		unknown := ask(t, "rock at commit 1")
-		unknown.logged(t, "No image is recorded under this key")
+		unknown.logged(t, "No image is recorded under this key, and none is given: nothing to upload")
 		unknown.has(t, map[string]string{
 			"revision": "", "remote-digest": "", "remote-image": "", "source-digest": "", "digests": "", "resources": "[]",
 			"resource-flag": "", "resource-flags": "", "revision-created": "false", "uploaded": "false",

@@ -172,14 +172,11 @@ func (c checkout) runs(t *testing.T, event string, options ...string) job {
 		"--secret", "CHARMHUB_TOKEN", "--env", "DOCKER_BUILDKIT=0",
 	}
 	args = append(append(args, c.options...), options...)
-	for _, variable := range c.sandbox.Env() {
-		input, value, _ := strings.Cut(variable, "=")
-		if name := variableOf[input]; name == "CHARMHUB_TOKEN" {
-			env = append(env, name+"="+value)
-		} else {
-			args = append(args, "--env", name+"="+value)
-		}
-	}
+	token, servers := c.sandbox.Env()[0], c.sandbox.Env()[1:]
+	env = append(env, "CHARMHUB_TOKEN="+strings.TrimPrefix(token, "CHARMCRAFT_AUTH="))
+	envFile := filepath.Join(home, "sandbox.env")
+	writeFile(t, envFile, strings.Join(servers, "\n")+"\n")
+	args = append(args, "--env-file", envFile)
 	command := exec.CommandContext(t.Context(), "act", args...)
 	command.Env = env
 	var out bytes.Buffer
@@ -190,16 +187,6 @@ func (c checkout) runs(t *testing.T, event string, options ...string) job {
 	}
 	checkSecrets(t, c.sandbox, result{dir: t.TempDir(), log: out.String()})
 	return job{failed: err != nil, log: out.String()}
-}
-
-// variableOf are the names by which charmcraft knows the action's inputs, and
-// the secret by which the workflows do.
-var variableOf = map[string]string{
-	"INPUT_STORE-TOKEN":  "CHARMHUB_TOKEN",
-	"INPUT_STORE-URL":    "CHARMCRAFT_STORE_API_URL",
-	"INPUT_STORAGE-URL":  "CHARMCRAFT_UPLOAD_URL",
-	"INPUT_REGISTRY-URL": "CHARMCRAFT_REGISTRY_URL",
-	"INPUT_SSO-URL":      "CHARMCRAFT_STORE_SSO_URL",
 }
 
 // succeeded fails the test at once unless all jobs of the workflow did.

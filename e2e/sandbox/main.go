@@ -4,9 +4,9 @@
 //	go run ./e2e/sandbox -charm my-charm -resource my-image=oci-image -resource my-file=file -env-file PATH
 //
 // It prints one line for each request. When it is ready it writes to PATH the
-// INPUT_… variables that point the action at it, one NAME=value a line; the
-// file holds a token, is readable by its owner alone, and goes with the
-// sandbox.
+// variables that lead the action, charmcraft and workflows in act to it, one
+// NAME=value a line. The file has a token; only its owner may read it, and the
+// sandbox removes it at its end.
 package main
 
 import (
@@ -30,7 +30,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("sandbox", flag.ExitOnError)
 	flags.StringVar(&charm.Name, "charm", "my-charm", "name of the charm")
 	addr := flags.String("addr", "127.0.0.1:0", "address of the store, on 127.0.0.1; the other servers take the four ports after a fixed one")
-	envFile := flags.String("env-file", "", "file to write the action's variables to, when ready")
+	envFile := flags.String("env-file", "", "file to write the variables to that lead the action to the sandbox")
 	registry := flags.String("registry", "", "distribution binary to run as the registry, such as docker-registry; default is one within the sandbox")
 	flags.Func("resource", "resource of the charm, NAME=oci-image or NAME=file; may be repeated", func(text string) error {
 		name, kind, _ := strings.Cut(text, "=")

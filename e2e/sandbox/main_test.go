@@ -26,7 +26,7 @@ func TestCommandServesUntilItIsInterrupted(t *testing.T) {
 		t.Fatalf("first line %q", lines.Text())
 	}
 	env := readEnv(t, path)
-	go func() { get(t, env["INPUT_STORE-URL"]+"/v1/charm/c/resources") }()
+	go func() { get(t, env["CHARMCRAFT_STORE_API_URL"]+"/v1/charm/c/resources") }()
 	if !lines.Scan() || !strings.Contains(lines.Text(), "/v1/charm/c/resources 401") {
 		t.Errorf("request's line %q", lines.Text())
 	}
@@ -50,7 +50,9 @@ func readEnv(t *testing.T, path string) map[string]string {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		env[name] = value
 	}
-	for _, name := range []string{"INPUT_STORE-TOKEN", "INPUT_STORE-URL", "INPUT_STORAGE-URL", "INPUT_REGISTRY-URL", "INPUT_SSO-URL"} {
+	for _, name := range []string{
+		"CHARMCRAFT_AUTH", "CHARMCRAFT_STORE_API_URL", "CHARMCRAFT_UPLOAD_URL", "CHARMCRAFT_REGISTRY_URL", "CHARMCRAFT_STORE_SSO_URL",
+	} {
 		if env[name] == "" {
 			t.Errorf("no %s in %q", name, text)
 		}

@@ -25,7 +25,7 @@ func (r *Runner) SetOutputs(outputs ...Output) error {
 			continue
 		}
 		if err := caught(func() { r.files.SetOutput(o.Name, r.redact(o.Value)) }); err != nil {
-			return fmt.Errorf("could not set the output %s: %w; run as root if root owns the runner's files", o.Name, err)
+			return fmt.Errorf("could not set the output %s: %w; check that the runner's file exists, and run as root if it belongs to root", o.Name, err)
 		}
 	}
 	return nil

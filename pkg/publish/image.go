@@ -37,7 +37,7 @@ func (p *Publisher) Image(ctx context.Context, t Target, parts []Part, platform 
 		return result, err
 	}
 	if img == nil {
-		log.Info("No image is recorded under this key")
+		log.Info("No image is recorded under this key, and none is given: nothing to upload")
 		return Result{Unknown: true}, nil
 	}
 	defer img.close()

@@ -136,15 +136,15 @@ func (s *Server) name(listeners []net.Listener) (err error) {
 	return nil
 }
 
-// Env returns the action's inputs that point it at the sandbox, one
-// NAME=value each; among them the token, which is a secret.
+// Env returns the variables that lead charmcraft and the action to the sandbox,
+// one NAME=value each; among them the token, which is a secret.
 func (s *Server) Env() []string {
 	return []string{
-		"INPUT_STORE-TOKEN=" + s.token,
-		"INPUT_STORE-URL=" + s.StoreURL,
-		"INPUT_STORAGE-URL=" + s.StorageURL,
-		"INPUT_REGISTRY-URL=" + s.RegistryURL,
-		"INPUT_SSO-URL=" + s.SSOURL,
+		"CHARMCRAFT_AUTH=" + s.token,
+		"CHARMCRAFT_STORE_API_URL=" + s.StoreURL,
+		"CHARMCRAFT_UPLOAD_URL=" + s.StorageURL,
+		"CHARMCRAFT_REGISTRY_URL=" + s.RegistryURL,
+		"CHARMCRAFT_STORE_SSO_URL=" + s.SSOURL,
 	}
 }
 
