@@ -13,8 +13,10 @@ COPY main.go ./
 COPY pkg/ pkg/
 # Another architecture than the builder's: --build-arg GOARCH=arm64
 ARG GOARCH
+# The release that Charmhub and registries see in User-Agent.
+ARG VERSION=devel
 # -buildvcs=false: the context carries no repository, and needs none.
-RUN CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o /upload-resource .
+RUN CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /upload-resource .
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

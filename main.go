@@ -29,6 +29,9 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
+// version is a release's, which the linker is told.
+var version = "devel"
+
 // memory is how much of it the garbage collector tries to stay within, in bytes:
 // left to itself it takes twice what is in use, on a machine that others use.
 const memory = 96 << 20
@@ -36,6 +39,7 @@ const memory = 96 << 20
 func main() {
 	debug.SetMemoryLimit(memory)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	runner := action.New(os.Getenv, os.Stdout)
 	err := parallel.Guard(func() error { return run(ctx, runner, os.Args[1:]) })
 	stop()
@@ -68,7 +72,7 @@ func upload(ctx context.Context, runner *action.Runner) error {
 	access := func(login publish.Login) source.RegistryAccess {
 		return source.RegistryAccess{
 			Registry: login.Registry, Username: login.Username, Password: login.Password,
-			UserAgent: userAgent(), Transport: carrier, Mask: runner.Mask,
+			UserAgent: "upload-resource/" + version, Transport: carrier, Mask: runner.Mask,
 		}
 	}
 	in, err := publish.ReadInputs(ctx, runner, func(ctx context.Context, login publish.Login, tagged string) (v1.Hash, error) {
@@ -131,18 +135,7 @@ func release(ctx context.Context, runner *action.Runner) error {
 func store(runner *action.Runner, carrier *transport.Transport, at publish.Endpoints, login *charmhub.Credentials, releases bool) *charmhub.Client {
 	return charmhub.New(charmhub.Config{
 		StoreURL: at.Store.String(), StorageURL: at.Storage.String(), SSOURL: at.SSO.String(),
-		Credentials: login, Transport: carrier, Connect: carrier.Connect, UserAgent: userAgent(),
+		Credentials: login, Transport: carrier, Connect: carrier.Connect, UserAgent: "upload-resource/" + version,
 		Logger: runner.Logger(), Mask: runner.Mask, Releases: releases,
 	})
-}
-
-func userAgent() string { return "upload-resource/" + version() }
-
-// version is the one that the module was built at, as the Go command knows it.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "devel"
-	}
-	return info.Main.Version
 }

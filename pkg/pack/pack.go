@@ -208,7 +208,7 @@ func (p *packer) write(content io.Reader, out io.Writer) (v1.Hash, error) {
 	}
 	diffID := sha256.New()
 	_, err = io.Copy(io.MultiWriter(diffID, zip, counter(p.opts.Progress)), plain)
-	err = errors.Join(err, zip.Close())
+	err = cmp.Or(err, zip.Close()) // which fails with the same, if at all
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return v1.Hash{}, fmt.Errorf("a layer is cut short: %w", err)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -22,9 +23,10 @@ const (
 // content alone: not on how many cores there are, nor on how Write is called.
 type zstdWriter struct {
 	encoder *zstd.Encoder
-	block   []byte          // what is to be compressed next
-	frames  chan chan frame // in the blob's order; its capacity limits the blocks under way
-	begun   bool            // a frame is on its way
+	block   []byte                // what is to be compressed next
+	frames  chan chan frame       // in the blob's order; its capacity limits the blocks under way
+	begun   bool                  // a frame is on its way
+	failed  atomic.Pointer[error] // of the writer below
 	done    chan error
 	blocks  sync.Pool
 }
@@ -66,12 +68,18 @@ func (w *zstdWriter) writeFrames(out io.Writer) error {
 		if failed == nil {
 			_, failed = out.Write(frame.data)
 		}
+		if failed != nil {
+			w.failed.CompareAndSwap(nil, &failed)
+		}
 	}
 	return failed
 }
 
-// Write takes p. An error of the writer below is returned by Close.
+// Write takes p. It fails, as Close does, when the writer below has failed.
 func (w *zstdWriter) Write(p []byte) (int, error) {
+	if failed := w.failed.Load(); failed != nil {
+		return 0, *failed
+	}
 	for rest := p; len(rest) > 0; {
 		n := min(len(rest), zstdBlockSize-len(w.block))
 		w.block = append(w.block, rest[:n]...)

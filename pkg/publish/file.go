@@ -45,7 +45,7 @@ func (p *Publisher) readFile(ctx context.Context, path string) (content, error) 
 		return content{}, fmt.Errorf("input filepath: %w", err)
 	}
 	defer func() { _ = file.Close() }()
-	// A file may be on a disk that doesn't answer any more, and large in any case.
+	// A large file takes long to read: a run that is stopped ends that.
 	defer context.AfterFunc(ctx, func() { _ = file.Close() })()
 	hash := sha256.New()
 	size, err := io.Copy(hash, file)

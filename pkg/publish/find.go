@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
@@ -95,7 +96,10 @@ func (p *Publisher) find(ctx context.Context, repo Repository, all []opened, pla
 		}
 		joined.known = one.known
 		joined.packs = append(joined.packs, one.packs...)
-		joined.records = append(joined.records, one.records...)
+		joined.records = append(joined.records, slices.DeleteFunc(one.records, func(r record) bool {
+			_, index := r.image.(v1.ImageIndex) // what it lists goes into the joined index, itself it isn't pushed
+			return index
+		})...)
 		parts = append(parts, image.Part{Name: all[n].Text, Manifest: one.Manifest, Platform: all[n].Platform})
 	}
 	index, err := image.Join(parts)

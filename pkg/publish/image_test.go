@@ -270,6 +270,20 @@ func TestImagesAreJoined(t *testing.T) {
 	}
 }
 
+// An index of the containerd image store goes into the joined one, and isn't in the repository itself: no record leads to
+// it.
+func TestIndexesAreJoined(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	index, _ := both(t)
+	other := newImage(t, v1.Platform{OS: "linux", Architecture: "s390x"})
+	r := h.publish(t, nil, h.add(t, "docker-daemon:"+digestOf(t, index).String(), stored(t, index, runnable(t, index))), h.add(t, "./b.tar", backed(t, other)))
+	if len(r.Platforms) != 3 {
+		t.Errorf("got %+v", r)
+	}
+	h.wantCalls(t, "Open", "Locate", "Plan", "Push", "MoveLatest")
+}
+
 // An image whose line has a platform becomes an index of one.
 func TestOneImageWithAPlatform(t *testing.T) {
 	t.Parallel()

@@ -66,9 +66,10 @@ type CharmFile struct {
 // Release does what the inputs ask for. Everything that can be wrong with that is
 // found before anything is sent; all entries are released by one request, or none.
 func (r *Releaser) Release(ctx context.Context, in ReleaseInputs) (done Released, err error) {
+	uploads := "" // what may have come of the charm files
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil && !done.Released && !errors.Is(err, charmhub.ErrUnclear) {
-			err = fmt.Errorf("stopped: %w; nothing was released", cause)
+			err = fmt.Errorf("stopped: %w; nothing was released%s", cause, uploads)
 		}
 	}()
 	done.DryRun = in.DryRun
@@ -78,6 +79,9 @@ func (r *Releaser) Release(ctx context.Context, in ReleaseInputs) (done Released
 	known, err := r.plan(ctx, in, &done)
 	if err != nil || in.DryRun {
 		return done, err
+	}
+	if slices.ContainsFunc(done.Charms, func(f CharmFile) bool { return f.Revision < 0 }) {
+		uploads = ", but the store may have made revisions of the charm files, which running this again uses"
 	}
 	if err := r.upload(ctx, &done, known.Revisions); err != nil {
 		return done, err
@@ -197,7 +201,7 @@ func (r *Releaser) readCharm(ctx context.Context, path string) (CharmFile, error
 	case err != nil:
 		return CharmFile{}, err
 	}
-	// A file may be on a disk that doesn't answer any more.
+	// A large file takes long to read: a run that is stopped ends that.
 	stop := context.AfterFunc(ctx, func() { _ = file.Close() })
 	defer func() { stop(); _ = file.Close() }()
 	info, err := file.Stat()

@@ -31,12 +31,6 @@ func isStatus(err error, statuses ...int) bool {
 	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
 }
 
-// isServersFault reports whether the error is an answer of status 5xx.
-func isServersFault(err error) bool {
-	var answer *transport.Error
-	return errors.As(err, &answer) && answer.StatusCode >= http.StatusInternalServerError
-}
-
 // isCode reports whether the error is the registry's answer with one of these error codes (distribution spec, "Error
 // Codes").
 func isCode(err error, codes ...transport.ErrorCode) bool {

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"net/http"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -43,8 +44,8 @@ type Found struct {
 // Tag and record are hints that anyone who may push can write. A hint counts when the manifest that it leads to is in
 // this repository, its bytes have its digest, and one of three is so: this digest is the one looked for; its config's is,
 // and it has as many layers as the image has diff IDs; or it is an index of the same images. A hint that can't be read,
-// for whatever reason, is a line of the debug log, and so is a registry that fails (5xx) at the question for a digest
-// that may be a config's.
+// for whatever reason, is a line of the debug log, and so is a registry that answers 500 to the question for a digest that
+// may be a config's.
 func (r *Repository) Locate(ctx context.Context, id Identity, hints Hints) (Found, error) {
 	h, source := hints.clone(), id.Digest
 	switch {
@@ -99,10 +100,10 @@ func found(d *remote.Descriptor, h Hints, err error) (Found, error) {
 // repeat the question.
 func (r *Repository) manifestOnce(ctx context.Context, h *Hints, digest v1.Hash) (*remote.Descriptor, error) {
 	d, err := r.manifest(carry.Once(ctx), h, digest)
-	if err != nil && !isServersFault(err) {
+	if err != nil && !isStatus(err, http.StatusInternalServerError) {
 		d, err = r.manifest(ctx, h, digest)
 	}
-	if isServersFault(err) {
+	if isStatus(err, http.StatusInternalServerError) {
 		r.log.Debug("The registry can't say whether that digest is a manifest's", zap.Stringer("digest", digest), zap.Error(err))
 		return nil, nil
 	}

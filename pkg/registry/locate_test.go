@@ -286,6 +286,7 @@ func TestLocateAsksAgain(t *testing.T) {
 	id := Identity{Digest: digestOf(t, img), DiffIDs: identityOf(t, img).DiffIDs}
 	for name, fail := range map[string]func(w http.ResponseWriter){
 		"too many requests": func(w http.ResponseWriter) { answer(w, http.StatusTooManyRequests, "TOOMANYREQUESTS") },
+		"a gateway":         func(w http.ResponseWriter) { answer(w, http.StatusServiceUnavailable, "UNAVAILABLE") },
 		"a break": func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = w.Write([]byte("{"))

@@ -484,6 +484,27 @@ func TestRemoteBlob(t *testing.T) {
 	}
 }
 
+// TestRemoteBlobOfUnknownSize: it is read on, too, and its end is where an answer ends.
+func TestRemoteBlobOfUnknownSize(t *testing.T) {
+	t.Parallel()
+	const content = "0123456789"
+	broken := errors.New("broken")
+	opened := 0
+	b := &remoteBlob{open: func(offset int64) (io.ReadCloser, error) {
+		if opened++; opened == 1 {
+			return io.NopCloser(io.MultiReader(strings.NewReader(content[:3]), iotest.ErrReader(broken))), nil
+		}
+		return io.NopCloser(strings.NewReader(content[offset:])), nil
+	}}
+	var err error
+	if b.ReadCloser, err = b.open(0); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(b); string(got) != content || err != nil || opened != 2 {
+		t.Errorf("read %q, %v, in %d answers", got, err, opened)
+	}
+}
+
 // TestRemoteBlobSeek: what was read can be read again, also where it was broken.
 func TestRemoteBlobSeek(t *testing.T) {
 	t.Parallel()

@@ -23,7 +23,7 @@ type remoteBlob struct {
 	began         int64 // offset of that
 
 	open   func(offset int64) (io.ReadCloser, error)
-	size   int64
+	size   int64 // 0 where it isn't known
 	offset int64 // of the next byte
 }
 
@@ -34,7 +34,7 @@ func (b *remoteBlob) Read(p []byte) (int, error) {
 		switch {
 		case n > 0 || err == nil:
 			return n, nil // an error comes again
-		case b.offset >= b.size:
+		case b.size > 0 && b.offset >= b.size, b.size == 0 && errors.Is(err, io.EOF):
 			return 0, io.EOF
 		case b.offset == b.began:
 			return 0, err
@@ -77,7 +77,7 @@ func (r *sourceRepository) blob(ctx context.Context, d v1.Descriptor, offset int
 		return nil, err
 	}
 	if offset > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, d.Size-1))
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
 	res, err := r.client.Do(req)
 	if err != nil {

@@ -44,6 +44,10 @@ func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	t := &tries{unreadable: &unreadable, what: req.Method + " " + req.URL.Host, until: time.Now().Add(Patience), log: r.log}
 	res, err := t.client(r.base).Do(again)
+	if err != nil && res != nil { // the context ended when the answer was there already
+		_ = res.Body.Close()
+		res = nil
+	}
 	if cause := unreadable.Load(); err != nil && cause != nil {
 		return nil, *cause // which isn't the connection's
 	}

@@ -295,6 +295,23 @@ func TestRetriesEndWithTheRun(t *testing.T) {
 	})
 }
 
+// TestRunEndsWithTheAnswer: an http.Client complains on standard error of an answer beside an error.
+func TestRunEndsWithTheAnswer(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	s := &script{steps: []roundTripper{func(req *http.Request) (*http.Response, error) {
+		stop()
+		return status(503)(req)
+	}}}
+	res, err := retrier{s, zap.NewNop()}.RoundTrip(request(t, http.MethodGet, "https://example.com", nil).WithContext(ctx))
+	if res != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("answer %v, error %v", res, err)
+	}
+	if res != nil {
+		_ = res.Body.Close()
+	}
+}
+
 func TestPausesGrow(t *testing.T) {
 	t.Parallel()
 	for try, least := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause, 8 * firstPause, 16 * firstPause, longestPause, longestPause} {
