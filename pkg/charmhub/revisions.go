@@ -15,7 +15,6 @@ import (
 type Revision struct {
 	Revision      int
 	Type          string   // charm.TypeImage or charm.TypeFile; "" if the store doesn't say
-	Size          int64    // in bytes
 	SHA256        string   // of the content, lower-case hex; "" if the store doesn't say
 	Architectures []string // Charmhub's names, sorted
 }
@@ -53,16 +52,14 @@ func allBases(architectures []string) []base {
 	return []base{{Name: "all", Channel: "all", Architectures: architectures}}
 }
 
-// listedRevision is a revision on the wire. The publisher API has size and hash
-// beside the number, Juju's API and those made after it have them under download.
+// listedRevision is a revision on the wire. The publisher API has the hash
+// beside the number, Juju's API and those made after it have it under download.
 type listedRevision struct {
 	Revision *int // null while it has none
 	Type     string
-	Size     int64
 	SHA256   string
 	Bases    []*base // a base may be null
 	Download struct {
-		Size   int64
 		SHA256 string `json:"hash-sha-256"`
 	}
 }
@@ -76,7 +73,6 @@ func revisions(listed []listedRevision) []Revision {
 		list = append(list, Revision{
 			Revision:      *l.Revision,
 			Type:          l.Type,
-			Size:          cmp.Or(l.Size, l.Download.Size),
 			SHA256:        sha256Hex(cmp.Or(l.SHA256, l.Download.SHA256)),
 			Architectures: l.architectures(),
 		})

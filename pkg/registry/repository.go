@@ -21,7 +21,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"go.uber.org/zap"
@@ -81,9 +80,6 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 
 // Name is the repository's full name, registry included.
 func (r *Repository) Name() string { return r.name.String() }
-
-// Reference names the manifest of that digest in this repository, as `kubectl describe` shows it.
-func (r *Repository) Reference(digest v1.Hash) string { return r.name.Digest(digest.String()).String() }
 
 // remoteOptions make go-containerregistry use this repository's authenticated transport as it is.
 func (r *Repository) remoteOptions(ctx context.Context) []remote.Option {

@@ -44,7 +44,6 @@ func (o *Opener) Open(ctx context.Context, ref Reference) (src *Source, err erro
 	if err != nil {
 		return nil, err
 	}
-	src.Name = ref.Text
 	return src, nil
 }
 

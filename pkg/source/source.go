@@ -21,8 +21,6 @@ import (
 // Source is an image where it is stored. One of Image and Uncompressed is set, or
 // Stored alone. Close it when no more of it is read.
 type Source struct {
-	// Name is the reference as the user wrote it, for messages.
-	Name string
 	// Digest identifies the image where it is stored: the digest of its manifest
 	// or index, or its image ID in a store that names images by their config.
 	Digest v1.Hash
