@@ -1,27 +1,23 @@
 package e2e
 
 import (
-	"archive/zip"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/internal/charmtest"
 )
 
 // putOnChannels runs the program as the action release does.
@@ -54,36 +50,13 @@ var sixBases = []server.ReleaseBase{
 	ubuntu("20.04", "amd64"), ubuntu("20.04", "arm64"), jammy, ubuntu("22.04", "arm64"), noble, ubuntu("24.04", "arm64"),
 }
 
-// charmMetadata declares an image that the charm needs, and a file that it doesn't.
-const charmMetadata = "name: my-charm\nresources:\n  my-image: {type: oci-image}\n  my-file: {type: file, optional: true}\n"
-
-// charmFile is a charm file as charmcraft packs it.
-func charmFile(t *testing.T, metadata string, bases ...server.ReleaseBase) string {
-	t.Helper()
-	manifest := "charmcraft-version: 4.0.0\nbases:\n"
-	for _, base := range bases {
-		manifest += fmt.Sprintf("- {name: %s, channel: %q, architectures: [%s]}\n", base.Name, base.Channel, base.Architecture)
-	}
-	var b bytes.Buffer
-	archive := zip.NewWriter(&b)
-	for _, file := range [][2]string{{"metadata.yaml", metadata}, {"manifest.yaml", manifest}, {"src/charm.py", "pass"}} {
-		w, err := archive.Create(file[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.WriteString(w, file[1])
-	}
-	if err := archive.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
+var charmMetadata = charmtest.Metadata(charm)
 
 // writeCharm writes a charm file and returns its path.
 func writeCharm(t *testing.T, metadata string, bases ...server.ReleaseBase) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "my-charm.charm")
-	writeFile(t, path, charmFile(t, metadata, bases...))
+	writeFile(t, path, charmtest.File(t, metadata, bases...))
 	return path
 }
 
@@ -95,7 +68,7 @@ func startCharm(t *testing.T, options server.Options, revisions ...[]server.Rele
 	options.Charms = []server.Charm{{Name: charm, Tracks: []string{"2"}}}
 	sandbox := startSandbox(t, options)
 	for _, bases := range revisions {
-		sandbox.PutCharm(charm, strings.NewReader(charmFile(t, charmMetadata, bases...)))
+		sandbox.PutCharm(charm, strings.NewReader(charmtest.File(t, charmMetadata, bases...)))
 	}
 	for n := range 2 * min(1, len(revisions)) {
 		sandbox.PutResource(charm, imageResource, strings.NewReader(fmt.Sprint("image ", n)))
@@ -195,7 +168,7 @@ func TestWorkflowNewCharm(t *testing.T) {
 		metadata += fmt.Sprintf("  image-%d: {type: oci-image, upstream-source: \"%s@%s\"}\n", n+1, source, push(t, source, platformImage(t, "linux/amd64")))
 	}
 	c := newCheckout(t, sandbox, "new-charm.yml", map[string]string{
-		"charmcraft.yaml": metadata, "my-charm.charm": charmFile(t, metadata, noble), "rules.txt": uniqueFile(),
+		"charmcraft.yaml": metadata, "my-charm.charm": charmtest.File(t, metadata, noble), "rules.txt": uniqueFile(),
 	})
 	token := releaseToken(sandbox)
 	for _, released := range []string{"true", "false"} {
@@ -493,9 +466,6 @@ func TestWrongType(t *testing.T) {
 // second run ends right.
 func TestReleaseSchedules(t *testing.T) {
 	t.Parallel()
-	number, seed := numberFrom(t, "UPLOAD_RESOURCE_E2E_SCHEDULES", schedules), numberFrom(t, "UPLOAD_RESOURCE_E2E_SEED", time.Now().UnixNano())
-	alone := numberFrom(t, "UPLOAD_RESOURCE_E2E_SCHEDULE", -1)
-	t.Logf("UPLOAD_RESOURCE_E2E_SEED=%d", seed)
 	files := "charms=" + writeCharm(t, charmMetadata, jammy) + " " + writeCharm(t, charmMetadata+"summary: another\n", noble)
 	inputs := []string{"channel=edge 2/edge", files, "resources=my-image:2 my-file:1"}
 	var want []server.Release
@@ -504,49 +474,37 @@ func TestReleaseSchedules(t *testing.T) {
 			want = append(want, server.Release{Channel: channel, Base: base, Resources: with{imageResource: 2, fileResource: 1}})
 		}
 	}
-	var wg sync.WaitGroup
-	turns := make(chan struct{}, atOnce)
-	for n := range number {
-		if alone >= 0 && alone != n {
-			continue
+	eachSchedule(t, schedules, func(t *testing.T, seed, n uint64) { //nolint:thelper // the body of a subtest
+		random := rand.New(rand.NewPCG(seed, n))
+		faults := map[int64]*server.Fault{}
+		for range 1 + random.IntN(4) {
+			faults[1+random.Int64N(20)] = randomFault(random)
 		}
-		turns <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-turns }()
-			t.Run(strconv.FormatInt(n, 10), func(t *testing.T) {
-				random := rand.New(rand.NewPCG(uint64(seed), uint64(n)))
-				faults := map[int64]*server.Fault{}
-				for range 1 + random.IntN(4) {
-					faults[1+random.Int64N(20)] = randomFault(random)
-				}
-				sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble, jammy})
-				var requests atomic.Int64
-				sandbox.Fault(func(server.Request) *server.Fault { return faults[requests.Add(1)] })
-				ctx, cancel := context.WithTimeout(t.Context(), scheduleTime)
-				defer cancel()
-				r := putOnChannelsContext(ctx, t, sandbox, inputs...)
-				sandbox.Fault(nil)
-				if released := sandbox.Releases(charm); len(released) != 0 && len(released) != len(want) {
-					t.Errorf("half a release: %+v", released)
-				}
-				if r.exit != 0 {
-					r = putOnChannels(t, sandbox, inputs...)
-				}
-				released := sandbox.Releases(charm)
-				if r.exit != 0 || len(released) != len(want) || len(sandbox.CharmRevisions(charm)) != 3 {
-					t.Fatalf("exit %d, released %+v:\n%s", r.exit, released, withoutMasks(r.log))
-				}
-				for n := range released {
-					if released[n].Revision != 2 && released[n].Revision != 3 {
-						t.Errorf("charm revision %d is released", released[n].Revision)
-					}
-					released[n].Revision = 0
-				}
-				isAll(t, want, released)
-			})
-		})
-	}
-	wg.Wait()
+		sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble, jammy})
+		var requests atomic.Int64
+		sandbox.Fault(func(server.Request) *server.Fault { return faults[requests.Add(1)] })
+		ctx, cancel := context.WithTimeout(t.Context(), scheduleTime)
+		defer cancel()
+		r := putOnChannelsContext(ctx, t, sandbox, inputs...)
+		sandbox.Fault(nil)
+		if released := sandbox.Releases(charm); len(released) != 0 && len(released) != len(want) {
+			t.Errorf("half a release: %+v", released)
+		}
+		if r.exit != 0 {
+			r = putOnChannels(t, sandbox, inputs...)
+		}
+		released := sandbox.Releases(charm)
+		if r.exit != 0 || len(released) != len(want) || len(sandbox.CharmRevisions(charm)) != 3 {
+			t.Fatalf("exit %d, released %+v:\n%s", r.exit, released, withoutMasks(r.log))
+		}
+		for n := range released {
+			if released[n].Revision != 2 && released[n].Revision != 3 {
+				t.Errorf("charm revision %d is released", released[n].Revision)
+			}
+			released[n].Revision = 0
+		}
+		isAll(t, want, released)
+	})
 }
 
 func isAll(t *testing.T, want, got []server.Release) {

@@ -29,9 +29,7 @@ const (
 )
 
 // TestFaultSchedules: whatever goes wrong, a run ends right or in an error and
-// without a revision; the next one then ends right. UPLOAD_RESOURCE_E2E_SEED
-// replays the schedules of another run, UPLOAD_RESOURCE_E2E_SCHEDULE one of them
-// alone, and UPLOAD_RESOURCE_E2E_SCHEDULES runs more or fewer than usual.
+// without a revision; the next one then ends right.
 func TestFaultSchedules(t *testing.T) {
 	t.Parallel()
 	eachRegistry(t, testFaultSchedules)
@@ -43,30 +41,40 @@ func testFaultSchedules(t *testing.T, options server.Options) {
 	if options.Registry != "" {
 		usual /= 4 // what differs is the registry alone
 	}
-	schedules := numberFrom(t, "UPLOAD_RESOURCE_E2E_SCHEDULES", usual)
+	job := newFaultyJobs(t)
+	var runs, failed atomic.Int64
+	eachSchedule(t, usual, func(t *testing.T, seed, n uint64) { //nolint:thelper // the body of a subtest
+		runs.Add(1)
+		if job[n%uint64(len(job))].run(t, options, newSchedule(seed, n)).exit != 0 {
+			failed.Add(1)
+		}
+	})
+	t.Logf("%d of %d runs ended in an error", failed.Load(), runs.Load())
+}
+
+// eachSchedule runs as many schedules as usual, several at once, and returns when
+// all have ended. UPLOAD_RESOURCE_E2E_SEED replays the schedules of another run,
+// UPLOAD_RESOURCE_E2E_SCHEDULE one of them alone, and
+// UPLOAD_RESOURCE_E2E_SCHEDULES runs more or fewer than usual.
+func eachSchedule(t *testing.T, usual int64, run func(t *testing.T, seed, n uint64)) {
+	t.Helper()
+	number := numberFrom(t, "UPLOAD_RESOURCE_E2E_SCHEDULES", usual)
 	seed := numberFrom(t, "UPLOAD_RESOURCE_E2E_SEED", time.Now().UnixNano())
 	alone := numberFrom(t, "UPLOAD_RESOURCE_E2E_SCHEDULE", -1)
 	t.Logf("UPLOAD_RESOURCE_E2E_SEED=%d", seed)
-	job := newFaultyJobs(t)
 	var wg sync.WaitGroup
-	var failed atomic.Int64
 	turns := make(chan struct{}, atOnce)
-	for n := range schedules {
+	for n := range number {
 		if alone >= 0 && alone != n {
 			continue
 		}
 		turns <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-turns }()
-			t.Run(strconv.FormatInt(n, 10), func(t *testing.T) {
-				if job[int(n)%len(job)].run(t, options, newSchedule(uint64(seed), uint64(n))).exit != 0 {
-					failed.Add(1)
-				}
-			})
+			t.Run(strconv.FormatInt(n, 10), func(t *testing.T) { run(t, uint64(seed), uint64(n)) })
 		})
 	}
 	wg.Wait()
-	t.Logf("%d of %d runs ended in an error", failed.Load(), schedules)
 }
 
 func numberFrom(t *testing.T, variable string, otherwise int64) int64 {

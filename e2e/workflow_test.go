@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/internal/charmtest"
 )
 
 // buildable are the files of a repository with an image of its own to build.
@@ -164,7 +165,7 @@ func TestWorkflowCharm(t *testing.T) {
 	s := newSet(t, 2)
 	packed := "name: my-charm\nresources:\n  image-1: {type: oci-image}\n  image-2: {type: oci-image}\n"
 	c := newCheckout(t, s.sandbox, "charm.yml", map[string]string{
-		"charmcraft.yaml": readFile(t, s.metadata), "my-charm.charm": charmFile(t, packed, noble),
+		"charmcraft.yaml": readFile(t, s.metadata), "my-charm.charm": charmtest.File(t, packed, noble),
 	})
 	token := releaseToken(s.sandbox)
 	for range 2 {

@@ -1,11 +1,9 @@
 package publish
 
 import (
-	"archive/zip"
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -15,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/charmhub-actions/upload-resource/internal/charmtest"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
@@ -202,31 +201,10 @@ func newReleaser(store ReleaseStore) *releasing {
 	return r
 }
 
-// charmFile writes a charm file, which declares an image and, as optional, a file.
+// charmFile writes a charm file and returns its path.
 func charmFile(tb testing.TB, file, name string, bases ...charm.Base) (path string) {
 	tb.Helper()
-	manifest := "bases:\n"
-	for _, base := range bases {
-		manifest += fmt.Sprintf("- {name: %s, channel: '%s', architectures: [%s]}\n", base.Name, base.Channel, base.Architecture)
-	}
-	var content bytes.Buffer
-	archive := zip.NewWriter(&content)
-	for _, entry := range [][2]string{
-		{"metadata.yaml", "name: " + name + "\nresources:\n  my-image: {type: oci-image}\n  my-file: {type: file, optional: true}\n"},
-		{"manifest.yaml", manifest},
-	} {
-		w, err := archive.Create(entry[0])
-		if err == nil {
-			_, err = io.WriteString(w, entry[1])
-		}
-		if err != nil {
-			tb.Fatal(err)
-		}
-	}
-	if err := archive.Close(); err != nil {
-		tb.Fatal(err)
-	}
-	return imagetest.TempFile(tb, file, content.Bytes())
+	return imagetest.TempFile(tb, file, []byte(charmtest.File(tb, charmtest.Metadata(name), bases...)))
 }
 
 // sumOf is the digest by which Charmhub knows a charm file.

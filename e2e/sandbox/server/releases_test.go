@@ -1,13 +1,9 @@
 package server_test
 
 import (
-	"archive/zip"
-	"bytes"
 	"crypto/sha3"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/internal/charmtest"
 )
 
 const (
@@ -28,30 +25,9 @@ var (
 	noble = server.ReleaseBase{Name: "ubuntu", Channel: "24.04", Architecture: "amd64"}
 )
 
-// charmFile is a charm file that declares an image which it needs, and a file
-// which it doesn't.
 func charmFile(t *testing.T, name string, bases ...server.ReleaseBase) string {
 	t.Helper()
-	var b bytes.Buffer
-	archive := zip.NewWriter(&b)
-	manifest := "bases:\n"
-	for _, base := range bases {
-		manifest += fmt.Sprintf("- {name: %s, channel: %q, architectures: [%s]}\n", base.Name, base.Channel, base.Architecture)
-	}
-	for _, file := range [][2]string{
-		{"metadata.yaml", "name: " + name + "\nresources:\n  my-image: {type: oci-image}\n  my-file: {type: file, optional: true}\n"},
-		{"manifest.yaml", manifest},
-	} {
-		w, err := archive.Create(file[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.WriteString(w, file[1])
-	}
-	if err := archive.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
+	return charmtest.File(t, charmtest.Metadata(name), bases...)
 }
 
 // startEmpty returns a sandbox with a charm that is nothing but a name, and a
