@@ -18,9 +18,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
+)
 
 // TestBench runs it all, small and without other tools, on a machine without an
 // engine and over a link.
@@ -334,19 +334,7 @@ func TestCharts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden := filepath.Join("testdata", name)
-		if *update {
-			if err := os.WriteFile(golden, got, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s differs (-want +got):\n%s", name, diff)
-		}
+		testkit.Golden(t, name, string(got))
 		if err := xml.Unmarshal(got, new(struct{})); err != nil {
 			t.Errorf("%s is not XML: %v", name, err)
 		}

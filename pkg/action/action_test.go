@@ -2,32 +2,14 @@ package action
 
 import (
 	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"unicode"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// env is an environment of a test's own.
-type env map[string]string
-
-func (e env) get(name string) string { return e[name] }
-
-func (e env) with(more env) env {
-	all := env{}
-	for _, part := range []env{e, more} {
-		for name, value := range part {
-			all[name] = value
-		}
-	}
-	return all
-}
+type env = testkit.Env
 
 var (
 	underActions = env{"GITHUB_ACTIONS": "true"}
@@ -38,24 +20,7 @@ var (
 func newRunner(tb testing.TB, e env) (*Runner, *bytes.Buffer) {
 	tb.Helper()
 	var out bytes.Buffer
-	return New(e.get, &out), &out
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (-want +got):\n%s", name, diff)
-	}
+	return New(e.Get, &out), &out
 }
 
 // asRead returns the lines of a log as a runner splits it.

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
 // hostile are texts that try to be more than text.
@@ -55,7 +57,7 @@ func TestLog(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, out := newRunner(t, e)
 			logAll(r)
-			golden(t, name, out.String())
+			testkit.Golden(t, name, out.String())
 		})
 	}
 }

@@ -5,13 +5,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
 var someOutputs = []Output{{"revision", "7"}, {"remote-image", "registry.example/charm/x/y@sha256:aa"}, {"uploaded", "true"}, {"nothing", ""}}
 
 func TestSetOutputsWritesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "output")
-	r, out := newRunner(t, underActions.with(env{"GITHUB_OUTPUT": path}))
+	r, out := newRunner(t, underActions.With(env{"GITHUB_OUTPUT": path}))
 	r.Mask("secret-part")
 	out.Reset()
 	if err := r.SetOutputs(someOutputs...); err != nil {
@@ -24,7 +26,7 @@ func TestSetOutputsWritesTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "outputs.file", string(content))
+	testkit.Golden(t, "outputs.file", string(content))
 	if out.Len() != 0 {
 		t.Errorf("printed %q", out)
 	}
@@ -35,7 +37,7 @@ func TestSetOutputsPrintsWithoutFile(t *testing.T) {
 	if err := r.SetOutputs(someOutputs...); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "outputs.printed", out.String())
+	testkit.Golden(t, "outputs.printed", out.String())
 }
 
 func TestSetOutputsRefusesToBeTricked(t *testing.T) {

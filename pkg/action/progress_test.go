@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
 // clock stands still until it is moved.
@@ -31,7 +33,7 @@ func TestProgressLines(t *testing.T) {
 	done()
 	at.at = at.at.Add(time.Minute)
 	known(1)
-	golden(t, "progress", out.String())
+	testkit.Golden(t, "progress", out.String())
 }
 
 func TestProgressIsSilentWhenQuick(t *testing.T) {

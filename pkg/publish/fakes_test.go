@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
@@ -25,25 +26,12 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
-// env is an environment of a test's own.
-type env map[string]string
-
-func (e env) get(name string) string { return e[name] }
-
-func (e env) with(more env) env {
-	all := env{}
-	for _, part := range []env{e, more} {
-		for name, value := range part {
-			all[name] = value
-		}
-	}
-	return all
-}
+type env = testkit.Env
 
 // newRunner returns a runner and what it prints.
 func newRunner(e env) (*action.Runner, *bytes.Buffer) {
 	var out bytes.Buffer
-	return action.New(e.get, &out), &out
+	return action.New(e.Get, &out), &out
 }
 
 // aToken is in the form that charmcraft exports.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/pack"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
@@ -25,7 +26,7 @@ var good = env{
 	"INPUT_STORE-TOKEN": aToken,
 }
 
-var goodFile = good.with(env{"INPUT_DIGEST": "", "INPUT_FILEPATH": "out/file.tgz"})
+var goodFile = good.With(env{"INPUT_DIGEST": "", "INPUT_FILEPATH": "out/file.tgz"})
 
 // read reads inputs where no tag can be looked up.
 func read(tb testing.TB, r *action.Runner) (Inputs, error) {
@@ -124,7 +125,7 @@ func TestArchitectures(t *testing.T) {
 		"arm64, amd64 ,amd64":    {"amd64", "arm64"},
 		"riscv64\ns390x ppc64el": {"ppc64el", "riscv64", "s390x"},
 	} {
-		r, _ := newRunner(goodFile.with(env{"INPUT_ARCHITECTURES": given}))
+		r, _ := newRunner(goodFile.With(env{"INPUT_ARCHITECTURES": given}))
 		got, err := read(t, r)
 		if err != nil {
 			t.Errorf("%q: %v", given, err)
@@ -138,7 +139,7 @@ func TestArchitectures(t *testing.T) {
 // TestDefaultsOfActionYAML shows that what the runner fills in by itself is no
 // contradiction to an image.
 func TestDefaultsOfActionYAML(t *testing.T) {
-	r, _ := newRunner(good.with(env{"INPUT_ARCHITECTURES": "all", "INPUT_DRY-RUN": "false"}))
+	r, _ := newRunner(good.With(env{"INPUT_ARCHITECTURES": "all", "INPUT_DRY-RUN": "false"}))
 	got, err := read(t, r)
 	if err != nil || got.Architectures != nil || got.DryRun {
 		t.Errorf("got architectures %q, dry-run %t, error %v", got.Architectures, got.DryRun, err)
@@ -147,7 +148,7 @@ func TestDefaultsOfActionYAML(t *testing.T) {
 
 func TestDigestsTaken(t *testing.T) {
 	for _, digest := range []string{someDigest, someDigest[7:], "0123456789ab", someDigest[:20]} {
-		r, _ := newRunner(good.with(env{"INPUT_DIGEST": digest}))
+		r, _ := newRunner(good.With(env{"INPUT_DIGEST": digest}))
 		got, err := read(t, r)
 		if err != nil || len(got.Images) != 1 || !strings.HasSuffix(digest, got.Images[0].Hex) {
 			t.Errorf("%s: got %v, error %v", digest, got.Images, err)
@@ -231,7 +232,7 @@ func TestComplaints(t *testing.T) {
 		{"variable", good, env{"CHARMCRAFT_UPLOAD_URL": "x"}, []string{"variable CHARMCRAFT_UPLOAD_URL"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r, _ := newRunner(tt.inputs.with(tt.change))
+			r, _ := newRunner(tt.inputs.With(tt.change))
 			_, err := read(t, r)
 			if err == nil {
 				t.Fatal("no complaint")
@@ -257,12 +258,12 @@ func TestAllComplaintsAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("no complaint")
 	}
-	golden(t, "complaints", err.Error()+"\n")
+	testkit.Golden(t, "complaints", err.Error()+"\n")
 }
 
 func TestComplaintsKeepSecrets(t *testing.T) {
 	const secret = "hunter2hunter2"
-	r, out := newRunner(good.with(env{
+	r, out := newRunner(good.With(env{
 		"INPUT_STORE-TOKEN": secret,
 		"INPUT_CHARM":       secret + "_",
 		"INPUT_STORE-URL":   "https://me:p4ssword@x",
@@ -286,14 +287,14 @@ func TestLogin(t *testing.T) {
 		err    string
 	}{
 		"that of the images":     {images("GHCR.io/a", "ghcr.io/b"), Login{"ghcr.io", "me", "hunter2"}, ""},
-		"named":                  {images("ghcr.io/a", "b").with(env{"INPUT_SOURCE-REGISTRY": "quay.io"}), Login{"quay.io", "me", "hunter2"}, ""},
+		"named":                  {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-REGISTRY": "quay.io"}), Login{"quay.io", "me", "hunter2"}, ""},
 		"none":                   {env{}, Login{"", "me", "hunter2"}, ""},
 		"several":                {images("ghcr.io/a", "b"), Login{}, "several registries, ghcr.io, docker.io"},
-		"nothing to log in with": {images("ghcr.io/a", "b").with(env{"INPUT_SOURCE-USERNAME": "", "INPUT_SOURCE-PASSWORD": ""}), Login{}, ""},
-		"two complaints":         {images("ghcr.io/a", "b").with(env{"INPUT_SOURCE-USERNAME": ""}), Login{}, "give both, or none where an earlier step logged in or the registry asks for none.\nthe lines of input image"},
+		"nothing to log in with": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": "", "INPUT_SOURCE-PASSWORD": ""}), Login{}, ""},
+		"two complaints":         {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": ""}), Login{}, "give both, or none where an earlier step logged in or the registry asks for none.\nthe lines of input image"},
 		"a registry that isn't":  {env{"INPUT_SOURCE-REGISTRY": "me/you"}, Login{}, `input source-registry: "me/you" is no registry`},
 	} {
-		r, _ := newRunner(good.with(login).with(test.change))
+		r, _ := newRunner(good.With(login).With(test.change))
 		got, err := read(t, r)
 		if test.err != "" {
 			wantError(t, err, test.err)
@@ -309,7 +310,7 @@ func TestLogin(t *testing.T) {
 // A complaint about a tag says which digest it has. The password goes along only
 // where it is certain whom it is for.
 func TestTagsAreLookedUp(t *testing.T) {
-	tagged := good.with(env{"INPUT_DIGEST": "", "INPUT_IMAGE": "ghcr.io/a:1\ndocker-daemon:b:1", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"})
+	tagged := good.With(env{"INPUT_DIGEST": "", "INPUT_IMAGE": "ghcr.io/a:1\ndocker-daemon:b:1", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"})
 	for name, test := range map[string]struct {
 		change env
 		want   Login
@@ -318,7 +319,7 @@ func TestTagsAreLookedUp(t *testing.T) {
 		"another complaint":                 {env{"INPUT_CHARM": ""}, Login{}},
 		"another complaint, and a registry": {env{"INPUT_CHARM": "", "INPUT_SOURCE-REGISTRY": "ghcr.io"}, Login{"ghcr.io", "me", "hunter2"}},
 	} {
-		r, _ := newRunner(tagged.with(test.change))
+		r, _ := newRunner(tagged.With(test.change))
 		var asked []string
 		_, err := ReadInputs(t.Context(), r, func(_ context.Context, login Login, name string) (v1.Hash, error) {
 			asked = append(asked, name)
@@ -340,7 +341,7 @@ func TestNoTagIsLookedUp(t *testing.T) {
 		"several registries":        {"INPUT_IMAGE": "ghcr.io/a:1\nquay.io/b:1"},
 		"a registry that isn't one": {"INPUT_IMAGE": "ghcr.io/a:1", "INPUT_SOURCE-REGISTRY": "https://ghcr.io"},
 	} {
-		r, _ := newRunner(good.with(env{"INPUT_DIGEST": "", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}).with(change))
+		r, _ := newRunner(good.With(env{"INPUT_DIGEST": "", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}).With(change))
 		_, err := ReadInputs(t.Context(), r, func(context.Context, Login, string) (v1.Hash, error) {
 			t.Errorf("%s: a registry was asked", name)
 			return v1.Hash{}, nil

@@ -44,7 +44,7 @@ func TestReleaseInputs(t *testing.T) {
 		"an upload of nothing": {env{"INPUT_CHANNEL": "edge", "INPUT_RESOURCES": "[]"}, ReleaseInputs{Channels: []charmhub.Channel{edge}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, _ := newRunner(goodRelease.with(test.given))
+			r, _ := newRunner(goodRelease.With(test.given))
 			got, err := ReadReleaseInputs(r)
 			if err != nil {
 				t.Fatal(err)
@@ -86,7 +86,7 @@ func TestReleaseComplaints(t *testing.T) {
 		"a negative one":        {env{"INPUT_CHANNEL": "edge", "INPUT_RESOURCES": `[{"name":"a","revision":-1}]`}, "which can't be one"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, _ := newRunner(goodRelease.with(test.given))
+			r, _ := newRunner(goodRelease.With(test.given))
 			_, err := ReadReleaseInputs(r)
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Count(err.Error(), "\n") > 0 {
 				t.Errorf("got %v, want %q alone", err, test.want)

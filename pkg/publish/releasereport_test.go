@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
@@ -86,7 +87,7 @@ func TestReportRelease(t *testing.T) {
 			if err := ReportRelease(to, 2*time.Second, test.done); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, "summary."+name+".md", to.summary)
+			testkit.Golden(t, "summary."+name+".md", to.summary)
 			var log []string
 			for _, line := range lines.All() {
 				log = append(log, line.Message)

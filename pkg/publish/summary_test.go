@@ -2,36 +2,15 @@ package publish
 
 import (
 	"errors"
-	"flag"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (-want +got):\n%s", name, diff)
-	}
-}
 
 func blobsOf(sizes ...int64) (blobs []v1.Descriptor) {
 	for _, size := range sizes {
@@ -98,7 +77,7 @@ func TestSummary(t *testing.T) {
 		},
 	}
 	for name, results := range tests {
-		t.Run(name, func(t *testing.T) { golden(t, "summary."+name+".md", summary(results)) })
+		t.Run(name, func(t *testing.T) { testkit.Golden(t, "summary."+name+".md", summary(results)) })
 	}
 }
 

@@ -3,19 +3,16 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
+)
 
 const goldenImage = "registry.jujucharms.com/charm/abc123/my-image@sha256:" +
 	"b5fc1d7b2e4ea86a06b0cf88de915a2c43a99a00b6b3c0af731e5f4c07ae8eff"
@@ -25,19 +22,7 @@ var goldenDigest, _ = name.NewDigest(goldenImage)
 // golden compares with a file in testdata/record.
 func golden(t *testing.T, file string, got []byte) {
 	t.Helper()
-	path := filepath.Join("testdata", "record", file)
-	if *update {
-		if err := os.WriteFile(path, got, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
+	testkit.Golden(t, filepath.Join("record", file), string(got))
 }
 
 // The record is read by imgpkg and compared by digest: every byte of it counts. What gzip makes of the layer is left

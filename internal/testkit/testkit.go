@@ -1,0 +1,45 @@
+// Package testkit is what tests of several packages share.
+package testkit
+
+import (
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Env is an environment of a test's own.
+type Env map[string]string
+
+// Get returns a variable.
+func (e Env) Get(name string) string { return e[name] }
+
+// With returns a copy with more variables.
+func (e Env) With(more Env) Env {
+	all := maps.Clone(e)
+	maps.Copy(all, more)
+	return all
+}
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// Golden compares what a test got with a file in the package's testdata.
+func Golden(tb testing.TB, name, got string) {
+	tb.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		tb.Errorf("%s differs (-want +got):\n%s", name, diff)
+	}
+}
