@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/crane"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
@@ -47,20 +47,19 @@ func (s step) check(o, before *outcome) error {
 			return fmt.Errorf("the output %s is %q instead of %q", output[0], got, output[1])
 		}
 	}
-	sent := o.sent()
 	switch {
 	case len(o.revisions) != s.revision:
 		return fmt.Errorf("the store has %d revisions of %s instead of %d", len(o.revisions), s.resource, s.revision)
-	case !s.created && sent != 0:
-		return fmt.Errorf("nothing was to be sent, but %d bytes were", sent)
-	case s.created && sent == 0:
+	case !s.created && o.sent != 0:
+		return fmt.Errorf("nothing was to be sent, but %d bytes were", o.sent)
+	case s.created && o.sent == 0:
 		return errors.New("a revision was created, but nothing was sent")
 	case before == nil || !s.created:
 		return nil
 	case o.outputs["remote-digest"] == before.outputs["remote-digest"]:
 		return fmt.Errorf("the changed image has the digest of the one before, %s", o.outputs["remote-digest"])
-	case sent > before.sent()/10:
-		return fmt.Errorf("only a small layer changed, but %d bytes were sent, after %d the first time", sent, before.sent())
+	case o.sent > before.sent/10:
+		return fmt.Errorf("only a small layer changed, but %d bytes were sent, after %d the first time", o.sent, before.sent)
 	}
 	return nil
 }
@@ -72,20 +71,17 @@ func (d *demo) checkImage(ctx context.Context, reference, source string, revisio
 	if !bytes.Contains(revision, []byte(`"`+reference+`"`)) {
 		return fmt.Errorf("the revision doesn't name the image %s, the output remote-image", reference)
 	}
-	digest, err := name.NewDigest(reference)
-	if err != nil {
-		return fmt.Errorf("the output remote-image is no reference: %w", err)
-	}
 	_, username, password := d.sandbox.RegistryAuth(charm, imageResource)
-	image, err := remote.Image(digest, remote.WithContext(ctx), remote.WithAuth(&authn.Basic{Username: username, Password: password}))
+	image, err := crane.Pull(reference, crane.WithContext(ctx), crane.WithAuth(&authn.Basic{Username: username, Password: password}))
 	if err == nil {
 		err = validate.Image(image)
 	}
 	if err != nil {
 		return fmt.Errorf("pulling the image %s: %w", reference, err)
 	}
+	_, digest, _ := strings.Cut(reference, "@")
 	config, err := image.ConfigName()
-	if err == nil && source != config.String() && source != digest.DigestStr() {
+	if err == nil && source != config.String() && source != digest {
 		err = fmt.Errorf("the image %s with the config %s is not %s, which was uploaded", reference, config, source)
 	}
 	return err

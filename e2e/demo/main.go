@@ -48,11 +48,6 @@ type demo struct {
 // run writes everything that happens to out. When it returns, also early because
 // ctx ended, everything that it made is gone.
 func run(ctx context.Context, _ []string, out io.Writer) (err error) {
-	defer func() {
-		if ctx.Err() != nil && err != nil {
-			err = errors.New("interrupted")
-		}
-	}()
 	dir, err := os.MkdirTemp("", "upload-resource-demo-")
 	if err != nil {
 		return fmt.Errorf("making a folder to work in: %w", err)
@@ -75,7 +70,7 @@ func run(ctx context.Context, _ []string, out io.Writer) (err error) {
 	d.printf("Action     built from source in %s\n", seconds(time.Since(began)))
 	d.images = newImages(ctx, dir)
 	defer func() { err = errors.Join(err, d.images.close()) }()
-	d.printf("Image      %s\n", d.images)
+	d.printf("Image      %s\n", d.images.where)
 	return d.runSteps(ctx)
 }
 

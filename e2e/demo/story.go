@@ -36,29 +36,20 @@ type step struct {
 // outcome is what a run of the action left.
 type outcome struct {
 	outputs   map[string]string
-	requests  []server.Request
+	requests  int
+	sent      int64             // bytes of content
 	revisions []server.Revision // of the step's resource
-}
-
-// sent returns the bytes of content that the registry and the storage received.
-func (o *outcome) sent() (sum int64) {
-	for _, r := range o.requests {
-		if r.Server == "registry" || r.Server == "storage" {
-			sum += r.BodyBytes
-		}
-	}
-	return sum
 }
 
 // runSteps runs the steps in their order, each on what the ones before left, and
 // prints what each cost.
 func (d *demo) runSteps(ctx context.Context) error {
 	const file = "settings.yaml"
-	image, err := d.images.make(ctx, d.program, "Hello!")
+	image, err := d.images.make(ctx, "image-1.tar", d.program, "Hello!")
 	if err != nil {
 		return err
 	}
-	changed, err := d.images.make(ctx, d.program, "Hello again!")
+	changed, err := d.images.make(ctx, "image-2.tar", d.program, "Hello again!")
 	if err := errors.Join(err, os.WriteFile(filepath.Join(d.dir, file), []byte(settings), 0o600)); err != nil {
 		return err
 	}
@@ -86,7 +77,7 @@ func (d *demo) runSteps(ctx context.Context) error {
 		}
 		news := map[bool]string{true: "new", false: "unchanged"}[s.created]
 		_, _ = fmt.Fprintf(columns, "%d. %s\t%s\t%d\t%d (%s)\t%s\n",
-			i+1, s.short, humanize.Bytes(uint64(max(0, o.sent()))), len(o.requests), s.revision, news, seconds(took))
+			i+1, s.short, humanize.Bytes(uint64(max(0, o.sent))), o.requests, s.revision, news, seconds(took))
 	}
 	_ = columns.Flush()
 	d.printf("\n%s\nEvery check passed: unchanged content was neither sent again nor made a new revision.\n", table.String())
@@ -129,7 +120,7 @@ func (d *demo) runAction(ctx context.Context, s step) (*outcome, error) {
 	if err := command.Wait(); err != nil {
 		return nil, fmt.Errorf("the action failed, its log says why: %w", err)
 	}
-	o := &outcome{requests: d.sandbox.Requests(), revisions: d.sandbox.Revisions(charm, s.resource)}
+	o := &outcome{requests: len(d.sandbox.Requests()), sent: d.sandbox.SentBytes(), revisions: d.sandbox.Revisions(charm, s.resource)}
 	if o.outputs, err = program.Outputs(outputs); err != nil {
 		return nil, err
 	}

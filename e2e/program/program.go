@@ -1,9 +1,12 @@
 // Package program is what the commands beside the tests share: building the
-// action, reading what a run of it left, and ending at a signal.
+// action, reading what a run of it left, loading images into a container engine,
+// and ending at a signal.
 package program
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +15,11 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/daemon"
+	"github.com/moby/moby/client"
 )
 
 const module = "github.com/charmhub-actions/upload-resource"
@@ -35,6 +43,9 @@ func Build(ctx context.Context, path string) error {
 func Main(name string, run func(ctx context.Context, args []string, out io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout)
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
@@ -57,4 +68,31 @@ func Outputs(path string) (map[string]string, error) {
 		outputs[found[1]] = found[2]
 	}
 	return outputs, nil
+}
+
+// Load gives an image to a container engine, under a tag of its own, and returns
+// the ID that it has there. Remove removes it, also after an error.
+func Load(ctx context.Context, engine *client.Client, repository string, image v1.Image) (id string, remove func() error, err error) {
+	tag, err := name.NewTag(repository + ":" + rand.Text())
+	if err != nil {
+		return "", func() error { return nil }, err
+	}
+	remove = func() error { // in its own time: an interrupt has ended ctx
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
+		defer cancel()
+		if _, err := engine.ImageRemove(ctx, tag.String(), client.ImageRemoveOptions{Force: true, PruneChildren: true}); err != nil {
+			return fmt.Errorf("removing the image %s from the container engine: %w; remove it by hand", tag, err)
+		}
+		return nil
+	}
+	// Goes on for a while when ctx ends: an engine whose client went away may
+	// still add the image, after what was made has been removed.
+	loading, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(2*time.Minute, cancel) })()
+	if _, err := daemon.Write(tag, image, daemon.WithContext(loading), daemon.WithClient(engine)); err != nil {
+		return "", remove, fmt.Errorf("loading an image into the container engine: %w", err)
+	}
+	loaded, err := engine.ImageInspect(loading, tag.String())
+	return loaded.ID, remove, errors.Join(err, ctx.Err())
 }

@@ -59,7 +59,7 @@ func TestUnclearAnswer(t *testing.T) {
 func TestRequestsAreLogged(t *testing.T) {
 	lines := make(chan string, 10)
 	s := start(t, server.Options{Log: func(line string) { lines <- line }})
-	send(t, s, "content")
+	id := send(t, s, "content")
 	publisher(t, s, http.MethodGet, resources, "")
 	logged := s.Requests()
 	if len(logged) != 2 || logged[0].Server != "storage" || logged[1].Server != "store" {
@@ -72,6 +72,10 @@ func TestRequestsAreLogged(t *testing.T) {
 		if line := <-lines; strings.Contains(line, "Macaroon") || strings.Contains(line, "\n") {
 			t.Errorf("line %q", line)
 		}
+	}
+	submit(t, s, id) // has a body, but no content
+	if sent := s.SentBytes(); sent != logged[0].BodyBytes {
+		t.Errorf("%d bytes of content were sent, not %d", sent, logged[0].BodyBytes)
 	}
 	s.ResetRequests()
 	if logged := s.Requests(); len(logged) != 0 {

@@ -47,6 +47,17 @@ func (s *Server) Requests() []Request {
 	return all
 }
 
+// SentBytes returns the bytes of content that the registry and the storage received
+// so far.
+func (s *Server) SentBytes() (sum int64) {
+	for _, r := range s.Requests() {
+		if r.Server == "registry" || r.Server == "storage" {
+			sum += r.BodyBytes
+		}
+	}
+	return sum
+}
+
 // ResetRequests forgets the requests so far.
 func (s *Server) ResetRequests() {
 	s.log.mu.Lock()
