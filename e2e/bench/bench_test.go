@@ -75,7 +75,7 @@ func TestMissingToolsAreLeftOut(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("UPLOAD_RESOURCE_DOCKERD", "")
 	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-	b := &bench{rows: rowKinds, tools: []string{"action", "regctl", "save"}}
+	b := &bench{rows: rowKinds, tools: "action,regctl,save"}
 	b.chooseRecipes()
 	if engines := b.engines(t.Context()); len(engines) > 0 {
 		t.Errorf("engines: %+v", engines)
@@ -291,7 +291,7 @@ func TestFlagsInDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want strings.Builder
-	new(options).flags().VisitAll(func(f *flag.Flag) {
+	new(bench).flags().VisitAll(func(f *flag.Flag) {
 		value := ""
 		if f.DefValue != "" {
 			value = "`" + f.DefValue + "`"

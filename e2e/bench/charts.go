@@ -70,8 +70,6 @@ func charts(r results) (all []chart) {
 			tools = append(tools, m.Tool)
 		}
 	}
-	seconds := func(m measurement) float64 { return m.Seconds }
-	roundTrips := func(m measurement) float64 { return m.RoundTrips }
 	trips := chart{file: "round-trips", title: "Round trips of this action, one after the other (time ÷ rtt)", notes: []string{conditions}}
 	for _, c := range []chart{{file: "unchanged", title: "Unchanged"}, {file: "changed", title: "One small layer changed"}, {file: "first-push", title: "First push"}} {
 		situation := strings.ToLower(c.title)

@@ -7,22 +7,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/daemon"
 	"github.com/moby/moby/client"
+
+	"github.com/charmhub-actions/upload-resource/e2e/program"
 )
 
 // engines returns the machine's own engine, and one that keeps images in
 // containerd, as far as they are there.
-func (b *bench) engines(ctx context.Context) (engines []place) {
+func (b *bench) engines(ctx context.Context) (engines []scenario) {
 	hosts := []string{cmp.Or(os.Getenv("DOCKER_HOST"), client.DefaultDockerHost)}
-	if slices.Contains(b.rows, "containerd") {
+	if has(b.rows, "containerd") {
 		if host, err := b.startDockerd(ctx, os.Getenv("UPLOAD_RESOURCE_DOCKERD")); err != nil {
 			b.leaveOut("images in the containerd image store: %v", err)
 		} else {
@@ -44,8 +43,10 @@ func (b *bench) engines(ctx context.Context) (engines []place) {
 			kind, store = "containerd", "containerd image store"
 		}
 		title := fmt.Sprintf("image by ID, %s (engine %s)", store, answer.Info.ServerVersion)
-		engines = append(engines, place{kind, title, host, func(ctx context.Context, image v1.Image, folder string) (string, error) {
-			return b.load(ctx, engine, filepath.Base(folder), image)
+		engines = append(engines, scenario{kind: kind, name: title, engine: host, put: func(ctx context.Context, image v1.Image, _ string) (string, error) {
+			id, remove, err := program.Load(ctx, engine, fmt.Sprintf("upload-resource-bench-%d", os.Getpid()), image)
+			b.cleanup = append(b.cleanup, remove)
+			return id, err
 		}})
 	}
 	return engines
@@ -61,7 +62,7 @@ func (b *bench) startDockerd(ctx context.Context, binary string) (host string, e
 	if err != nil {
 		return "", err
 	}
-	b.cleanup = append(b.cleanup, func() { _ = os.RemoveAll(dir) })
+	b.cleanup = append(b.cleanup, func() error { return os.RemoveAll(dir) })
 	host = "unix://" + filepath.Join(dir, "sock")
 	service := command(context.WithoutCancel(ctx), binary, "--config-file", filepath.Join(dir, "none"), "--host", host,
 		"--data-root", filepath.Join(dir, "d"), "--exec-root", filepath.Join(dir, "x"), "--pidfile", filepath.Join(dir, "pid"),
@@ -71,9 +72,8 @@ func (b *bench) startDockerd(ctx context.Context, binary string) (host string, e
 	if err := errors.Join(os.WriteFile(filepath.Join(dir, "none"), []byte("{}"), 0o600), service.Start()); err != nil {
 		return "", err
 	}
-	b.cleanup = append(b.cleanup, func() {
-		_ = service.Process.Signal(syscall.SIGTERM)
-		_ = service.Wait()
+	b.cleanup = append(b.cleanup, func() error {
+		return errors.Join(service.Process.Signal(syscall.SIGTERM), service.Wait())
 	})
 	for range 60 {
 		if err = command(ctx, "docker", "--host", host, "version").Run(); err == nil || ctx.Err() != nil {
@@ -82,27 +82,4 @@ func (b *bench) startDockerd(ctx context.Context, binary string) (host string, e
 		time.Sleep(time.Second)
 	}
 	return host, err
-}
-
-// load gives an image to an engine, under a tag that no other bench uses, and
-// returns the ID that it has there.
-func (b *bench) load(ctx context.Context, engine *client.Client, label string, image v1.Image) (id string, err error) {
-	tag, err := name.NewTag(fmt.Sprintf("upload-resource-bench-%d:%s", os.Getpid(), label))
-	if err != nil {
-		return "", err
-	}
-	b.cleanup = append(b.cleanup, func() { // in its own time: an interrupt has ended ctx
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
-		defer cancel()
-		if _, err := engine.ImageRemove(ctx, tag.String(), client.ImageRemoveOptions{Force: true, PruneChildren: true}); err != nil {
-			progress("the engine still has image %s, remove it by hand: %v", tag, err)
-		}
-	})
-	// Runs to its end even when ctx ends: an engine whose client went away may
-	// still add the image, after what was made has been removed.
-	if _, err := daemon.Write(tag, image, daemon.WithContext(context.WithoutCancel(ctx)), daemon.WithClient(engine)); err != nil {
-		return "", err
-	}
-	loaded, err := engine.ImageInspect(ctx, tag.String())
-	return loaded.ID, err
 }

@@ -53,13 +53,11 @@ func newHub(l *link) (_ *hub, err error) {
 	return h, nil
 }
 
-func (h *hub) close() {
+func (h *hub) close() error {
 	for _, proxy := range h.proxies {
 		_ = proxy.Close()
 	}
-	if err := h.Close(); err != nil {
-		progress("closing the sandbox: %v", err)
-	}
+	return h.Close()
 }
 
 // registry returns the host of the registry.
@@ -71,19 +69,6 @@ func (h *hub) registry() string {
 // options are for use of the repository by the bench itself.
 func (h *hub) options(ctx context.Context) []crane.Option {
 	return []crane.Option{crane.WithContext(ctx), crane.WithAuth(authn.FromConfig(h.login))}
-}
-
-// counts returns the requests since the last reset by what served them, and the
-// bytes that came with those to the registry and the storage.
-func (h *hub) counts() (requests map[string]int, sent int64) {
-	requests = map[string]int{}
-	for _, request := range h.Requests() {
-		requests[request.Server]++
-		if request.Server == "registry" || request.Server == "storage" {
-			sent += request.BodyBytes
-		}
-	}
-	return requests, sent
 }
 
 // check returns an error unless a run left the upload where the output

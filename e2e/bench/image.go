@@ -26,33 +26,26 @@ import (
 // what a program needs, the program, its settings. The last is what changes.
 var shares = []int64{55, 30, 14, 1}
 
-// place is somewhere that an upload may lie. Put returns what finds it there; the
-// image is in the OCI layout folder already.
-type place struct {
-	kind, name string
-	engine     string // DOCKER_HOST of its engine
-	put        func(ctx context.Context, image v1.Image, folder string) (ref string, err error)
-}
-
-// places returns those that were asked for and are here.
-func (b *bench) places(ctx context.Context) []place {
+// places returns the scenarios that were asked for and are possible here, without
+// uploads.
+func (b *bench) places(ctx context.Context) []scenario {
 	places := append(b.engines(ctx),
-		place{"rock", "image in an OCI archive, as a rock is one", "", func(_ context.Context, _ v1.Image, folder string) (string, error) {
+		scenario{kind: "rock", name: "image in an OCI archive, as a rock is one", put: func(_ context.Context, _ v1.Image, folder string) (string, error) {
 			return folder + ".rock", writeArchive(folder+".rock", folder)
 		}},
-		place{"registry", "image in another registry, by digest", "", func(ctx context.Context, image v1.Image, folder string) (string, error) {
+		scenario{kind: "registry", name: "image in another registry, by digest", put: func(ctx context.Context, image v1.Image, folder string) (string, error) {
 			digest, err := image.Digest()
 			ref := b.source.repository + "@" + digest.String()
 			return ref, errors.Join(err, crane.Push(image, b.source.repository+":"+filepath.Base(folder), b.source.options(ctx)...))
 		}},
-		place{"file", "file of 1 % of that", "", func(_ context.Context, image v1.Image, folder string) (string, error) {
+		scenario{kind: "file", name: "file of 1 % of that", put: func(_ context.Context, image v1.Image, folder string) (string, error) {
 			manifest, err := image.Manifest()
 			if err != nil {
 				return "", err
 			}
 			return filepath.Join(folder, "blobs", "sha256", manifest.Layers[len(shares)-1].Digest.Hex), nil
 		}})
-	return slices.DeleteFunc(places, func(p place) bool { return !slices.Contains(b.rows, p.kind) })
+	return slices.DeleteFunc(places, func(s scenario) bool { return !has(b.rows, s.kind) })
 }
 
 // makeScenarios makes an image and a changed one, and a scenario for each place,
@@ -64,9 +57,7 @@ func (b *bench) makeScenarios(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = content.Close() }()
-	for _, p := range b.places(ctx) {
-		b.scenarios = append(b.scenarios, scenario{place: p})
-	}
+	b.scenarios = b.places(ctx)
 	var layers []v1.Layer
 	for _, label := range []string{"image", "changed"} {
 		folder := filepath.Join(b.work, label)

@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/charmhub-actions/upload-resource/e2e/program"
 )
@@ -45,12 +46,14 @@ func main() { program.Main("bench", run) }
 type bench struct {
 	size   int64 // of images, uncompressed, in MB: millions of bytes
 	rounds int
-	rows   []string // kinds of places
-	tools  []string
+	rows   string // kinds of places, separated by commas
+	tools  string // likewise
+	rate   string
+	rtt    time.Duration
 	json   string // file for the runs; empty for none
 	charts string // folder for charts; empty for none
 	from   string // file of runs to draw; empty to measure
-	link   *link
+	link   *link  // of that rate and that rtt
 
 	work      string // folder for everything
 	program   string // the action's
@@ -58,14 +61,18 @@ type bench struct {
 	recipes   []recipe
 	scenarios []scenario
 	measured  []measurement
-	left      []string // what was left out, and why
-	cleanup   []func() // what removes all that was made, the last first
+	left      []string       // what was left out, and why
+	cleanup   []func() error // what removes all that was made, the last first
 }
 
-// scenario is where uploads lie, with two images that differ in their last layer,
-// or two files.
+// scenario is somewhere that an upload may lie, with two images that differ in
+// their last layer, or two files.
 type scenario struct {
-	place
+	kind, name string
+	engine     string // DOCKER_HOST of its engine
+	// put brings an image, which is in the OCI layout folder already, and returns
+	// what finds it there.
+	put     func(ctx context.Context, image v1.Image, folder string) (ref string, err error)
 	uploads []upload
 }
 
@@ -75,60 +82,51 @@ type upload struct {
 	sum string // sha256 of its config, or of the file, in hex
 }
 
-var rowKinds = []string{"graph", "containerd", "rock", "registry", "file"}
+const rowKinds = "graph,containerd,rock,registry,file"
 
-// options are what the flags say.
-type options struct {
-	size               int64
-	rounds             int
-	rows, tools, rate  string
-	rtt                time.Duration
-	json, charts, from string
-}
-
-// flags returns the flags that set the options.
-func (o *options) flags() *flag.FlagSet {
+// flags returns the flags that set the fields.
+func (b *bench) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.Int64Var(&o.size, "size", 1000, "size of the image, uncompressed, in MB")
-	flags.StringVar(&o.rows, "rows", strings.Join(rowKinds, ","), "where the image is, separated by commas")
-	flags.StringVar(&o.tools, "tools", strings.Join(toolNames(), ","), "what to measure, separated by commas")
-	flags.StringVar(&o.rate, "rate", "0B/s", "rate of the link to the servers, each way, such as 30MB/s; 0 for no limit")
-	flags.DurationVar(&o.rtt, "rtt", 0, "round-trip time of each connection to a server, such as 90ms")
-	flags.IntVar(&o.rounds, "rounds", 3, "how often each thing is measured")
-	flags.StringVar(&o.json, "json", "", "file to write every run to")
-	flags.StringVar(&o.charts, "charts", "", "folder to draw charts in, as SVG")
-	flags.StringVar(&o.from, "from", "", "file of runs to draw charts of, instead of measuring")
+	flags.Int64Var(&b.size, "size", 1000, "size of the image, uncompressed, in MB")
+	flags.StringVar(&b.rows, "rows", rowKinds, "where the image is, separated by commas")
+	flags.StringVar(&b.tools, "tools", toolNames(), "what to measure, separated by commas")
+	flags.StringVar(&b.rate, "rate", "0B/s", "rate of the link to the servers, each way, such as 30MB/s; 0 for no limit")
+	flags.DurationVar(&b.rtt, "rtt", 0, "round-trip time of each connection to a server, such as 90ms")
+	flags.IntVar(&b.rounds, "rounds", 3, "how often each thing is measured")
+	flags.StringVar(&b.json, "json", "", "file to write every run to")
+	flags.StringVar(&b.charts, "charts", "", "folder to draw charts in, as SVG")
+	flags.StringVar(&b.from, "from", "", "file of runs to draw charts of, instead of measuring")
 	return flags
 }
 
 // parse reads the flags.
 func (b *bench) parse(args []string) error {
-	var o options
-	if err := o.flags().Parse(args); err != nil {
+	if err := b.flags().Parse(args); err != nil {
 		return err
 	}
-	if o.size < 1 || o.rounds < 1 {
+	if b.size < 1 || b.rounds < 1 {
 		return errors.New("-size and -rounds have to be 1 or more")
 	}
-	if o.from != "" && o.charts == "" {
+	if b.from != "" && b.charts == "" {
 		return errors.New("-from has to be with -charts")
 	}
-	b.size, b.rounds, b.json, b.charts, b.from = o.size, o.rounds, o.json, o.charts, o.from
-	b.rows, b.tools = strings.Split(o.rows, ","), strings.Split(o.tools, ",")
-	for _, chosen := range []struct{ names, known []string }{{b.rows, rowKinds}, {b.tools, toolNames()}} {
-		for _, name := range chosen.names {
-			if !slices.Contains(chosen.known, name) {
-				return fmt.Errorf("there is no %q to measure; choose from %v", name, chosen.known)
+	for _, list := range []struct{ chosen, known string }{{b.rows, rowKinds}, {b.tools, toolNames()}} {
+		for name := range strings.SplitSeq(list.chosen, ",") {
+			if !has(list.known, name) {
+				return fmt.Errorf("there is no %q to measure; choose from %s", name, list.known)
 			}
 		}
 	}
-	bytes, err := humanize.ParseBytes(strings.TrimSuffix(o.rate, "/s"))
+	bytes, err := humanize.ParseBytes(strings.TrimSuffix(b.rate, "/s"))
 	if err != nil {
-		return fmt.Errorf("-rate %s: %w; write it like 30MB/s", o.rate, err)
+		return fmt.Errorf("-rate %s: %w; write it like 30MB/s", b.rate, err)
 	}
-	b.link = newLink(o.rtt, bytes)
+	b.link = newLink(b.rtt, bytes)
 	return nil
 }
+
+// has tells whether a name is in a list, which has commas.
+func has(list, name string) bool { return slices.Contains(strings.Split(list, ","), name) }
 
 // run prints the report to out. A run that failed shows in the report and makes
 // an error after it.
@@ -136,7 +134,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	b := &bench{}
 	defer func() {
 		for _, remove := range slices.Backward(b.cleanup) {
-			remove()
+			complain(remove())
 		}
 	}()
 	if err := b.parse(args); err != nil {
@@ -166,11 +164,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.work, err = os.MkdirTemp("", "upload-resource-bench-"); err != nil {
 		return fmt.Errorf("making a folder for the measurements: %w", err)
 	}
-	b.cleanup = append(b.cleanup, func() {
-		if err := os.RemoveAll(b.work); err != nil {
-			progress("remove the folder %s by hand: %v", b.work, err)
-		}
-	})
+	b.cleanup = append(b.cleanup, func() error { return os.RemoveAll(b.work) })
 	progress("building the action")
 	b.program = filepath.Join(b.work, "upload-resource")
 	if err := program.Build(ctx, b.program); err != nil {
@@ -197,7 +191,7 @@ func (b *bench) cycle(ctx context.Context, s scenario, r recipe) error {
 	if err != nil {
 		return err
 	}
-	defer h.close()
+	defer func() { complain(h.close()) }()
 	if r.tool == "save" {
 		return b.measure(ctx, h, s, exportAlone, r, s.uploads[0])
 	}
@@ -207,3 +201,10 @@ func (b *bench) cycle(ctx context.Context, s scenario, r recipe) error {
 
 // progress prints to stderr what the bench is doing.
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+// complain prints what couldn't be removed.
+func complain(err error) {
+	if err != nil {
+		progress("cleaning up: %v", err)
+	}
+}

@@ -96,7 +96,10 @@ func (b *bench) measure(ctx context.Context, h *hub, s scenario, situation strin
 	if b.link.rtt > 0 {
 		m.RoundTrips = m.Seconds / b.link.rtt.Seconds()
 	}
-	m.Requests, m.SentBytes = h.counts()
+	m.SentBytes, m.Requests = h.SentBytes(), map[string]int{}
+	for _, request := range h.Requests() {
+		m.Requests[request.Server]++
+	}
 	if err == nil && situation != exportAlone {
 		outputs, readErr := program.Outputs(home["GITHUB_OUTPUT"])
 		err = errors.Join(readErr, h.check(ctx, s.kind, u, outputs["remote-image"]))
@@ -141,12 +144,12 @@ func (h home) run(ctx context.Context, line string, m *measurement) error {
 		select {
 		case <-time.After(pause):
 		case err := <-ended:
-			if err != nil {
-				// Without the lines that name secrets to GitHub's runner.
-				text := regexp.MustCompile("(?m)^::add-mask::.*\n").ReplaceAllString(log.String(), "")
-				err = fmt.Errorf("%s: %w\n%s", args[0], err, text[max(0, len(text)-1000):])
+			if err == nil {
+				return nil
 			}
-			return err
+			// Without the lines that name secrets to GitHub's runner.
+			text := regexp.MustCompile("(?m)^::add-mask::.*\n").ReplaceAllString(log.String(), "")
+			return fmt.Errorf("%s: %w\n%s", args[0], err, text[max(0, len(text)-1000):])
 		}
 	}
 }

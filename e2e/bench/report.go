@@ -103,14 +103,12 @@ func table(runs []measurement) string {
 	line("", "", "time (from, to)", "round trips (time ÷ rtt)", "those beyond docker save", "× skopeo copy",
 		"sent", "requests: store + registry + auth", "peak memory", "peak disk")
 	line(slices.Repeat([]string{"---"}, 10)...)
-	seconds := func(m measurement) float64 { return m.Seconds }
-	trips := func(m measurement) float64 { return m.RoundTrips }
 	for _, at := range order {
 		runs, export := rows[at], rows[row{exportAlone, "docker save"}]
 		skopeo := slices.Concat(rows[row{at.situation, "skopeo copy"}], rows[row{at.situation, "docker save, skopeo copy"}])
 		beyond, ratio := "–", "–"
 		if len(export) > 0 {
-			beyond = fmt.Sprintf("%.1f", median(runs, trips)-median(export, trips))
+			beyond = fmt.Sprintf("%.1f", median(runs, roundTrips)-median(export, roundTrips))
 		}
 		if len(skopeo) > 0 {
 			ratio = fmt.Sprintf("%.3g", median(runs, seconds)/median(skopeo, seconds))
@@ -119,7 +117,7 @@ func table(runs []measurement) string {
 		count := func(server string) int { return median(runs, func(m measurement) int { return m.Requests[server] }) }
 		line(at.situation, at.tool,
 			fmt.Sprintf("%.3g s (%.3g, %.3g)", median(runs, seconds), runs[0].Seconds, runs[len(runs)-1].Seconds),
-			fmt.Sprintf("%.1f", median(runs, trips)), beyond, ratio,
+			fmt.Sprintf("%.1f", median(runs, roundTrips)), beyond, ratio,
 			humanBytes(median(runs, func(m measurement) int64 { return m.SentBytes })),
 			fmt.Sprintf("%d + %d + %d", count("store")+count("storage")+count("sso"), count("registry"), count("auth")),
 			humanBytes(median(runs, func(m measurement) int64 { return m.MemoryBytes })),
@@ -139,17 +137,16 @@ func median[T cmp.Ordered](runs []measurement, of func(measurement) T) T {
 	return all[len(all)/2]
 }
 
+func seconds(m measurement) float64    { return m.Seconds }
+func roundTrips(m measurement) float64 { return m.RoundTrips }
+
 func humanBytes(n int64) string { return humanize.Bytes(uint64(max(0, n))) }
 
 // conditions says under what the figures were measured, in one paragraph.
 func (b *bench) conditions(ctx context.Context) string {
 	facts := []string{time.Now().UTC().Format(time.DateOnly), fmt.Sprintf("%d CPUs (%s)", runtime.NumCPU(), runtime.GOARCH)}
-	for _, asked := range []string{"uname -sr", "go version", "git describe --always --dirty"} {
-		args := strings.Fields(asked)
-		if out, err := command(ctx, args[0], args[1:]...).Output(); err == nil {
-			facts = append(facts, args[0]+": "+strings.TrimSpace(string(out)))
-		}
-	}
+	facts = append(facts, ask(ctx, func(name, said string) string { return name + ": " + strings.TrimSpace(said) },
+		"uname -sr", "go version", "git describe --always --dirty")...)
 	facts = append(facts, versions(ctx)...)
 	for _, left := range b.left {
 		facts = append(facts, "left out: "+left)
@@ -161,13 +158,20 @@ func (b *bench) conditions(ctx context.Context) string {
 }
 
 // versions returns those of the other tools that this machine has.
-func versions(ctx context.Context) (all []string) {
-	for _, asked := range []string{"skopeo --version", "crane version", "regctl version --format {{.VCSTag}}",
-		"docker version --format {{.Client.Version}}"} {
-		args := strings.Fields(asked)
+func versions(ctx context.Context) []string {
+	return ask(ctx, func(name, said string) string {
+		words := strings.Fields(said)
+		return name + " " + strings.Join(words[max(0, len(words)-1):], "")
+	}, "skopeo --version", "crane version", "regctl version --format {{.VCSTag}}", "docker version --format {{.Client.Version}}")
+}
+
+// ask runs commands and returns what they said, as the function writes it; not of
+// those that failed.
+func ask(ctx context.Context, write func(name, said string) string, lines ...string) (all []string) {
+	for _, line := range lines {
+		args := strings.Fields(line)
 		if out, err := command(ctx, args[0], args[1:]...).Output(); err == nil {
-			words := strings.Fields(string(out))
-			all = append(all, args[0]+" "+strings.Join(words[max(0, len(words)-1):], ""))
+			all = append(all, write(args[0], string(out)))
 		}
 	}
 	return all

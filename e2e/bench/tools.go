@@ -47,11 +47,12 @@ var recipes = []recipe{
 }
 
 // toolNames returns what -tools takes.
-func toolNames() (names []string) {
+func toolNames() string {
+	var names []string
 	for _, r := range recipes {
 		names = append(names, r.tool)
 	}
-	return slices.Compact(names)
+	return strings.Join(slices.Compact(names), ",")
 }
 
 // chooseRecipes leaves out those whose programs aren't on PATH.
@@ -63,7 +64,7 @@ func (b *bench) chooseRecipes() {
 			return err != nil && program != "$ACTION"
 		}
 		switch {
-		case !slices.Contains(b.tools, r.tool):
+		case !has(b.tools, r.tool):
 		case slices.ContainsFunc(r.lines, missing):
 			b.leaveOut("%s, which isn't installed", r.row)
 		default:
