@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	commands "github.com/charmhub-actions/upload-resource/e2e/program"
 )
 
 // podman is a podman with a storage of its own: it shares nothing with the
@@ -116,13 +118,9 @@ func containerdStore(t *testing.T) string {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	startNotifying(t, at("n1"), "containerd", "--config", "/dev/null",
 		"--root", at("c"), "--state", at("cs"), "--address", at("c.sock"))
-	writeFile(t, at("daemon.json"), "{}")
-	startNotifying(t, at("n2"), binary, "--config-file", at("daemon.json"),
-		"--data-root", at("d"), "--exec-root", at("x"), "--pidfile", at("pid"),
-		"--host", "unix://"+at("d.sock"), "--group", strconv.Itoa(os.Getgid()),
-		"--containerd", at("c.sock"), "--feature", "containerd-snapshotter=true", "--storage-driver", "native",
-		"--iptables=false", "--ip6tables=false", "--bridge=none")
-	return "DOCKER_HOST=unix://" + at("d.sock")
+	host, args := commands.Dockerd(dir)
+	startNotifying(t, at("n2"), binary, append(args, "--group", strconv.Itoa(os.Getgid()), "--containerd", at("c.sock"))...)
+	return "DOCKER_HOST=" + host
 }
 
 // startNotifying starts a service and returns when it says, as sd_notify(3)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -63,13 +62,10 @@ func (b *bench) startDockerd(ctx context.Context, binary string) (host string, e
 		return "", err
 	}
 	b.cleanup = append(b.cleanup, func() error { return os.RemoveAll(dir) })
-	host = "unix://" + filepath.Join(dir, "sock")
-	service := command(context.WithoutCancel(ctx), binary, "--config-file", filepath.Join(dir, "none"), "--host", host,
-		"--data-root", filepath.Join(dir, "d"), "--exec-root", filepath.Join(dir, "x"), "--pidfile", filepath.Join(dir, "pid"),
-		"--feature", "containerd-snapshotter=true", "--storage-driver", "native",
-		"--iptables=false", "--ip6tables=false", "--bridge=none", "--log-level", "error")
+	host, args := program.Dockerd(dir)
+	service := command(context.WithoutCancel(ctx), binary, append(args, "--log-level", "error")...)
 	service.Stderr = os.Stderr
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "none"), []byte("{}"), 0o600), service.Start()); err != nil {
+	if err := service.Start(); err != nil {
 		return "", err
 	}
 	b.cleanup = append(b.cleanup, func() error {

@@ -1,6 +1,6 @@
 // Package program is what the commands beside the tests share: building the
-// action, reading what a run of it left, loading images into a container engine,
-// and ending at a signal.
+// action, reading what a run of it left, starting a container engine, loading
+// images into one, and ending at a signal.
 package program
 
 import (
@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"syscall"
 	"time"
@@ -95,4 +96,17 @@ func Load(ctx context.Context, engine *client.Client, repository string, image v
 	}
 	loaded, err := engine.ImageInspect(loading, tag.String())
 	return loaded.ID, remove, errors.Join(err, ctx.Err())
+}
+
+// Dockerd returns the arguments for a dockerd of version 29 or newer that keeps
+// images in containerd and everything in the folder, and the DOCKER_HOST that it
+// answers at. It needs root, but no network of its own.
+func Dockerd(dir string) (host string, args []string) {
+	host = "unix://" + filepath.Join(dir, "d.sock")
+	return host, []string{
+		"--config-file", os.DevNull, "--host", host, "--pidfile", filepath.Join(dir, "pid"),
+		"--data-root", filepath.Join(dir, "d"), "--exec-root", filepath.Join(dir, "x"),
+		"--feature", "containerd-snapshotter=true", "--storage-driver", "native",
+		"--iptables=false", "--ip6tables=false", "--bridge=none",
+	}
 }
