@@ -130,7 +130,7 @@ func has(list, name string) bool { return slices.Contains(strings.Split(list, ",
 
 // run prints the report to out. A run that failed shows in the report and makes
 // an error after it.
-func run(ctx context.Context, args []string, out io.Writer) error {
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	b := &bench{}
 	defer func() {
 		for _, remove := range slices.Backward(b.cleanup) {
@@ -144,23 +144,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		all, err := readResults(b.from)
 		return errors.Join(err, draw(b.charts, all))
 	}
-	if err := b.prepare(ctx); err != nil {
-		return err
-	}
-	for round := range b.rounds {
-		progress("round %d of %d", round+1, b.rounds)
-		for _, s := range b.scenarios {
-			for i := range b.recipes { // in another order each round, so that none has always the same one before it
-				if err := b.cycle(ctx, s, b.recipes[(i+round)%len(b.recipes)]); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return b.report(ctx, out)
-}
-
-func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.work, err = os.MkdirTemp("", "upload-resource-bench-"); err != nil {
 		return fmt.Errorf("making a folder for the measurements: %w", err)
 	}
@@ -175,10 +158,20 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	b.cleanup = append(b.cleanup, b.source.close)
-	if err := b.makeScenarios(ctx); err != nil {
+	if err := errors.Join(b.makeScenarios(ctx), ctx.Err()); err != nil {
 		return fmt.Errorf("making images of %d MB: %w", b.size, err)
 	}
-	return ctx.Err()
+	for round := range b.rounds {
+		progress("round %d of %d", round+1, b.rounds)
+		for _, s := range b.scenarios {
+			for i := range b.recipes { // in another order each round, so that none has always the same one before it
+				if err := b.cycle(ctx, s, b.recipes[(i+round)%len(b.recipes)]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return b.report(ctx, out)
 }
 
 // cycle measures a recipe in one round, if it takes such uploads, on a Charmhub of
