@@ -37,7 +37,7 @@ func TestSeveralFilesInALine(t *testing.T) {
 		"two, whole":      {"image=" + workspace + "/my_amd64.rock " + workspace + "/my_arm64.rock", joined, ""},
 		"a name's blank":  {"image=with blank.rock", "image=my_arm64.rock", ""},
 		"with a platform": {"image=with blank.rock platform=linux/arm64/v8\nmy_amd64.rock", "image=my_arm64.rock platform=linux/arm64/v8\nmy_amd64.rock", ""},
-		"one is missing":  {"image=my_amd64.rock missing.rock", "", "there is no my_amd64.rock missing.rock here"},
+		"one is missing":  {"image=my_amd64.rock missing.rock", "", "cannot find my_amd64.rock missing.rock: "},
 		"one platform":    {"image=my_amd64.rock my_arm64.rock platform=linux/arm64", "", "names 2 files and one platform"},
 	} {
 		t.Run(name, func(t *testing.T) {

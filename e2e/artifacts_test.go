@@ -155,32 +155,32 @@ var whatRegistriesHold = map[string]struct {
 		return f.index(onPlatform(f.plain("linux/s390x"), "linux", "s390x"), f.bundle(), artifact)
 	}, architectures: []string{"s390x"}},
 
-	"Helm chart": {top: func(f files) descriptor { return f.helmChart() }, refused: "it is a Helm chart, and no image to run"},
+	"Helm chart": {top: func(f files) descriptor { return f.helmChart() }, refused: "a Helm chart, and no image to run"},
 	"Helm chart with its provenance": {top: func(f files) descriptor {
 		return f.helmChart([2]string{"application/vnd.cncf.helm.chart.provenance.v1.prov", "signed"})
-	}, refused: "it is a Helm chart, and no image to run"},
-	"signature, as cosign writes it": {top: files.signature, refused: "it is a signature, and no image to run"},
+	}, refused: "a Helm chart, and no image to run"},
+	"signature, as cosign writes it": {top: files.signature, refused: "a signature, and no image to run"},
 	"signature, as cosign attaches it": {top: func(f files) descriptor {
 		return f.referrer("application/vnd.dev.cosign.artifact.sig.v1+json", f.blob("application/vnd.dev.cosign.artifact.sig.v1+json",
 			[]byte(imageConfig("", "{}")[1])), nil, [2]string{"application/vnd.dev.cosign.simplesigning.v1+json", "{}"})
-	}, refused: "it is a signature, and no image to run"},
+	}, refused: "a signature, and no image to run"},
 	"signature, as notation writes it": {top: func(f files) descriptor {
 		return f.referrer("", f.blob("application/vnd.cncf.notary.signature", []byte("{}")), map[string]string{
 			"io.cncf.notary.x509chain.thumbprint#S256": `["b7a69a70992ae4f9ff103ebe04a2c3ba6c777e439253ce36562e6e98375068c3"]`,
 			"org.opencontainers.image.created":         "2024-05-02T10:20:30Z",
 		}, [2]string{"application/jose+json", `{"payload":"e30","signature":"c2ln"}`})
-	}, refused: "it is a signature, and no image to run"},
+	}, refused: "a signature, and no image to run"},
 	"SBOM, as ko and cosign write it": {top: func(f files) descriptor {
 		return f.artifact("", imageConfig("", "{}"), [2]string{"text/spdx+json", "{}"})
-	}, refused: "it is an SBOM, and no image to run"},
+	}, refused: "an SBOM, and no image to run"},
 	"SBOM of CycloneDX, as cosign writes it": {top: func(f files) descriptor {
 		return f.artifact("", imageConfig("", "{}"), [2]string{"application/vnd.cyclonedx+json", "{}"})
-	}, refused: "it is an SBOM, and no image to run"},
+	}, refused: "an SBOM, and no image to run"},
 	"attestation, as cosign writes it": {top: func(f files) descriptor {
 		const envelope = `{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[]}`
 		return f.artifact("", imageConfig("", envelope), [2]string{"application/vnd.dsse.envelope.v1+json", envelope})
-	}, refused: "it is an attestation, and no image to run"},
-	"bundle of sigstore": {top: files.bundle, refused: "it is a signature or an attestation, and no image to run"},
+	}, refused: "an attestation, and no image to run"},
+	"bundle of sigstore": {top: files.bundle, refused: "a signature or an attestation, and no image to run"},
 	"oras push of a file": {top: func(f files) descriptor {
 		return f.orasPush([2]string{string(types.OCIUncompressedLayer), "file"})
 	}, refused: `no image to run: the type of its content is "application/vnd.unknown.artifact.v1"`},
@@ -194,10 +194,10 @@ var whatRegistriesHold = map[string]struct {
 	}, refused: `no image to run: the type of its config is "application/vnd.unknown.config.v1+json"`},
 	"oras push with an image's config that says nothing": {top: func(f files) descriptor {
 		return f.artifact("", [2]string{string(types.OCIConfigJSON), "{}"}, [2]string{string(types.OCILayer), "folder"})
-	}, refused: "its manifest lists 1 layers where its config lists 0"},
+	}, refused: "the image's manifest lists 1 layers where its config lists 0"},
 	"build cache": {top: func(f files) descriptor {
 		return f.artifact("", [2]string{"application/vnd.buildkit.cacheconfig.v0", "{}"}, [2]string{string(types.OCILayer), "layer"})
-	}, refused: "it is a build cache, and no image to run"},
+	}, refused: "a build cache, and no image to run"},
 	"index of a Helm chart": {top: func(f files) descriptor { return f.index(f.helmChart()) }, refused: "an index without an image to run"},
 	"index of attestations": {top: func(f files) descriptor {
 		return f.index(onPlatform(f.plain("unknown/unknown"), "unknown", "unknown"))
@@ -205,29 +205,29 @@ var whatRegistriesHold = map[string]struct {
 	"empty index": {top: func(f files) descriptor { return f.index() }, refused: "lists nothing, so there is no image in it"},
 	"index with an image without a platform": {top: func(f files) descriptor {
 		return f.index(onPlatform(f.plain("linux/amd64"), "linux", "amd64"), f.plain(""))
-	}, refused: "without a platform, and the image's config has none: pass the image by itself, with ` platform=os/arch` after it"},
+	}, refused: "without a platform, and the image's config has none; pass the image by itself, with ` platform=os/arch` after it"},
 
 	"image with fewer diff IDs than layers": {top: func(f files) descriptor {
 		return f.artifact("", imageConfig("linux/amd64", "one"),
 			[2]string{string(types.OCIUncompressedLayer), "one"}, [2]string{string(types.OCIUncompressedLayer), "two"})
-	}, refused: "its manifest lists 2 layers where its config lists 1"},
+	}, refused: "the image's manifest lists 2 layers where its config lists 1"},
 	"index with such an image": {top: func(f files) descriptor {
 		broken := f.artifact("", imageConfig("linux/arm64"), [2]string{string(types.OCIUncompressedLayer), "one"})
 		return f.index(onPlatform(f.plain("linux/amd64"), "linux", "amd64"), onPlatform(broken, "linux", "arm64"))
-	}, refused: "its manifest lists 1 layers where its config lists 0"},
+	}, refused: "the image's manifest lists 1 layers where its config lists 0"},
 	"manifest of schema 1": {top: func(f files) descriptor {
 		return f.blob(types.OCIManifestSchema1, []byte(`{"schemaVersion":1,"name":"a/b","tag":"latest","architecture":"amd64",`+
 			`"fsLayers":[{"blobSum":"`+someDigest+`"}],"history":[{"v1Compatibility":"{}"}]}`))
-	}, refused: "its manifest is of schema version 1"},
+	}, refused: "the manifest is of schema version 1"},
 	"manifest of schema 3": {top: func(f files) descriptor {
 		return f.image(func(manifest object, _ *descriptor) { manifest["schemaVersion"] = 3 })
-	}, refused: "its manifest is of schema version 3"},
+	}, refused: "the manifest is of schema version 3"},
 	"index of schema 3": {top: func(f files) descriptor {
 		return f.blob(types.OCIImageIndex, []byte(`{"schemaVersion":3,"manifests":[]}`))
-	}, refused: "its manifest is of schema version 3"},
+	}, refused: "the manifest is of schema version 3"},
 	"manifest without a config": {top: func(f files) descriptor {
 		return f.image(func(manifest object, _ *descriptor) { delete(manifest, "config") })
-	}, refused: "its manifest names no config"},
+	}, refused: "the manifest names no config"},
 	"layer of SHA-512": {top: func(f files) descriptor {
 		return f.image(func(_ object, layer *descriptor) { layer.Digest = "sha512:" + strings.Repeat("a", 128) })
 	}, refused: "digests of sha512"},
@@ -247,7 +247,7 @@ var whatRegistriesHold = map[string]struct {
 	}, refused: "names a config as an image does"},
 	"config that is no JSON": {top: func(f files) descriptor {
 		return f.artifact("", [2]string{string(types.OCIConfigJSON), "config"})
-	}, refused: "its config is damaged"},
+	}, refused: "the image's config is damaged"},
 }
 
 // TestWhatRegistriesHold: whatever an archive or another registry holds is
@@ -346,6 +346,6 @@ func TestEmptyLayout(t *testing.T) {
 	sandbox := startSandbox(t, server.Options{InMemory: true})
 	archive := writeTar(t, "image.tar", func(f files) { f.top() })
 	r := action(t, sandbox, "resource="+imageResource, "image="+archive)
-	r.failed(t, sandbox, archive, "its index.json lists nothing, so there is no image in it")
+	r.failed(t, sandbox, archive, "index.json lists nothing, so there is no image in it")
 	sentNothing(t, sandbox)
 }

@@ -391,7 +391,7 @@ func TestReleaseFailures(t *testing.T) {
 		want    []string
 	}{
 		"undeclared":       {inputs: []string{"channel=edge", "resources=imgae:1"}, want: []string{"release resource 'imgae': no charm revision of this release declares it, but my-file, my-image; correct its name"}},
-		"missing":          {inputs: []string{"channel=stable", "charm-revision=1"}, want: []string{"it needs resource 'my-image', of which no revision is there; give one with the input resources, as my-image:REVISION"}},
+		"missing":          {inputs: []string{"channel=stable", "charm-revision=1"}, want: []string{"this charm revision needs resource 'my-image', of which no revision is there; give one with the input resources, as my-image:REVISION"}},
 		"no such revision": {inputs: []string{"channel=edge", "resources=my-image:70"}, want: []string{"release revision 70 of resource 'my-image': there is no such revision, the newest is 2"}},
 		"no such charm revision": {
 			inputs: []string{"channel=edge", "charm-revision=12"}, want: []string{"release revision 12 of the charm: there is no such revision, the newest is 1"}},
@@ -401,14 +401,14 @@ func TestReleaseFailures(t *testing.T) {
 		"from nothing":    {inputs: []string{"channel=stable", "from-channel=beta"}, want: []string{"nothing is released on latest/beta"}},
 		"a foreign file":  {inputs: []string{"channel=edge", "charms=" + foreign}, want: []string{"is of charm 'other-charm', not 'my-charm'; give files of one charm"}},
 		"a file that is none": {
-			inputs: []string{"channel=edge", "charms=" + text}, want: []string{"x.charm: it is no charm file: zip: not a valid zip file; give one that `charmcraft pack` made"}},
-		"a file that is not there": {inputs: []string{"channel=edge", "charms=nowhere.charm"}, want: []string{"input charms: there is no nowhere.charm here"}},
+			inputs: []string{"channel=edge", "charms=" + text}, want: []string{"x.charm: not a charm file: zip: not a valid zip file; give one that `charmcraft pack` made"}},
+		"a file that is not there": {inputs: []string{"channel=edge", "charms=nowhere.charm"}, want: []string{"input charms: cannot find nowhere.charm: "}},
 		"several ways": {
-			inputs: []string{"channel=edge", "charm-revision=1", "from-channel=edge"}, want: []string{"The inputs charm-revision, from-channel are given together"}},
-		"no way":                {inputs: nil, want: []string{"Neither the input channel nor charms is given"}},
-		"no name for resources": {inputs: []string{"channel=edge", "resources=3"}, want: []string{`"3": write name:revision`}},
+			inputs: []string{"channel=edge", "charm-revision=1", "from-channel=edge"}, want: []string{"inputs charm-revision, from-channel: given together"}},
+		"no way":                {inputs: nil, want: []string{"inputs channel, charms: none is given"}},
+		"no name for resources": {inputs: []string{"channel=edge", "resources=3"}, want: []string{`"3" lacks a revision; write name:revision`}},
 		"resources of a dry run": {
-			inputs: []string{"channel=edge", `resources=[{"name":"my-image","created":false}]`}, want: []string{`"my-image" without a revision, as a dry run leaves it`}},
+			inputs: []string{"channel=edge", `resources=[{"name":"my-image","created":false}]`}, want: []string{`"my-image" is without a revision, as a dry run leaves it`}},
 		"an unknown charm": {inputs: []string{"charm=unknown", "channel=edge"}, want: []string{"404", "Charmhub knows no charm 'unknown'"}},
 		"a rejected file": {
 			inputs: []string{"channel=edge", "charms=" + uploaded, "resources=my-image:1"}, options: server.Options{RejectReason: "too big"},
@@ -459,7 +459,7 @@ func TestWrongType(t *testing.T) {
 		return &server.Fault{Status: http.StatusOK, Body: `{"revisions":[{"revision":1,"type":"file"}]}`}
 	})
 	r := putOnChannels(t, sandbox, "channel=edge", "resources=my-image:1")
-	r.releaseFailed(t, "release revision 1 of resource 'my-image': it is of type file, but charm revision 1 declares oci-image; give a revision of that type")
+	r.releaseFailed(t, "release revision 1 of resource 'my-image': that revision is of type file, but charm revision 1 declares oci-image; give a revision of that type")
 }
 
 // TestReleaseSchedules: whatever goes wrong, either all is released or nothing, and a

@@ -48,7 +48,7 @@ func TestFailures(t *testing.T) {
 	tests := map[string]failure{
 		"token that is none": {
 			inputs: given(append(image, "store-token=not a token")...), early: true,
-			want: []string{"store token cannot be read", "charmcraft login --export"},
+			want: []string{"cannot read the store token", "charmcraft login --export"},
 		},
 		"names without end": {
 			inputs: given("charm="+strings.Repeat("c", 100_000), "resource="+strings.Repeat("r", 100_000), "image="+archive), early: true,
@@ -92,11 +92,11 @@ func TestFailures(t *testing.T) {
 		},
 		"unknown resource": {
 			inputs: given("resource=unknown", "image="+archive),
-			want:   []string{"has no resource 'unknown'", "it has my-image, my-file", "declares it first"},
+			want:   []string{"has no resource 'unknown'", "the charm has my-image, my-file", "declares it first"},
 		},
 		"unknown resource for a file": {
 			inputs: given("resource=unknown", "filepath="+archive),
-			want:   []string{"has no resource 'unknown'", "it has my-image, my-file", "declares it first"},
+			want:   []string{"has no resource 'unknown'", "the charm has my-image, my-file", "declares it first"},
 		},
 		"image for a file": {
 			inputs: given("resource="+fileResource, "image="+archive),
@@ -138,17 +138,17 @@ func TestFailures(t *testing.T) {
 		},
 		"digest and file": {
 			inputs: given("resource="+imageResource, "digest="+someDigest, "filepath="+archive), early: true,
-			want: []string{"digest, filepath are given together", "keep the one"},
+			want: []string{"inputs digest, filepath: given together", "keep the one"},
 		},
 		"neither digest nor file": {
 			inputs: given("resource=" + imageResource), early: true,
-			want: []string{"None of the inputs digest, image, filepath and metadata", "give digest or image"},
+			want: []string{"inputs digest, image, filepath, metadata: none is given", "give digest or image"},
 		},
 		"everything wrong": {
 			inputs: given("charm=My_Charm", "resource=", "CHARMCRAFT_AUTH=", "store-url=http://example.com", "dry-run=perhaps"), early: true,
 			want: []string{
-				"charm's name has lower-case", "input resource is missing", "None of the inputs digest",
-				"store-token:", "store-url has to start with https://", "write true or false",
+				"charm's name has lower-case", "input resource: missing", "inputs digest, image, filepath, metadata: none is given",
+				"store-token:", "input store-url: the URL doesn't start with https://", "write true or false",
 			},
 		},
 		"missing file": {
@@ -157,7 +157,7 @@ func TestFailures(t *testing.T) {
 		},
 		"folder for a file": {
 			inputs: given(file(folder)...),
-			want:   []string{folder, "names the folder", "give a file"},
+			want:   []string{folder, "is a folder; give a file"},
 		},
 		"missing image": {
 			inputs: given("resource="+imageResource, "image="+missing),

@@ -278,7 +278,7 @@ func TestLostAnswerThenUnreachable(t *testing.T) {
 	})
 	r := action(t, sandbox, "resource="+fileResource, "filepath="+path)
 	r.failed(t, sandbox, "cannot create a revision of resource 'my-file'", "no clear answer", "EOF",
-		"cannot list the revisions of resource 'my-file'", "503", "the revision may exist all the same: run this again")
+		"cannot list the revisions of resource 'my-file'", "503", "the revision may exist all the same; run this again")
 
 	sandbox.Fault(nil)
 	again := action(t, sandbox, "resource="+fileResource, "filepath="+path)

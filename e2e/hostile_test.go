@@ -203,11 +203,11 @@ var hostileArchives = map[string]struct {
 	"a hard link": {"image.tar", func(f files) {
 		f.link(tar.TypeLink, "layer.tar", "/etc/passwd")
 		f.saved([]string{someDigest}, "layer.tar")
-	}, `"layer.tar" is a hard link`},
+	}, `"layer.tar" in the archive is a hard link`},
 	"a device": {"image.tar", func(f files) {
 		f.link(tar.TypeChar, "layer.tar", "")
 		f.saved([]string{someDigest}, "layer.tar")
-	}, `"layer.tar" is a hard link, a device`},
+	}, `"layer.tar" in the archive is a hard link, a device`},
 	"links in a circle": {"image.tar", func(f files) {
 		f.link(tar.TypeSymlink, "a", "b")
 		f.link(tar.TypeSymlink, "b", "a")
@@ -275,7 +275,7 @@ var hostileArchives = map[string]struct {
 	}, "the blob is damaged: its 7 bytes hash to " + digestOf([]byte("7 bytes"))},
 	"a digest that leads out": {"image.tar", func(f files) {
 		f.top(descriptor{MediaType: types.OCIManifestSchema1, Digest: "sha256:../../../../etc/passwd", Size: 100})
-	}, "its index.json is damaged"},
+	}, "index.json is damaged"},
 
 	"a large list of images": {"image.tar", func(f files) { f.zeros("index.json", 1<<30) },
 		"larger than 4194304 bytes"},
@@ -297,7 +297,7 @@ var hostileArchives = map[string]struct {
 		config := slices.Concat([]byte(`{"config":{"Labels":{`), manyLabels(300_000), []byte(`}}}`))
 		f.add("config.json", config)
 		f.toc("config.json", "a layer")
-	}, "holds 1 layers where its config lists 0"},
+	}, "has 1 layers where its config lists 0"},
 	"many annotations": {"image.tar", func(f files) {
 		f.top(f.image(func(manifest object, layer *descriptor) {
 			manifest["annotations"] = json.RawMessage(slices.Concat([]byte("{"), manyLabels(300_000), []byte("}")))
@@ -426,7 +426,7 @@ func TestHostileLayouts(t *testing.T) {
 		"a blob outside":       {blob, "../../../../../../etc/passwd", "is a symbolic link that leads out of"},
 		"a blob in a circle":   {blob, filepath.Base(blob), "too many levels of symbolic links"},
 		"blobs without end":    {blob, "/dev/zero", "is a symbolic link that leads out of"},
-		"a folder in a circle": {blob, ".", "is no regular file"},
+		"a folder in a circle": {blob, ".", "not a regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -97,7 +97,7 @@ func TestSummaryUnwritable(t *testing.T) {
 	r := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 1000, 1),
 		"GITHUB_STEP_SUMMARY="+t.TempDir()+"/missing/summary")
 	r.has(t, map[string]string{"revision": "1"})
-	if r.exit != 0 || errorLines(r) != 0 || !strings.Contains(r.log, "\n::warning::could not add to the step's summary: ") {
+	if r.exit != 0 || errorLines(r) != 0 || !strings.Contains(r.log, "\n::warning::cannot add to the step's summary: ") {
 		t.Errorf("exit %d with %d errors, want 0 with a warning:\n%s", r.exit, errorLines(r), r.log)
 	}
 }
@@ -107,7 +107,7 @@ func TestTagInDigest(t *testing.T) {
 	t.Parallel()
 	sandbox := startSandbox(t, server.Options{InMemory: true})
 	r := action(t, sandbox, "resource="+imageResource, "digest=my-image:latest")
-	r.failed(t, sandbox, "The input digest is \"my-image:latest\"")
+	r.failed(t, sandbox, "input digest: \"my-image:latest\" looks like a name or a tag")
 	if n := strings.Count(r.log, "my-image:latest"); n != 1 {
 		t.Errorf("%d complaints, want 1:\n%s", n, r.log)
 	}

@@ -250,8 +250,8 @@ func TestMetadataFailures(t *testing.T) {
 		"no images":      {"name: " + charm, nil, "no resource of type oci-image with an upstream-source"},
 		"no name":        {"resources: {a: {type: oci-image, upstream-source: x}}", []string{"charm="}, "give the charm's with the input charm"},
 		"unknown charm":  {"name: other\nresources: {a: {type: oci-image, upstream-source: x@" + someDigest + "}}", []string{"charm="}, "knows no charm 'other'"},
-		"not YAML":       {"a: [", nil, "charmcraft.yaml, of input metadata: yaml:"},
-		"two sources":    {"", []string{"digest=" + someDigest}, "inputs digest, metadata are given together"},
+		"not YAML":       {"a: [", nil, "charmcraft.yaml: yaml:"},
+		"two sources":    {"", []string{"digest=" + someDigest}, "inputs digest, metadata: given together"},
 		"and a resource": {"", []string{"resource=" + imageResource}, "leave out resource"},
 	}
 	for name, test := range tests {

@@ -260,7 +260,7 @@ func TestFileChangesWhileItIsSent(t *testing.T) {
 		return nil
 	})
 	r := action(t, sandbox, "resource="+fileResource, "filepath="+path)
-	r.failed(t, sandbox, "it grew while it was sent")
+	r.failed(t, sandbox, "the content grew while it was sent")
 	if n := sent.Load(); n != 1 {
 		t.Errorf("the file was sent %d times, want once", n)
 	}

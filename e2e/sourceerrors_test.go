@@ -184,7 +184,7 @@ func TestBrokenSources(t *testing.T) {
 		},
 		"platform of a line that is none": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
-			return []string{"image=./my.rock platform=arm64"}, []string{"./my.rock platform=arm64", "expected os/arch"}
+			return []string{"image=./my.rock platform=arm64"}, []string{"./my.rock platform=arm64", "write os/arch"}
 		},
 		"platform of an index": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
@@ -243,7 +243,7 @@ func unseen(transport string) broken {
 		t.Helper()
 		path := "/home/runner/work/_temp/my.rock"
 		return []string{"image=" + transport + path}, []string{
-			"no " + path + " here", "a container action sees the workspace", "runner.temp", "below github.workspace",
+			"cannot find " + path + ": ", "a container action sees the workspace", "runner.temp", "below github.workspace",
 		}
 	}
 }

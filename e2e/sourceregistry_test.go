@@ -415,7 +415,7 @@ func TestSourceErrorsSayWhatToDo(t *testing.T) {
 		"no such digest":      {[]string{"resource=" + imageResource, "image=" + open + "/image@" + someDigest}, []string{open + "/image@" + someDigest, "MANIFEST_UNKNOWN", "check that name, tag and digest are right"}},
 		"no such tag":         {[]string{metadata(open + "/image:9")}, []string{open + "/image:9", "MANIFEST_UNKNOWN", "check that name, tag and digest are right"}},
 		"no such repository":  {[]string{metadata(open + "/other:latest")}, []string{open + "/other:latest", "NAME_UNKNOWN", "check that name, tag and digest are right"}},
-		"source that is none": {[]string{metadata("Not an image")}, []string{"upstream-source", "Not an image", "expected"}},
+		"source that is none": {[]string{metadata("Not an image")}, []string{"upstream-source", "Not an image", "give a digest, name@sha256:…"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

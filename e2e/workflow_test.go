@@ -188,7 +188,7 @@ func TestWorkflowFailure(t *testing.T) {
 	if !r.failed {
 		t.Errorf("the workflow succeeded:\n%s", r.log)
 	}
-	r.logged(t, "::error title=upload-resource::", "/model.bin here: a container action sees the workspace, but neither runner.temp",
+	r.logged(t, "::error title=upload-resource::", "/model.bin: ", "a container action sees the workspace, but neither runner.temp",
 		"put the file below github.workspace", "outcome failure, revision ''")
 	if n := strings.Count(r.log, "::error"); n != 1 {
 		t.Errorf("%d annotations, want 1:\n%s", n, r.log)

@@ -65,7 +65,7 @@ func hostileCheckout(t *testing.T) (workspace, outside string) {
 func TestWorkspaceRefuses(t *testing.T) {
 	t.Parallel()
 	workspace, outside := hostileCheckout(t)
-	const missing = "neither runner.temp nor other folders of the runner; put the file below github.workspace"
+	const missing = "; put the file below github.workspace, since a container action sees the workspace, but neither runner.temp nor other folders of the runner"
 	for path, want := range map[string]string{
 		"environ":                        "environ is a symbolic link that leads out of the workspace, to /proc/self/environ",
 		"environ-2":                      "environ is a symbolic link that leads out of the workspace",
@@ -77,7 +77,7 @@ func TestWorkspaceRefuses(t *testing.T) {
 		"outside/secret":                 "outside is a symbolic link that leads out of the workspace",
 		"whole/secret":                   "whole is a symbolic link that leads out of the workspace, to " + outside,
 		"outside/layout":                 "outside is a symbolic link that leads out of the workspace",
-		"pipe":                           "no regular file, but a pipe|not a directory",
+		"pipe":                           "not a regular file, but a pipe|not a directory",
 		"../outside/secret":              missing,
 		"sub/../../outside":              missing,
 		"/proc/self/environ":             missing,
@@ -138,7 +138,7 @@ func TestWorkspaceWithoutVariable(t *testing.T) {
 		"environment, elsewhere": {"/proc/self/environ", "", unpublished, "below /proc"},
 		"link to it, elsewhere":  {environ, "", unpublished, "below /proc"},
 		"device, elsewhere":      {"/dev/zero", "", unpublished, "below /dev"},
-		"pipe, elsewhere":        {workspace + "/pipe", "", unpublished, "no regular file, but a pipe"},
+		"pipe, elsewhere":        {workspace + "/pipe", "", unpublished, "not a regular file, but a pipe"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

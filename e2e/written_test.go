@@ -41,7 +41,7 @@ var written = map[string]struct {
 		architectures: []string{"amd64", "arm64"},
 		noSkopeo:      "it drops the artifact types of the images in the index",
 	},
-	"ko/sbom.tar": {refused: "it is an SBOM, and no image to run"},
+	"ko/sbom.tar": {refused: "an SBOM, and no image to run"},
 }
 
 // TestWrittenArchives: what other tools wrote is published from their archive,

@@ -16,7 +16,7 @@ func (r *Runner) SetOutputs(outputs ...Output) error {
 	for _, o := range outputs {
 		// githubactions brackets every value by this same line, spelled like that.
 		if strings.ContainsAny(o.Value, "\r\n") || strings.Contains(o.Value, "_GitHubActionsFileCommandDelimeter_") {
-			return fmt.Errorf("refused to set the output %s to %q, which a runner could take for several outputs", o.Name, o.Value)
+			return fmt.Errorf("cannot set the output %s: a runner could take the value %q for several outputs", o.Name, o.Value)
 		}
 	}
 	for _, o := range outputs {
@@ -25,7 +25,7 @@ func (r *Runner) SetOutputs(outputs ...Output) error {
 			continue
 		}
 		if err := caught(func() { r.files.SetOutput(o.Name, r.redact(o.Value)) }); err != nil {
-			return fmt.Errorf("could not set the output %s: %w; check that the runner's file exists, and run as root if it belongs to root", o.Name, err)
+			return fmt.Errorf("cannot set the output %s: %w; check that the runner's file exists, and run as root if it belongs to root", o.Name, err)
 		}
 	}
 	return nil

@@ -32,7 +32,7 @@ func (r *Runner) AddSummary(markdown string) error {
 		return err
 	}
 	if err := caught(func() { r.files.AddStepSummary(text) }); err != nil {
-		return fmt.Errorf("could not add to the step's summary: %w", err)
+		return fmt.Errorf("cannot add to the step's summary: %w", err)
 	}
 	return nil
 }
@@ -43,7 +43,7 @@ func fit(text string, room int) (string, error) {
 		return text, nil
 	}
 	if room < len(summaryCut) {
-		return "", fmt.Errorf("could not add to the step's summary: it has reached the runner's limit of 1 MiB")
+		return "", fmt.Errorf("cannot add to the step's summary: the summary has reached the runner's limit of 1 MiB")
 	}
 	text = text[:room-len(summaryCut)]
 	return text[:strings.LastIndexByte(text, '\n')+1] + summaryCut, nil

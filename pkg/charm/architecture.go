@@ -36,8 +36,8 @@ func CheckArchitecture(name string) error {
 	case ok && known == name, name == AllArchitectures:
 		return nil
 	case ok:
-		return fmt.Errorf("%q: Charmhub's name for it is %s", name, known)
+		return fmt.Errorf("%q is unknown to Charmhub; write %s, Charmhub's name for that architecture", name, known)
 	default:
-		return fmt.Errorf("%q, which Charmhub doesn't know: choose from %s, %s", name, AllArchitectures, strings.Join(debian, ", "))
+		return fmt.Errorf("%q is unknown to Charmhub; choose from %s, %s", name, AllArchitectures, strings.Join(debian, ", "))
 	}
 }

@@ -32,7 +32,7 @@ const (
 func ReadArchive(r io.ReaderAt, size int64) (Archive, error) {
 	a, err := readArchive(r, size)
 	if err != nil {
-		return Archive{}, fmt.Errorf("it is no charm file: %w; give one that `charmcraft pack` made", err)
+		return Archive{}, fmt.Errorf("not a charm file: %w; give one that `charmcraft pack` made", err)
 	}
 	// Sum last, so that nothing large is read of a file that is none.
 	digest := sha3.New384()
@@ -45,7 +45,7 @@ func ReadArchive(r io.ReaderAt, size int64) (Archive, error) {
 
 func readArchive(r io.ReaderAt, size int64) (a Archive, err error) {
 	if size > maxArchive {
-		return a, fmt.Errorf("it has more than %d bytes, which no charm has", maxArchive)
+		return a, fmt.Errorf("more than %d bytes, which no charm has", maxArchive)
 	}
 	// The reader collects all of the directory in memory, and believes no count.
 	directory := &bounded{r, maxDirectory}
@@ -59,17 +59,17 @@ func readArchive(r io.ReaderAt, size int64) (a Archive, err error) {
 		return a, err
 	}
 	if a.Metadata, err = ReadMetadata(metadata); err == nil && a.Name == "" {
-		err = errors.New("it has no name")
+		err = errors.New("no name")
 	}
 	if err != nil {
-		return a, fmt.Errorf("its metadata.yaml: %w", err)
+		return a, fmt.Errorf("metadata.yaml: %w", err)
 	}
 	manifest, err := open(archive, "manifest.yaml")
 	if err != nil {
 		return a, err
 	}
 	if a.Bases, err = readBases(manifest); err != nil {
-		return a, fmt.Errorf("its manifest.yaml: %w", err)
+		return a, fmt.Errorf("manifest.yaml: %w", err)
 	}
 	return a, nil
 }
@@ -82,7 +82,7 @@ type bounded struct {
 
 func (b *bounded) ReadAt(p []byte, offset int64) (int, error) {
 	if b.left -= int64(len(p)); b.left < 0 {
-		return 0, fmt.Errorf("its directory has more than %d bytes, which no charm's has", maxDirectory)
+		return 0, fmt.Errorf("the archive's directory has more than %d bytes, which no charm's has", maxDirectory)
 	}
 	return b.ReaderAt.ReadAt(p, offset)
 }
@@ -96,19 +96,19 @@ func open(archive *zip.Reader, name string) (io.Reader, error) {
 			continue
 		}
 		if found != nil {
-			return nil, fmt.Errorf("it has %s twice", name)
+			return nil, fmt.Errorf("%s is in the archive twice", name)
 		}
 		found = file
 	}
 	switch {
 	case found == nil:
-		return nil, fmt.Errorf("it has no %s", name)
+		return nil, fmt.Errorf("no %s in the archive", name)
 	case !found.Mode().IsRegular():
-		return nil, fmt.Errorf("its %s is no regular file", name)
+		return nil, fmt.Errorf("%s is no regular file", name)
 	}
 	file, err := found.Open()
 	if err != nil {
-		return nil, fmt.Errorf("its %s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return file, nil
 }

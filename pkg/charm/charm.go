@@ -23,7 +23,7 @@ var (
 )
 
 // CheckName returns nil for what can be a charm's name, and else the rule for
-// charms' names as an error, to be read after the name and "but".
+// charms' names as an error, to be read after "is invalid;".
 func CheckName(name string) error {
 	if len(name) <= 40 && nameForm.MatchString(name) {
 		return nil

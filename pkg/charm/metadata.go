@@ -40,7 +40,7 @@ const maxMetadata = 1 << 20
 func readText(r io.Reader) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxMetadata+1))
 	if len(text) > maxMetadata {
-		return nil, fmt.Errorf("it has more than %d bytes, which no charm's has", maxMetadata)
+		return nil, fmt.Errorf("more than %d bytes, which no charm's has", maxMetadata)
 	}
 	return text, err
 }
@@ -62,17 +62,17 @@ func ReadMetadata(r io.Reader) (m Metadata, err error) {
 	}
 	if err := yaml.Unmarshal(text, &m); err != nil {
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			err = fmt.Errorf("%s can't be of type %s", cmp.Or(wrong.Field, "it"), wrong.Value)
+			err = fmt.Errorf("%s can't be of type %s", cmp.Or(wrong.Field, "the metadata"), wrong.Value)
 		}
 		return m, err
 	}
 	var complaints []error
 	if err := CheckName(m.Name); m.Name != "" && err != nil {
-		complaints = append(complaints, fmt.Errorf("the charm's name is %.80q, but %w", m.Name, err))
+		complaints = append(complaints, fmt.Errorf("the charm's name %.80q is invalid; %w", m.Name, err))
 	}
 	for name := range m.Resources {
 		if err := CheckResourceName(name); err != nil {
-			complaints = append(complaints, fmt.Errorf("the resource's name is %.80q, but %w", name, err))
+			complaints = append(complaints, fmt.Errorf("the resource's name %.80q is invalid; %w", name, err))
 		}
 	}
 	return m, errors.Join(complaints...)

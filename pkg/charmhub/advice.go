@@ -49,7 +49,7 @@ func (c *Client) tokenOwner(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
-	owner := fmt.Sprintf(". This token is that of %s, for %s, with %s", quoted(account.Username),
+	owner := fmt.Sprintf("; this token is that of %s, for %s, with %s", quoted(account.Username),
 		listed("the charms ", account.Charms, "every charm of the account"),
 		listed("the permissions ", account.Permissions, "every permission"))
 	if len(account.Channels) > 0 {
@@ -94,23 +94,23 @@ func missingPermission(e *Error) string {
 func advice(r request, login string, e *Error) string {
 	switch {
 	case e.Status == http.StatusUnauthorized:
-		return fmt.Sprintf("The store token has expired or is no longer valid; make a new one with `%s`", login)
+		return fmt.Sprintf("the store token has expired or is no longer valid; make a new one with `%s`", login)
 	case e.Status == http.StatusForbidden && missingPermission(e) != "":
-		return fmt.Sprintf("The store token lacks the permission %s; make one with `%s`", missingPermission(e), login)
+		return fmt.Sprintf("the store token lacks the permission %s; make one with `%s`", missingPermission(e), login)
 	case e.Status == http.StatusForbidden && e.Code == "macaroon-permission-required" && r.permission != "":
-		return fmt.Sprintf("The store token lacks the permission %s, or is for other charms or channels; make one with `%s`", r.permission, login)
+		return fmt.Sprintf("the store token lacks the permission %s, or is for other charms or channels; make one with `%s`", r.permission, login)
 	case e.Status == http.StatusForbidden && r.charm != "":
-		return fmt.Sprintf("The account of the store token may not do this to charm %s; use a token of the charm's publisher or of one of its collaborators", quoted(r.charm))
+		return fmt.Sprintf("the account of the store token may not do this to charm %s; use a token of the charm's publisher or of one of its collaborators", quoted(r.charm))
 	case e.Status == http.StatusNotFound && r.resource != "":
-		return fmt.Sprintf("Resource %s must be declared by a revision of charm %s that Charmhub already has; `charmcraft resources %s` lists those that are",
+		return fmt.Sprintf("resource %s must be declared by a revision of charm %s that Charmhub already has; `charmcraft resources %s` lists those that are",
 			quoted(r.resource), quoted(r.charm), harmless(r.charm, 100))
 	case e.Status == http.StatusNotFound && r.permission == manageReleases:
-		return fmt.Sprintf("Release revisions that `charmcraft revisions %s` lists; one that was created seconds ago may take some more", harmless(r.charm, 100))
+		return fmt.Sprintf("release revisions that `charmcraft revisions %s` lists; one that was created seconds ago may take some more", harmless(r.charm, 100))
 	case e.Status == http.StatusNotFound && r.charm != "":
 		return fmt.Sprintf("Charmhub knows no charm %s; check the name, or register it with `charmcraft register %s`",
 			quoted(r.charm), harmless(r.charm, 100))
 	case e.Status >= 500:
-		return "The store has a failure of its own; run this again later"
+		return "the store has a failure of its own; run this again later"
 	}
 	return ""
 }

@@ -34,7 +34,7 @@ type Credentials struct {
 func ParseCredentials(text string) (*Credentials, error) {
 	c, err := parseCredentials(text)
 	if err != nil {
-		return nil, fmt.Errorf("the store token cannot be read: %w; it should be the one line that `%s` writes to token.txt", err, loginCommand("", false))
+		return nil, fmt.Errorf("cannot read the store token: %w; give the one line that `%s` writes to token.txt", err, loginCommand("", false))
 	}
 	return c, nil
 }
@@ -43,13 +43,13 @@ func parseCredentials(text string) (*Credentials, error) {
 	line := unpaste(text)
 	switch {
 	case line == "":
-		return nil, errors.New("it is empty")
+		return nil, errors.New("the token is empty")
 	case len(line) > maxCredentials:
-		return nil, fmt.Errorf("it is longer than %d bytes", maxCredentials)
+		return nil, fmt.Errorf("the token is longer than %d bytes", maxCredentials)
 	}
 	decoded, err := macaroon.Base64Decode([]byte(strings.TrimRight(line, "=")))
 	if err != nil {
-		return nil, errors.New("it is not base64, or a part of it is missing")
+		return nil, errors.New("the token is not base64, or a part is missing")
 	}
 	c, err := readDecoded(line, decoded)
 	if err != nil {
@@ -82,7 +82,7 @@ func readDecoded(line string, decoded []byte) (*Credentials, error) {
 	if new(macaroon.Macaroon).UnmarshalBinary(decoded) == nil {
 		return &Credentials{token: line}, nil
 	}
-	return nil, errors.New("it decodes to neither a macaroon nor JSON")
+	return nil, errors.New("the token decodes to neither a macaroon nor JSON")
 }
 
 // readObject reads the kinds that are a JSON object.
@@ -95,7 +95,7 @@ func readObject(decoded []byte) (*Credentials, error) {
 		D        string          `json:"d"`
 	}
 	if json.Unmarshal(decoded, &object) != nil {
-		return nil, errors.New("it decodes to JSON that is damaged or of another kind")
+		return nil, errors.New("the token decodes to JSON that is damaged or of another kind")
 	}
 	switch {
 	case object.T != nil:
@@ -107,7 +107,7 @@ func readObject(decoded []byte) (*Credentials, error) {
 	case new(macaroon.Macaroon).UnmarshalJSON(decoded) == nil:
 		return readToken(oneLine(decoded))
 	}
-	return nil, errors.New("it decodes to JSON without a macaroon in it")
+	return nil, errors.New("the token decodes to JSON without a macaroon in it")
 }
 
 // readTyped reads an object that names its own kind.
@@ -124,14 +124,14 @@ func readTyped(kind string, value json.RawMessage) (*Credentials, error) {
 			return readPair(both.R, both.D)
 		}
 	default:
-		return nil, errors.New("it is of a kind that is not known here")
+		return nil, errors.New("the token is of an unknown kind")
 	}
-	return nil, fmt.Errorf("its %s is damaged", kind)
+	return nil, fmt.Errorf("the %s in the token is damaged", kind)
 }
 
 func readToken(token string) (*Credentials, error) {
 	if !sendable(token) {
-		return nil, errors.New("its macaroon is empty or damaged")
+		return nil, errors.New("the macaroon in the token is empty or damaged")
 	}
 	return &Credentials{token: token}, nil
 }

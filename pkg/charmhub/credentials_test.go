@@ -132,13 +132,13 @@ func TestParseCredentialsTakesAMacaroonThatIsNotWrapped(t *testing.T) {
 func TestParseCredentialsRefuses(t *testing.T) {
 	const canary = "c4n4ryS3cret"
 	cases := map[string]struct{ text, want string }{
-		"nothing":              {"", "it is empty"},
-		"quotes around air":    {" '' \n", "it is empty"},
+		"nothing":              {"", "the token is empty"},
+		"quotes around air":    {" '' \n", "the token is empty"},
 		"not base64":           {canary + "!%", "not base64"},
 		"a GitHub token":       {"ghp_" + strings.Repeat(canary, 3), "neither a macaroon nor JSON"},
 		"too much":             {strings.Repeat("YWJj", 20000), "longer than"},
 		"cut JSON":             {paste(`{"t":"macaroon","v":"` + canary), "damaged"},
-		"unknown type":         {paste(`{"t":"` + canary + `","v":"x"}`), "not known here"},
+		"unknown type":         {paste(`{"t":"` + canary + `","v":"x"}`), "of an unknown kind"},
 		"typed, no value":      {paste(`{"t":"macaroon"}`), "damaged"},
 		"typed, wrong value":   {paste(`{"t":"macaroon","v":{"r":"` + canary + `"}}`), "damaged"},
 		"empty macaroon":       {paste(`{"t":"macaroon","v":""}`), "empty or damaged"},

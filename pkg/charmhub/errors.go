@@ -52,7 +52,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": %s", strings.TrimSuffix(e.Message, "."))
 	}
 	if e.Advice != "" {
-		fmt.Fprintf(&b, ". %s", e.Advice)
+		fmt.Fprintf(&b, "; %s", e.Advice)
 	}
 	return b.String()
 }

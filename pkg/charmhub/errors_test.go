@@ -27,8 +27,8 @@ func TestErrorDialects(t *testing.T) {
 		"null code":      {400, `{"error-list":[{"code":null,"message":"m"}]}`, "", "m", []string{"400 Bad Request: m"}},
 		"number as code": {400, `{"error-list":[{"code":7,"message":"m"},"odd",{"code":"c"}]}`, "c", "m", nil},
 		"single sign-on": {400, `{"code":"INVALID","message":"m","extra":{}}`, "INVALID", "m", nil},
-		"empty":          {500, ``, "", "", []string{"500 Internal Server Error. The store has a failure of its own"}},
-		"sentence":       {500, `{"error-list":[{"message":"Try later."}]}`, "", "Try later.", []string{"Error: Try later. The store has a failure of its own"}},
+		"empty":          {500, ``, "", "", []string{"500 Internal Server Error; the store has a failure of its own"}},
+		"sentence":       {500, `{"error-list":[{"message":"Try later."}]}`, "", "Try later.", []string{"Error: Try later; the store has a failure of its own"}},
 		"HTML": {502, "<html><title>502</title>\x1b[31mnginx</html>", "", "",
 			[]string{"502 Bad Gateway (a gateway in front of it"}},
 		"list of nothing": {400, `{"error-list":null}`, "", "", nil},
@@ -73,7 +73,7 @@ func TestMissingPermission(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), "collaborators") {
 		t.Fatalf("got %v", err)
 	}
-	wantIn(t, err.Error(), "The store token lacks the permission package-view-revisions", "charmcraft login")
+	wantIn(t, err.Error(), "the store token lacks the permission package-view-revisions", "charmcraft login")
 }
 
 const whoami = `{"account":{"id":"i","username":"jane","display-name":"Jane","email":"e"},
@@ -100,7 +100,7 @@ func TestAdvice(t *testing.T) {
 		"write permission": {create, 403, "macaroon-permission-required", []string{"lacks the permission package-manage-revisions"}},
 		"not an owner":     {create, 403, "permission-required", []string{"may not do this to charm 'c'", "collaborators", "'jane'"}},
 		"unknown charm":    {list, 404, "resource-not-found", []string{"no charm 'c'", "charmcraft register c"}},
-		"unknown resource": {revisions, 404, "resource-not-found", []string{"Resource 'r' must be declared", "charmcraft resources c"}},
+		"unknown resource": {revisions, 404, "resource-not-found", []string{"resource 'r' must be declared", "charmcraft resources c"}},
 		"down":             {list, 503, "", []string{"again later"}},
 	}
 	for name, c := range cases {
@@ -132,7 +132,7 @@ func TestAdviceWithoutWhoami(t *testing.T) {
 		t.Fatal("no error")
 	}
 	wantIn(t, err.Error(), "may not do this to charm 'c'")
-	wantNotIn(t, err.Error(), "This token is")
+	wantNotIn(t, err.Error(), "this token is")
 	if got, want := rec.log(), "GET /v1/charm/c/resources\nGET /v1/tokens/whoami"; got != want {
 		t.Errorf("requests: %s", got)
 	}

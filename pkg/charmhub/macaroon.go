@@ -18,16 +18,16 @@ type pair struct {
 func newPair(root, discharge string) (*pair, error) {
 	r, err := readMacaroon(root)
 	if err != nil {
-		return nil, errors.New("its root is not a macaroon")
+		return nil, errors.New("the root is not a macaroon")
 	}
 	d, err := readMacaroon(discharge)
 	if err != nil {
-		return nil, errors.New("its discharge is not a macaroon")
+		return nil, errors.New("the discharge is not a macaroon")
 	}
 	d.Bind(r.Signature())
 	bound, err := d.MarshalBinary()
 	if err != nil {
-		return nil, errors.New("its discharge cannot be bound to its root")
+		return nil, errors.New("the discharge cannot be bound to the root")
 	}
 	return &pair{root: root, discharge: discharge, bound: base64.RawURLEncoding.EncodeToString(bound)}, nil
 }

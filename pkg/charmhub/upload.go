@@ -99,7 +99,7 @@ func (e *exactly) Read(p []byte) (int, error) {
 	if e.left == 0 {
 		n, err := io.ReadFull(e.content, make([]byte, 1))
 		if n > 0 {
-			return 0, errors.New("it grew while it was sent")
+			return 0, errors.New("the content grew while it was sent; let nothing write to it during the run")
 		}
 		return 0, err
 	}
@@ -109,7 +109,7 @@ func (e *exactly) Read(p []byte) (int, error) {
 	case !errors.Is(err, io.EOF):
 		return n, err
 	case e.left > 0:
-		return n, errors.New("it shrank while it was sent")
+		return n, errors.New("the content shrank while it was sent; let nothing write to it during the run")
 	default:
 		return n, nil // the next call finds out whether that was all
 	}

@@ -27,7 +27,7 @@ const (
 // `zstd -19` needs 8 MiB, `xz -9` needs 64 MiB.
 const maxWindow = 64 << 20
 
-var errBomb = errors.New("it decompresses to more than 100 times its size: a decompression bomb, and no image")
+var errBomb = errors.New("the content decompresses to more than 100 times its size: a decompression bomb, and no image")
 
 // Decompress returns the content of r, decompressed if it is compressed, and
 // reports whether it is. Reading fails once the content has more than 4 GiB and more
@@ -35,7 +35,7 @@ var errBomb = errors.New("it decompresses to more than 100 times its size: a dec
 func Decompress(r io.Reader) (io.ReadCloser, bool, error) {
 	format, opened, rest, err := compression.DetectCompressionFormat(r)
 	if err != nil {
-		return nil, false, fmt.Errorf("it can't be read: %w", err)
+		return nil, false, fmt.Errorf("cannot read the content: %w", err)
 	}
 	if opened == nil {
 		return io.NopCloser(rest), false, nil
@@ -56,7 +56,7 @@ func Decompress(r io.Reader) (io.ReadCloser, bool, error) {
 		out, err = opened(in)
 	}
 	if err != nil {
-		return nil, true, fmt.Errorf("it can't be decompressed from %s: %w", strings.ToLower(format.Name()), err)
+		return nil, true, fmt.Errorf("cannot decompress the content from %s: %w", strings.ToLower(format.Name()), err)
 	}
 	return &expansion{ReadCloser: out, in: in, free: freeGrowth}, true, nil
 }

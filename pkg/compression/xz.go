@@ -154,7 +154,7 @@ func (x *xzCopy) index() {
 	x.pass(-size&3 + 4)
 }
 
-var errXz = errors.New("it is damaged, or not as xz writes it")
+var errXz = errors.New("the content is damaged, or not as xz writes it")
 
 // checkXzBlock returns an error for a block whose header asks for too large a window, or
 // for other filters than LZMA2 alone.
@@ -176,14 +176,14 @@ func checkXzBlock(header []byte) error {
 	}
 	filter := numbers[len(numbers)-2:]
 	if flags&3 != 0 || filter[0] != 0x21 || filter[1] != 1 || len(rest) == 0 {
-		return fmt.Errorf("it uses a filter of xz that isn't read; compress it with xz's own settings: %w", errXz)
+		return fmt.Errorf("the content uses a filter of xz that isn't supported: %w; compress it with xz's own settings", errXz)
 	}
 	bits := uint(rest[0])
 	if bits > 40 {
 		return errXz
 	}
 	if window := uint64(2|bits&1) << (bits/2 + 11); window > maxWindow {
-		return fmt.Errorf("it asks for %d bytes of memory, where %d are allowed; compress it with xz -9 or less", window, maxWindow)
+		return fmt.Errorf("the content asks for %d bytes of memory, where %d are allowed; compress it with xz -9 or less", window, maxWindow)
 	}
 	return nil
 }

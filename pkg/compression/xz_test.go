@@ -95,7 +95,7 @@ func TestXzDamaged(t *testing.T) {
 	filtered := bytes.Clone(stream)
 	filtered[13] |= 1 // two filters
 	_, err := copied(filtered)
-	imagetest.WantError(t, err, "a filter of xz that isn't read")
+	imagetest.WantError(t, err, "a filter of xz that isn't supported")
 }
 
 // FuzzXz: whatever comes, what is copied is what came, and a block that asks for

@@ -67,7 +67,7 @@ func (p Part) leaves() ([]leaf, error) {
 		case p.Platform != nil:
 			l.Platform = p.Platform
 		case l.Platform.OS == "":
-			return nil, errors.New("its config doesn't say what it runs on; add ` platform=os/arch` after it")
+			return nil, errors.New("the image's config doesn't say what it runs on; add ` platform=os/arch` after the image")
 		}
 		return []leaf{l}, nil
 	default:
@@ -98,14 +98,14 @@ func (p Part) flatten(index v1.ImageIndex) ([]leaf, error) {
 	images := 0
 	for _, l := range leaves {
 		if !l.MediaType.IsImage() {
-			return nil, fmt.Errorf("%s in it is of type %q, which is neither an image nor an index of images", l.Digest, l.MediaType)
+			return nil, fmt.Errorf("%s in the index is of type %q, which is neither an image nor an index of images", l.Digest, l.MediaType)
 		}
 		if l.runs {
 			images++
 		}
 	}
 	if p.Platform != nil && images > 1 {
-		return nil, fmt.Errorf("it is an index of several images, and platform=%s can't be true of all", p.Platform)
+		return nil, fmt.Errorf("an index of several images, and platform=%s can't be true of all; leave it out, or give one of these images", p.Platform)
 	}
 	return leaves, nil
 }

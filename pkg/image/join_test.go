@@ -197,12 +197,12 @@ func TestJoinRefuses(t *testing.T) {
 	}{
 		"one platform twice":        {[]image.Part{amd, again}, "first and second are both for linux/amd64"},
 		"the same by an override":   {[]image.Part{amd, disguised}, "first and third are both for linux/amd64"},
-		"a platform for an index":   {[]image.Part{index}, "index: it is an index of several images|linux/s390x"},
+		"a platform for an index":   {[]image.Part{index}, "index: an index of several images|linux/s390x"},
 		"the same by another name":  {[]image.Part{arm, armV8}, "arm and armV8 are both for linux/arm64"},
-		"no platform":               {[]image.Part{part(t, "silent", l, silent)}, "silent: its config doesn't say|` platform=os/arch`"},
-		"no platform in an index":   {[]image.Part{part(t, "list", l, l.Index(silent))}, "list: it lists|without a platform|` platform=os/arch`"},
-		"an empty index":            {[]image.Part{part(t, "empty", l, l.Index())}, "empty: it is an index that lists nothing"},
-		"attestations alone":        {[]image.Part{part(t, "about", l, l.Index(imagetest.WithPlatform(silent, "unknown/unknown")))}, "about: it is an index without an image to run"},
+		"no platform":               {[]image.Part{part(t, "silent", l, silent)}, "silent: the image's config doesn't say|` platform=os/arch`"},
+		"no platform in an index":   {[]image.Part{part(t, "list", l, l.Index(silent))}, "list: the index lists|without a platform|` platform=os/arch`"},
+		"an empty index":            {[]image.Part{part(t, "empty", l, l.Index())}, "empty: the index lists nothing"},
+		"attestations alone":        {[]image.Part{part(t, "about", l, l.Index(imagetest.WithPlatform(silent, "unknown/unknown")))}, "about: an index without an image to run"},
 		"what is no image":          {[]image.Part{{Name: "nothing"}}, "nothing: "},
 		"a child that is not there": {[]image.Part{part(t, "lost", l, l.Index(v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: imagetest.Sum(nil), Size: 1}))}, "lost: |is listed, but not there"},
 		"an unknown child":          {[]image.Part{part(t, "odd", l, l.Index(l.Image("linux/s390x"), v1.Descriptor{MediaType: "text/plain", Digest: imagetest.Sum(nil)}))}, `odd: |"text/plain"`},
@@ -302,9 +302,9 @@ func TestSelectPlatform(t *testing.T) {
 	}
 	s390x := v1.Platform{OS: "linux", Architecture: "s390x"}
 	_, err := image.SelectPlatform(index, s390x)
-	imagetest.WantError(t, err, "no image for linux/s390x; it has linux/amd64, linux/arm64/v8, windows/amd64:10.0.14393")
+	imagetest.WantError(t, err, "the index has no image for linux/s390x; choose from linux/amd64, linux/arm64/v8, windows/amd64:10.0.14393")
 	_, err = image.SelectPlatform(one, s390x)
-	imagetest.WantError(t, err, "it runs on linux/arm64/v8, not on linux/s390x")
+	imagetest.WantError(t, err, "the image runs on linux/arm64/v8, not on linux/s390x")
 	_, err = image.SelectPlatform(index, v1.Platform{OS: "unknown", Architecture: "unknown"})
 	imagetest.WantError(t, err, "no image for unknown/unknown")
 }

@@ -120,9 +120,9 @@ func (l leaf) inspect() (_ leaf, err error) {
 	case errors.As(err, &artifact):
 		return l, nil // it goes along
 	case err != nil:
-		return l, fmt.Errorf("it lists %s: %w", l.Digest, err)
+		return l, fmt.Errorf("the index lists %s: %w", l.Digest, err)
 	case l.Platform == nil && platform.OS == "":
-		return l, fmt.Errorf("it lists the image %s without a platform, and the image's config has none: "+
+		return l, fmt.Errorf("the index lists the image %s without a platform, and the image's config has none; "+
 			"pass the image by itself, with ` platform=os/arch` after it where it is to be one of several", l.Digest)
 	case l.Platform == nil:
 		l.Platform = &platform
@@ -183,9 +183,9 @@ func flatten(index v1.ImageIndex, look func(leaf) (leaf, error)) (leaves []leaf,
 		}
 	}
 	if len(leaves) == 0 {
-		return nil, errors.New("it is an index that lists nothing, so there is no image in it; build or push it anew")
+		return nil, errors.New("the index lists nothing, so there is no image in it; build or push the image anew")
 	}
-	return nil, fmt.Errorf("it is an index without an image to run: of the %d manifests that it lists, all are attestations or other artifacts", len(leaves))
+	return nil, fmt.Errorf("an index without an image to run: of the %d manifests in the index, all are attestations or other artifacts; give the image that they belong to", len(leaves))
 }
 
 // descent is one way through an index and the indexes in it.
@@ -228,10 +228,10 @@ func (d *descent) into(index v1.ImageIndex, visit func(parent v1.ImageIndex, d v
 
 func (d *descent) count(child v1.Descriptor) error {
 	if d.manifests++; d.manifests > maxManifests {
-		return fmt.Errorf("it lists more than %d images, %w", maxManifests, errTooLarge)
+		return fmt.Errorf("the index lists more than %d images, %w", maxManifests, errTooLarge)
 	}
 	if d.bytes += max(child.Size, 0); d.bytes > maxIndex || d.bytes < 0 {
-		return fmt.Errorf("the manifests that it lists have more than %d bytes, %w", maxIndex, errTooLarge)
+		return fmt.Errorf("the manifests in the index have more than %d bytes, %w", maxIndex, errTooLarge)
 	}
 	return nil
 }
@@ -243,7 +243,7 @@ var platformText = regexp.MustCompile(`^[A-Za-z0-9]+/[A-Za-z0-9_-]+(?:/[A-Za-z0-
 // takes for another one, such as x86_64 for amd64, becomes that.
 func ParsePlatform(text string) (v1.Platform, error) {
 	if !platformText.MatchString(text) {
-		return v1.Platform{}, fmt.Errorf("%q is no platform: expected os/arch[/variant][:osversion]", text)
+		return v1.Platform{}, fmt.Errorf("%q is no platform; write os/arch[/variant][:osversion]", text)
 	}
 	p, err := v1.ParsePlatform(text)
 	if err != nil {
@@ -285,7 +285,7 @@ func SelectPlatform(m Manifest, want v1.Platform) (Manifest, error) {
 		if err != nil || Satisfies(have[0], want) {
 			return m, err
 		}
-		return nil, fmt.Errorf("it runs on %s, not on %s", orUnknown(have[0]), want)
+		return nil, fmt.Errorf("the image runs on %s, not on %s; give one for that platform", orUnknown(have[0]), want)
 	}
 	leaves, err := flatten(index, leaf.glance)
 	if err != nil {
@@ -302,7 +302,7 @@ func SelectPlatform(m Manifest, want v1.Platform) (Manifest, error) {
 	if at := Prefer(have, want); at >= 0 {
 		return images[at].open()
 	}
-	return nil, fmt.Errorf("it has no image for %s; it has %s", want, strings.Join(names, ", "))
+	return nil, fmt.Errorf("the index has no image for %s; choose from %s", want, strings.Join(names, ", "))
 }
 
 // Prefer returns which of the platforms [SelectPlatform] takes for want, -1 for

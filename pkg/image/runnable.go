@@ -23,10 +23,10 @@ type artifactError struct {
 }
 
 func (e *artifactError) Error() string {
-	what := "it is no image to run"
+	what := "no image to run"
 	for _, a := range artifactNames {
 		if strings.Contains(string(e.Type), a.part) {
-			what = "it is " + a.name + ", and no image to run"
+			what = a.name + ", and no image to run"
 			break
 		}
 	}
@@ -79,9 +79,9 @@ func checkImage(declared types.MediaType, manifest []byte, config func() ([]byte
 	}
 	switch {
 	case m.Config == nil && m.Manifests != nil:
-		return none, fmt.Errorf("its type is %q, an image's, but it lists images as an index does", declared)
+		return none, fmt.Errorf("the manifest's type is %q, an image's, but the manifest lists images as an index does; build the image anew", declared)
 	case m.Config == nil || m.Config.Digest == "":
-		return none, errors.New("its manifest names no config, which says how an image is run; build it anew")
+		return none, errors.New("the manifest names no config, which says how an image is run; build the image anew")
 	case m.Config.MediaType == types.OCIEmptyJSON && m.ArtifactType != "":
 		return none, &artifactError{Type: m.ArtifactType, Of: "content"}
 	case !slices.Contains(configTypes, m.Config.MediaType):
@@ -112,12 +112,12 @@ func checkIndex(declared types.MediaType, raw []byte) error {
 		return err
 	}
 	if m.Manifests == nil && m.Config != nil {
-		return fmt.Errorf("its type is %q, an index's, but it names a config as an image does", declared)
+		return fmt.Errorf("the manifest's type is %q, an index's, but the manifest names a config as an image does; build the image anew", declared)
 	}
 	var children []blobFields
 	if m.Manifests != nil {
 		if err := json.Unmarshal(*m.Manifests, &children); err != nil {
-			return fmt.Errorf("its list of manifests can't be read: %w", err)
+			return fmt.Errorf("cannot read the index's list of manifests: %w", err)
 		}
 	}
 	for _, child := range children {
@@ -135,13 +135,13 @@ func checkForm(declared types.MediaType, raw []byte) (*manifestFields, error) {
 	oci := declared == types.OCIManifestSchema1 || declared == types.OCIImageIndex
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("its manifest can't be read: %w", err)
+		return nil, fmt.Errorf("cannot read the manifest: %w", err)
 	case m.SchemaVersion == 1:
-		return nil, errors.New("its manifest is of schema version 1, which engines don't read any more; build or push it anew with a current tool")
+		return nil, errors.New("the manifest is of schema version 1, which engines don't read any more; build or push the image anew with a current tool")
 	case m.SchemaVersion != 2:
-		return nil, fmt.Errorf("its manifest is of schema version %d, and there is only 2; build it anew", m.SchemaVersion)
+		return nil, fmt.Errorf("the manifest is of schema version %d, and there is only 2; build the image anew", m.SchemaVersion)
 	case m.MediaType != declared && (m.MediaType != "" || !oci):
-		return nil, fmt.Errorf("its type is %q where it is listed and %q in its manifest; write it anew", declared, m.MediaType)
+		return nil, fmt.Errorf("the manifest's type is %q where it is listed and %q in the manifest itself; build the image anew", declared, m.MediaType)
 	}
 	return &m, nil
 }
@@ -159,10 +159,10 @@ func checkConfig(raw []byte, layers int) (v1.Platform, error) {
 		} `json:"rootfs"`
 	}
 	if err := json.Unmarshal(raw, &config); err != nil {
-		return v1.Platform{}, fmt.Errorf("its config is damaged: %w", err)
+		return v1.Platform{}, fmt.Errorf("the image's config is damaged: %w", err)
 	}
 	if n := len(config.RootFS.DiffIDs); n != layers {
-		return v1.Platform{}, fmt.Errorf("its manifest lists %d layers where its config lists %d, so no engine can run it; build it anew", layers, n)
+		return v1.Platform{}, fmt.Errorf("the image's manifest lists %d layers where its config lists %d, so no engine can run it; build the image anew", layers, n)
 	}
 	for _, diffID := range config.RootFS.DiffIDs {
 		if err := checkDigest(diffID); err != nil {
@@ -196,7 +196,7 @@ func checkDigest(digest string) error {
 		return nil
 	}
 	if algorithm, _, _ := strings.Cut(digest, ":"); err == nil || algorithm == "sha384" {
-		return fmt.Errorf("it has digests of %s, such as %.30s…, and only those of sha256 can be used; build it anew with these", algorithm, digest)
+		return fmt.Errorf("digests of %s, such as %.30s…, can't be used; build the image anew with those of sha256", algorithm, digest)
 	}
-	return fmt.Errorf("it has %.100q for a digest, which is none; build it anew", digest)
+	return fmt.Errorf("%.100q is given as a digest, but is none; build the image anew", digest)
 }

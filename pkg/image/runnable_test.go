@@ -79,11 +79,11 @@ var checkedImages = map[string]struct {
 	"an index":                           {change: func(m, _ object) { delete(m, "config"); m["manifests"] = []object{} }, fails: true, want: "lists images as an index does"},
 	"SHA-512": {change: func(m, _ object) {
 		m["layers"] = []object{{"mediaType": types.OCILayer, "digest": "sha512:" + strings.Repeat("a", 128), "size": 3}}
-	}, fails: true, want: "digests of sha512|only those of sha256"},
-	"no digest":       {change: func(m, _ object) { m["config"] = object{"mediaType": types.OCIConfigJSON, "digest": "nothing"} }, fails: true, want: `"nothing" for a digest`},
+	}, fails: true, want: "digests of sha512|with those of sha256"},
+	"no digest":       {change: func(m, _ object) { m["config"] = object{"mediaType": types.OCIConfigJSON, "digest": "nothing"} }, fails: true, want: `"nothing" is given as a digest`},
 	"no diff IDs":     {change: func(_, c object) { delete(c, "rootfs") }, fails: true, want: "lists 1 layers where its config lists 0"},
 	"a diff ID more":  {change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{digestA, digestB}} }, fails: true, want: "where its config lists 2"},
-	"no such diff ID": {change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{"x"}} }, fails: true, want: `"x" for a digest`},
+	"no such diff ID": {change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{"x"}} }, fails: true, want: `"x" is given as a digest`},
 }
 
 // as returns what reads a config.
@@ -107,10 +107,10 @@ func TestCheckImage(t *testing.T) {
 		})
 	}
 	_, err := checkImage(types.OCIManifestSchema1, []byte("no JSON"), as(nil))
-	imagetest.WantError(t, err, "its manifest can't be read")
+	imagetest.WantError(t, err, "cannot read the manifest")
 	manifest, _ := plainImage(func(_, _ object) {})
 	_, err = checkImage(types.OCIManifestSchema1, manifest, as([]byte("no JSON")))
-	imagetest.WantError(t, err, "its config is damaged")
+	imagetest.WantError(t, err, "the image's config is damaged")
 }
 
 func TestCheckIndex(t *testing.T) {
@@ -118,9 +118,9 @@ func TestCheckIndex(t *testing.T) {
 		"version":   {`{"schemaVersion":3,"manifests":[]}`, "schema version 3"},
 		"an image":  {`{"schemaVersion":2,"config":{"digest":"` + digestA + `"}}`, "names a config as an image does"},
 		"SHA-512":   {`{"schemaVersion":2,"manifests":[{"digest":"sha512:` + strings.Repeat("a", 128) + `"}]}`, "digests of sha512"},
-		"no list":   {`{"schemaVersion":2,"manifests":7}`, "its list of manifests can't be read"},
-		"no JSON":   {`{`, "can't be read"},
-		"no digest": {`{"schemaVersion":2,"manifests":[{}]}`, `"" for a digest`},
+		"no list":   {`{"schemaVersion":2,"manifests":7}`, "the index's list of manifests"},
+		"no JSON":   {`{`, "cannot read the manifest"},
+		"no digest": {`{"schemaVersion":2,"manifests":[{}]}`, `"" is given as a digest`},
 	} {
 		t.Run(name, func(t *testing.T) { imagetest.WantError(t, checkIndex(types.OCIImageIndex, []byte(try.raw)), try.want) })
 	}

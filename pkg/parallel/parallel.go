@@ -22,7 +22,7 @@ type PanicError struct {
 // Error asks the reader of the log to report the panic. Its text holds the
 // value, which may hold a secret.
 func (p *PanicError) Error() string {
-	return fmt.Sprintf("the action crashed: %v; this is a mistake in the action: run the job again with debug logging, and "+
+	return fmt.Sprintf("the action crashed: %v; this is a mistake in the action; run the job again with debug logging, and "+
 		"please report it at https://github.com/charmhub-actions/upload-resource/issues with the log", p.Value)
 }
 

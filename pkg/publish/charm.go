@@ -23,28 +23,22 @@ const resourcesAtOnce = 4
 // others are published also where one image fails; then the error is about all that
 // failed, and the results are complete.
 func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, error) {
-	file, err := p.Files.Open(path)
+	metadata, err := readMetadata(p.Files, path)
 	if err != nil {
-		return nil, fmt.Errorf("input metadata: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	metadata, err := charm.ReadMetadata(file)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s, of input metadata: %w", path, err)
+		return nil, err
 	}
 	for _, resource := range metadata.Resources {
 		maskCredentials(p.Runner.Mask, resource.Source)
 	}
 	images := metadata.Images()
 	if len(images) == 0 {
-		return nil, fmt.Errorf("%s has no resource of type %s with an upstream-source: add one, or use the inputs resource and image",
+		return nil, fmt.Errorf("input metadata: %s has no resource of type %s with an upstream-source; add one, or use the inputs resource and image",
 			path, charm.TypeImage)
 	}
 	if name == "" {
-		name = metadata.Name
-	}
-	if name == "" {
-		return nil, fmt.Errorf("%s has no name: give the charm's with the input charm", path)
+		if name, err = nameIn(metadata, path); err != nil {
+			return nil, err
+		}
 	}
 	p.Runner.Logger().Info(fmt.Sprintf("Uploading %d resources of charm '%s': %s", len(images), name, list(images)))
 
@@ -69,6 +63,28 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 	}
 	_ = group.Wait() // failures are in the results, so that none hides another
 	return results, failures(results)
+}
+
+// readMetadata reads the file that the input metadata names.
+func readMetadata(files Files, path string) (charm.Metadata, error) {
+	file, err := files.Open(path)
+	if err != nil {
+		return charm.Metadata{}, fmt.Errorf("input metadata: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	metadata, err := charm.ReadMetadata(file)
+	if err != nil {
+		return charm.Metadata{}, fmt.Errorf("input metadata: cannot read %s: %w", path, err)
+	}
+	return metadata, nil
+}
+
+// nameIn returns the charm's name in the metadata of the file at path.
+func nameIn(metadata charm.Metadata, path string) (string, error) {
+	if metadata.Name == "" {
+		return "", fmt.Errorf("input metadata: %s has no name; give the charm's with the input charm", path)
+	}
+	return metadata.Name, nil
 }
 
 // onceStore is a store that is asked once for the one charm's resources.

@@ -88,8 +88,8 @@ func TestCharmFails(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"name: x": "has no resource of type oci-image with an upstream-source",
-		"resources: {a: {type: oci-image, upstream-source: x}}": "has no name: give the charm's with the input charm",
-		"a: [": "charmcraft.yaml, of input metadata: yaml:",
+		"resources: {a: {type: oci-image, upstream-source: x}}": "has no name; give the charm's with the input charm",
+		"a: [": "charmcraft.yaml: yaml:",
 	} {
 		results, err := newHouse(nil).Publish(t.Context(), Inputs{Metadata: imagetest.TempFile(t, "charmcraft.yaml", []byte(text))})
 		if wantError(t, err, want); results != nil {
@@ -97,5 +97,5 @@ func TestCharmFails(t *testing.T) {
 		}
 	}
 	_, err := newHouse(nil).Publish(t.Context(), Inputs{Metadata: filepath.Join(t.TempDir(), "absent")})
-	wantError(t, err, "input metadata: there is no ", "absent")
+	wantError(t, err, "input metadata: cannot find ", "absent")
 }

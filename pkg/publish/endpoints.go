@@ -58,11 +58,11 @@ func (r *reader) endpoint(input, variable, production string) *url.URL {
 	u, err := url.Parse(strings.TrimRight(value, "/"))
 	switch {
 	case err != nil || u.Hostname() == "":
-		r.complain("The %s is no absolute URL: write it like %s.", origin, production)
+		r.complain("%s: no absolute URL; write one like %s", origin, production)
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		r.complain("The %s holds more than a server and a path: write it like %s.", origin, production)
+		r.complain("%s: more than a server and a path; write a URL like %s", origin, production)
 	case u.Scheme != "https" && (u.Scheme != "http" || !transport.IsLoopback(u.Hostname())):
-		r.complain("The %s has to start with https://, because secrets are sent there; http:// is only for servers on this machine.", origin)
+		r.complain("%s: the URL doesn't start with https://, and secrets are sent there; write https://, since http:// is only for servers on this machine", origin)
 	}
 	return u
 }

@@ -39,7 +39,7 @@ func (p *Publisher) File(ctx context.Context, t Target, path string, architectur
 func (p *Publisher) readFile(ctx context.Context, path string) (content, error) {
 	file, err := p.Files.Open(path)
 	if errors.Is(err, workspace.ErrFolder) {
-		return content{}, fmt.Errorf("input filepath names the folder %s: give a file, such as an archive of the folder", path)
+		return content{}, fmt.Errorf("input filepath: %s is a folder; give a file, such as an archive of the folder", path)
 	}
 	if err != nil {
 		return content{}, fmt.Errorf("input filepath: %w", err)

@@ -134,8 +134,8 @@ func TestFileFails(t *testing.T) {
 		set  func(*house)
 		want []string
 	}{
-		"folder":       {t.TempDir(), nil, []string{"input filepath names the folder", "give a file"}},
-		"missing":      {filepath.Join(t.TempDir(), "x"), nil, []string{"input filepath: ", "there is no"}},
+		"folder":       {t.TempDir(), nil, []string{"is a folder; give a file", "give a file"}},
+		"missing":      {filepath.Join(t.TempDir(), "x"), nil, []string{"input filepath: ", "cannot find"}},
 		"revisions":    {"", func(h *house) { h.store.fail["Revisions"] = []error{gone} }, []string{"gone"}},
 		"another type": {"", func(h *house) { h.store.resources[1].Type = charm.TypeImage }, []string{"use the input digest or image"}},
 		"upload":       {"", func(h *house) { h.store.fail["Upload"] = []error{gone} }, []string{"gone"}},

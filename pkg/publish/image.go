@@ -285,8 +285,8 @@ func explain(all []opened, m image.Manifest, err error) error {
 			platforms = append(platforms, platform.String())
 		}
 		if len(platforms) > 0 {
-			err = fmt.Errorf("the image lists %s, but doesn't hold it: pull what is missing first, "+
-				"or choose what is there with the input platform: %w", list(platforms), err)
+			err = fmt.Errorf("the image lists %s, but doesn't hold it: %w; pull what is missing first, "+
+				"or choose what is there with the input platform", list(platforms), err)
 		} else {
 			err = fmt.Errorf("%w; pull or write it anew as a whole", err)
 		}

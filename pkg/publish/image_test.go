@@ -306,9 +306,9 @@ func TestImageFails(t *testing.T) {
 		set   func(*house)
 		want  []string
 	}{
-		"not declared":            {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources = h.store.resources[1:] }, []string{"has no resource 'my-image' on Charmhub: it has my-file", "declares it first"}},
-		"nothing is declared":     {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources = nil }, []string{"it has none"}},
-		"declared as a file":      {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources[0].Type = charm.TypeFile }, []string{"is of type file, not oci-image: use the input filepath"}},
+		"not declared":            {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources = h.store.resources[1:] }, []string{"has no resource 'my-image' on Charmhub: the charm has my-file", "declares it first"}},
+		"nothing is declared":     {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources = nil }, []string{"the charm has none"}},
+		"declared as a file":      {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources[0].Type = charm.TypeFile }, []string{"is of type file, not oci-image; use the input filepath"}},
 		"resources":               {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["Resources"] = []error{gone} }, []string{"gone"}},
 		"no credentials":          {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["UploadCredentials"] = []error{gone} }, []string{"gone"}},
 		"no repository":           {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Open"] = gone }, []string{"gone"}},
@@ -338,7 +338,7 @@ func TestImageFails(t *testing.T) {
 		"one of two":   {[]string{"./a", "./b"}, nil, func(h *house) { h.repository.fail["Push"] = gone; two(t, h, images) }, []string{"one of ./a, ./b: gone"}},
 		"both for one": {[]string{"./a", "./b"}, backed(t, images["arm64"]), nil, []string{"cannot join the images", "both for linux/arm64"}},
 		"no image":     {[]string{"./a"}, backed(t, mutate.ConfigMediaType(images["arm64"], "application/x")), nil, []string{"no image to run"}},
-		"no platform":  {[]string{"./a"}, backed(t, empty.Index), nil, []string{"./a: it is an index that lists nothing"}},
+		"no platform":  {[]string{"./a"}, backed(t, empty.Index), nil, []string{"./a: the index lists nothing"}},
 		"ImageBlob":    {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["ImageBlob"] = []error{gone} }, []string{"gone"}},
 	}
 	for name, test := range tests {
@@ -410,9 +410,9 @@ func TestNoSuchPlatform(t *testing.T) {
 		there image.Manifest
 		want  string
 	}{
-		"in the repository": {nil, index, "in the charm's repository: it has no image for linux/s390x"},
-		"where it is from":  {backed(t, images["arm64"]), nil, "it runs on linux/arm64, not on linux/s390x"},
-		"stored":            {stored(t, index, runnable(t, index)), nil, "it has no image for linux/s390x"},
+		"in the repository": {nil, index, "in the charm's repository: the index has no image for linux/s390x"},
+		"where it is from":  {backed(t, images["arm64"]), nil, "the image runs on linux/arm64, not on linux/s390x"},
+		"stored":            {stored(t, index, runnable(t, index)), nil, "the index has no image for linux/s390x"},
 		"uncompressed":      {uncompressed(), nil, "runs on linux/arm64/v8, not on linux/s390x"},
 	} {
 		h := newHouse(nil)

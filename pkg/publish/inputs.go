@@ -55,7 +55,7 @@ type Login struct {
 type Resolver func(ctx context.Context, login Login, tagged string) (v1.Hash, error)
 
 // ReadInputs reads the inputs of the step and checks them. The error joins every
-// complaint there is, each a sentence that says what to write instead, so that
+// complaint there is, each with what to write instead, so that
 // one failed run is enough to put all of them right. Secrets are masked before
 // anything else is looked at. The only calls are those of resolve, for a complaint
 // about a tag.
@@ -125,7 +125,7 @@ func (r *reader) bool(input string, absent bool) bool {
 	}
 	yes, err := strconv.ParseBool(value)
 	if err != nil {
-		r.complain("The input %s is %q: write true or false.", input, value)
+		r.complain("input %s: %q is unknown; write true or false", input, value)
 	}
 	return yes
 }
@@ -135,9 +135,9 @@ func (r *reader) checkName(input, example string, check func(string) error) {
 	value := r.Input(input)
 	switch err := check(value); {
 	case value == "":
-		r.complain("The input %s is missing: give its name on Charmhub, for example %s: %s.", input, input, example)
+		r.complain("input %s: missing; give its name on Charmhub, for example %s: %s", input, input, example)
 	case err != nil:
-		r.complain("The input %s is %.80q, but %w.", input, value, err)
+		r.complain("input %s: %.80q is invalid; %w", input, value, err)
 	}
 }
 
@@ -152,13 +152,13 @@ func (r *reader) checkSource() {
 	switch {
 	case len(given) == 0 && r.given("key"): // looks up an earlier upload
 	case len(given) == 0:
-		r.complain("None of the inputs digest, image, filepath and metadata is given: give digest or image for a resource " +
+		r.complain("inputs digest, image, filepath, metadata: none is given; give digest or image for a resource " +
 			"of type oci-image, filepath for one of type file, metadata for all images of a charm, or key alone to look up an " +
-			"earlier upload (hashFiles gives an empty key where no file matches).")
+			"earlier upload (hashFiles gives an empty key where no file matches)")
 	case len(given) > 1:
-		r.complain("The inputs %s are given together: keep the one that says what to upload.", strings.Join(given, ", "))
+		r.complain("inputs %s: given together; keep the one that says what to upload", strings.Join(given, ", "))
 	case given[0] == "metadata" && (r.given("resource") || r.given("platform")):
-		r.complain("The input metadata is for all images of a charm: leave out resource and platform.")
+		r.complain("input metadata: given together with resource or platform, but for all images of a charm; leave out resource and platform")
 	}
 }
 
@@ -176,14 +176,14 @@ func (r *reader) digest() []Part {
 	case err == nil:
 		return []Part{{Reference: ref}}
 	case named:
-		r.complain("The input digest is %q: leave out %q, or give the whole as the input image.", value, name+"@")
+		r.complain("input digest: %q is more than a digest; leave out %q, or give all of it as the input image", value, name+"@")
 	case hexDigits.MatchString(value):
-		r.complain("The input digest is %q: write sha256: and 64 hexadecimal digits, "+
-			"or the first 12 to 64 digits alone, in lower case.", value)
+		r.complain("input digest: %q is no digest; write sha256: and 64 hexadecimal digits, "+
+			"or the first 12 to 64 digits alone, in lower case", value)
 	default:
-		r.complain("The input digest is %q, which looks like a name or a tag, and a tag can move to another image at any time: "+
+		r.complain("input digest: %q looks like a name or a tag, and a tag can move to another image at any time; "+
 			"give a digest or an image ID instead, from ${{ steps.build.outputs.imageid }} of the step that built it, "+
-			"or as docker images --digests or docker inspect --format '{{.Id}}' print it.", value)
+			"or as docker images --digests or docker inspect --format '{{.Id}}' print it", value)
 	}
 	return nil
 }
@@ -194,7 +194,7 @@ func (r *reader) images() (parts []Part) {
 	for _, line := range r.Lines("image") {
 		refs, platform, err := source.ParseLine(line, r.Workspace().Exists)
 		if err != nil {
-			r.complaints = append(r.complaints, err)
+			r.complain("input image: %w", err)
 		}
 		for _, ref := range refs {
 			parts = append(parts, Part{ref, platform})
@@ -210,10 +210,10 @@ func (r *reader) key() v1.Hash {
 		return v1.Hash{}
 	}
 	if r.given("filepath") {
-		r.complain("The input key is for images: leave it out with filepath, since an unchanged file is skipped by its content.")
+		r.complain("input key: given with filepath, but for images only; leave it out, since an unchanged file is skipped by its content")
 	}
 	if !r.bool("locations-record", true) {
-		r.complain("The input key is given with locations-record false, but what a key means is such a record: leave one of them out.")
+		r.complain("input key: given with locations-record false, but what a key means is such a record; leave one of them out")
 	}
 	digest := sha256.Sum256([]byte(text))
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}
@@ -223,7 +223,7 @@ func (r *reader) key() v1.Hash {
 func (r *reader) pushOnly() bool {
 	only := r.bool("push-only", false)
 	if only && r.given("filepath") {
-		r.complain("The input push-only is for images: leave it out with filepath.")
+		r.complain("input push-only: given with filepath, but for images only; leave it out")
 	}
 	return only
 }
@@ -233,9 +233,9 @@ func (r *reader) compression() pack.Compression {
 	value := pack.Compression(cmp.Or(r.Input("compression"), string(pack.Gzip)))
 	switch {
 	case value != pack.Gzip && value != pack.Zstd:
-		r.complain("The input compression is %q: write gzip or zstd.", value)
+		r.complain("input compression: %q is unknown; write gzip or zstd", value)
 	case value != pack.Gzip && r.given("filepath"):
-		r.complain("The input compression is for images: leave it out with filepath, since a file is stored as it is.")
+		r.complain("input compression: given with filepath, but for images only; leave it out, since a file is stored as it is")
 	}
 	return value
 }
@@ -249,9 +249,9 @@ func (r *reader) platform() *v1.Platform {
 	platform, err := image.ParsePlatform(value)
 	switch {
 	case r.given("filepath"):
-		r.complain("The input platform is for images: leave it out with filepath, where architectures says what a file is for.")
+		r.complain("input platform: given with filepath, but for images only; leave it out, and give architectures to say what a file is for")
 	case err != nil:
-		r.complain("The input platform is %q: write os/arch or os/arch/variant, for example linux/arm64.", value)
+		r.complain("input platform: %q is no platform; write os/arch or os/arch/variant, for example linux/arm64", value)
 	}
 	return &platform
 }
@@ -268,17 +268,17 @@ func (r *reader) architectures() []string {
 	}
 	if !r.given("filepath") {
 		if !slices.Equal(names, []string{charm.AllArchitectures}) && (r.given("digest") || r.given("image")) {
-			r.complain("The input architectures is for files: leave it out for an image, which says by itself what it is for.")
+			r.complain("input architectures: given with an image, but for files only; leave it out, since an image says by itself what it is for")
 		}
 		return nil
 	}
 	for _, name := range names {
 		if err := charm.CheckArchitecture(name); err != nil {
-			r.complain("The input architectures holds %w.", err)
+			r.complain("input architectures: %w", err)
 		}
 	}
 	if len(names) > 1 && names[0] == charm.AllArchitectures {
-		r.complain("The input architectures holds all and others besides: keep all, or the others.")
+		r.complain("input architectures: all is given together with others; keep all, or the others")
 	}
 	return names
 }
@@ -291,19 +291,19 @@ func (r *reader) login(images []Part) Login {
 	switch {
 	case registry == "" && username == "" && password == "":
 	case username == "" && password == "":
-		r.complain("The input source-registry is given without source-username and source-password, which are for it " +
-			"(a pull request from a fork gets no secrets): give all three, or none.")
+		r.complain("input source-registry: given without source-username and source-password, which are for it " +
+			"(a pull request from a fork gets no secrets); give all three, or none")
 	case username == "":
-		r.complain("The input source-password is given without source-username: give both, " +
-			"or none where an earlier step logged in or the registry asks for none.")
+		r.complain("input source-password: given without source-username; give both, " +
+			"or none where an earlier step logged in or the registry asks for none")
 	case password == "":
-		r.complain("The input source-username is given without source-password, or its secret is empty " +
-			"(a pull request from a fork gets no secrets): give both, or none.")
+		r.complain("input source-username: given without source-password, or the password's secret is empty " +
+			"(a pull request from a fork gets no secrets); give both, or none")
 	case r.given("filepath"):
-		r.complain("The inputs source-username and source-password are for an image's registry: leave them out with filepath.")
+		r.complain("inputs source-username, source-password: given with filepath, but for an image's registry; leave them out")
 	case r.given("metadata") && registry == "":
-		r.complain("The inputs source-username and source-password are given with metadata, whose sources may be in several registries: " +
-			"name the one that they are for with source-registry, for example source-registry: ghcr.io.")
+		r.complain("inputs source-username, source-password: given with metadata, whose sources may be in several registries; " +
+			"name the one that they are for with source-registry, for example source-registry: ghcr.io")
 	}
 	var named []string
 	for _, part := range images {
@@ -323,7 +323,7 @@ func (r *reader) login(images []Part) Login {
 		login.Registry = named[0]
 	case len(named) > 1 && password != "":
 		r.ambiguous = true
-		r.complain("the lines of input image name several registries, %s, and source-password is for one of them: "+
+		r.complain("input image: the lines name several registries, %s, and source-password is for one of them; "+
 			"name that with source-registry, for example source-registry: %s", list(named), named[0])
 	}
 	if password == "" || len(r.complaints) > before {
@@ -335,9 +335,9 @@ func (r *reader) login(images []Part) Login {
 // credentials reads and masks those for the store.
 func (r *reader) credentials(token string) *charmhub.Credentials {
 	if token == "" {
-		r.complain("No credentials for Charmhub are given: make some with `charmcraft login --export=token.txt`, " +
+		r.complain("input store-token: no credentials for Charmhub are given; make some with `charmcraft login --export=token.txt`, " +
 			"store what that file holds as a secret of the repository, and pass it with " +
-			"store-token: ${{ secrets.CHARMHUB_TOKEN }} (a pull request from a fork gets no secrets).")
+			"store-token: ${{ secrets.CHARMHUB_TOKEN }} (a pull request from a fork gets no secrets)")
 		return nil
 	}
 	credentials, err := charmhub.ParseCredentials(token)
@@ -377,7 +377,7 @@ func (r *reader) complaint(ctx context.Context, login Login, resolve Resolver) e
 		}
 		group.Go(func() error {
 			if digest, err := resolve(ctx, login, tag.Name); err == nil {
-				r.complaints[n] = fmt.Errorf("%w; right now that is %s@%s", complaint, tag.Name, digest)
+				r.complaints[n] = fmt.Errorf("%w; right now the tag names %s@%s", complaint, tag.Name, digest)
 			}
 			return nil
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -164,8 +165,8 @@ func TestComplaints(t *testing.T) {
 		change env
 		want   []string // parts of the one complaint
 	}{
-		{"no charm", good, env{"INPUT_CHARM": " "}, []string{"input charm is missing", "charm: my-charm"}},
-		{"upper case", good, env{"INPUT_CHARM": "My_Charm"}, []string{`input charm is "My_Charm"`, "lower-case"}},
+		{"no charm", good, env{"INPUT_CHARM": " "}, []string{"input charm: missing", "charm: my-charm"}},
+		{"upper case", good, env{"INPUT_CHARM": "My_Charm"}, []string{`input charm: "My_Charm" is invalid`, "lower-case"}},
 		{"no letter", good, env{"INPUT_CHARM": "12-34"}, []string{"at least one letter"}},
 		{"hyphen first", good, env{"INPUT_CHARM": "-x"}, []string{"input charm"}},
 		{"hyphen last", good, env{"INPUT_CHARM": "x-"}, []string{"input charm"}},
@@ -173,17 +174,17 @@ func TestComplaints(t *testing.T) {
 		{"long charm", good, env{"INPUT_CHARM": strings.Repeat("x", 41)}, []string{"input charm", "40 characters at most"}},
 		{"long resource", good, env{"INPUT_RESOURCE": strings.Repeat("x", 256)}, []string{"input resource", "255 characters at most"}},
 		{"path as charm", good, env{"INPUT_CHARM": "../x"}, []string{"input charm"}},
-		{"no resource", good, env{"INPUT_RESOURCE": ""}, []string{"input resource is missing", "resource: my-image"}},
-		{"path as resource", good, env{"INPUT_RESOURCE": "a/b"}, []string{`input resource is "a/b"`}},
+		{"no resource", good, env{"INPUT_RESOURCE": ""}, []string{"input resource: missing", "resource: my-image"}},
+		{"path as resource", good, env{"INPUT_RESOURCE": "a/b"}, []string{`input resource: "a/b" is invalid`}},
 		{"dots as resource", good, env{"INPUT_RESOURCE": ".."}, []string{"input resource"}},
 
-		{"no source", good, env{"INPUT_DIGEST": ""}, []string{"None of the inputs digest, image, filepath and metadata"}},
-		{"blank lines", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "\n \n"}, []string{"None of the inputs"}},
-		{"two sources", good, env{"INPUT_FILEPATH": "x"}, []string{"digest, filepath are given together"}},
-		{"two images", good, env{"INPUT_IMAGE": "x@" + someDigest}, []string{"digest, image are given together"}},
-		{"metadata and image", good, env{"INPUT_METADATA": "charmcraft.yaml"}, []string{"digest, metadata are given together"}},
+		{"no source", good, env{"INPUT_DIGEST": ""}, []string{"inputs digest, image, filepath, metadata: none is given"}},
+		{"blank lines", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "\n \n"}, []string{"none is given"}},
+		{"two sources", good, env{"INPUT_FILEPATH": "x"}, []string{"inputs digest, filepath: given together"}},
+		{"two images", good, env{"INPUT_IMAGE": "x@" + someDigest}, []string{"inputs digest, image: given together"}},
+		{"metadata and image", good, env{"INPUT_METADATA": "charmcraft.yaml"}, []string{"inputs digest, metadata: given together"}},
 		{"metadata and resource", env{"INPUT_METADATA": "charmcraft.yaml", "INPUT_STORE-TOKEN": aToken}, env{"INPUT_RESOURCE": "r"}, []string{"leave out resource and platform"}},
-		{"three sources", good, env{"INPUT_FILEPATH": "x", "INPUT_IMAGE": "y@" + someDigest}, []string{"digest, image, filepath are given together"}},
+		{"three sources", good, env{"INPUT_FILEPATH": "x", "INPUT_IMAGE": "y@" + someDigest}, []string{"inputs digest, image, filepath: given together"}},
 
 		{"tag", good, env{"INPUT_DIGEST": "my-app:1.2"}, []string{`"my-app:1.2"`, "tag", "${{ steps.build.outputs.imageid }}", "docker images --digests", "docker inspect --format '{{.Id}}'"}},
 		{"name", good, env{"INPUT_DIGEST": "ubuntu"}, []string{"tag"}},
@@ -193,8 +194,8 @@ func TestComplaints(t *testing.T) {
 		{"upper-case digits", good, env{"INPUT_DIGEST": strings.ToUpper(someDigest[7:])}, []string{"lower case"}},
 		{"other hash", good, env{"INPUT_DIGEST": "sha512:00"}, []string{"write sha256:"}},
 
-		{"platform of a file", goodFile, env{"INPUT_PLATFORM": "linux/amd64"}, []string{"input platform is for images"}},
-		{"half a platform", good, env{"INPUT_PLATFORM": "arm64"}, []string{`input platform is "arm64"`, "linux/arm64"}},
+		{"platform of a file", goodFile, env{"INPUT_PLATFORM": "linux/amd64"}, []string{"input platform: given with filepath, but for images only"}},
+		{"half a platform", good, env{"INPUT_PLATFORM": "arm64"}, []string{`input platform: "arm64" is no platform`, "linux/arm64"}},
 		{"four parts", good, env{"INPUT_PLATFORM": "a/b/c/d"}, []string{"input platform"}},
 
 		{"OS version without digits", good, env{"INPUT_PLATFORM": "windows/amd64:"}, []string{"input platform"}},
@@ -208,19 +209,19 @@ func TestComplaints(t *testing.T) {
 		},
 		{"login for a file", goodFile, env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"for an image's registry", "leave them out"}},
 
-		{"architectures of an image", good, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures is for files"}},
+		{"architectures of an image", good, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures: given with an image, but for files only"}},
 		{"unknown architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,vax"}, []string{`"vax"`, "choose from all, amd64"}},
-		{"Go's architecture", goodFile, env{"INPUT_ARCHITECTURES": "ppc64le"}, []string{`"ppc64le"`, "is ppc64el."}},
-		{"kernel's architecture", goodFile, env{"INPUT_ARCHITECTURES": "x86_64"}, []string{"is amd64."}},
+		{"Go's architecture", goodFile, env{"INPUT_ARCHITECTURES": "ppc64le"}, []string{`"ppc64le"`, "write ppc64el"}},
+		{"kernel's architecture", goodFile, env{"INPUT_ARCHITECTURES": "x86_64"}, []string{"write amd64"}},
 		{"all and more", goodFile, env{"INPUT_ARCHITECTURES": "amd64 all"}, []string{"keep all, or the others"}},
 
 		{"no token", good, env{"INPUT_STORE-TOKEN": ""}, []string{"charmcraft login --export", "store-token: ${{ secrets.CHARMHUB_TOKEN }}"}},
-		{"compression", good, env{"INPUT_COMPRESSION": "lzma"}, []string{`input compression is "lzma"`, "gzip or zstd"}},
-		{"compression of a file", good, env{"INPUT_COMPRESSION": "zstd", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"compression is for images"}},
-		{"key of a file", good, env{"INPUT_KEY": "k", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input key is for images"}},
-		{"key without records", good, env{"INPUT_KEY": "k", "INPUT_LOCATIONS-RECORD": "false"}, []string{"key is given with locations-record false"}},
-		{"push-only of a file", good, env{"INPUT_PUSH-ONLY": "true", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"push-only is for images"}},
-		{"dry-run", good, env{"INPUT_DRY-RUN": "maybe"}, []string{`input dry-run is "maybe"`, "true or false"}},
+		{"compression", good, env{"INPUT_COMPRESSION": "lzma"}, []string{`input compression: "lzma" is unknown`, "gzip or zstd"}},
+		{"compression of a file", good, env{"INPUT_COMPRESSION": "zstd", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input compression: given with filepath, but for images only"}},
+		{"key of a file", good, env{"INPUT_KEY": "k", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input key: given with filepath, but for images only"}},
+		{"key without records", good, env{"INPUT_KEY": "k", "INPUT_LOCATIONS-RECORD": "false"}, []string{"input key: given with locations-record false"}},
+		{"push-only of a file", good, env{"INPUT_PUSH-ONLY": "true", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input push-only: given with filepath, but for images only"}},
+		{"dry-run", good, env{"INPUT_DRY-RUN": "maybe"}, []string{`input dry-run: "maybe" is unknown`, "true or false"}},
 
 		{"relative URL", good, env{"INPUT_STORE-URL": "api.charmhub.io"}, []string{"input store-url", "https://api.charmhub.io"}},
 		{"broken URL", good, env{"INPUT_STORAGE-URL": "https://x:y:z"}, []string{"input storage-url"}},
@@ -242,8 +243,8 @@ func TestComplaints(t *testing.T) {
 					t.Errorf("%q is not in: %s", part, err)
 				}
 			}
-			if strings.Contains(err.Error(), "\n") || !strings.HasSuffix(err.Error(), ".") && !strings.HasSuffix(err.Error(), ").") {
-				t.Errorf("not one sentence: %s", err)
+			if !regexp.MustCompile(`^(?:inputs?|variable) [^\n]+: [^\n]+; [^\n]+[^.\n]$`).MatchString(err.Error()) {
+				t.Errorf("not of the form \"input X: what is wrong; what to do\": %s", err)
 			}
 		})
 	}
@@ -291,7 +292,7 @@ func TestLogin(t *testing.T) {
 		"none":                   {env{}, Login{"", "me", "hunter2"}, ""},
 		"several":                {images("ghcr.io/a", "b"), Login{}, "several registries, ghcr.io, docker.io"},
 		"nothing to log in with": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": "", "INPUT_SOURCE-PASSWORD": ""}), Login{}, ""},
-		"two complaints":         {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": ""}), Login{}, "give both, or none where an earlier step logged in or the registry asks for none.\nthe lines of input image"},
+		"two complaints":         {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": ""}), Login{}, "give both, or none where an earlier step logged in or the registry asks for none\ninput image: the lines"},
 		"a registry that isn't":  {env{"INPUT_SOURCE-REGISTRY": "me/you"}, Login{}, `input source-registry: "me/you" is no registry`},
 	} {
 		r, _ := newRunner(good.With(login).With(test.change))
@@ -328,7 +329,7 @@ func TestTagsAreLookedUp(t *testing.T) {
 			}
 			return v1.NewHash(someDigest)
 		})
-		wantError(t, err, "has no digest", "right now that is ghcr.io/a:1@"+someDigest)
+		wantError(t, err, "has no digest", "right now the tag names ghcr.io/a:1@"+someDigest)
 		if diff := cmp.Diff([]string{"ghcr.io/a:1"}, asked); diff != "" {
 			t.Errorf("%s: asked for (-want +got):\n%s", name, diff)
 		}

@@ -192,10 +192,10 @@ func (p *Publisher) checkType(ctx context.Context, t Target, want, instead strin
 	}
 	switch {
 	case declared.Name == "":
-		return fmt.Errorf("charm '%s' has no resource '%s' on Charmhub: it has %s; upload a revision of the charm that declares it first",
+		return fmt.Errorf("charm '%s' has no resource '%s' on Charmhub: the charm has %s; upload a revision of the charm that declares it first",
 			t.Charm, t.Resource, list(names))
 	case declared.Type != want:
-		return fmt.Errorf("resource '%s' of charm '%s' is of type %s, not %s: use the input %s for it",
+		return fmt.Errorf("resource '%s' of charm '%s' is of type %s, not %s; use the input %s for it",
 			t.Resource, t.Charm, declared.Type, want, instead)
 	}
 	return nil

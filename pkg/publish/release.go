@@ -101,19 +101,11 @@ func (r *Releaser) name(in ReleaseInputs) (string, error) {
 	if in.Charm != "" {
 		return in.Charm, nil
 	}
-	file, err := r.Files.Open(in.Metadata)
+	metadata, err := readMetadata(r.Files, in.Metadata)
 	if err != nil {
-		return "", fmt.Errorf("input metadata: %w", err)
+		return "", err
 	}
-	defer func() { _ = file.Close() }()
-	metadata, err := charm.ReadMetadata(file)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("cannot read %s, of input metadata: %w", in.Metadata, err)
-	case metadata.Name == "":
-		return "", fmt.Errorf("%s has no name; give the charm's with the input charm", in.Metadata)
-	}
-	return metadata.Name, nil
+	return nameIn(metadata, in.Metadata)
 }
 
 // look reads the charm files, and asks the store for all that a plan depends on. A
@@ -390,7 +382,7 @@ func refusesBases(err error, entries []charmhub.Release) bool {
 func uncertain(err error) error {
 	var network net.Error
 	if errors.Is(err, charmhub.ErrUnclear) || errors.As(err, &network) {
-		return fmt.Errorf("%w; it may be released all the same, either all of it or nothing; run this again, which releases what is missing then", err)
+		return fmt.Errorf("%w; the release may have happened all the same, either all of it or nothing; run this again, which releases what is missing then", err)
 	}
 	return err
 }
@@ -424,7 +416,7 @@ func taken(plan channelmap.Plan, now charmhub.Releases) error {
 	var errs []error
 	for _, row := range plan.Outdated(now) {
 		if row.Changed() {
-			errs = append(errs, fmt.Errorf("release to %s for %s: after it, %s is there instead of %s; "+
+			errs = append(errs, fmt.Errorf("release to %s for %s: after the release, %s is there instead of %s; "+
 				"somebody else released at the same time, or the store can't do what was asked; look at `charmcraft status`, and run this again",
 				row.After.Channel, row.After.Base, describe(row.Before), describe(&row.After)))
 		}

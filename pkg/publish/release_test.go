@@ -63,18 +63,18 @@ func TestRelease(t *testing.T) {
 		},
 		"no request gets through": {
 			on: one, requests: []error{unclear, unclear, unclear}, waits: seconds(1, 2, 3),
-			errs: []string{"it may be released all the same, either all of it or nothing; run this again"},
+			errs: []string{"the release may have happened all the same, either all of it or nothing; run this again"},
 		},
 		"no connection": {
 			on: one, requests: []error{&net.OpError{Op: "dial", Err: errGone}, nil}, released: true, waits: seconds(1),
 		},
 		"an answer lost, and no other": {
 			on: one, requests: []error{unclear}, reading: []error{nil, nil, errGone}, waits: seconds(1),
-			errs: []string{"no clear answer; and then gone; it may be released all the same"},
+			errs: []string{"no clear answer; and then gone; the release may have happened all the same"},
 		},
 		"an answer lost, and then a refusal": {
 			on: one, requests: []error{unclear, refused}, waits: seconds(1),
-			errs: []string{"no clear answer; and then ", "Invalid track: 3; it may be released all the same"},
+			errs: []string{"no clear answer; and then ", "Invalid track: 3; the release may have happened all the same"},
 		},
 		"an answer lost, and then somebody else's release": {
 			on: one, shown: [][]charmhub.Release{one, one, {withImage(3)}}, requests: []error{unclear}, waits: seconds(1),
@@ -108,7 +108,7 @@ func TestRelease(t *testing.T) {
 		},
 		"somebody else afterwards": {
 			on: one, shown: [][]charmhub.Release{one, one, {withImage(3)}}, requests: []error{nil}, released: true,
-			errs: []string{"after it, charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time"},
+			errs: []string{"after the release, charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time"},
 		},
 		"a revision that is not listed yet": {
 			on: one, unlisted: 2, requests: []error{nil}, released: true, waits: seconds(1, 2), log: "Looking again, since lists of Charmhub lag behind",
@@ -169,7 +169,7 @@ func TestReleaseStops(t *testing.T) {
 		"while reading":          {"CharmRevisions", context.Canceled, nothing},
 		"while uploading":        {"Upload", context.Canceled, uploads},
 		"before another upload":  {"Upload", busy, uploads},
-		"while releasing":        {"Release", lost, "it may be released all the same"},
+		"while releasing":        {"Release", lost, "the release may have happened all the same"},
 		"before another attempt": {"Release", busy, uploads},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestReleaseStopsInAPause(t *testing.T) {
 		"for a list":          {unlisted: 1, want: "nothing was released"},
 		"for an upload":       {fail: map[string][]error{"Upload": {busy}}, files: true, want: "nothing was released"},
 		"for a release":       {fail: map[string][]error{"Release": {busy}}, want: "nothing was released"},
-		"after a lost answer": {fail: map[string][]error{"Release": {unclear}}, want: "it may be released all the same"},
+		"after a lost answer": {fail: map[string][]error{"Release": {unclear}}, want: "the release may have happened all the same"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, stop := context.WithCancelCause(t.Context())
@@ -413,8 +413,8 @@ func TestReleaseChangedCharmFile(t *testing.T) {
 		change func(path string) error
 		want   string
 	}{
-		"changed": {func(path string) error { return os.WriteFile(path, []byte("other"), 0o600) }, "my.charm: its content changed after its digest was computed"},
-		"removed": {os.Remove, "my.charm here"},
+		"changed": {func(path string) error { return os.WriteFile(path, []byte("other"), 0o600) }, "my.charm: the content changed after its digest was computed"},
+		"removed": {os.Remove, "cannot find "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newReleaseStore(withImage(1))
@@ -463,11 +463,11 @@ func TestReleaseFailsFirst(t *testing.T) {
 	}{
 		"a file of another charm": {in: ReleaseInputs{Files: []string{good, foreign}}, want: []string{"input charms: ", "foreign.charm is of charm 'their-charm', not 'my-charm'"}},
 		"a folder":                {in: ReleaseInputs{Files: []string{t.TempDir()}}, want: []string{"input charms: ", "is a folder; give the file that `charmcraft pack` made"}},
-		"no such file":            {in: ReleaseInputs{Files: []string{missing}}, want: []string{"input charms: there is no"}},
-		"no charm":                {in: ReleaseInputs{Files: []string{text}}, want: []string{"input charms: ", "text.charm: it is no charm file"}},
+		"no such file":            {in: ReleaseInputs{Files: []string{missing}}, want: []string{"input charms: cannot find"}},
+		"no charm":                {in: ReleaseInputs{Files: []string{text}}, want: []string{"input charms: ", "text.charm: not a charm file"}},
 		"a file that is gone":     {in: ReleaseInputs{Files: []string{good}}, files: closedFiles{workspace.Workspace{}}, want: []string{"input charms: ", "file already closed"}},
-		"no metadata":             {in: ReleaseInputs{Metadata: missing}, want: []string{"input metadata: there is no"}},
-		"broken metadata":         {in: ReleaseInputs{Metadata: broken}, want: []string{"cannot read ", "broken.yaml, of input metadata: "}},
+		"no metadata":             {in: ReleaseInputs{Metadata: missing}, want: []string{"input metadata: cannot find"}},
+		"broken metadata":         {in: ReleaseInputs{Metadata: broken}, want: []string{"cannot read ", "broken.yaml: yaml:"}},
 		"no name":                 {in: ReleaseInputs{Metadata: nameless}, want: []string{"charmcraft.yaml has no name; give the charm's with the input charm"}},
 		"no list of revisions":    {in: ReleaseInputs{Files: []string{good}}, fail: map[string][]error{"CharmRevisions": {refused}}, want: []string{"403"}},
 		"no channel map":          {fail: map[string][]error{"Releases": {refused}}, want: []string{"403"}},
@@ -486,11 +486,11 @@ func TestReleaseFailsFirst(t *testing.T) {
 		},
 		"a resource of another type": {
 			in:   ReleaseInputs{Resources: map[string]int{"my-image": 1}},
-			want: []string{"release revision 1 of resource 'my-image': it is of type file, but charm revision 1 declares oci-image"},
+			want: []string{"release revision 1 of resource 'my-image': that revision is of type file, but charm revision 1 declares oci-image"},
 		},
 		"a resource without a revision": {
 			in:   ReleaseInputs{Files: []string{good}, Channels: []charmhub.Channel{beta}},
-			want: []string{"release a new charm revision to latest/beta for ubuntu 24.04 (amd64): it needs resource 'my-image', of which no revision is there"},
+			want: []string{"release a new charm revision to latest/beta for ubuntu 24.04 (amd64): this charm revision needs resource 'my-image', of which no revision is there"},
 		},
 		"no such charm revision": {in: ReleaseInputs{Revisions: []int{7}}, want: []string{"release revision 7 of the charm: there is no such revision, the newest is 1"}},
 		"nothing to promote":     {in: ReleaseInputs{From: beta}, want: []string{"promote from latest/beta to latest/edge: nothing is released on latest/beta"}},

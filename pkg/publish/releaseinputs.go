@@ -40,7 +40,7 @@ func ReadReleaseInputs(runner *action.Runner) (ReleaseInputs, error) {
 	if from := r.channels("from-channel"); len(from) == 1 {
 		in.From = from[0]
 	} else if len(from) > 1 {
-		r.complain("The input from-channel is %q: give one channel.", r.Input("from-channel"))
+		r.complain("input from-channel: %q is more than one channel; give one", r.Input("from-channel"))
 	}
 	in.Resources = r.resources()
 	r.checkRelease()
@@ -65,7 +65,7 @@ func (r *reader) revisions() (numbers []int) {
 	for _, word := range words(r.Input("charm-revision")) {
 		number, ok := revision(word)
 		if !ok {
-			r.complain("The input charm-revision holds %.80q: give numbers, as `charmcraft revisions` lists them.", word)
+			r.complain("input charm-revision: %.80q is no revision; give numbers, as `charmcraft revisions` lists them", word)
 		}
 		numbers = append(numbers, number)
 	}
@@ -84,9 +84,9 @@ func (r *reader) resources() map[string]int {
 	given := map[string]int{}
 	add := func(name string, revision int) {
 		if err := charm.CheckResourceName(name); err != nil {
-			r.complain("The input resources holds %.80q, but %w.", name, err)
+			r.complain("input resources: %.80q is invalid; %w", name, err)
 		} else if other, twice := given[name]; twice && other != revision {
-			r.complain("The input resources holds %s with the revisions %d and %d: give one of them.", name, other, revision)
+			r.complain("input resources: %s is given with the revisions %d and %d; give one of them", name, other, revision)
 		}
 		given[name] = revision
 	}
@@ -101,7 +101,7 @@ func (r *reader) resources() map[string]int {
 				add(name, revision)
 				continue
 			}
-			r.complain("The input resources holds %.80q: write name:revision, for example my-image:3, or pass the output resources of an upload.", word)
+			r.complain("input resources: %.80q lacks a revision; write name:revision, for example my-image:3, or pass the output resources of an upload", word)
 		}
 	}
 	return given
@@ -114,14 +114,14 @@ func (r *reader) uploaded(text string, add func(name string, revision int)) {
 		Revision *int   `json:"revision"`
 	}
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
-		r.complain("The input resources has a line that is not the output resources of an upload: pass ${{ steps.ID.outputs.resources }} as it is.")
+		r.complain("input resources: a line is not the output resources of an upload; pass ${{ steps.ID.outputs.resources }} as it is")
 	}
 	for _, resource := range list {
 		switch {
 		case resource.Revision == nil:
-			r.complain("The input resources holds %.80q without a revision, as a dry run leaves it: upload the resource first.", resource.Name)
+			r.complain("input resources: %.80q is without a revision, as a dry run leaves it; upload the resource first", resource.Name)
 		case *resource.Revision < 0:
-			r.complain("The input resources holds %.80q with the revision %d, which can't be one.", resource.Name, *resource.Revision)
+			r.complain("input resources: %.80q has the revision %d, which can't be one; pass ${{ steps.ID.outputs.resources }} as it is", resource.Name, *resource.Revision)
 		default:
 			add(resource.Name, *resource.Revision)
 		}
@@ -138,11 +138,11 @@ func (r *reader) checkRelease() {
 	}
 	switch {
 	case len(given) > 1:
-		r.complain("The inputs %s are given together: leave out all but the one that says which charm revisions to release.", strings.Join(given, ", "))
+		r.complain("inputs %s: given together; leave out all but the one that says which charm revisions to release", strings.Join(given, ", "))
 	case r.given("channel"):
 	case r.given("charm-revision") || r.given("from-channel") || r.given("resources"):
-		r.complain("The input channel is missing: give where to release, for example latest/edge.")
+		r.complain("input channel: missing; give where to release, for example latest/edge")
 	case !r.given("charms"):
-		r.complain("Neither the input channel nor charms is given: give channel to release, charms to upload charm files, or both.")
+		r.complain("inputs channel, charms: none is given; give channel to release, charms to upload charm files, or both")
 	}
 }

@@ -134,7 +134,7 @@ func TestReportReleaseFails(t *testing.T) {
 	if err := ReportRelease(runner, time.Second, done); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Warning: could not add to the step's summary", "Done in 1.00 s: released\n", "released=true\n"} {
+	for _, want := range []string{"Warning: cannot add to the step's summary", "Done in 1.00 s: released\n", "released=true\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q was not printed:\n%s", want, out)
 		}

@@ -117,7 +117,7 @@ func (v *verifiedContent) Read(p []byte) (int, error) {
 	v.progress(int64(n))
 	_, _ = v.hash.Write(p[:n])
 	if errors.Is(err, io.EOF) && hex.EncodeToString(v.hash.Sum(nil)) != v.want {
-		return n, errors.New("its content changed after its digest was computed; let nothing write to it during the run")
+		return n, errors.New("the content changed after its digest was computed; let nothing write to it during the run")
 	}
 	return n, err
 }
@@ -212,7 +212,7 @@ func unsettled(mayExist bool, err error) error {
 	if !mayExist {
 		return err
 	}
-	return during(reviewing, fmt.Errorf("%w; the revision may exist all the same: run this again, which uses it then", err))
+	return during(reviewing, fmt.Errorf("%w; the revision may exist all the same; run this again, which uses the revision then", err))
 }
 
 // created returns the revision that the store answered with. Another job may have

@@ -16,8 +16,8 @@ func (r *Repository) explain(err error) error {
 	case err == nil:
 		return nil
 	case isStatus(err, http.StatusUnauthorized, http.StatusForbidden):
-		return fmt.Errorf("the registry refused the credentials that Charmhub gave for %s; "+
-			"check that the store token's account may upload to this charm: %w", r.name, err)
+		return fmt.Errorf("the registry refused the credentials that Charmhub gave for %s: %w; "+
+			"check that the store token's account may upload to this charm", r.name, err)
 	case strings.Contains(err.Error(), "no token in bearer response"):
 		// That error quotes the token service's answer, and what else is in it may be a secret.
 		return errors.New("the registry's token service answered without a token; try again later")

@@ -118,7 +118,7 @@ func (r *Repository) children(ctx context.Context, hints Hints, d *remote.Descri
 // layersOf pairs the compressed layers of an image with their diff IDs, which are in the same order.
 func (r *Repository) layersOf(ctx context.Context, m *v1.Manifest) (Layers, error) {
 	if !isConfig(m.Config.MediaType) {
-		return nil, fmt.Errorf("its config is of type %q", m.Config.MediaType)
+		return nil, fmt.Errorf("the image's config is of type %q", m.Config.MediaType)
 	}
 	diffIDs, err := r.readDiffIDs(ctx, m.Config)
 	if err != nil {

@@ -159,7 +159,7 @@ func newChild(index v1.ImageIndex, d v1.Descriptor, visited map[v1.Hash]bool) (*
 func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 	source, ok := index.(layered)
 	if !ok {
-		return nil, fmt.Errorf("its media type is %q, which is neither an image nor an index", d.MediaType)
+		return nil, fmt.Errorf("the media type %q is neither an image nor an index", d.MediaType)
 	}
 	l, err := source.Layer(d.Digest)
 	if err != nil {
@@ -183,7 +183,7 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 		Layers, Blobs []v1.Descriptor
 	}
 	if err := json.Unmarshal(raw, &listed); err != nil {
-		return nil, fmt.Errorf("its media type is %q, and it isn't JSON: %w", d.MediaType, err)
+		return nil, fmt.Errorf("a manifest of media type %q isn't JSON: %w", d.MediaType, err)
 	}
 	if listed.Config != nil {
 		listed.Layers = append(listed.Layers, *listed.Config)

@@ -56,9 +56,9 @@ func read(ctx context.Context, from store, d v1.Descriptor) ([]byte, error) {
 	}
 	switch {
 	case d.Size > 0 && int64(len(raw)) != d.Size:
-		return nil, fmt.Errorf("%s has %d bytes where %d are declared: the image is damaged", d.Digest, len(raw), d.Size)
+		return nil, fmt.Errorf("%s has %d bytes where %d are declared: the image is damaged; build, save or pull it again", d.Digest, len(raw), d.Size)
 	case sum(raw) != d.Digest:
-		return nil, fmt.Errorf("%s has the digest %s: the image is damaged", d.Digest, sum(raw))
+		return nil, fmt.Errorf("%s has the digest %s: the image is damaged; build, save or pull it again", d.Digest, sum(raw))
 	}
 	return raw, nil
 }

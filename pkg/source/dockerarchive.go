@@ -92,7 +92,7 @@ func readSaved(raw []byte, err error) ([]savedImage, error) {
 	}
 	var images []savedImage
 	if err := json.Unmarshal(raw, &images); err != nil {
-		return nil, fmt.Errorf("its manifest.json is damaged: %w", err)
+		return nil, fmt.Errorf("manifest.json is damaged: %w; write the archive anew with `docker save`", err)
 	}
 	return images, nil
 }
@@ -100,7 +100,7 @@ func readSaved(raw []byte, err error) ([]savedImage, error) {
 // selectImage returns the image that selector names.
 func (c contents) selectImage(selector string) (savedImage, error) {
 	if !c.names["manifest.json"] {
-		return savedImage{}, fmt.Errorf("it has no manifest.json, so it is no docker archive; write it with `docker save`")
+		return savedImage{}, fmt.Errorf("no manifest.json, so no docker archive; give what `docker save` wrote")
 	}
 	if selector == "" && len(c.images) == 1 {
 		return c.images[0], nil
@@ -114,10 +114,10 @@ func (c contents) selectImage(selector string) (savedImage, error) {
 		choice = append(choice, strings.Join(append([]string{path.Base(image.Config)}, image.RepoTags...), " "))
 	}
 	if selector == "" {
-		return savedImage{}, fmt.Errorf("it holds %d images; choose one as docker-archive:FILE:TAG or docker-archive:FILE:ID: %s",
+		return savedImage{}, fmt.Errorf("the archive holds %d images; choose one as docker-archive:FILE:TAG or docker-archive:FILE:ID: %s",
 			len(c.images), strings.Join(choice, ", "))
 	}
-	return savedImage{}, fmt.Errorf("it has no image %q; it has %s", selector, strings.Join(choice, ", "))
+	return savedImage{}, fmt.Errorf("the archive has no image %q; choose from %s", selector, strings.Join(choice, ", "))
 }
 
 // uncompressed describes one of the images; open opens the archive.
@@ -128,14 +128,14 @@ func (c contents) uncompressed(ctx context.Context, saved savedImage, open openF
 	}
 	id := sum(raw)
 	if named := saved.hex(); named != "" && named != id.Hex {
-		return nil, fmt.Errorf("its config %s has the digest %s: the image is damaged", saved.Config, id)
+		return nil, fmt.Errorf("the config %s has the digest %s: the image is damaged; build, save or pull it again", saved.Config, id)
 	}
 	config, err := parseConfig(raw)
 	if err != nil {
 		return nil, err
 	}
 	if len(saved.Layers) != len(config.RootFS.DiffIDs) {
-		return nil, fmt.Errorf("it holds %d layers where its config lists %d", len(saved.Layers), len(config.RootFS.DiffIDs))
+		return nil, fmt.Errorf("the image has %d layers where its config lists %d; build it anew", len(saved.Layers), len(config.RootFS.DiffIDs))
 	}
 	u := &Uncompressed{
 		ID: id, DiffIDs: config.RootFS.DiffIDs, Platform: image.ConfigPlatform(config),
@@ -161,7 +161,7 @@ func (c contents) resolve(layer string) (string, error) {
 		name = path.Join(path.Dir(name), target)
 	}
 	if _, again := c.links[name]; again {
-		return "", fmt.Errorf("its layer %q is a link to another link", layer)
+		return "", fmt.Errorf("the layer %q is a link to another link; write the archive anew with `docker save`", layer)
 	}
 	return name, nil
 }
@@ -182,5 +182,5 @@ func readFile(ctx context.Context, open openFunc, name string) ([]byte, error) {
 			return entries.document(header)
 		}
 	}
-	return nil, fmt.Errorf("it has no %s, which its manifest.json names: the image is incomplete", name)
+	return nil, fmt.Errorf("the archive has no %s, which its manifest.json names: the image is incomplete; write the archive anew with `docker save`", name)
 }

@@ -98,7 +98,7 @@ func TestDockerArchiveRefused(t *testing.T) {
 		"the same, by another name": {with(imagetest.Entry{Name: "./x/../manifest.json", Content: toc.Content}), `two files named "manifest.json"`},
 		"two configs":               {with(imagetest.Entry{Name: config, Content: image.Config}), "two files named"},
 		"a file and a link":         {with(imagetest.Entry{Name: "manifest.json", Link: "c"}), "two files named"},
-		"no table of contents":      {without("manifest.json"), "has no manifest.json"},
+		"no table of contents":      {without("manifest.json"), "no manifest.json, so no docker archive"},
 		"a link for one":            {without("manifest.json", imagetest.Entry{Name: "manifest.json", Link: "c"}), "holds 0 images"},
 		"a damaged one":             {without("manifest.json", imagetest.Entry{Name: "manifest.json", Content: []byte("[")}), "manifest.json is damaged"},
 		"an empty one":              {without("manifest.json", imagetest.Entry{Name: "manifest.json", Content: []byte("[]")}), "holds 0 images"},
@@ -107,14 +107,14 @@ func TestDockerArchiveRefused(t *testing.T) {
 		"no config":                 {without(config), "has no " + config + "|incomplete"},
 		"a damaged config":          {without(config, imagetest.Entry{Name: config, Content: image.Config[1:]}), "has the digest|damaged"},
 		"a config that is none":     {without("manifest.json", imagetest.Entry{Name: "c", Content: []byte("[]")}, image.Contents("c", nil, []string{"l"})), "config is damaged"},
-		"a config of other layers":  {without("manifest.json", image.Contents(config, nil, nil)), "holds 0 layers where its config lists 1"},
+		"a config of other layers":  {without("manifest.json", image.Contents(config, nil, nil)), "has 0 layers where its config lists 1"},
 		"an absolute name":          {with(imagetest.Entry{Name: "/etc/passwd"}), `file "/etc/passwd" leads out of the archive`},
 		"a name outside":            {with(imagetest.Entry{Name: "x/../../c", Content: image.Config}), `file "../c" leads out of the archive`},
 		"a config outside":          {without("manifest.json", image.Contents("../etc/passwd", nil, []string{"x"})), "has no ../etc/passwd"},
 		"an absolute link":          {with(imagetest.Entry{Name: "a", Link: "/etc/passwd"}), `link "a" leads out of the archive, to "/etc/passwd"`},
 		"a link outside":            {with(imagetest.Entry{Name: "x/a", Link: "../../c"}), `link "x/a" leads out of the archive, to "../../c"`},
 		"a link to itself":          {without("manifest.json", imagetest.Entry{Name: "a", Link: "a"}, image.Contents(config, nil, []string{"a"})), `layer "a" is a link to another link`},
-		"a hard link":               {hardLink(), `its "a" is a hard link`},
+		"a hard link":               {hardLink(), `"a" in the archive is a hard link`},
 		"a long name":               {with(imagetest.Entry{Name: strings.Repeat("n/", maxName) + "n"}), "name has more than 1024 bytes"},
 		"too many files":            {tooManyFiles(), "more than 20000 files"},
 		"a sparse file":             {sparseFile(), "is sparse"},
@@ -122,7 +122,7 @@ func TestDockerArchiveRefused(t *testing.T) {
 		"no tar":                    {bytes.Repeat([]byte("no tar "), 1000), "no image at all"},
 		"damaged gzip":              {imagetest.Gzip(imagetest.Tar(good...))[:60], "unexpected EOF"},
 		"zstd that asks for memory": {append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x90}, make([]byte, 1024)...), "window size exceeded"},
-		"damaged xz":                {[]byte("\xfd7zXZ\x00 and so on"), "can't be decompressed from xz"},
+		"damaged xz":                {[]byte("\xfd7zXZ\x00 and so on"), "cannot decompress the content from xz"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := openArchive(t, "docker-archive:", "", try.archive)
@@ -177,14 +177,14 @@ func TestPathRefused(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for text, want := range map[string]string{
-		dir + "/no.rock":                         "there is no " + dir + "/no.rock here",
-		"oci:" + dir + "/no":                     "there is no",
-		"docker-archive:" + dir + "/no":          "there is no",
-		"oci-archive:" + dir + "/no":             "there is no",
-		dir:                                      "has no index.json, so it is no OCI layout",
-		"docker-archive:" + dir:                  "is no regular file",
-		pipe:                                     "is no regular file",
-		"oci-archive:" + pipe:                    "is no regular file",
+		dir + "/no.rock":                         "cannot find " + dir + "/no.rock: ",
+		"oci:" + dir + "/no":                     "cannot find",
+		"docker-archive:" + dir + "/no":          "cannot find",
+		"oci-archive:" + dir + "/no":             "cannot find",
+		dir:                                      "no index.json, so no OCI layout",
+		"docker-archive:" + dir:                  "not a regular file",
+		pipe:                                     "not a regular file",
+		"oci-archive:" + pipe:                    "not a regular file",
 		imagetest.TempFile(t, "empty.rock", nil): "neither a rock or other OCI archive|nor a docker archive",
 		imagetest.TempFile(t, "text.rock", []byte("hello, this is text")): "no image at all",
 	} {

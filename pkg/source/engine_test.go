@@ -222,7 +222,7 @@ func TestEngineDiesDuringExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = src.Image.RawManifest()
-	imagetest.WantError(t, err, "cannot read it to its end")
+	imagetest.WantError(t, err, "cannot read the content to its end")
 	_, again := src.Image.RawManifest()
 	if again == nil {
 		t.Error("half an export is used")

@@ -56,7 +56,7 @@ func (l layout) fetch(_ context.Context, d v1.Descriptor) (io.ReadCloser, error)
 	}
 	if d.Size > 0 && size != d.Size {
 		return nil, errors.Join(content.Close(),
-			fmt.Errorf("%s has %d bytes where %d are declared: the image is damaged", d.Digest, size, d.Size))
+			fmt.Errorf("%s has %d bytes where %d are declared: the image is damaged; build, save or pull it again", d.Digest, size, d.Size))
 	}
 	return content, nil
 }
@@ -74,7 +74,7 @@ func blobNames(digest v1.Hash) []string {
 func (l layout) image(ctx context.Context, selector string) (image.Manifest, error) {
 	content, _, err := l.open("index.json")
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("it has no index.json, so it is no OCI layout: %w", err)
+		return nil, fmt.Errorf("no index.json, so no OCI layout: %w; give a folder or an archive that has one", err)
 	}
 	if err != nil {
 		return nil, err
@@ -82,11 +82,11 @@ func (l layout) image(ctx context.Context, selector string) (image.Manifest, err
 	defer func() { _ = content.Close() }()
 	raw, err := readDocument(content)
 	if err != nil {
-		return nil, fmt.Errorf("its index.json can't be read: %w", err)
+		return nil, fmt.Errorf("cannot read index.json: %w", err)
 	}
 	var index v1.IndexManifest
 	if err := json.Unmarshal(raw, &index); err != nil {
-		return nil, fmt.Errorf("its index.json is damaged: %w", err)
+		return nil, fmt.Errorf("index.json is damaged: %w; write the OCI layout anew", err)
 	}
 	if selector == "" && onePerPlatform(index.Manifests) {
 		return l.itself(ctx, raw, index.MediaType)
@@ -130,7 +130,7 @@ func (l layout) itself(ctx context.Context, raw []byte, mediaType types.MediaTyp
 	if err != nil || mediaType.IsIndex() {
 		return m, err
 	}
-	return image.Join([]image.Part{{Name: "its index.json", Manifest: m}})
+	return image.Join([]image.Part{{Name: "index.json", Manifest: m}})
 }
 
 // rooted is a layout whose index.json is a manifest of it, too.
@@ -162,13 +162,13 @@ func selectManifest(manifests []v1.Descriptor, selector string) (v1.Descriptor, 
 		choice = append(choice, strings.TrimSpace(d.Digest.String()+" "+name))
 	}
 	if len(manifests) == 0 {
-		return v1.Descriptor{}, errors.New("its index.json lists nothing, so there is no image in it; write it anew")
+		return v1.Descriptor{}, errors.New("index.json lists nothing, so there is no image in it; write the OCI layout anew")
 	}
 	if selector == "" {
-		return v1.Descriptor{}, fmt.Errorf("it holds %d images; choose one by adding a colon and its name or digest: %s",
+		return v1.Descriptor{}, fmt.Errorf("the OCI layout holds %d images; choose one by adding a colon and its name or digest: %s",
 			len(manifests), strings.Join(choice, ", "))
 	}
-	return v1.Descriptor{}, fmt.Errorf("it has no image %q; it has %s", selector, strings.Join(choice, ", "))
+	return v1.Descriptor{}, fmt.Errorf("the OCI layout has no image %q; choose from %s", selector, strings.Join(choice, ", "))
 }
 
 // folder is a layout in a folder.

@@ -54,7 +54,7 @@ func TestLayoutSelects(t *testing.T) {
 	}
 	for selector, want := range map[string]string{
 		"":   "holds 2 images; choose one by adding a colon|" + a.Digest.String() + " a, " + b.Digest.String() + " b",
-		":c": `has no image "c"; it has `,
+		":c": `has no image "c"; choose from `,
 	} {
 		_, err := openText(t, "oci:"+dir+selector)
 		imagetest.WantError(t, err, want)
@@ -79,7 +79,7 @@ func TestLayoutRefusedAtOpen(t *testing.T) {
 		"unknown media type": {imagetest.JSON(v1.IndexManifest{Manifests: []v1.Descriptor{helm}}), `of type "application/vnd.cncf.helm.config.v1+json"`},
 		"no JSON":            {[]byte("index"), "index.json is damaged"},
 		"no digest":          {[]byte(`{"manifests":[{"mediaType":"` + string(types.OCIManifestSchema1) + `","digest":"sha256:../../etc/passwd"}]}`), "index.json is damaged"},
-		"huge":               {bytes.Repeat([]byte(" "), maxDocument+1), "index.json can't be read: it is larger than"},
+		"huge":               {bytes.Repeat([]byte(" "), maxDocument+1), "cannot read index.json: larger than"},
 		"too many objects":   {[]byte(`{"manifests":[` + strings.Repeat("{},", maxObjects) + `{}]}`), "more than 20000 objects"},
 	} {
 		l["index.json"] = try.index
@@ -97,7 +97,7 @@ func TestLayoutRefusedAtOpen(t *testing.T) {
 	_, err = openArchive(t, "oci-archive:", "", l.Tar()[:520])
 	imagetest.WantError(t, err, "damaged, cut short")
 	_, err = openArchive(t, "oci-archive:", "", imagetest.Tar(imagetest.Entry{Name: "x"}))
-	imagetest.WantError(t, err, "no index.json, so it is no OCI layout")
+	imagetest.WantError(t, err, "no index.json, so no OCI layout")
 }
 
 func TestLayoutDamaged(t *testing.T) {
@@ -185,7 +185,7 @@ func TestLayoutFolderKeepsInside(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = openText(t, dir)
-	imagetest.WantError(t, err, "is no regular file")
+	imagetest.WantError(t, err, "not a regular file")
 }
 
 func TestRecognise(t *testing.T) {
@@ -236,8 +236,8 @@ func TestOpenRefusesIndexes(t *testing.T) {
 	large := l.Image("linux/amd64")
 	large.Size = 8<<20 + 1
 	for want, root := range map[string]v1.Descriptor{
-		"it lists more than 1000 images":                  endless(l),
-		"the manifests that it lists have more than 1677": l.Index(large, imagetest.Annotate(large, "n", "1")),
+		"the index lists more than 1000 images":          endless(l),
+		"the manifests in the index have more than 1677": l.Index(large, imagetest.Annotate(large, "n", "1")),
 	} {
 		_, err := openArchive(t, "oci-archive:", "", l.Of(root).Tar())
 		imagetest.WantError(t, err, want)

@@ -74,7 +74,7 @@ func (o *Opener) openNamed(ctx context.Context, ref Reference) (*Source, error) 
 	// by the index's digest, too.
 	if _, one := local.Image.(v1.Image); !one || local.Digest.Hex != hexOf(ref.Name) {
 		_ = local.Close()
-		return nil, fmt.Errorf("%w; the container engine has an image of that digest, but that may be one of several platforms: "+
+		return nil, fmt.Errorf("%w; the container engine has an image of that digest, but that may be one of several platforms; "+
 			"to upload what the engine has, give its ID, %s, as the input digest", err, local.Digest)
 	}
 	o.log.Warn("the registry refuses access; using the container engine's copy of it", zap.Error(err))

@@ -67,7 +67,8 @@ func recognise(ctx context.Context, file *tarFile) (Kind, error) {
 	case toc.names["index.json"]:
 		return KindOCIArchive, nil
 	default:
-		return 0, fmt.Errorf("it is neither a rock or other OCI archive (it has no index.json) nor a docker archive (no manifest.json)")
+		return 0, errors.New("neither a rock or other OCI archive (no index.json) nor a docker archive (no manifest.json); " +
+			"give a rock, another OCI archive, or what `docker save` wrote")
 	}
 }
 

@@ -98,8 +98,8 @@ var digestForm = regexp.MustCompile(`^(?:sha256:)?([0-9a-f]{12,64})$`)
 func ParseDigest(text string) (Reference, error) {
 	m := digestForm.FindStringSubmatch(text)
 	if m == nil {
-		return Reference{}, fmt.Errorf("%q is not a digest: expected sha256: and 64 hex digits, or the first 12 or more of them, "+
-			"as `docker image inspect --format '{{.Id}}'` prints; a tag can't be used, since it may name another image tomorrow", text)
+		return Reference{}, fmt.Errorf("%q is not a digest; write sha256: and 64 hex digits, or the first 12 or more of them, "+
+			"as `docker image inspect --format '{{.Id}}'` prints (a tag may name another image tomorrow)", text)
 	}
 	return Reference{Kind: KindDigest, Text: text, Hex: m[1]}, nil
 }
@@ -188,7 +188,7 @@ func ParseLine(line string, exists func(path string) bool) ([]Reference, *v1.Pla
 	}
 	parsed, err := image.ParsePlatform(platform)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%q ends in the platform %q: expected os/arch[/variant][:osversion]", line, platform)
+		return nil, nil, fmt.Errorf("%q ends in the platform %q; write os/arch[/variant][:osversion]", line, platform)
 	}
 	if len(refs) > 1 {
 		return nil, nil, fmt.Errorf("%q names %d files and one platform; give each a line of its own", line, len(refs))
@@ -269,7 +269,7 @@ func parseTransport(kind Kind, text, rest string, exists func(string) bool) (Ref
 	case KindRegistry:
 		name, ok := strings.CutPrefix(rest, "//")
 		if !ok {
-			return Reference{}, fmt.Errorf("%q lacks the slashes of docker://name@sha256:…", text)
+			return Reference{}, fmt.Errorf("%q lacks the slashes after docker:; write docker://name@sha256:…", text)
 		}
 		return parseNamed(text, name)
 	case KindEngine:
@@ -280,7 +280,7 @@ func parseTransport(kind Kind, text, rest string, exists func(string) bool) (Ref
 			path, selector, _ = strings.Cut(strings.Replace(rest, "@sha256:", ":sha256:", 1), ":")
 		}
 		if path == "" {
-			return Reference{}, fmt.Errorf("%q names no file after its transport", text)
+			return Reference{}, fmt.Errorf("%q names no file; write its path after the colon", text)
 		}
 		return Reference{Kind: kind, Text: text, Path: path, Select: selector}, nil
 	}
@@ -306,15 +306,15 @@ type TagError struct {
 }
 
 func (e *TagError) Error() string {
-	return fmt.Sprintf("%q has no digest, and a tag may name another image tomorrow: "+
+	return fmt.Sprintf("%q has no digest, and a tag may name another image tomorrow; "+
 		"write %s@sha256:…, or pass the image's ID", e.Text, e.Name)
 }
 
 func parseNamed(text, name string) (Reference, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
-		return Reference{}, fmt.Errorf("%q is not an image: expected a digest, name@sha256:…, "+
-			"docker://, docker-archive:, oci: or oci-archive: with what follows them, or the path of a file: %w", text, err)
+		return Reference{}, fmt.Errorf("%q is not an image: %w; give a digest, name@sha256:…, "+
+			"docker://, docker-archive:, oci: or oci-archive: with what follows them, or the path of a file", text, err)
 	}
 	if _, ok := named.(reference.Digested); !ok {
 		name := reference.TagNameOnly(named).String()

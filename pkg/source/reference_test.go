@@ -53,7 +53,7 @@ func TestParse(t *testing.T) {
 
 func TestParseComplains(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                             "is not an image: expected a digest",
+		"":                             "give a digest",
 		"Upper@sha256:" + hex64:        "is not an image|lowercase",
 		"sha256:0123":                  "is not a digest|docker image inspect",
 		"sha256:" + hex64 + "0":        "is not a digest",
@@ -62,7 +62,7 @@ func TestParseComplains(t *testing.T) {
 		"ghcr.io/a/b:1.0":              "write ghcr.io/a/b:1.0@sha256:…",
 		"docker://ghcr.io/a/b":         "write ghcr.io/a/b:latest@sha256:…",
 		"docker-daemon:a:1":            "write docker.io/library/a:1@sha256:…",
-		"docker:ghcr.io/a/b":           "lacks the slashes of docker://",
+		"docker:ghcr.io/a/b":           "lacks the slashes after docker:",
 		"docker-archive:":              "names no file",
 		"oci::name":                    "names no file",
 		"busybox@sha256:" + hex64[:12]: "is not an image",
@@ -285,7 +285,7 @@ func TestParseLine(t *testing.T) {
 	}
 	for _, platform := range []string{"", "linux", "/amd64", "linux/", "linux/arm/v7/x", "linux/amd64:1:2", "linux/amd64/"} {
 		_, _, err := ParseLine("a.rock platform="+platform, nothing)
-		imagetest.WantError(t, err, "expected os/arch[/variant][:osversion]")
+		imagetest.WantError(t, err, "write os/arch[/variant][:osversion]")
 	}
 	if _, _, err := ParseLine("busybox platform=linux/arm64", nothing); err == nil {
 		t.Error("a tag is accepted in a line with a platform")

@@ -41,7 +41,7 @@ func (b *remoteBlob) Read(p []byte) (int, error) {
 		}
 		rest, err := b.open(b.offset)
 		if err != nil {
-			return 0, fmt.Errorf("it ends after %d of %d bytes, and can't be read on from there: %w", b.offset, b.size, err)
+			return 0, fmt.Errorf("the blob ends after %d of %d bytes, and can't be read on from there: %w", b.offset, b.size, err)
 		}
 		_ = b.Close()
 		b.ReadCloser, b.began = rest, b.offset

@@ -69,7 +69,7 @@ func (t *tarStream) files() iter.Seq2[*tar.Header, error] {
 
 func explainTar(err error) error {
 	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("it is damaged, cut short or no image at all: %w", err)
+		return fmt.Errorf("the archive is damaged, cut short or no image at all: %w; write or download it again", err)
 	}
 	return err
 }
@@ -78,31 +78,31 @@ func explainTar(err error) error {
 func (t *tarStream) check(header *tar.Header) error {
 	header.Name = path.Clean(header.Name)
 	if t.count++; t.count > maxEntries {
-		return fmt.Errorf("it holds more than %d files, so it is no image", maxEntries)
+		return fmt.Errorf("the archive holds more than %d files, which no image has", maxEntries)
 	}
 	if len(header.Name) > maxName || len(header.Linkname) > maxName {
-		return fmt.Errorf("it holds a file whose name has more than %d bytes, so it is no image", maxName)
+		return fmt.Errorf("the archive holds a file whose name has more than %d bytes, which no image has", maxName)
 	}
 	if sparse(header) {
-		return fmt.Errorf("its file %q is sparse; write the archive anew without sparse files", header.Name)
+		return fmt.Errorf("the file %q in the archive is sparse; write the archive anew without sparse files", header.Name)
 	}
 	if leadsOut(header.Name) {
-		return fmt.Errorf("its file %q leads out of the archive", header.Name)
+		return fmt.Errorf("the file %q leads out of the archive, which is malicious; use another image", header.Name)
 	}
 	switch header.Typeflag {
 	case tar.TypeReg:
 	case tar.TypeSymlink:
 		target := path.Join(path.Dir(header.Name), header.Linkname) //nolint:gosec // looked at, never opened
 		if path.IsAbs(header.Linkname) || leadsOut(target) {
-			return fmt.Errorf("its link %q leads out of the archive, to %q", header.Name, header.Linkname)
+			return fmt.Errorf("the link %q leads out of the archive, to %q, which is malicious; use another image", header.Name, header.Linkname)
 		}
 	case tar.TypeDir, tar.TypeXGlobalHeader:
 		return nil
 	default:
-		return fmt.Errorf("its %q is a hard link, a device or another special file; write the archive anew with plain files", header.Name)
+		return fmt.Errorf("%q in the archive is a hard link, a device or another special file; write the archive anew with plain files", header.Name)
 	}
 	if t.seen[header.Name] {
-		return fmt.Errorf("it holds two files named %q", header.Name)
+		return fmt.Errorf("the archive holds two files named %q; write it anew", header.Name)
 	}
 	t.seen[header.Name] = true
 	if header.Typeflag == tar.TypeSymlink {
@@ -134,7 +134,7 @@ func sparse(header *tar.Header) bool {
 func (t *tarStream) document(header *tar.Header) ([]byte, error) {
 	raw, err := readDocument(t)
 	if err != nil {
-		return nil, fmt.Errorf("its %q can't be read: %w", header.Name, err)
+		return nil, fmt.Errorf("cannot read %q in the archive: %w", header.Name, err)
 	}
 	return raw, nil
 }
@@ -148,9 +148,9 @@ func readDocument(r io.Reader) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case len(raw) > maxDocument:
-		return nil, fmt.Errorf("it is larger than %d bytes, more than any real one", maxDocument)
+		return nil, fmt.Errorf("larger than %d bytes, more than any real one", maxDocument)
 	case bytes.Count(raw, []byte("{")) > maxObjects:
-		return nil, fmt.Errorf("it has more than %d objects, more than any real one", maxObjects)
+		return nil, fmt.Errorf("more than %d objects, more than in any real one", maxObjects)
 	}
 	return raw, nil
 }

@@ -121,14 +121,14 @@ func (w *walker) readConfig(header *tar.Header) error {
 		return err
 	}
 	if got := sum(config); got != w.ID {
-		return fmt.Errorf("the config of image %s has the digest %s: the image is damaged", w.ID, got)
+		return fmt.Errorf("the config of image %s has the digest %s: the image is damaged; build, save or pull it again", w.ID, got)
 	}
 	parsed, err := parseConfig(config)
 	if err != nil {
 		return err
 	}
 	if !slices.Equal(parsed.RootFS.DiffIDs, w.DiffIDs) {
-		return fmt.Errorf("the config of image %s lists other layers than the engine does", w.ID)
+		return fmt.Errorf("the config of image %s lists other layers than the engine does; build or pull it again", w.ID)
 	}
 	w.config = config
 	return nil
@@ -137,7 +137,7 @@ func (w *walker) readConfig(header *tar.Header) error {
 func parseConfig(raw []byte) (*v1.ConfigFile, error) {
 	config, err := v1.ParseConfigFile(bytes.NewReader(raw))
 	if err != nil {
-		return nil, fmt.Errorf("its config is damaged: %w", err)
+		return nil, fmt.Errorf("the image's config is damaged: %w", err)
 	}
 	return config, nil
 }

@@ -50,7 +50,7 @@ func Copy(r io.Reader) (*File, error) {
 		return nil, err
 	}
 	if _, err := io.Copy(f, r); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot read it to its end: %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("cannot read the content to its end: %w", err), f.Close())
 	}
 	return f, nil
 }

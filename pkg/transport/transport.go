@@ -54,7 +54,7 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
-		return nil, fmt.Errorf("%w to %s://%s: only https is safe for what it carries", errRefused, req.URL.Scheme, req.URL.Host)
+		return nil, fmt.Errorf("%w to %s://%s: only https is safe for what it carries; give an https:// address, or a server on this machine", errRefused, req.URL.Scheme, req.URL.Host)
 	}
 	if _, secret, ok := strings.Cut(req.Header.Get("Authorization"), " "); ok {
 		g.mask(secret)

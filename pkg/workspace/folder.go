@@ -50,7 +50,7 @@ func checked(root *os.Root, name string, err error) (*Folder, error) {
 func (f *Folder) Open(name string) (*os.File, error) {
 	file, err := f.open(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use its %s: %w", name, err)
+		return nil, fmt.Errorf("cannot use %s: %w", name, err)
 	}
 	return file, nil
 }

@@ -25,7 +25,7 @@ import (
 )
 
 // ErrFolder says that a path names a folder where a file is wanted.
-var ErrFolder = errors.New("it is no regular file, but a folder")
+var ErrFolder = errors.New("not a regular file, but a folder; give a regular file")
 
 // Workspace is where inputs may name files. The zero value is the current
 // folder, outside Actions.
@@ -100,7 +100,7 @@ func (w Workspace) enter(path string) (folder *Folder, inside string, err error)
 }
 
 // errOutside is about a path that leads out by itself, without a link.
-var errOutside = fmt.Errorf("it leads out of the workspace: %w", fs.ErrNotExist)
+var errOutside = fmt.Errorf("the path leads out of the workspace: %w", fs.ErrNotExist)
 
 // explain adds what users trip over: the runner doesn't show all of its
 // folders to a container action.
@@ -112,10 +112,10 @@ func (w Workspace) explain(path string, err error) error {
 	case errors.Is(err, errOutside) && !w.actions:
 		return fmt.Errorf("%s is not below the current folder: %w; give its absolute path", path, err)
 	case errors.Is(err, fs.ErrNotExist) && w.actions:
-		return fmt.Errorf("there is no %s here: a container action sees the workspace, but neither runner.temp "+
-			"nor other folders of the runner; put the file below github.workspace: %w", path, err)
+		return fmt.Errorf("cannot find %s: %w; put the file below github.workspace, since a container action sees the workspace, but neither runner.temp "+
+			"nor other folders of the runner", path, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("there is no %s here: %w", path, err)
+		return fmt.Errorf("cannot find %s: %w; check the path", path, err)
 	case errors.As(err, &link):
 		return err
 	default:
@@ -139,7 +139,7 @@ const readOnly = os.O_RDONLY | syscall.O_NONBLOCK
 // regular file, or is in a place where the system's state looks like one.
 func regular(file *os.File, err error) (*os.File, error) {
 	if errors.Is(err, syscall.ENXIO) { // which is what opening a socket gives
-		return nil, fmt.Errorf("it is no regular file: %w", err)
+		return nil, fmt.Errorf("not a regular file: %w; give a regular file", err)
 	}
 	if err != nil {
 		return nil, err
@@ -150,11 +150,11 @@ func regular(file *os.File, err error) (*os.File, error) {
 	case info.IsDir():
 		err = ErrFolder
 	case !info.Mode().IsRegular():
-		err = fmt.Errorf("it is no regular file, but a %s", kind(info.Mode()))
+		err = fmt.Errorf("not a regular file, but a %s; give a regular file", kind(info.Mode()))
 	default:
 		at := location(file)
 		if err = refuse(at); err == nil && slices.Contains(elements(filepath.Dir(at)), ".git") {
-			err = errors.New("it is in a .git folder, where a checkout stores its credentials; give a file that is part of what was checked out, or built")
+			err = errors.New("the file is in a .git folder, where a checkout stores its credentials; give a file that is part of what was checked out, or built")
 		}
 	}
 	if err != nil {
@@ -194,7 +194,7 @@ func location(file *os.File) string {
 func refuse(path string) error {
 	for _, system := range []string{"/proc", "/sys", "/dev"} {
 		if _, below := relative(system, path); below {
-			return fmt.Errorf("it is below %s, where no file is, but the state of the system; give a file", system)
+			return fmt.Errorf("everything below %s is the state of the system, and no file; give a regular file", system)
 		}
 	}
 	return nil

@@ -96,18 +96,18 @@ func TestOpenRefuses(t *testing.T) {
 			"environ":            "environ is a symbolic link that leads out of the workspace, to /proc/self/environ",
 			"zero":               "to /dev/zero",
 			"circle":             "too many levels of symbolic links",
-			"pipe":               "no regular file, but a pipe",
-			"to-pipe":            "no regular file, but a pipe",
-			"socket":             "no regular file",
-			"sub":                "it is no regular file, but a folder",
-			".":                  "it is no regular file, but a folder",
-			"missing":            "there is no missing here",
-			"dangling":           "there is no dangling here",
+			"pipe":               "not a regular file, but a pipe",
+			"to-pipe":            "not a regular file, but a pipe",
+			"socket":             "not a regular file",
+			"sub":                "not a regular file, but a folder",
+			".":                  "not a regular file, but a folder",
+			"missing":            "cannot find missing: ",
+			"dangling":           "cannot find dangling: ",
 			"/proc/self/environ": "/proc",
 			"/dev/zero":          "/dev",
-			"git":                "it is in a .git folder, where a checkout stores its credentials",
-			".git/config":        "it is in a .git folder, where a checkout stores its credentials",
-			"git-folder/config":  "it is in a .git folder, where a checkout stores its credentials",
+			"git":                "the file is in a .git folder, where a checkout stores its credentials",
+			".git/config":        "the file is in a .git folder, where a checkout stores its credentials",
+			"git-folder/config":  "the file is in a .git folder, where a checkout stores its credentials",
 		} {
 			file, err := w.Open(path)
 			if err == nil {
@@ -146,9 +146,9 @@ func TestOpenElsewhere(t *testing.T) {
 		environ:           "below /proc",
 		"/proc/self/fd/0": "below /proc",
 		"/sys/kernel":     "below /sys",
-		p.outside + "/no": "there is no " + p.outside + "/no here",
-		p.dir + "/pipe":   "no regular file, but a pipe",
-		p.dir + "/socket": "no regular file",
+		p.outside + "/no": "cannot find " + p.outside + "/no: ",
+		p.dir + "/pipe":   "not a regular file, but a pipe",
+		p.dir + "/socket": "not a regular file",
 	} {
 		if _, err := person.Open(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: the error %v doesn't say %q", path, err, want)
@@ -157,8 +157,9 @@ func TestOpenElsewhere(t *testing.T) {
 	action := p.spaces()["in Actions"]
 	for _, path := range []string{elsewhere, environ, "../outside/file", "../workspace/../outside/file", "/etc/passwd", "missing"} {
 		_, err := action.Open(path)
-		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "there is no "+path+" here: a container action sees the workspace, "+
-			"but neither runner.temp nor other folders of the runner; put the file below github.workspace") {
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "cannot find "+path+": ") ||
+			!strings.HasSuffix(err.Error(), "; put the file below github.workspace, since a container action sees the workspace, "+
+				"but neither runner.temp nor other folders of the runner") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

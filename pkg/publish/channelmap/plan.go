@@ -69,7 +69,7 @@ func checkChannels(wanted Wanted, known Known) error {
 				channel, channel.Track, strings.Join(tracks, ", ")))
 		}
 		if channel == wanted.From {
-			complaints = append(complaints, fmt.Errorf("promote from %s: it is the target as well; give another channel", channel))
+			complaints = append(complaints, fmt.Errorf("promote from %s: the channel is the target as well; give another channel", channel))
 		}
 	}
 	return errors.Join(complaints...)
@@ -180,7 +180,7 @@ func bind(rows []Row, wanted Wanted, known Known) error {
 			case declared.Optional:
 				number = charmhub.NoRevision
 			default:
-				err = fmt.Errorf("release %s to %s for %s: it needs resource '%s', of which no revision is there; "+
+				err = fmt.Errorf("release %s to %s for %s: this charm revision needs resource '%s', of which no revision is there; "+
 					"give one with the input resources, as %s:REVISION", Describe(after.Revision), after.Channel, after.Base, declared.Name, declared.Name)
 			}
 			after.Resources[declared.Name] = number
@@ -234,7 +234,7 @@ func (k Known) declared(revision int) []charmhub.Resource {
 func (k Known) checkType(declared charmhub.Resource, number int) error {
 	for _, r := range k.Resources[declared.Name] {
 		if r.Revision == number && r.Type != "" && declared.Type != "" && r.Type != declared.Type {
-			return fmt.Errorf("release revision %d of resource '%s': it is of type %s, but %s declares %s; give a revision of that type",
+			return fmt.Errorf("release revision %d of resource '%s': that revision is of type %s, but %s declares %s; give a revision of that type",
 				number, declared.Name, r.Type, Describe(declared.CharmRevision), declared.Type)
 		}
 	}

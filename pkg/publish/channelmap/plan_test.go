@@ -283,7 +283,7 @@ func TestImpossiblePlans(t *testing.T) {
 		},
 		"onto itself": {
 			now: edge, wanted: Wanted{From: channel(t, "edge")}, to: "latest/edge",
-			want: []string{"promote from latest/edge: it is the target as well"},
+			want: []string{"promote from latest/edge: the channel is the target as well"},
 		},
 		"from nothing": {
 			now: edge, wanted: Wanted{From: channel(t, "beta")}, to: "latest/stable",
@@ -327,7 +327,7 @@ func TestImpossiblePlans(t *testing.T) {
 		},
 		"missing, once for two bases": {
 			wanted: Wanted{Revisions: []int{1}}, to: "latest/edge",
-			want: []string{"release charm revision 1 to latest/edge for ubuntu 22.04 (amd64): it needs resource 'image', of which no revision is there; give one with the input resources, as image:REVISION"},
+			want: []string{"release charm revision 1 to latest/edge for ubuntu 22.04 (amd64): this charm revision needs resource 'image', of which no revision is there; give one with the input resources, as image:REVISION"},
 		},
 		"two that are for one base": {
 			wanted: Wanted{Revisions: []int{1, 15}, Resources: with{"image": 3}}, to: "latest/edge",
@@ -340,7 +340,7 @@ func TestImpossiblePlans(t *testing.T) {
 		},
 		"a type from earlier": {
 			now: edge, wanted: Wanted{Resources: with{"image": 2}}, to: "latest/edge",
-			want: []string{"release revision 2 of resource 'image': it is of type file, but charm revision 15 declares oci-image"},
+			want: []string{"release revision 2 of resource 'image': that revision is of type file, but charm revision 15 declares oci-image"},
 		},
 		"all at once": {
 			wanted: Wanted{Revisions: []int{99}, Resources: with{"image": 70}}, to: "3/edge", lag: true,

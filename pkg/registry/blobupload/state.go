@@ -204,7 +204,7 @@ func (s *state) advance(r result) error {
 	}
 	received, err := parseRange(r.head, max(start, r.end))
 	if err != nil || received > s.sent {
-		return fmt.Errorf("%w: it answers that it has bytes %q", errLost, r.head.Header.Get("Range"))
+		return fmt.Errorf("%w: the answer names the bytes %q", errLost, r.head.Header.Get("Range"))
 	}
 	s.received = received
 	if received > s.reached {
