@@ -37,14 +37,14 @@ func (c *Client) explain(ctx context.Context, r request, err error) error {
 	err = describe(r, c.login(r.charm), err)
 	var refused *Error
 	if errors.As(err, &refused) && refused.Status == http.StatusForbidden && r.charm != "" {
-		c.whoseOnce.Do(func() { c.whose = c.tokenOwner(ctx) })
-		refused.Advice += c.whose
+		c.tokenOwnerOnce.Do(func() { c.tokenOwner = c.askTokenOwner(ctx) })
+		refused.Advice += c.tokenOwner
 	}
 	return err
 }
 
-// tokenOwner says whose token this is and what it permits; nothing if unknown.
-func (c *Client) tokenOwner(ctx context.Context) string {
+// askTokenOwner says whose token this is and what it permits; nothing if unknown.
+func (c *Client) askTokenOwner(ctx context.Context) string {
 	account, err := c.whoami(ctx)
 	if err != nil {
 		return ""

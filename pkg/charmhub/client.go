@@ -56,10 +56,10 @@ type Client struct {
 	http    *http.Client
 	session *session
 
-	// whose says whose token this is, asked once a client, for those errors
-	// that need it.
-	whose     string
-	whoseOnce sync.Once
+	// tokenOwner describes the token's account, for errors about permissions.
+	// The store is asked for it at the first such error.
+	tokenOwner     string
+	tokenOwnerOnce sync.Once
 }
 
 // New returns a client of the endpoints in c. It makes no request: addresses and

@@ -32,10 +32,10 @@ const (
 	blockSize = 2 << 20
 )
 
-// most is how many blocks are compressed at once, at most. One core reads an
-// image and takes its digests no faster than this many compress it, and each
-// block takes some 6 MB of memory.
-const most = 8
+// maxConcurrentBlocks is how many blocks are compressed at once, at most. One core
+// reads an image and takes its digests no faster than this many compress it, and
+// each block takes some 6 MB of memory.
+const maxConcurrentBlocks = 8
 
 // Compression is how the layers of a packed image are compressed.
 type Compression string
@@ -225,7 +225,7 @@ func newGzipWriter(w io.Writer) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return zip, zip.SetConcurrency(blockSize, min(runtime.GOMAXPROCS(0), most))
+	return zip, zip.SetConcurrency(blockSize, min(runtime.GOMAXPROCS(0), maxConcurrentBlocks))
 }
 
 // image assembles the manifest.

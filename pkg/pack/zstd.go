@@ -38,7 +38,7 @@ type frame struct {
 }
 
 func newZstdWriter(out io.Writer) (*zstdWriter, error) {
-	cores := min(runtime.GOMAXPROCS(0), most)
+	cores := min(runtime.GOMAXPROCS(0), maxConcurrentBlocks)
 	encoder, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstdLevel),
 		zstd.WithEncoderConcurrency(cores),

@@ -139,7 +139,7 @@ func (p *Publisher) findPart(ctx context.Context, repo Repository, o *opened, pl
 	}
 	switch {
 	case o.err != nil:
-		return nil, nowhere(*o, repo)
+		return nil, explainNotFound(*o, repo)
 	case o.source.Stored != nil:
 		return p.findStored(ctx, repo, *o, platform, k)
 	case o.source.Image != nil:
@@ -274,7 +274,7 @@ func (p *Publisher) findUncompressed(ctx context.Context, repo Repository, o ope
 	k.hints = there.Hints
 	var f *found
 	if there.Image != nil {
-		// The way that led here leads here next time: there is nothing to record.
+		// Found by an existing record or tag, so none is written.
 		f, err = present(there.Image, o.source.Digest, platform, k)
 	} else {
 		f, err = p.pack(ctx, repo, o, k)
@@ -296,7 +296,7 @@ func (p *Publisher) pack(ctx context.Context, repo Repository, o opened, k known
 	}
 	packed, err := pack.Image(ctx, u, pack.Options{Compression: p.Compression, Known: k.held, Progress: add})
 	if err != nil {
-		return nil, during(compressing, fmt.Errorf("%s: %w", o.Text, err))
+		return nil, during(stageCompress, fmt.Errorf("%s: %w", o.Text, err))
 	}
 	p.Runner.Logger().Info(fmt.Sprintf("Packed %s: %s compressed, %d known to the registry",
 		o.source.Digest, plural(packed.Compressed, "layer"), packed.Reused))

@@ -66,7 +66,7 @@ func (p *Publisher) Image(ctx context.Context, t Target, parts []Part, platform 
 		log.Info("Remote image not found, uploading from local registry")
 		verified, err := p.push(ctx, at.repo, plan)
 		if err != nil {
-			return result, explain(at.opened, img.Manifest, during(sending, err))
+			return result, explain(at.opened, img.Manifest, during(stageSend, err))
 		}
 		result.Uploaded = true
 		log.Info("Image uploaded, new remote digest: " + result.RemoteDigest)
@@ -154,7 +154,7 @@ func (p *Publisher) describe(ctx context.Context, t Target, at start, img *found
 			if img.present && !p.PushOnly {
 				text, err = p.Store.ImageBlob(ctx, t.Charm, t.Resource, result.RemoteDigest)
 			}
-			return during(handingIn, err)
+			return during(stageContent, err)
 		},
 	)
 	return text, err
@@ -166,7 +166,7 @@ func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []
 	if text == nil {
 		var err error
 		if text, err = p.Store.ImageBlob(ctx, t.Charm, t.Resource, r.RemoteDigest); err != nil {
-			return Revised{}, during(handingIn, err)
+			return Revised{}, during(stageContent, err)
 		}
 	}
 	return p.revise(ctx, t, imageContent(t.Resource+".json", text, r.Platforms), known)
@@ -197,15 +197,15 @@ func (p *Publisher) open(ctx context.Context, parts []Part) ([]opened, error) {
 			if _, full := part.Digest(); full {
 				return nil
 			}
-			return nowhere(all[n], nil)
+			return explainNotFound(all[n], nil)
 		}
 	}
 	return all, together(steps...)
 }
 
-// nowhere explains that a digest is in neither place that was looked at. A
-// shortened one was looked for in the engine alone.
-func nowhere(o opened, repo Repository) error {
+// explainNotFound says that a digest is neither in the repository nor in the
+// engine. A shortened one was looked for in the engine alone.
+func explainNotFound(o opened, repo Repository) error {
 	const makeIt = "build, load or pull it in an earlier step of the same job"
 	_, full := o.Digest()
 	var unknown *source.NotFoundError

@@ -142,11 +142,11 @@ func during(doing string, err error) error {
 }
 
 const (
-	looking     = "looking for what is there already" // unless an error says something else
-	compressing = "compressing layers"
-	sending     = "sending the image to the registry"
-	handingIn   = "sending the revision's content to Charmhub"
-	reviewing   = "creating the revision" // the store was asked for it
+	stageLocate   = "looking for what is there already" // unless an error says something else
+	stageCompress = "compressing layers"
+	stageSend     = "sending the image to the registry"
+	stageContent  = "sending the revision's content to Charmhub"
+	stageCreate   = "creating the revision" // the store was asked for it
 )
 
 type stageError struct {
@@ -163,11 +163,11 @@ func stopped(ctx context.Context, err error) error {
 	if err == nil || cause == nil {
 		return err
 	}
-	doing := looking
+	doing := stageLocate
 	if stage, ok := errors.AsType[*stageError](err); ok {
 		doing = stage.doing
 	}
-	if doing == reviewing {
+	if doing == stageCreate {
 		return fmt.Errorf("stopped while %s: %w; the store may still create the revision, and running again picks it up", doing, cause)
 	}
 	return fmt.Errorf("stopped while %s: %w; no revision was created", doing, cause)

@@ -108,9 +108,9 @@ func (r *Releaser) name(in ReleaseInputs) (string, error) {
 	return nameIn(metadata, in.Metadata)
 }
 
-// look reads the charm files, and asks the store for all that a plan depends on. A
+// readStore reads from the store all that a plan depends on, and the charm files. A
 // file that is no revision yet gets a negative number in its place.
-func (r *Releaser) look(ctx context.Context, in ReleaseInputs, done *Released) (known channelmap.Known, err error) {
+func (r *Releaser) readStore(ctx context.Context, in ReleaseInputs, done *Released) (known channelmap.Known, err error) {
 	name := done.Charm
 	var revisions []charmhub.CharmRevision
 	steps := []func() error{
@@ -212,7 +212,7 @@ func (r *Releaser) readCharm(ctx context.Context, path string) (CharmFile, error
 // store is asked again for it.
 func (r *Releaser) plan(ctx context.Context, in ReleaseInputs, done *Released) (known channelmap.Known, err error) {
 	for attempt := 1; ; attempt++ {
-		if known, err = r.look(ctx, in, done); err != nil || len(in.Channels) == 0 {
+		if known, err = r.readStore(ctx, in, done); err != nil || len(in.Channels) == 0 {
 			return known, err
 		}
 		done.Plan, err = channelmap.New(in.wanted(done.Charms), known)
@@ -273,7 +273,7 @@ func (r *Releaser) upload(ctx context.Context, done *Released, known []charmhub.
 func (r *Releaser) create(ctx context.Context, name string, file CharmFile) (revision int, err error) {
 	for attempt := 1; ; attempt++ {
 		revision, err = r.createOnce(ctx, name, file)
-		pause, again := inPassing(err)
+		pause, again := retryAfter(err)
 		if err == nil || attempt == attempts || !again || ctx.Err() != nil {
 			return revision, err
 		}
@@ -337,7 +337,7 @@ func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) 
 			}
 			return true, r.confirm(ctx, name, plan)
 		}
-		pause, again := inPassing(err)
+		pause, again := retryAfter(err)
 		switch {
 		case errors.Is(err, charmhub.ErrUnclear):
 			lost = err
@@ -349,24 +349,24 @@ func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) 
 			return false, fmt.Errorf("%w; one charm revision has other resources on each base, for which the request has to name a base, "+
 				"and the store may not take that; give the input resources, which are for all bases", err)
 		case !again || ctx.Err() != nil:
-			return false, uncertain(err)
+			return false, mayHaveReleased(err)
 		}
 		r.Runner.Logger().Info("Looking whether it was released, and trying again if not", zap.Error(err))
 		if r.Wait(ctx, max(pause, time.Duration(attempt)*time.Second)) != nil {
-			return false, uncertain(err)
+			return false, mayHaveReleased(err)
 		}
 		now, lookErr := r.Store.Releases(ctx, name)
 		switch {
 		case lookErr != nil:
-			return false, uncertain(fmt.Errorf("%w; and then %w", err, lookErr))
+			return false, mayHaveReleased(fmt.Errorf("%w; and then %w", err, lookErr))
 		case len(plan.Unmet(now)) == 0:
 			return true, nil
 		}
-		if theirs := taken(plan, now); theirs != nil {
+		if theirs := conflict(plan, now); theirs != nil {
 			return false, fmt.Errorf("%w; and then %w", err, theirs)
 		}
 		if attempt == attempts {
-			return false, uncertain(err)
+			return false, mayHaveReleased(err)
 		}
 	}
 }
@@ -378,8 +378,9 @@ func refusesBases(err error, entries []charmhub.Release) bool {
 		slices.ContainsFunc(entries, func(e charmhub.Release) bool { return e.Base != charm.Base{} })
 }
 
-// uncertain adds to an error what its reader can't know.
-func uncertain(err error) error {
+// mayHaveReleased adds to an error, where it leaves that open, that the store may
+// have released.
+func mayHaveReleased(err error) error {
 	var network net.Error
 	if errors.Is(err, charmhub.ErrUnclear) || errors.As(err, &network) {
 		return fmt.Errorf("%w; the release may have happened all the same, either all of it or nothing; run this again, which releases what is missing then", err)
@@ -400,7 +401,7 @@ func (r *Releaser) confirm(ctx context.Context, name string, plan channelmap.Pla
 		if len(plan.Unmet(now)) == 0 {
 			return nil
 		}
-		if err := taken(plan, now); err != nil {
+		if err := conflict(plan, now); err != nil {
 			return err
 		}
 		if last := attempt == attempts || r.Wait(ctx, time.Duration(attempt)*time.Second) != nil; last {
@@ -410,9 +411,9 @@ func (r *Releaser) confirm(ctx context.Context, name string, plan channelmap.Pla
 	}
 }
 
-// taken is about the places of a plan at which there is neither what was there when
-// the plan was made, nor what the plan puts there.
-func taken(plan channelmap.Plan, now charmhub.Releases) error {
+// conflict returns an error about the channel map entries that have neither what
+// they had when the plan was made, nor what the plan puts there.
+func conflict(plan channelmap.Plan, now charmhub.Releases) error {
 	var errs []error
 	for _, row := range plan.Outdated(now) {
 		if row.Changed() {

@@ -12,7 +12,8 @@ import (
 )
 
 // ReleaseInputs is what a step was asked to release, checked. At most one of Files,
-// Revisions and From is set; without Channels, it is Files.
+// Revisions and From is set. Without Channels, Files is set: they are uploaded and
+// nothing is released.
 type ReleaseInputs struct {
 	Charm       string             // name on Charmhub; with Metadata it may be empty
 	Metadata    string             // path of charmcraft.yaml or metadata.yaml, which has the name

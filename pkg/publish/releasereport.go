@@ -21,7 +21,7 @@ func ReportRelease(to Reporter, took time.Duration, done Released) error {
 		to.Logger().Warn(err.Error())
 	}
 	for _, row := range done.Plan.Rows {
-		to.Logger().Info(fmt.Sprintf("%s for %s: %s", row.After.Channel, row.After.Base, done.change(row)))
+		to.Logger().Info(fmt.Sprintf("%s for %s: %s", row.After.Channel, row.After.Base, done.entry(row)))
 	}
 	to.Logger().Info(fmt.Sprintf("Done in %s: %s", action.Duration(took), done.state()))
 	outputs, err := done.outputs()
@@ -31,8 +31,8 @@ func ReportRelease(to Reporter, took time.Duration, done Released) error {
 	return to.SetOutputs(outputs...)
 }
 
-// change says what became of a place on the channel map.
-func (d Released) change(row channelmap.Row) string {
+// entry says what became of a channel map entry.
+func (d Released) entry(row channelmap.Row) string {
 	revision, resources := compare(row)
 	text := "charm revision " + revision.String()
 	for n, resource := range resources {
@@ -48,32 +48,32 @@ func (d Released) change(row channelmap.Row) string {
 	return text + d.verb(", released", ", to be released")
 }
 
-// piece is a revision, of the charm or of a resource, that a place on the channel map has.
-type piece struct {
+// change is a revision, of the charm or of a resource, that a channel map entry has.
+type change struct {
 	now, was string // was is empty if there was none, or the same one
 	changed  bool
 }
 
-func (p piece) String() string {
-	if p.was == "" {
-		return p.now
+func (c change) String() string {
+	if c.was == "" {
+		return c.now
 	}
-	return fmt.Sprintf("%s (was %s)", p.now, p.was)
+	return fmt.Sprintf("%s (was %s)", c.now, c.was)
 }
 
-// markdown is the piece with what changed in bold type.
-func (p piece) markdown() string {
-	if !p.changed {
-		return action.Escape(p.now)
+// markdown is the change, with what changed in bold type.
+func (c change) markdown() string {
+	if !c.changed {
+		return action.Escape(c.now)
 	}
-	p.now = "**" + action.Escape(p.now) + "**"
-	return p.String()
+	c.now = "**" + action.Escape(c.now) + "**"
+	return c.String()
 }
 
-// compare returns the pieces of a place, each with what was there before.
-func compare(row channelmap.Row) (revision piece, resources []piece) {
+// compare returns the changes of a channel map entry, each with what was there before.
+func compare(row channelmap.Row) (revision change, resources []change) {
 	var before charmhub.Release
-	revision = piece{now: strconv.Itoa(row.After.Revision), changed: true}
+	revision = change{now: strconv.Itoa(row.After.Revision), changed: true}
 	if row.After.Revision < 0 {
 		revision.now = "to be created"
 	}
@@ -93,7 +93,7 @@ func compare(row channelmap.Row) (revision piece, resources []piece) {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		now, was := numberOf(row.After, name), numberOf(before, name)
-		p := piece{now: fmt.Sprintf("%s:%d", name, now), changed: now != was}
+		p := change{now: fmt.Sprintf("%s:%d", name, now), changed: now != was}
 		switch {
 		case now == charmhub.NoRevision && was == charmhub.NoRevision:
 			continue

@@ -189,17 +189,17 @@ func (p *Publisher) create(ctx context.Context, t Target, c content) (charmhub.R
 			return p.created(ctx, t, c, number)
 		}
 		mayExist = mayExist || asked
-		pause, again := inPassing(err)
+		pause, again := retryAfter(err)
 		if attempt == attempts || !again || ctx.Err() != nil {
-			return charmhub.Revision{}, unsettled(mayExist, err)
+			return charmhub.Revision{}, mayHaveCreated(mayExist, err)
 		}
 		p.Runner.Logger().Info(fmt.Sprintf("Looking whether the revision was created, and trying again if not: %v", err))
 		if err := p.Wait(ctx, max(pause, time.Duration(attempt)*time.Second)); err != nil {
-			return charmhub.Revision{}, unsettled(mayExist, during(handingIn, err))
+			return charmhub.Revision{}, mayHaveCreated(mayExist, during(stageContent, err))
 		}
 		revisions, lookErr := p.Store.Revisions(ctx, t.Charm, t.Resource)
 		if lookErr != nil {
-			return charmhub.Revision{}, unsettled(mayExist, fmt.Errorf("%w; and then %w", err, lookErr))
+			return charmhub.Revision{}, mayHaveCreated(mayExist, fmt.Errorf("%w; and then %w", err, lookErr))
 		}
 		if found, ok := c.find(revisions); ok {
 			return found, nil
@@ -207,12 +207,12 @@ func (p *Publisher) create(ctx context.Context, t Target, c content) (charmhub.R
 	}
 }
 
-// unsettled adds to err what its reader can't know: that there may be a revision.
-func unsettled(mayExist bool, err error) error {
+// mayHaveCreated adds to err, if mayExist, that the store may have created the revision.
+func mayHaveCreated(mayExist bool, err error) error {
 	if !mayExist {
 		return err
 	}
-	return during(reviewing, fmt.Errorf("%w; the revision may exist all the same; run this again, which uses the revision then", err))
+	return during(stageCreate, fmt.Errorf("%w; the revision may exist all the same; run this again, which uses the revision then", err))
 }
 
 // created returns the revision that the store answered with. Another job may have
@@ -225,7 +225,7 @@ func (p *Publisher) created(ctx context.Context, t Target, c content, number int
 	}
 	revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)
 	if err != nil {
-		return made, unsettled(true, fmt.Errorf("cannot check the architectures of revision %d: %w", number, err))
+		return made, mayHaveCreated(true, fmt.Errorf("cannot check the architectures of revision %d: %w", number, err))
 	}
 	for _, r := range revisions {
 		if r.Revision == number {
@@ -242,24 +242,24 @@ func (p *Publisher) createOnce(ctx context.Context, t Target, c content) (number
 	id, err := p.Store.Upload(ctx, c.name, c.size, c.verified(add))
 	done()
 	if err != nil {
-		return 0, false, during(handingIn, err)
+		return 0, false, during(stageContent, err)
 	}
 	status, err := p.Store.CreateRevision(ctx, t.Charm, t.Resource, charmhub.NewRevision{
 		UploadID: id, Type: c.kind, Architectures: c.architectures,
 	})
 	if err != nil {
-		return 0, errors.Is(err, charmhub.ErrUnclear), during(handingIn, err)
+		return 0, errors.Is(err, charmhub.ErrUnclear), during(stageContent, err)
 	}
 	number, err = p.Store.Await(ctx, status)
 	var network net.Error
 	var refused *charmhub.Error
-	return number, errors.As(err, &network) || errors.As(err, &refused), during(reviewing, err)
+	return number, errors.As(err, &network) || errors.As(err, &refused), during(stageCreate, err)
 }
 
-// inPassing returns whether another try may succeed after that error of
+// retryAfter returns whether another try may succeed after this error of
 // CreateRevision, which the transport doesn't repeat, and the pause before it that
 // the store asks for.
-func inPassing(err error) (pause time.Duration, again bool) {
+func retryAfter(err error) (pause time.Duration, again bool) {
 	var network *net.OpError
 	var refused *charmhub.Error
 	switch {

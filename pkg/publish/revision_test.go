@@ -33,7 +33,7 @@ func TestInPassing(t *testing.T) {
 		"rejected":           {errors.New("the store rejected the upload"), false, 0},
 	}
 	for name, test := range tests {
-		if pause, again := inPassing(test.err); again != test.again || again && pause != test.pause {
+		if pause, again := retryAfter(test.err); again != test.again || again && pause != test.pause {
 			t.Errorf("%s: again %v after %s, want %v after %s", name, again, pause, test.again, test.pause)
 		}
 	}

@@ -45,7 +45,7 @@ type Plan struct {
 	Entries []charmhub.Release
 }
 
-// Row is one place on the channel map: a channel and a base.
+// Row is a channel map entry: a channel and a base.
 type Row struct {
 	Before *charmhub.Release // nil if nothing is there
 	After  charmhub.Release  // with every resource that its charm revision declares
