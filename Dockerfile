@@ -13,10 +13,11 @@ COPY main.go ./
 COPY pkg/ pkg/
 # Another architecture than the builder's: --build-arg GOARCH=arm64
 ARG GOARCH
-# The release that Charmhub and registries see in User-Agent.
+# The release, which Charmhub and registries see in User-Agent.
 ARG VERSION=devel
 # -buildvcs=false: the context carries no repository, and needs none.
-RUN CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /upload-resource .
+ENV CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath '-ldflags=-s -w -X main.version=$VERSION'"
+RUN go build -o /upload-resource .
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

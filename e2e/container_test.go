@@ -135,7 +135,8 @@ func container(t *testing.T, sandbox *server.Server, workspace string, inputs ..
 }
 
 // containerEnv is how the runner hands inputs over: each that action.yml
-// declares is there, empty if it is neither given nor has a default.
+// declares is there, empty if it is neither given nor has a default. The job's
+// variables lead to the sandbox.
 func containerEnv(t *testing.T, sandbox *server.Server, inputs []string) []string {
 	t.Helper()
 	var declared struct {
@@ -145,7 +146,7 @@ func containerEnv(t *testing.T, sandbox *server.Server, inputs []string) []strin
 		t.Fatal(err)
 	}
 	given := environment(sandbox, inputs)
-	var all []string
+	all := sandbox.Env()
 	for input, declaration := range declared.Inputs {
 		variable := "INPUT_" + strings.ToUpper(input) + "="
 		all = append(all, variable+declaration.Default)
