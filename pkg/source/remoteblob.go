@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -77,7 +78,11 @@ func (r *sourceRepository) blob(ctx context.Context, d v1.Descriptor, offset int
 		return nil, err
 	}
 	if offset > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		last := "" // is left out where it isn't known; some registries require it
+		if d.Size > 0 {
+			last = strconv.FormatInt(d.Size-1, 10)
+		}
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%s", offset, last))
 	}
 	res, err := r.client.Do(req)
 	if err != nil {
