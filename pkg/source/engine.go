@@ -3,10 +3,12 @@ package source
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -15,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // engine is a container engine with Docker's API: Docker itself, or podman
@@ -55,9 +58,11 @@ func (e *engine) find(ctx context.Context, hex string) (*Source, error) {
 	}
 	// The engine neither resolves a RepoDigest without a name nor distinguishes an
 	// ambiguous prefix from an unknown one, so the list of images is searched.
-	list, err := e.api.ImageList(ctx, client.ImageListOptions{All: true})
+	list, err := callEngine(ctx, e, "list its images", func(ctx context.Context) (client.ImageListResult, error) {
+		return e.api.ImageList(ctx, client.ImageListOptions{All: true})
+	})
 	if err != nil {
-		return nil, e.failed("list its images", err)
+		return nil, err
 	}
 	ids := matches(list.Items, hex)
 	switch len(ids) {
@@ -87,10 +92,16 @@ func matches(images []engineimage.Summary, hex string) []string {
 	return slices.Compact(ids)
 }
 
+func (e *engine) inspectImage(ctx context.Context, id string, options ...client.ImageInspectOption) (client.ImageInspectResult, error) {
+	return callEngine(ctx, e, "inspect image "+id, func(ctx context.Context) (client.ImageInspectResult, error) {
+		return e.api.ImageInspect(ctx, id, options...)
+	})
+}
+
 func (e *engine) inspect(ctx context.Context, id string) (*Source, error) {
-	found, err := e.api.ImageInspect(ctx, id)
+	found, err := e.inspectImage(ctx, id)
 	if err != nil {
-		return nil, e.failed("inspect image "+id, err)
+		return nil, err
 	}
 	digest, err := v1.NewHash(found.ID)
 	if err != nil {
@@ -139,7 +150,9 @@ func (e *engine) uncompressed(id v1.Hash, found engineimage.InspectResponse) (*U
 // keepsManifests reports whether the engine has the containerd image store, where
 // an inspected image doesn't: before version 1.48 of the API.
 func (e *engine) keepsManifests(ctx context.Context) bool {
-	found, err := e.api.Info(ctx, client.InfoOptions{})
+	found, err := callEngine(ctx, e, "describe itself", func(ctx context.Context) (client.SystemInfoResult, error) {
+		return e.api.Info(ctx, client.InfoOptions{})
+	})
 	return err == nil && slices.Contains(found.Info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
 }
 
@@ -165,9 +178,9 @@ func (e *engine) stored(ctx context.Context, src *Source, found engineimage.Insp
 	if !d.MediaType.IsIndex() {
 		return nil
 	}
-	listed, err := e.api.ImageInspect(ctx, src.Digest.String(), client.ImageInspectWithManifests(true))
+	listed, err := e.inspectImage(ctx, src.Digest.String(), client.ImageInspectWithManifests(true))
 	if err != nil {
-		return e.failed("list the manifests of image "+src.Digest.String(), err)
+		return err
 	}
 	src.Stored.Images, err = imagesOf(listed.Manifests)
 	return err
@@ -199,14 +212,51 @@ func imagesOf(manifests []engineimage.ManifestSummary) ([]v1.Descriptor, error) 
 	return images, nil
 }
 
+// exporter returns a function that exports an image. A failure of the engine, also one in the middle of the stream,
+// is an error that names the engine.
 func (e *engine) exporter(id v1.Hash) openFunc {
+	doing := "export image " + id.String()
 	return func(ctx context.Context) (io.ReadCloser, error) {
-		saved, err := e.api.ImageSave(ctx, []string{id.String()})
+		stream, err := transport.ReadWatched(ctx, e.host, answerLimit, func(ctx context.Context) (io.ReadCloser, error) {
+			return e.api.ImageSave(ctx, []string{id.String()})
+		})
 		if err != nil {
-			return nil, e.failed("export image "+id.String(), err)
+			return nil, e.failed(doing, err)
 		}
-		return saved, nil
+		return exportStream{stream, func(err error) error { return e.failed(doing, err) }}, nil
 	}
+}
+
+// exportStream adds to the errors of reading an export which engine it comes from.
+type exportStream struct {
+	io.ReadCloser
+	failed func(error) error
+}
+
+func (s exportStream) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = s.failed(err)
+	}
+	return n, err
+}
+
+// answerLimit is how long an engine may take to begin an answer. Before the first byte of an export, it writes the whole
+// image to its disk.
+const answerLimit = 15 * time.Minute
+
+// callEngine makes a call other than an export, and gives it up after answerLimit.
+func callEngine[T any](ctx context.Context, e *engine, doing string, call func(context.Context) (T, error)) (T, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, answerLimit, fmt.Errorf("no answer within %s", answerLimit))
+	defer cancel()
+	result, err := call(limited)
+	if err == nil {
+		return result, nil
+	}
+	if limited.Err() != nil && ctx.Err() == nil {
+		err = context.Cause(limited)
+	}
+	return result, e.failed(doing, err)
 }
 
 // failed distinguishes an engine that can't be reached from one that refuses.
@@ -214,5 +264,8 @@ func (e *engine) failed(doing string, err error) error {
 	if client.IsErrConnectionFailed(err) {
 		return fmt.Errorf("no container engine answers at %s: %w; start one, or set DOCKER_HOST to its address", e.host, err)
 	}
-	return fmt.Errorf("the container engine at %s failed to %s: %w", e.host, doing, err)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("its answer broke off") // an export that breaks off isn't a damaged archive
+	}
+	return fmt.Errorf("the container engine at %s failed to %s: %w; the engine's log says more", e.host, doing, err)
 }

@@ -6,12 +6,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/containers/image/v5/docker/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/moby/client"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
@@ -88,4 +90,60 @@ func TestSilentRegistry(t *testing.T) {
 		}
 		time.Sleep(time.Hour) // for connections that idle
 	})
+}
+
+// TestSilentEngine: an engine that falls silent within an export, or never answers, ends the run.
+func TestSilentEngine(t *testing.T) {
+	saved := imagetest.Example()
+	inspected := graphDriver(saved).inspect
+	for name, test := range map[string]struct {
+		silent string // the call that gets no answer
+		export []byte // what comes before the silence
+		want   string
+	}{
+		"inspect":       {"json", nil, "failed to inspect image|no answer within 15m0s"},
+		"before export": {"get", nil, "failed to export image " + saved.ID().String() + "|the connection fell silent: nothing from tcp://127.0.0.1:2375 for 15m0s"},
+		"within export": {"get", graphDriver(saved).export[:2<<20], "failed to export image " + saved.ID().String() + "|nothing from tcp://127.0.0.1:2375 for 1m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				listener := make(pipes)
+				server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					switch {
+					case r.URL.Path == "/_ping":
+						return
+					case path.Base(r.URL.Path) == test.silent:
+						if len(test.export) > 0 {
+							_, _ = w.Write(test.export)
+							w.(http.Flusher).Flush()
+						}
+						<-r.Context().Done()
+					default:
+						answer(w, http.StatusOK, inspected)
+					}
+				})}
+				served := make(chan error)
+				go func() { served <- server.Serve(listener) }()
+				api, err := client.New(client.WithHost("tcp://127.0.0.1:2375"), client.WithDialContext(listener.dial))
+				if err != nil {
+					t.Fatal(err)
+				}
+				e := &engine{api: api, host: api.DaemonHost()}
+				began := time.Now()
+				src, err := e.inspect(t.Context(), saved.ID().String())
+				if err == nil {
+					err = readLayers(t, src.Uncompressed)
+				}
+				imagetest.WantError(t, err, "the container engine at tcp://127.0.0.1:2375|"+test.want)
+				if took := time.Since(began); took > 20*time.Minute {
+					t.Errorf("that took %s", took)
+				}
+				_ = api.Close()
+				_ = server.Close()
+				if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }

@@ -24,16 +24,12 @@ type idle struct{ base http.RoundTripper }
 // RoundTrip fails with errIdle, as does reading the answer's body. It panics with what reading the request's body panicked
 // with.
 func (i idle) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(req.Context())
 	limit := idleLimit
-	if longer, ok := ctx.Value(answerWithinKey{}).(time.Duration); ok {
+	if longer, ok := req.Context().Value(answerWithinKey{}).(time.Duration); ok {
 		limit = longer
 	}
-	w := &watch{ctx: ctx, cancel: cancel, answer: limit}
-	w.timer = time.AfterFunc(limit, func() {
-		cancel(fmt.Errorf("%w: nothing from %s for %s", errIdle, req.URL.Host, limit))
-	})
-	watched := req.WithContext(ctx)
+	w := newWatch(req.Context(), req.URL.Host, limit)
+	watched := req.WithContext(w.ctx)
 	if hasBody(req) {
 		watched.Body = sentBody{req.Body, w}
 	}
@@ -50,15 +46,45 @@ func (i idle) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// ReadWatched opens a stream from a server that is reached over a transport of its own, and gives it up as [New] gives up
+// an answer: if open takes longer than limit, and if nothing comes within a minute of reading. Server names it in the error.
+func ReadWatched(ctx context.Context, server string, limit time.Duration, open func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
+	w := newWatch(ctx, server, limit)
+	body, err := open(w.ctx)
+	if err != nil {
+		w.end()
+		return nil, w.explain(err)
+	}
+	w.timer.Stop()
+	return receivedBody{body, w}, nil
+}
+
 // watch is that of one request.
 type watch struct {
 	ctx    context.Context //nolint:containedctx // the request's, which it ends
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
+	limit  atomic.Int64  // what the timer is set to
 	answer time.Duration // how long the answer may take
 	// panicked is set when the request's body panicked: it is read in a goroutine of net/http, where that would end the
 	// process.
 	panicked atomic.Pointer[parallel.PanicError]
+}
+
+// newWatch returns a watch that ends its context with errIdle if it isn't stopped or reset within limit.
+func newWatch(ctx context.Context, server string, limit time.Duration) *watch {
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &watch{ctx: ctx, cancel: cancel, answer: limit}
+	w.limit.Store(int64(limit))
+	w.timer = time.AfterFunc(limit, func() {
+		cancel(fmt.Errorf("%w: nothing from %s for %s", errIdle, server, time.Duration(w.limit.Load())))
+	})
+	return w
+}
+
+func (w *watch) reset(limit time.Duration) {
+	w.limit.Store(int64(limit))
+	w.timer.Reset(limit)
 }
 
 func (w *watch) end() {
@@ -87,9 +113,9 @@ func (b sentBody) Read(p []byte) (n int, err error) {
 		b.watch.panicked.Store(crash)
 	}
 	if err != nil {
-		b.watch.timer.Reset(b.watch.answer)
+		b.watch.reset(b.watch.answer)
 	} else {
-		b.watch.timer.Reset(idleLimit)
+		b.watch.reset(idleLimit)
 	}
 	return n, err
 }
@@ -101,7 +127,7 @@ type receivedBody struct {
 }
 
 func (b receivedBody) Read(p []byte) (int, error) {
-	b.watch.timer.Reset(idleLimit)
+	b.watch.reset(idleLimit)
 	n, err := b.ReadCloser.Read(p)
 	b.watch.timer.Stop()
 	if err != nil && !errors.Is(err, io.EOF) {
