@@ -66,16 +66,6 @@ func New(getenv func(string) string, stdout io.Writer) *Runner {
 // Input returns an input of the step, trimmed; empty when not given.
 func (r *Runner) Input(name string) string { return r.files.GetInput(name) }
 
-// Lines returns the lines of an input, trimmed, without those that are empty.
-func (r *Runner) Lines(name string) (lines []string) {
-	for _, line := range splitLines(r.Input(name)) {
-		if line = strings.TrimSpace(line); line != "" {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
 // Variable returns an environment variable, trimmed.
 func (r *Runner) Variable(name string) string { return strings.TrimSpace(r.getenv(name)) }
 

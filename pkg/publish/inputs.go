@@ -64,7 +64,8 @@ func ReadInputs(ctx context.Context, runner *action.Runner, resolve Resolver) (I
 	token := r.first("store-token", "CHARMCRAFT_AUTH")
 	r.Mask(token)
 	r.Mask(r.Input("source-password"))
-	maskCredentials(r.Mask, append(r.Lines("image"), r.Input("digest"), r.Input("source-registry")+"/")...)
+	lines := r.list("image", r.Lines)
+	maskCredentials(r.Mask, append(slices.Clone(lines), r.Input("digest"), r.Input("source-registry")+"/")...)
 
 	in := Inputs{File: r.Input("filepath"), Metadata: r.Input("metadata")}
 	if in.Charm = r.Input("charm"); in.Charm != "" || in.Metadata == "" {
@@ -74,7 +75,7 @@ func ReadInputs(ctx context.Context, runner *action.Runner, resolve Resolver) (I
 		r.checkName("resource", "my-image", charm.CheckResourceName)
 	}
 	r.checkSource()
-	in.Images = append(r.digest(), r.images()...)
+	in.Images = append(r.digest(), r.images(lines)...)
 	in.Architectures = r.architectures()
 	in.Platform = r.platform()
 	in.Login = r.login(in.Images)
@@ -105,6 +106,16 @@ type reader struct {
 
 func (r *reader) complain(format string, args ...any) {
 	r.complaints = append(r.complaints, fmt.Errorf(format, args...))
+}
+
+// list reads an input that is a list, by [action.Runner.Lines] or [action.Runner.Words],
+// and complains about what is empty in it.
+func (r *reader) list(input string, read func(string) ([]string, error)) []string {
+	entries, err := read(input)
+	if err != nil {
+		r.complaints = append(r.complaints, err)
+	}
+	return entries
 }
 
 func (r *reader) given(input string) bool { return r.Input(input) != "" }
@@ -190,8 +201,8 @@ func (r *reader) digest() []Part {
 
 // images reads the lines of the input image. One with a tag alone is among them,
 // since its registry counts for the login.
-func (r *reader) images() (parts []Part) {
-	for _, line := range r.Lines("image") {
+func (r *reader) images(lines []string) (parts []Part) {
+	for _, line := range lines {
 		refs, platform, err := source.ParseLine(line, r.Workspace().Exists)
 		if err != nil {
 			r.complain("input image: %w", err)
@@ -260,7 +271,7 @@ func (r *reader) platform() *v1.Platform {
 // "all" where a revision with the file exists. With an image "all" is let pass:
 // it says no more than the image does.
 func (r *reader) architectures() []string {
-	names := words(r.Input("architectures"))
+	names := r.list("architectures", r.Words)
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if len(names) == 0 {

@@ -75,7 +75,7 @@ func TestInputsInFull(t *testing.T) {
 	r, out := newRunner(env{
 		"GITHUB_ACTIONS": "true",
 		"INPUT_CHARM":    " 3scale-k8s\n", "INPUT_RESOURCE": "My_image.2",
-		"INPUT_IMAGE":    "\n  one@" + someDigest + "  \r\n\n ./a.rock platform=linux/arm64\n",
+		"INPUT_IMAGE":    "  one@" + someDigest + "  \r\n ./a.rock platform=linux/arm64\n",
 		"INPUT_PLATFORM": "linux/arm/v7", "INPUT_DRY-RUN": "True", "INPUT_LOCATIONS-RECORD": "false",
 		"INPUT_SOURCE-REGISTRY": "ghcr.io", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "open sesame",
 		"CHARMCRAFT_AUTH":          aToken[:20] + "\n" + aToken[20:] + "\n",
@@ -179,7 +179,9 @@ func TestComplaints(t *testing.T) {
 		{"dots as resource", good, env{"INPUT_RESOURCE": ".."}, []string{"input resource"}},
 
 		{"no source", good, env{"INPUT_DIGEST": ""}, []string{"inputs digest, image, filepath, metadata: none is given"}},
-		{"blank lines", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "\n \n"}, []string{"none is given"}},
+		{"empty lines of images", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "\nx@" + someDigest}, []string{"input image: line 1 is empty"}},
+		{"empty line of architectures", goodFile, env{"INPUT_ARCHITECTURES": "amd64\n\narm64"}, []string{"input architectures: line 2 is empty"}},
+		{"empty architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,"}, []string{"input architectures: entry 2 is empty"}},
 		{"two sources", good, env{"INPUT_FILEPATH": "x"}, []string{"inputs digest, filepath: given together"}},
 		{"two images", good, env{"INPUT_IMAGE": "x@" + someDigest}, []string{"inputs digest, image: given together"}},
 		{"metadata and image", good, env{"INPUT_METADATA": "charmcraft.yaml"}, []string{"inputs digest, metadata: given together"}},

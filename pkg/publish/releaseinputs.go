@@ -32,7 +32,10 @@ func ReadReleaseInputs(runner *action.Runner) (ReleaseInputs, error) {
 	r := &reader{Runner: runner}
 	token := r.first("store-token", "CHARMCRAFT_AUTH")
 	r.Mask(token)
-	in := ReleaseInputs{Metadata: r.Input("metadata"), Files: strings.Fields(r.Input("charms"))}
+	in := ReleaseInputs{Metadata: r.Input("metadata")}
+	for _, line := range r.list("charms", r.Lines) {
+		in.Files = append(in.Files, strings.Fields(line)...)
+	}
 	if in.Charm = r.Input("charm"); in.Charm != "" || in.Metadata == "" {
 		r.checkName("charm", "my-charm", charm.CheckName)
 	}
@@ -52,7 +55,7 @@ func ReadReleaseInputs(runner *action.Runner) (ReleaseInputs, error) {
 }
 
 func (r *reader) channels(input string) (channels []charmhub.Channel) {
-	for _, word := range words(r.Input(input)) {
+	for _, word := range r.list(input, r.Words) {
 		channel, err := charmhub.ParseChannel(word)
 		if err != nil {
 			r.complain("input %s: %w", input, err)
@@ -63,7 +66,7 @@ func (r *reader) channels(input string) (channels []charmhub.Channel) {
 }
 
 func (r *reader) revisions() (numbers []int) {
-	for _, word := range words(r.Input("charm-revision")) {
+	for _, word := range r.list("charm-revision", r.Words) {
 		number, ok := revision(word)
 		if !ok {
 			r.complain("input charm-revision: %.80q is no revision; give numbers, as `charmcraft revisions` lists them", word)
@@ -91,7 +94,7 @@ func (r *reader) resources() map[string]int {
 		}
 		given[name] = revision
 	}
-	for _, line := range r.Lines("resources") {
+	for _, line := range r.list("resources", r.Lines) {
 		if strings.HasPrefix(line, "[") {
 			r.uploaded(line, add)
 			continue

@@ -38,7 +38,7 @@ func TestReleaseInputs(t *testing.T) {
 			ReleaseInputs{Channels: []charmhub.Channel{beta}, From: edge, Resources: map[string]int{"my-image": 3, "my-file": 0}},
 		},
 		"the outputs of several uploads": {
-			env{"INPUT_CHANNEL": "edge", "INPUT_RESOURCES": "[{\"name\":\"my-image\",\"revision\":3}]\n\n[{\"name\":\"my-file\",\"revision\":2}]\nother:1"},
+			env{"INPUT_CHANNEL": "edge", "INPUT_RESOURCES": "[{\"name\":\"my-image\",\"revision\":3}]\n[{\"name\":\"my-file\",\"revision\":2}]\nother:1"},
 			ReleaseInputs{Channels: []charmhub.Channel{edge}, Resources: map[string]int{"my-image": 3, "my-file": 2, "other": 1}},
 		},
 		"an upload of nothing": {env{"INPUT_CHANNEL": "edge", "INPUT_RESOURCES": "[]"}, ReleaseInputs{Channels: []charmhub.Channel{edge}}},
