@@ -11,7 +11,7 @@ import (
 // it runs m, first its own: those of an index, of the manifests of its images,
 // and of their configs, which Docker and some versions of CRI-O call image IDs.
 // It reads the manifest of each image.
-func Digests(m Manifest) ([]v1.Hash, error) {
+func Digests(m ImageOrIndex) ([]v1.Hash, error) {
 	own, err := m.Digest()
 	if err != nil {
 		return nil, err

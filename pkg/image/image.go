@@ -9,9 +9,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Manifest is a manifest-backed image or index: what [v1.Image] and
+// ImageOrIndex is a manifest-backed image or index: what [v1.Image] and
 // [v1.ImageIndex] have in common.
-type Manifest interface {
+type ImageOrIndex interface {
 	MediaType() (types.MediaType, error)
 	Digest() (v1.Hash, error)
 	Size() (int64, error)

@@ -57,7 +57,7 @@ func (e *MissingError) Error() string {
 // Missing returns the platforms of an index whose manifests aren't where the
 // index is; the containerd image store has such indexes after a pull of one
 // platform.
-func Missing(m Manifest) []v1.Platform {
+func Missing(m ImageOrIndex) []v1.Platform {
 	index, ok := m.(v1.ImageIndex)
 	if !ok {
 		return nil

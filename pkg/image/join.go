@@ -14,8 +14,8 @@ import (
 // Part is an image or index that becomes part of a joined index.
 type Part struct {
 	// Name is the reference as the user wrote it, for messages.
-	Name string
-	Manifest
+	Name  string
+	Image ImageOrIndex
 	// Platform replaces the platform that the image itself gives.
 	Platform *v1.Platform
 }
@@ -56,7 +56,7 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 }
 
 func (p Part) leaves() ([]leaf, error) {
-	switch m := p.Manifest.(type) {
+	switch m := p.Image.(type) {
 	case v1.ImageIndex:
 		return p.flatten(m)
 	case v1.Image:
@@ -71,7 +71,7 @@ func (p Part) leaves() ([]leaf, error) {
 		}
 		return []leaf{l}, nil
 	default:
-		return nil, fmt.Errorf("%T is neither an image nor an index", p.Manifest)
+		return nil, fmt.Errorf("%T is neither an image nor an index", p.Image)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 // goldenIndex is the digest of the index that TestJoin makes.
 const goldenIndex = "sha256:a93e946fceb800347e134a32f24336bcbfe8e1552d0207a46d7d7febc863494d"
 
-func platforms(t *testing.T, m image.Manifest) []string {
+func platforms(t *testing.T, m image.ImageOrIndex) []string {
 	t.Helper()
 	all, err := image.Platforms(m)
 	if err != nil {
@@ -32,7 +32,7 @@ func platforms(t *testing.T, m image.Manifest) []string {
 	return names
 }
 
-func digestOf(t *testing.T, m image.Manifest) string {
+func digestOf(t *testing.T, m image.ImageOrIndex) string {
 	t.Helper()
 	digest, err := m.Digest()
 	if err != nil {
@@ -42,7 +42,7 @@ func digestOf(t *testing.T, m image.Manifest) string {
 }
 
 // openLayout returns what the layout holds.
-func openLayout(t *testing.T, l imagetest.Layout) image.Manifest {
+func openLayout(t *testing.T, l imagetest.Layout) image.ImageOrIndex {
 	t.Helper()
 	ref, err := source.Parse("oci:" + l.Folder(t))
 	if err != nil {
@@ -58,7 +58,7 @@ func openLayout(t *testing.T, l imagetest.Layout) image.Manifest {
 
 func part(t *testing.T, name string, l imagetest.Layout, d v1.Descriptor) image.Part {
 	t.Helper()
-	return image.Part{Name: name, Manifest: openLayout(t, l.Of(d))}
+	return image.Part{Name: name, Image: openLayout(t, l.Of(d))}
 }
 
 func TestJoin(t *testing.T) {
@@ -163,7 +163,7 @@ func TestJoinMediaType(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = packed.Close() })
-		return image.Part{Name: arch, Manifest: packed, Platform: &v1.Platform{OS: "linux", Architecture: arch}}
+		return image.Part{Name: arch, Image: packed, Platform: &v1.Platform{OS: "linux", Architecture: arch}}
 	}
 	l := imagetest.NewLayout()
 	for want, parts := range map[types.MediaType][]image.Part{
@@ -250,11 +250,11 @@ func TestPlatformsOpensNoMoreThanItNeeds(t *testing.T) {
 	silent, amd := l.Image("linux/s390x"), imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64")
 	arm, attestation := imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64"), imagetest.WithPlatform(l.Image("unknown/unknown"), "unknown/unknown")
 	for name, test := range map[string]struct {
-		look func(image.Manifest) error
+		look func(image.ImageOrIndex) error
 		want []v1.Hash
 	}{
-		"platforms": {func(m image.Manifest) error { _, err := image.Platforms(m); return err }, []v1.Hash{silent.Digest}},
-		"one of them": {func(m image.Manifest) error {
+		"platforms": {func(m image.ImageOrIndex) error { _, err := image.Platforms(m); return err }, []v1.Hash{silent.Digest}},
+		"one of them": {func(m image.ImageOrIndex) error {
 			_, err := image.SelectPlatform(m, *arm.Platform)
 			return err
 		}, []v1.Hash{silent.Digest, arm.Digest}},
@@ -277,7 +277,7 @@ func TestSelectPlatform(t *testing.T) {
 	l, root := imagetest.Rich()
 	index, one := openLayout(t, l.Of(root)), openLayout(t, l.Of(l.Image("linux/arm64/v8")))
 	for name, try := range map[string]struct {
-		from       image.Manifest
+		from       image.ImageOrIndex
 		want, have string
 	}{
 		"silent about it":  {index, "linux/amd64", "linux/amd64"},

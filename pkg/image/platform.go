@@ -26,19 +26,19 @@ var unknown = v1.Platform{OS: "unknown", Architecture: "unknown"}
 // index carries besides images, such as attestations, doesn't count. It fails
 // for what is no image to run, and for an index without one. Of an index that
 // names the platforms of its images it reads nothing else: [Check] does.
-func Platforms(m Manifest) ([]v1.Platform, error) {
+func Platforms(m ImageOrIndex) ([]v1.Platform, error) {
 	return platformsOf(m, leaf.glance)
 }
 
 // Check looks at all images in m, their layers aside, and fails for the first
 // one that no engine could run. Manifests of other kinds may go along with an
 // index, but can't be all that it has.
-func Check(m Manifest) error {
+func Check(m ImageOrIndex) error {
 	_, err := platformsOf(m, leaf.inspect)
 	return err
 }
 
-func platformsOf(m Manifest, look func(leaf) (leaf, error)) ([]v1.Platform, error) {
+func platformsOf(m ImageOrIndex, look func(leaf) (leaf, error)) ([]v1.Platform, error) {
 	switch m := m.(type) {
 	case v1.ImageIndex:
 		leaves, err := flatten(m, look)
@@ -142,7 +142,7 @@ var errTooLarge = errors.New("more than any real index")
 
 // CheckSize returns an error if an index is too large to be real. It reads the
 // indexes in it, and no image.
-func CheckSize(m Manifest) error {
+func CheckSize(m ImageOrIndex) error {
 	index, ok := m.(v1.ImageIndex)
 	if !ok {
 		return nil
@@ -278,7 +278,7 @@ func ConfigPlatform(config *v1.ConfigFile) v1.Platform {
 // SelectPlatform returns the one image of m that runs on want. An image that
 // has no other platform to offer is checked, too. Where want has no variant,
 // the one that containerd assumes is preferred to the others.
-func SelectPlatform(m Manifest, want v1.Platform) (Manifest, error) {
+func SelectPlatform(m ImageOrIndex, want v1.Platform) (ImageOrIndex, error) {
 	index, ok := m.(v1.ImageIndex)
 	if !ok {
 		have, err := Platforms(m)

@@ -69,7 +69,7 @@ func open(t *testing.T, text string) (*source.Source, error) {
 	return src, err
 }
 
-func digestOf(t *testing.T, m image.Manifest) string {
+func digestOf(t *testing.T, m image.ImageOrIndex) string {
 	t.Helper()
 	digest, err := m.Digest()
 	if err != nil {

@@ -146,11 +146,11 @@ func (s *store) SetArchitectures(_ context.Context, _, _ string, revision int, a
 // repository is one that holds images, and keeps what is done to it.
 type repository struct {
 	mu       sync.Mutex
-	images   map[v1.Hash]registry.Image
-	located  map[v1.Hash]registry.Image // by ID, or by the first of an index's images
-	present  bool                       // Plan finds what Manifest doesn't
+	images   map[v1.Hash]image.ImageOrIndex
+	located  map[v1.Hash]image.ImageOrIndex // by ID, or by the first of an index's images
+	present  bool                           // Plan finds what Manifest doesn't
 	verified bool
-	keyed    registry.Image // under any key; nil for none
+	keyed    image.ImageOrIndex // under any key; nil for none
 	fail     map[string]error
 
 	keyedSource v1.Hash
@@ -158,7 +158,7 @@ type repository struct {
 }
 
 func newRepository() *repository {
-	return &repository{images: map[v1.Hash]registry.Image{}, located: map[v1.Hash]registry.Image{}, fail: map[string]error{}}
+	return &repository{images: map[v1.Hash]image.ImageOrIndex{}, located: map[v1.Hash]image.ImageOrIndex{}, fail: map[string]error{}}
 }
 
 func (r *repository) called(name string) error {
@@ -170,7 +170,7 @@ func (r *repository) called(name string) error {
 
 func (r *repository) Name() string { return "registry.example/my-charm/my-image" }
 
-func (r *repository) Manifest(_ context.Context, digest v1.Hash) (registry.Image, error) {
+func (r *repository) Manifest(_ context.Context, digest v1.Hash) (image.ImageOrIndex, error) {
 	return r.images[digest], r.called("Manifest")
 }
 
@@ -184,11 +184,11 @@ func (r *repository) Locate(_ context.Context, id registry.Identity, _ registry.
 	return found, r.called("Locate")
 }
 
-func (r *repository) RecordKey(_ context.Context, _ v1.Hash, _ registry.Image, source v1.Hash) error {
+func (r *repository) RecordKey(_ context.Context, _ v1.Hash, _ image.ImageOrIndex, source v1.Hash) error {
 	return r.called("RecordKey " + source.String())
 }
 
-func (r *repository) Keyed(context.Context, v1.Hash) (registry.Image, v1.Hash, error) {
+func (r *repository) Keyed(context.Context, v1.Hash) (image.ImageOrIndex, v1.Hash, error) {
 	return r.keyed, r.keyedSource, r.called("Keyed")
 }
 
@@ -197,7 +197,7 @@ func (r *repository) Layers(context.Context, registry.Hints) registry.Layers {
 	return registry.Layers{}
 }
 
-func (r *repository) Plan(_ context.Context, img registry.Image, _, _ registry.Layers) (*registry.Plan, error) {
+func (r *repository) Plan(_ context.Context, img image.ImageOrIndex, _, _ registry.Layers) (*registry.Plan, error) {
 	size, err := img.Size()
 	if err = errors.Join(err, r.called("Plan")); err != nil || r.present {
 		return &registry.Plan{Present: r.present}, err
@@ -210,7 +210,7 @@ func (r *repository) Push(_ context.Context, plan *registry.Plan, progress func(
 	return r.verified, r.called("Push")
 }
 
-func (r *repository) Record(_ context.Context, _ registry.Image, verified bool, _ registry.Hints, sources ...v1.Hash) error {
+func (r *repository) Record(_ context.Context, _ image.ImageOrIndex, verified bool, _ registry.Hints, sources ...v1.Hash) error {
 	call := fmt.Sprintf("Record %t", verified)
 	for _, source := range sources {
 		call += " " + source.String()
@@ -219,7 +219,7 @@ func (r *repository) Record(_ context.Context, _ registry.Image, verified bool, 
 	return r.fail["Record"]
 }
 
-func (r *repository) MoveLatest(context.Context, registry.Image, registry.Hints) error {
+func (r *repository) MoveLatest(context.Context, image.ImageOrIndex, registry.Hints) error {
 	return r.called("MoveLatest")
 }
 
@@ -329,7 +329,7 @@ func wantError(tb testing.TB, err error, fragments ...string) {
 	}
 }
 
-func digestOf(tb testing.TB, m image.Manifest) v1.Hash {
+func digestOf(tb testing.TB, m image.ImageOrIndex) v1.Hash {
 	tb.Helper()
 	digest, err := m.Digest()
 	if err != nil {

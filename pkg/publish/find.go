@@ -19,7 +19,7 @@ import (
 // found is an image with the digest that it has, or will have, in the charm's
 // repository.
 type found struct {
-	image.Manifest
+	image.ImageOrIndex
 	source    v1.Hash       // what it was called where it came from
 	present   bool          // proven to be in the repository
 	platforms []v1.Platform // nil where only the image itself says it
@@ -37,7 +37,7 @@ type known struct {
 // record says which sources are in the repository as an image. Verified is whether
 // every layer of it was packed here, or compared with its diff ID.
 type record struct {
-	image    image.Manifest
+	image    image.ImageOrIndex
 	sources  []v1.Hash
 	verified bool
 }
@@ -54,7 +54,7 @@ func (f *found) verify() {
 			return
 		}
 	}
-	f.records = append(f.records, record{image: f.Manifest, verified: true})
+	f.records = append(f.records, record{image: f.ImageOrIndex, verified: true})
 }
 
 // packed are the layers that were packed, by their diff IDs.
@@ -100,11 +100,11 @@ func (p *Publisher) find(ctx context.Context, repo Repository, all []opened, pla
 			_, index := r.image.(v1.ImageIndex) // what it lists goes into the joined index, itself it isn't pushed
 			return index
 		})...)
-		parts = append(parts, image.Part{Name: all[n].Text, Manifest: one.Manifest, Platform: all[n].Platform})
+		parts = append(parts, image.Part{Name: all[n].Text, Image: one.ImageOrIndex, Platform: all[n].Platform})
 	}
 	index, err := image.Join(parts)
 	if err == nil {
-		joined.Manifest = index
+		joined.ImageOrIndex = index
 		joined.source, err = index.Digest()
 	}
 	if err != nil {
@@ -147,14 +147,14 @@ func (p *Publisher) findPart(ctx context.Context, repo Repository, o *opened, pl
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Text, err)
 		}
-		return &found{Manifest: m, source: o.source.Digest, known: k}, nil
+		return &found{ImageOrIndex: m, source: o.source.Digest, known: k}, nil
 	default:
 		return p.findUncompressed(ctx, repo, *o, platform, k)
 	}
 }
 
 // choose takes the one image for the platform that was asked for, if one was.
-func choose(m image.Manifest, platform *v1.Platform) (image.Manifest, error) {
+func choose(m image.ImageOrIndex, platform *v1.Platform) (image.ImageOrIndex, error) {
 	if platform == nil {
 		return m, nil
 	}
@@ -163,12 +163,12 @@ func choose(m image.Manifest, platform *v1.Platform) (image.Manifest, error) {
 
 // present returns an image that is in the repository. What is chosen of an
 // index there, is there, too.
-func present(there image.Manifest, source v1.Hash, platform *v1.Platform, k known) (*found, error) {
+func present(there image.ImageOrIndex, source v1.Hash, platform *v1.Platform, k known) (*found, error) {
 	m, err := choose(there, platform)
 	if err != nil {
 		return nil, fmt.Errorf("%s in the charm's repository: %w", source, err)
 	}
-	return &found{Manifest: m, source: source, present: true, known: k}, nil
+	return &found{ImageOrIndex: m, source: source, present: true, known: k}, nil
 }
 
 // findStored looks in the repository for an image of an engine with the containerd
@@ -202,7 +202,7 @@ func (p *Publisher) findStored(ctx context.Context, repo Repository, o opened, p
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Text, err)
 	}
-	f := &found{Manifest: m, source: digest, known: k}
+	f := &found{ImageOrIndex: m, source: digest, known: k}
 	index, ok := m.(v1.ImageIndex)
 	if !ok || platform != nil {
 		return f, nil
@@ -301,7 +301,7 @@ func (p *Publisher) pack(ctx context.Context, repo Repository, o opened, k known
 	p.Runner.Logger().Info(fmt.Sprintf("Packed %s: %s compressed, %d known to the registry",
 		o.source.Digest, plural(packed.Compressed, "layer"), packed.Reused))
 	return &found{
-		Manifest: packed, source: o.source.Digest, known: k, packs: []*pack.Packed{packed},
+		ImageOrIndex: packed, source: o.source.Digest, known: k, packs: []*pack.Packed{packed},
 		records: []record{{image: packed, sources: []v1.Hash{u.ID}, verified: true}},
 	}, nil
 }

@@ -48,7 +48,7 @@ func (p *Publisher) Image(ctx context.Context, t Target, parts []Part, platform 
 
 	plan, err := p.plan(ctx, at.repo, img)
 	if err != nil {
-		return result, explain(at.opened, img.Manifest, err)
+		return result, explain(at.opened, img.ImageOrIndex, err)
 	}
 	result.Blobs, result.Reused = plan.Missing, plan.Reused
 	switch {
@@ -66,7 +66,7 @@ func (p *Publisher) Image(ctx context.Context, t Target, parts []Part, platform 
 		log.Info("Remote image not found, uploading from local registry")
 		verified, err := p.push(ctx, at.repo, plan)
 		if err != nil {
-			return result, explain(at.opened, img.Manifest, during(stageSend, err))
+			return result, explain(at.opened, img.ImageOrIndex, during(stageSend, err))
 		}
 		result.Uploaded = true
 		log.Info("Image uploaded, new remote digest: " + result.RemoteDigest)
@@ -139,7 +139,7 @@ func (at start) close() {
 func (p *Publisher) describe(ctx context.Context, t Target, at start, img *found, result *Result) (text []byte, err error) {
 	digest, err := img.Digest()
 	if err != nil {
-		return nil, explain(at.opened, img.Manifest, err)
+		return nil, explain(at.opened, img.ImageOrIndex, err)
 	}
 	result.SourceDigest, result.RemoteDigest = img.source.String(), digest.String()
 	result.RemoteImage = at.login.ImageName + "@" + result.RemoteDigest
@@ -148,7 +148,7 @@ func (p *Publisher) describe(ctx context.Context, t Target, at start, img *found
 			if result.Platforms, err = img.runsOn(); err == nil {
 				result.Digests, err = img.digests()
 			}
-			return explain(at.opened, img.Manifest, err)
+			return explain(at.opened, img.ImageOrIndex, err)
 		},
 		func() (err error) {
 			if img.present && !p.PushOnly {
@@ -230,14 +230,14 @@ func (f *found) runsOn() ([]v1.Platform, error) {
 	if f.platforms != nil {
 		return f.platforms, nil
 	}
-	return image.Platforms(f.Manifest)
+	return image.Platforms(f.ImageOrIndex)
 }
 
 // digests returns those under which a runtime may report the image. The digest at
 // its source is one of them: a node that has an index may give its digest for the
 // one platform's manifest, too.
 func (f *found) digests() ([]v1.Hash, error) {
-	digests, err := image.Digests(f.Manifest)
+	digests, err := image.Digests(f.ImageOrIndex)
 	if err == nil && !slices.Contains(digests, f.source) {
 		digests = append(digests, f.source)
 	}
@@ -249,12 +249,12 @@ func (p *Publisher) plan(ctx context.Context, repo Repository, f *found) (*regis
 	if f.present {
 		return &registry.Plan{Present: true}, nil
 	}
-	plan, err := repo.Plan(ctx, f.Manifest, f.held, f.packed())
+	plan, err := repo.Plan(ctx, f.ImageOrIndex, f.held, f.packed())
 	if err == nil && plan.Present {
 		return plan, nil
 	}
 	// What is wrong with an image says more than why it can't be planned.
-	return plan, cmp.Or(image.Check(f.Manifest), err)
+	return plan, cmp.Or(image.Check(f.ImageOrIndex), err)
 }
 
 func (p *Publisher) push(ctx context.Context, repo Repository, plan *registry.Plan) (verified bool, err error) {
@@ -275,7 +275,7 @@ func toSend(plan *registry.Plan) string {
 // explain says which of the inputs an error is about that came up while an
 // image was read and sent, and what to do about one that isn't complete: it names
 // all platforms that a local index lacks, not just the first.
-func explain(all []opened, m image.Manifest, err error) error {
+func explain(all []opened, m image.ImageOrIndex, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -322,7 +322,7 @@ func (p *Publisher) record(ctx context.Context, repo Repository, f *found, pushe
 	}
 	if pushed {
 		hints.Go(func() error {
-			if err := repo.MoveLatest(ctx, f.Manifest, f.hints); err != nil {
+			if err := repo.MoveLatest(ctx, f.ImageOrIndex, f.hints); err != nil {
 				p.Runner.Logger().Debug("could not move the tag latest", zap.Error(err))
 			}
 			return nil
@@ -336,7 +336,7 @@ func (p *Publisher) recordKey(ctx context.Context, repo Repository, f *found) {
 	if p.Key == (v1.Hash{}) || p.DryRun {
 		return
 	}
-	if err := repo.RecordKey(ctx, p.Key, f.Manifest, f.source); err != nil {
+	if err := repo.RecordKey(ctx, p.Key, f.ImageOrIndex, f.source); err != nil {
 		p.Runner.Logger().Warn("Could not record the key; a run that asks for it finds nothing", zap.Error(err))
 	}
 }

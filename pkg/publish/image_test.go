@@ -55,16 +55,16 @@ func runnable(tb testing.TB, index v1.ImageIndex) []v1.Descriptor {
 	return image.RunnableImages(raw)
 }
 
-func backed(tb testing.TB, m image.Manifest) *source.Source {
+func backed(tb testing.TB, m image.ImageOrIndex) *source.Source {
 	tb.Helper()
 	return &source.Source{Digest: digestOf(tb, m), Image: m}
 }
 
 // stored is what an engine with the containerd image store has.
-func stored(tb testing.TB, m image.Manifest, images []v1.Descriptor) *source.Source {
+func stored(tb testing.TB, m image.ImageOrIndex, images []v1.Descriptor) *source.Source {
 	tb.Helper()
 	return &source.Source{Digest: digestOf(tb, m), Stored: &source.Stored{
-		Images: images, Read: func(context.Context) (image.Manifest, error) { return m, nil },
+		Images: images, Read: func(context.Context) (image.ImageOrIndex, error) { return m, nil },
 	}}
 }
 
@@ -158,10 +158,10 @@ func TestImageIsThere(t *testing.T) {
 	tests := map[string]struct {
 		text     string
 		src      *source.Source // nil where it isn't opened
-		there    image.Manifest
+		there    image.ImageOrIndex
 		located  v1.Hash // by which it is found; zero for its own digest
 		platform *v1.Platform
-		want     image.Manifest
+		want     image.ImageOrIndex
 		calls    []string
 		log      string
 	}{
@@ -235,7 +235,7 @@ func TestStoredIsExported(t *testing.T) {
 	for name, test := range map[string]struct {
 		src      *source.Source
 		platform *v1.Platform
-		want     image.Manifest
+		want     image.ImageOrIndex
 		calls    []string
 	}{
 		"index":                    {stored(t, index, runnable(t, index)), nil, index, []string{"Locate", "Plan", "Push", "Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
@@ -325,10 +325,10 @@ func TestImageFails(t *testing.T) {
 			[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Locate"] = gone }, []string{"gone"},
 		},
 		"an export": {[]string{"docker-daemon:" + someDigest}, &source.Source{Stored: &source.Stored{
-			Read: func(context.Context) (image.Manifest, error) { return nil, gone },
+			Read: func(context.Context) (image.ImageOrIndex, error) { return nil, gone },
 		}}, nil, []string{"docker-daemon:" + someDigest + ": gone"}},
 		"an index that can't be read": {[]string{"docker-daemon:" + someDigest}, &source.Source{Stored: &source.Stored{
-			Read: func(context.Context) (image.Manifest, error) { return incomplete{index}, nil },
+			Read: func(context.Context) (image.ImageOrIndex, error) { return incomplete{index}, nil },
 		}}, nil, []string{"pull or write it anew as a whole"}},
 		"an engine's stream": {[]string{uncompressed().Digest.String()}, &source.Source{Uncompressed: &source.Uncompressed{
 			DiffIDs: uncompressed().Uncompressed.DiffIDs, Export: func(context.Context) (io.ReadCloser, error) { return nil, gone },
@@ -407,7 +407,7 @@ func TestNoSuchPlatform(t *testing.T) {
 	index, images := both(t)
 	for name, test := range map[string]struct {
 		src   *source.Source
-		there image.Manifest
+		there image.ImageOrIndex
 		want  string
 	}{
 		"in the repository": {nil, index, "in the charm's repository: the index has no image for linux/s390x"},

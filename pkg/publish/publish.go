@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/pack"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
@@ -43,15 +44,15 @@ type Store interface {
 // Repository is where a resource's images are, as [registry.Repository] has it.
 type Repository interface {
 	Name() string
-	Manifest(ctx context.Context, digest v1.Hash) (registry.Image, error)
+	Manifest(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, error)
 	Locate(ctx context.Context, id registry.Identity, hints registry.Hints) (registry.Found, error)
 	Layers(ctx context.Context, hints registry.Hints) registry.Layers
-	Plan(ctx context.Context, img registry.Image, held, packed registry.Layers) (*registry.Plan, error)
+	Plan(ctx context.Context, img image.ImageOrIndex, held, packed registry.Layers) (*registry.Plan, error)
 	Push(ctx context.Context, plan *registry.Plan, progress func(bytes int64)) (verified bool, err error)
-	Record(ctx context.Context, img registry.Image, verified bool, hints registry.Hints, sources ...v1.Hash) error
-	MoveLatest(ctx context.Context, img registry.Image, hints registry.Hints) error
-	RecordKey(ctx context.Context, key v1.Hash, img registry.Image, source v1.Hash) error
-	Keyed(ctx context.Context, key v1.Hash) (img registry.Image, source v1.Hash, err error)
+	Record(ctx context.Context, img image.ImageOrIndex, verified bool, hints registry.Hints, sources ...v1.Hash) error
+	MoveLatest(ctx context.Context, img image.ImageOrIndex, hints registry.Hints) error
+	RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrIndex, source v1.Hash) error
+	Keyed(ctx context.Context, key v1.Hash) (img image.ImageOrIndex, source v1.Hash, err error)
 }
 
 // Sources is where images come from, as [source.Opener] has it.

@@ -8,6 +8,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 // These annotations, on the manifest of a record under a key, say which image of this repository it names, and which
@@ -19,7 +21,7 @@ const (
 
 // RecordKey writes beside an image of this repository that a key means it: the digest of a text that names what the image
 // is made of. Source is the digest that the image had where it came from. Nothing is written where the record exists.
-func (r *Repository) RecordKey(ctx context.Context, key v1.Hash, img Image, source v1.Hash) error {
+func (r *Repository) RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrIndex, source v1.Hash) error {
 	digest, err := img.Digest()
 	if err != nil {
 		return err
@@ -42,8 +44,8 @@ func (r *Repository) RecordKey(ctx context.Context, key v1.Hash, img Image, sour
 // Keyed returns the image that a key means, and the digest that it had where it came from. It is nil without an error
 // where no image is recorded under the key, or where the repository lacks a manifest or blob of it: each is asked for.
 // Only the record says what a key means, so whoever may push to the repository decides it.
-func (r *Repository) Keyed(ctx context.Context, key v1.Hash) (img Image, source v1.Hash, err error) {
-	unknown := func(why error) (Image, v1.Hash, error) {
+func (r *Repository) Keyed(ctx context.Context, key v1.Hash) (img image.ImageOrIndex, source v1.Hash, err error) {
+	unknown := func(why error) (image.ImageOrIndex, v1.Hash, error) {
 		r.log.Debug("No image for this key", zap.Error(why))
 		return nil, v1.Hash{}, nil
 	}
@@ -77,7 +79,7 @@ func (r *Repository) Keyed(ctx context.Context, key v1.Hash) (img Image, source 
 var errIncomplete = errors.New("the repository doesn't hold the image completely")
 
 // checkComplete fails with errIncomplete where a blob is missing. Manifests below an index, and configs, are read.
-func (r *Repository) checkComplete(ctx context.Context, img Image) error {
+func (r *Repository) checkComplete(ctx context.Context, img image.ImageOrIndex) error {
 	root, err := newNode(img)
 	if err != nil {
 		return err

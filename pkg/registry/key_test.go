@@ -9,6 +9,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 var (
@@ -17,7 +19,7 @@ var (
 )
 
 // keyed pushes an image, records it under aKey, and forgets the requests.
-func keyed(t *testing.T, s *server, img Image) *Repository {
+func keyed(t *testing.T, s *server, img image.ImageOrIndex) *Repository {
 	t.Helper()
 	r, _ := s.open(t)
 	mustPush(t, r, img)
@@ -32,7 +34,7 @@ func TestKeyed(t *testing.T) {
 	one := randomImage(t, 100, 2)
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: one}, mutate.IndexAddendum{Add: randomImage(t, 100, 1)})
 	for name, test := range map[string]struct {
-		img  Image
+		img  image.ImageOrIndex
 		want map[string]int
 	}{
 		"image": {one, map[string]int{"GET": 3, "HEAD": 2}},   // record, manifest, config; two layers

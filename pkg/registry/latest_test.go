@@ -8,6 +8,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 func TestLatestMoves(t *testing.T) {
@@ -125,7 +127,7 @@ func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
 }
 
 // push pushes an image as the latest.
-func push(t *testing.T, r *Repository, img Image) {
+func push(t *testing.T, r *Repository, img image.ImageOrIndex) {
 	t.Helper()
 	mustPush(t, r, img)
 	if err := r.MoveLatest(t.Context(), img, Hints{}); err != nil {

@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+
 	"bytes"
 	"io"
 )
@@ -53,7 +55,7 @@ func layersOf(t *testing.T, images ...v1.Image) map[v1.Hash]v1.Descriptor {
 }
 
 // pushVerified pushes an image or index as this program does.
-func pushVerified(t *testing.T, r *Repository, img Image) {
+func pushVerified(t *testing.T, r *Repository, img image.ImageOrIndex) {
 	t.Helper()
 	verified, err := r.Push(t.Context(), mustPlan(t, r, img), nil)
 	if err != nil {

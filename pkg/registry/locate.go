@@ -30,7 +30,7 @@ type Identity struct {
 // Found is what Locate found.
 type Found struct {
 	// Image is a v1.Image or v1.ImageIndex that reads through the repository; nil where the repository has none.
-	Image Image
+	Image image.ImageOrIndex
 	// Hints are those given to Locate and those that it read.
 	Hints Hints
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
 )
 
@@ -25,7 +26,7 @@ const (
 // Manifest fetches the manifest of that digest and verifies that its bytes have it: a v1.Image or v1.ImageIndex whose
 // layers and config are read through the repository, when they are, under ctx. It is nil without an error when the
 // repository has none.
-func (r *Repository) Manifest(ctx context.Context, digest v1.Hash) (Image, error) {
+func (r *Repository) Manifest(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, error) {
 	d, err := r.get(ctx, r.name.Digest(digest.String()))
 	if err != nil {
 		return nil, err
@@ -34,7 +35,7 @@ func (r *Repository) Manifest(ctx context.Context, digest v1.Hash) (Image, error
 }
 
 // imageOf returns the image or index of a manifest, nil for nil.
-func imageOf(d *remote.Descriptor) (Image, error) {
+func imageOf(d *remote.Descriptor) (image.ImageOrIndex, error) {
 	switch {
 	case d == nil:
 		return nil, nil

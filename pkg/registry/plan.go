@@ -14,9 +14,6 @@ import (
 // checkers is how many questions are under way at once.
 const checkers = 8
 
-// Image is a v1.Image or a v1.ImageIndex.
-type Image = image.Manifest
-
 // Plan is what an image lacks in the repository. Descriptors are in the order of the image's manifests.
 type Plan struct {
 	// Image describes the image as it will be in the repository.
@@ -53,7 +50,7 @@ const fewBlobs = 3
 // (types.MediaType.IsDistributable is false, and they have URLs) are left out. The digest of every manifest is verified,
 // and a config that lists other layers than its manifest is an error. Packed are layers that packing made; nil for none.
 // The diff IDs of both are proven.
-func (r *Repository) Plan(ctx context.Context, img Image, held, packed Layers) (*Plan, error) {
+func (r *Repository) Plan(ctx context.Context, img image.ImageOrIndex, held, packed Layers) (*Plan, error) {
 	root, err := newNode(img)
 	if err != nil {
 		return nil, err

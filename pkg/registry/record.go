@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 // Record writes beside an image of this repository that it is where these sources went, for Locate to read. Where it is
@@ -15,7 +17,7 @@ import (
 //
 // The record is a cache: a registry that refuses it (immutable tags, say) does no harm, and the error is for the debug
 // log. No record is written that is among the hints already. The same record has the same bytes.
-func (r *Repository) Record(ctx context.Context, img Image, verified bool, hints Hints, sources ...v1.Hash) error {
+func (r *Repository) Record(ctx context.Context, img image.ImageOrIndex, verified bool, hints Hints, sources ...v1.Hash) error {
 	root, err := newNode(img)
 	if err != nil {
 		return err
@@ -68,7 +70,7 @@ func recordTag(source v1.Hash) string {
 // as long as the tag names the image, a run that finds it by the tag need not write.
 //
 // Like the record, the tag is a cache: the error is for the debug log. A record that is refused doesn't stop the tag.
-func (r *Repository) MoveLatest(ctx context.Context, img Image, hints Hints) error {
+func (r *Repository) MoveLatest(ctx context.Context, img image.ImageOrIndex, hints Hints) error {
 	root, err := newNode(img)
 	if err != nil {
 		return err

@@ -26,6 +26,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/sirupsen/logrus"
 	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 const repoPath = "charm/abc123/my-image"
@@ -189,7 +191,7 @@ func randomImage(t *testing.T, size, layers int64) v1.Image {
 	return img
 }
 
-func mustPlan(t *testing.T, r *Repository, img Image) *Plan {
+func mustPlan(t *testing.T, r *Repository, img image.ImageOrIndex) *Plan {
 	t.Helper()
 	p, err := r.Plan(t.Context(), img, nil, nil)
 	if err != nil {
@@ -198,7 +200,7 @@ func mustPlan(t *testing.T, r *Repository, img Image) *Plan {
 	return p
 }
 
-func mustPush(t *testing.T, r *Repository, img Image) *Plan {
+func mustPush(t *testing.T, r *Repository, img image.ImageOrIndex) *Plan {
 	t.Helper()
 	p := mustPlan(t, r, img)
 	if _, err := r.Push(t.Context(), p, nil); err != nil {

@@ -7,6 +7,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 // node is one manifest of an image's tree.
@@ -31,7 +33,7 @@ type layered interface {
 }
 
 // newNode reads a manifest and verifies its digest.
-func newNode(img Image) (*node, error) {
+func newNode(img image.ImageOrIndex) (*node, error) {
 	digest, err := img.Digest()
 	if err != nil {
 		return nil, fmt.Errorf("computing an image's digest: %w", err)
@@ -130,7 +132,7 @@ func (n *node) walkIndex(index v1.ImageIndex, visited map[v1.Hash]bool) error {
 
 // newChild reads one manifest that an index names, and what is below it.
 func newChild(index v1.ImageIndex, d v1.Descriptor, visited map[v1.Hash]bool) (*node, error) {
-	var img Image
+	var img image.ImageOrIndex
 	var err error
 	switch {
 	case d.MediaType.IsIndex():

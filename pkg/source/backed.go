@@ -24,7 +24,7 @@ type store interface {
 
 // newBacked returns the image or index that d describes. Nothing is read
 // before it is asked for.
-func newBacked(ctx context.Context, from store, d v1.Descriptor) (image.Manifest, error) {
+func newBacked(ctx context.Context, from store, d v1.Descriptor) (image.ImageOrIndex, error) {
 	node := backed{ctx: ctx, store: from, descriptor: d}
 	node.raw = sync.OnceValues(func() ([]byte, error) { return read(ctx, from, d) })
 	switch {
@@ -140,7 +140,7 @@ func (l backedLayer) Compressed() (io.ReadCloser, error) {
 // each manifest and config is read once.
 type backedIndex struct {
 	backed
-	children *sync.Map // image.Manifest by digest
+	children *sync.Map // image.ImageOrIndex by digest
 }
 
 func (x backedIndex) IndexManifest() (*v1.IndexManifest, error) {

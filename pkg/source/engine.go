@@ -163,7 +163,7 @@ func (e *engine) stored(ctx context.Context, src *Source, found engineimage.Insp
 	src.close = from.Close
 	src.Stored = &Stored{}
 	if found.Descriptor == nil {
-		src.Stored.Read = func(ctx context.Context) (image.Manifest, error) { return from.manifest(ctx, src.Digest) }
+		src.Stored.Read = func(ctx context.Context) (image.ImageOrIndex, error) { return from.manifest(ctx, src.Digest) }
 		return nil
 	}
 	d := v1.Descriptor{
@@ -174,7 +174,7 @@ func (e *engine) stored(ctx context.Context, src *Source, found engineimage.Insp
 		return err
 	}
 	src.Image = m
-	src.Stored.Read = func(context.Context) (image.Manifest, error) { return m, nil }
+	src.Stored.Read = func(context.Context) (image.ImageOrIndex, error) { return m, nil }
 	if !d.MediaType.IsIndex() {
 		return nil
 	}

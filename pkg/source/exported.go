@@ -24,7 +24,7 @@ type exported struct {
 
 // manifest returns the image or index of that digest. Only the export
 // shows which of them it is.
-func (e *exported) manifest(ctx context.Context, digest v1.Hash) (image.Manifest, error) {
+func (e *exported) manifest(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, error) {
 	content, err := e.export(ctx)
 	if err != nil {
 		return nil, err
@@ -74,5 +74,5 @@ type Stored struct {
 
 	// Read returns the image or index. It is exported when its manifest is first
 	// read, at the latest.
-	Read func(context.Context) (image.Manifest, error)
+	Read func(context.Context) (image.ImageOrIndex, error)
 }

@@ -32,7 +32,7 @@ func openArchive(tb testing.TB, transport, selector string, archive []byte) (*So
 }
 
 // openLayout returns what the layout holds.
-func openLayout(tb testing.TB, l imagetest.Layout) image.Manifest {
+func openLayout(tb testing.TB, l imagetest.Layout) image.ImageOrIndex {
 	tb.Helper()
 	src, err := openText(tb, "oci:"+l.Folder(tb))
 	if err != nil {

@@ -31,7 +31,7 @@ func fuzzOpen(t *testing.T, transport string, archive []byte) {
 	}
 	image.Missing(src.Image)
 	_, _ = image.Platforms(src.Image)
-	_, _ = image.Join([]image.Part{{Manifest: src.Image}})
+	_, _ = image.Join([]image.Part{{Image: src.Image}})
 	if selected, err := image.SelectPlatform(src.Image, v1.Platform{OS: "linux"}); err == nil {
 		if one, ok := selected.(v1.Image); ok {
 			_ = readAll(one)

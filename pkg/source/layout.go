@@ -71,7 +71,7 @@ func blobNames(digest v1.Hash) []string {
 // image returns the image that selector names in the layout's index.json: a
 // digest, a reference name, or nothing where there is only one, or where the
 // list is an index itself.
-func (l layout) image(ctx context.Context, selector string) (image.Manifest, error) {
+func (l layout) image(ctx context.Context, selector string) (image.ImageOrIndex, error) {
 	content, _, err := l.open("index.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no index.json, so no OCI layout: %w; give a folder or an archive that has one", err)
@@ -121,7 +121,7 @@ func onePerPlatform(manifests []v1.Descriptor) bool {
 // itself returns an index.json as the index that it is. Its digest is that of
 // its bytes, if it says that it is an index; one that leaves this out, as
 // layouts may, is written anew.
-func (l layout) itself(ctx context.Context, raw []byte, mediaType types.MediaType) (image.Manifest, error) {
+func (l layout) itself(ctx context.Context, raw []byte, mediaType types.MediaType) (image.ImageOrIndex, error) {
 	d := v1.Descriptor{MediaType: types.OCIImageIndex, Digest: sum(raw), Size: int64(len(raw))}
 	if mediaType.IsIndex() {
 		d.MediaType = mediaType
@@ -130,7 +130,7 @@ func (l layout) itself(ctx context.Context, raw []byte, mediaType types.MediaTyp
 	if err != nil || mediaType.IsIndex() {
 		return m, err
 	}
-	return image.Join([]image.Part{{Name: "index.json", Manifest: m}})
+	return image.Join([]image.Part{{Name: "index.json", Image: m}})
 }
 
 // rooted is a layout whose index.json is a manifest of it, too.

@@ -146,7 +146,7 @@ func TestLayoutDamaged(t *testing.T) {
 }
 
 // readAll reads all of an image but the content of its layers.
-func readAll(m image.Manifest) error {
+func readAll(m image.ImageOrIndex) error {
 	image := m.(v1.Image)
 	if _, err := image.RawManifest(); err != nil {
 		return err

@@ -75,7 +75,7 @@ func (r *testRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 // put pushes an image or index as repo:1.
-func (r *testRegistry) put(t *testing.T, m image.Manifest) {
+func (r *testRegistry) put(t *testing.T, m image.ImageOrIndex) {
 	t.Helper()
 	ref, err := name.ParseReference(r.host + "/repo:1")
 	if err != nil {

@@ -25,7 +25,7 @@ type Source struct {
 	// or index, or its image ID in a store that names images by their config.
 	Digest v1.Hash
 
-	Image        image.Manifest // a manifest-backed image or index
+	Image        image.ImageOrIndex // a manifest-backed image or index
 	Uncompressed *Uncompressed
 	// Stored is set for an image that an engine stores with its manifest. Engines
 	// before version 1.48 of their API don't say whether it is an image or an
