@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 func TestPushThenPresent(t *testing.T) {
@@ -156,7 +158,7 @@ func TestPlanErrors(t *testing.T) {
 	})
 	damaged := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: altered{img}})
 	for name, test := range map[string]struct {
-		img  Image
+		img  image.ImageOrIndex
 		want []string
 	}{
 		"damaged manifest": {altered{img}, []string{digestOf(t, img).String(), "damaged"}},
