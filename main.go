@@ -22,9 +22,11 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/compression"
+	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/publish"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
+	"github.com/charmhub-actions/upload-resource/pkg/release"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
@@ -59,7 +61,7 @@ func run(ctx context.Context, runner *action.Runner, args []string) error {
 	case len(args) == 0:
 		return upload(ctx, runner)
 	case slices.Equal(args, []string{"release"}):
-		return release(ctx, runner)
+		return releaseCharm(ctx, runner)
 	default:
 		return fmt.Errorf("arguments %q: there is only release; leave them out to upload a resource", args)
 	}
@@ -111,14 +113,14 @@ func upload(ctx context.Context, runner *action.Runner) error {
 	return errors.Join(err, publish.Report(runner, time.Since(start), results))
 }
 
-// release is upload for a release.
-func release(ctx context.Context, runner *action.Runner) error {
+// releaseCharm is upload for a release.
+func releaseCharm(ctx context.Context, runner *action.Runner) error {
 	start := time.Now()
-	in, err := publish.ReadReleaseInputs(runner)
+	in, err := release.ReadInputs(runner)
 	if err != nil {
 		return err
 	}
-	releaser := publish.Releaser{
+	releaser := release.Releaser{
 		Store:  store(runner, transport.New(runner.Mask, runner.Logger()), in.Endpoints, in.Credentials, true),
 		Files:  runner.Workspace(),
 		Runner: runner,
@@ -128,11 +130,11 @@ func release(ctx context.Context, runner *action.Runner) error {
 	if err != nil && !done.Released {
 		return err
 	}
-	return errors.Join(err, publish.ReportRelease(runner, time.Since(start), done))
+	return errors.Join(err, release.Report(runner, time.Since(start), done))
 }
 
 // store returns the client of Charmhub for an upload, or for a release.
-func store(runner *action.Runner, carrier *transport.Transport, at publish.Endpoints, login *charmhub.Credentials, releases bool) *charmhub.Client {
+func store(runner *action.Runner, carrier *transport.Transport, at inputs.Endpoints, login *charmhub.Credentials, releases bool) *charmhub.Client {
 	return charmhub.New(charmhub.Config{
 		StoreURL: at.Store.String(), StorageURL: at.Storage.String(), SSOURL: at.SSO.String(),
 		Credentials: login, Transport: carrier, Connect: carrier.Connect, UserAgent: "upload-resource/" + version,

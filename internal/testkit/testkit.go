@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,6 +25,9 @@ func (e Env) With(more Env) Env {
 	return all
 }
 
+// Token holds credentials for the store in the form that charmcraft exports.
+const Token = "eyJ0IjogIm1hY2Fyb29uIiwgInYiOiAiYSB0b2tlbiB0aGF0IG5vYm9keSBzZWVzIn0="
+
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // Golden compares what a test got with a file in the package's testdata.
@@ -41,5 +45,18 @@ func Golden(tb testing.TB, name, got string) {
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		tb.Errorf("%s differs (-want +got):\n%s", name, diff)
+	}
+}
+
+// WantError fails the test unless err has all fragments in its text.
+func WantError(tb testing.TB, err error, fragments ...string) {
+	tb.Helper()
+	if err == nil {
+		tb.Fatal("no error")
+	}
+	for _, fragment := range fragments {
+		if !strings.Contains(err.Error(), fragment) {
+			tb.Errorf("%q is not in the error: %v", fragment, err)
+		}
 	}
 }

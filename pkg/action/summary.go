@@ -65,3 +65,11 @@ func Escape(text string) string {
 	}
 	return b.String()
 }
+
+// Code returns text as code for Markdown, escaped; nothing for no text.
+func Code(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "<code>" + Escape(text) + "</code>"
+}

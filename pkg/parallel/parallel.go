@@ -85,3 +85,21 @@ func (g *Group) Wait() error {
 	}
 	return err
 }
+
+// All runs independent steps concurrently, waits for all, and returns the error of
+// the first in the list that failed: the one that explains the others, and the same
+// one each time.
+func All(steps ...func() error) error {
+	errs := make([]error, len(steps))
+	var group Group
+	for i, step := range steps {
+		group.Go(func() error { errs[i] = step(); return nil })
+	}
+	_ = group.Wait() // the errors are in their order in errs
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -64,3 +64,24 @@ func TestGroupReturnsTheFirstError(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAllReturnsTheFirstErrorInTheList(t *testing.T) {
+	t.Parallel()
+	failed := make(chan struct{})
+	later := errors.New("failed earlier, and is later in the list")
+	err := All(
+		func() error { return nil },
+		func() error { <-failed; return errFailed },
+		func() error { close(failed); return later },
+	)
+	if !errors.Is(err, errFailed) {
+		t.Errorf("got %v, want the error of the first step that failed", err)
+	}
+	if err := All(); err != nil {
+		t.Error(err)
+	}
+	var p *PanicError
+	if err := Guard(func() error { return All(explode) }); !errors.As(err, &p) {
+		t.Errorf("got %v, want the panic", err)
+	}
+}

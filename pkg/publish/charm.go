@@ -11,6 +11,7 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
@@ -23,7 +24,7 @@ const resourcesAtOnce = 4
 // others are published also where one image fails; then the error is about all that
 // failed, and the results are complete.
 func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, error) {
-	metadata, err := readMetadata(p.Files, path)
+	metadata, err := inputs.ReadMetadata(p.Files, path)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +37,7 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 			path, charm.TypeImage)
 	}
 	if name == "" {
-		if name, err = nameIn(metadata, path); err != nil {
+		if name, err = inputs.CharmName(metadata, path); err != nil {
 			return nil, err
 		}
 	}
@@ -63,28 +64,6 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 	}
 	_ = group.Wait() // failures are in the results, so that none hides another
 	return results, failures(results)
-}
-
-// readMetadata reads the file that the input metadata names.
-func readMetadata(files Files, path string) (charm.Metadata, error) {
-	file, err := files.Open(path)
-	if err != nil {
-		return charm.Metadata{}, fmt.Errorf("input metadata: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	metadata, err := charm.ReadMetadata(file)
-	if err != nil {
-		return charm.Metadata{}, fmt.Errorf("input metadata: cannot read %s: %w", path, err)
-	}
-	return metadata, nil
-}
-
-// nameIn returns the charm's name in the metadata of the file at path.
-func nameIn(metadata charm.Metadata, path string) (string, error) {
-	if metadata.Name == "" {
-		return "", fmt.Errorf("input metadata: %s has no name; give the charm's with the input charm", path)
-	}
-	return metadata.Name, nil
 }
 
 // onceStore is a store that is asked once for the one charm's resources.

@@ -3,12 +3,10 @@ package publish
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,14 +26,15 @@ import (
 
 type env = testkit.Env
 
+var wantError = testkit.WantError
+
+const aToken = testkit.Token
+
 // newRunner returns a runner and what it prints.
 func newRunner(e env) (*action.Runner, *bytes.Buffer) {
 	var out bytes.Buffer
 	return action.New(e.Get, &out), &out
 }
-
-// aToken is in the form that charmcraft exports.
-var aToken = base64.StdEncoding.EncodeToString([]byte(`{"t": "macaroon", "v": "a token that nobody sees"}`))
 
 // store is a Charmhub in memory, whose answers a test can replace by errors.
 type store struct {
@@ -314,18 +313,6 @@ func (h *house) fails(tb testing.TB, parts []Part, fragments ...string) {
 	wantError(tb, err, fragments...)
 	if results != nil {
 		tb.Errorf("results of a failed run: %v", results)
-	}
-}
-
-func wantError(tb testing.TB, err error, fragments ...string) {
-	tb.Helper()
-	if err == nil {
-		tb.Fatal("no error")
-	}
-	for _, fragment := range fragments {
-		if !strings.Contains(err.Error(), fragment) {
-			tb.Errorf("%q is not in the error: %v", fragment, err)
-		}
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -18,6 +17,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 	"github.com/charmhub-actions/upload-resource/pkg/pack"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
@@ -35,7 +35,7 @@ type Inputs struct {
 	Platform      *v1.Platform          // take this one of an image; nil for all there are
 	Login         Login                 // for the registry that an image comes from
 	Credentials   *charmhub.Credentials // for the store
-	Endpoints     Endpoints
+	Endpoints     inputs.Endpoints
 	Options
 }
 
@@ -60,19 +60,18 @@ type Resolver func(ctx context.Context, login Login, tagged string) (v1.Hash, er
 // anything else is looked at. The only calls are those of resolve, for a complaint
 // about a tag.
 func ReadInputs(ctx context.Context, runner *action.Runner, resolve Resolver) (Inputs, error) {
-	r := &reader{Runner: runner}
-	token := r.first("store-token", "CHARMCRAFT_AUTH")
-	r.Mask(token)
+	r := &reader{Reader: inputs.Reader{Runner: runner}}
+	token := r.Token()
 	r.Mask(r.Input("source-password"))
-	lines := r.list("image", r.Lines)
+	lines := r.List("image", r.Lines)
 	maskCredentials(r.Mask, append(slices.Clone(lines), r.Input("digest"), r.Input("source-registry")+"/")...)
 
 	in := Inputs{File: r.Input("filepath"), Metadata: r.Input("metadata")}
 	if in.Charm = r.Input("charm"); in.Charm != "" || in.Metadata == "" {
-		r.checkName("charm", "my-charm", charm.CheckName)
+		r.CheckName("charm", "my-charm", charm.CheckName)
 	}
 	if in.Resource = r.Input("resource"); in.Resource != "" || in.Metadata == "" {
-		r.checkName("resource", "my-image", charm.CheckResourceName)
+		r.CheckName("resource", "my-image", charm.CheckResourceName)
 	}
 	r.checkSource()
 	in.Images = append(r.digest(), r.images(lines)...)
@@ -81,10 +80,10 @@ func ReadInputs(ctx context.Context, runner *action.Runner, resolve Resolver) (I
 	in.Login = r.login(in.Images)
 	in.Options = Options{
 		Compression: r.compression(), Key: r.key(), PushOnly: r.pushOnly(),
-		DryRun: r.bool("dry-run", false), NoRecord: !r.bool("locations-record", true),
+		DryRun: r.Bool("dry-run", false), NoRecord: !r.Bool("locations-record", true),
 	}
-	in.Endpoints = r.endpoints()
-	in.Credentials = r.credentials(token)
+	in.Endpoints = r.Endpoints()
+	in.Credentials = r.Credentials(token)
 	return in, r.complaint(ctx, in.Login, resolve)
 }
 
@@ -97,79 +96,30 @@ func maskCredentials(mask func(string), references ...string) {
 	}
 }
 
-// reader reads inputs and collects what is wrong with them.
+// reader reads the inputs of an upload.
 type reader struct {
-	*action.Runner
-	complaints []error
-	ambiguous  bool // which registry the password is for isn't known
-}
-
-func (r *reader) complain(format string, args ...any) {
-	r.complaints = append(r.complaints, fmt.Errorf(format, args...))
-}
-
-// list reads an input that is a list, by [action.Runner.Lines] or [action.Runner.Words],
-// and complains about what is empty in it.
-func (r *reader) list(input string, read func(string) ([]string, error)) []string {
-	entries, err := read(input)
-	if err != nil {
-		r.complaints = append(r.complaints, err)
-	}
-	return entries
-}
-
-func (r *reader) given(input string) bool { return r.Input(input) != "" }
-
-// first returns an input, or else the environment variable that replaces it.
-func (r *reader) first(input, variable string) string {
-	if value := r.Input(input); value != "" {
-		return value
-	}
-	return r.Variable(variable)
-}
-
-// bool reads an input that is absent when not given.
-func (r *reader) bool(input string, absent bool) bool {
-	value := r.Input(input)
-	if value == "" {
-		return absent
-	}
-	yes, err := strconv.ParseBool(value)
-	if err != nil {
-		r.complain("input %s: %q is unknown; write true or false", input, value)
-	}
-	return yes
-}
-
-// checkName complains about a name that is missing or can't be one.
-func (r *reader) checkName(input, example string, check func(string) error) {
-	value := r.Input(input)
-	switch err := check(value); {
-	case value == "":
-		r.complain("input %s: missing; give its name on Charmhub, for example %s: %s", input, input, example)
-	case err != nil:
-		r.complain("input %s: %.80q is invalid; %w", input, value, err)
-	}
+	inputs.Reader
+	ambiguous bool // which registry the password is for isn't known
 }
 
 // checkSource complains unless exactly one input says what to upload.
 func (r *reader) checkSource() {
 	var given []string
 	for _, name := range []string{"digest", "image", "filepath", "metadata"} {
-		if r.given(name) {
+		if r.Given(name) {
 			given = append(given, name)
 		}
 	}
 	switch {
-	case len(given) == 0 && r.given("key"): // looks up an earlier upload
+	case len(given) == 0 && r.Given("key"): // looks up an earlier upload
 	case len(given) == 0:
-		r.complain("inputs digest, image, filepath, metadata: none is given; give digest or image for a resource " +
+		r.Complain("inputs digest, image, filepath, metadata: none is given; give digest or image for a resource " +
 			"of type oci-image, filepath for one of type file, metadata for all images of a charm, or key alone to look up an " +
 			"earlier upload (hashFiles gives an empty key where no file matches)")
 	case len(given) > 1:
-		r.complain("inputs %s: given together; keep the one that says what to upload", strings.Join(given, ", "))
-	case given[0] == "metadata" && (r.given("resource") || r.given("platform")):
-		r.complain("input metadata: given together with resource or platform, but for all images of a charm; leave out resource and platform")
+		r.Complain("inputs %s: given together; keep the one that says what to upload", strings.Join(given, ", "))
+	case given[0] == "metadata" && (r.Given("resource") || r.Given("platform")):
+		r.Complain("input metadata: given together with resource or platform, but for all images of a charm; leave out resource and platform")
 	}
 }
 
@@ -187,12 +137,12 @@ func (r *reader) digest() []Part {
 	case err == nil:
 		return []Part{{Reference: ref}}
 	case named:
-		r.complain("input digest: %q is more than a digest; leave out %q, or give all of it as the input image", value, name+"@")
+		r.Complain("input digest: %q is more than a digest; leave out %q, or give all of it as the input image", value, name+"@")
 	case hexDigits.MatchString(value):
-		r.complain("input digest: %q is no digest; write sha256: and 64 hexadecimal digits, "+
+		r.Complain("input digest: %q is no digest; write sha256: and 64 hexadecimal digits, "+
 			"or the first 12 to 64 digits alone, in lower case", value)
 	default:
-		r.complain("input digest: %q looks like a name or a tag, and a tag can move to another image at any time; "+
+		r.Complain("input digest: %q looks like a name or a tag, and a tag can move to another image at any time; "+
 			"give a digest or an image ID instead, from ${{ steps.build.outputs.imageid }} of the step that built it, "+
 			"or as docker images --digests or docker inspect --format '{{.Id}}' print it", value)
 	}
@@ -205,7 +155,7 @@ func (r *reader) images(lines []string) (parts []Part) {
 	for _, line := range lines {
 		refs, platform, err := source.ParseLine(line, r.Workspace().Exists)
 		if err != nil {
-			r.complain("input image: %w", err)
+			r.Complain("input image: %w", err)
 		}
 		for _, ref := range refs {
 			parts = append(parts, Part{ref, platform})
@@ -220,11 +170,11 @@ func (r *reader) key() v1.Hash {
 	if text == "" {
 		return v1.Hash{}
 	}
-	if r.given("filepath") {
-		r.complain("input key: given with filepath, but for images only; leave it out, since an unchanged file is skipped by its content")
+	if r.Given("filepath") {
+		r.Complain("input key: given with filepath, but for images only; leave it out, since an unchanged file is skipped by its content")
 	}
-	if !r.bool("locations-record", true) {
-		r.complain("input key: given with locations-record false, but what a key means is such a record; leave one of them out")
+	if !r.Bool("locations-record", true) {
+		r.Complain("input key: given with locations-record false, but what a key means is such a record; leave one of them out")
 	}
 	digest := sha256.Sum256([]byte(text))
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}
@@ -232,9 +182,9 @@ func (r *reader) key() v1.Hash {
 
 // pushOnly reads whether an image gets no revision.
 func (r *reader) pushOnly() bool {
-	only := r.bool("push-only", false)
-	if only && r.given("filepath") {
-		r.complain("input push-only: given with filepath, but for images only; leave it out")
+	only := r.Bool("push-only", false)
+	if only && r.Given("filepath") {
+		r.Complain("input push-only: given with filepath, but for images only; leave it out")
 	}
 	return only
 }
@@ -244,9 +194,9 @@ func (r *reader) compression() pack.Compression {
 	value := pack.Compression(cmp.Or(r.Input("compression"), string(pack.Gzip)))
 	switch {
 	case value != pack.Gzip && value != pack.Zstd:
-		r.complain("input compression: %q is unknown; write gzip or zstd", value)
-	case value != pack.Gzip && r.given("filepath"):
-		r.complain("input compression: given with filepath, but for images only; leave it out, since a file is stored as it is")
+		r.Complain("input compression: %q is unknown; write gzip or zstd", value)
+	case value != pack.Gzip && r.Given("filepath"):
+		r.Complain("input compression: given with filepath, but for images only; leave it out, since a file is stored as it is")
 	}
 	return value
 }
@@ -259,10 +209,10 @@ func (r *reader) platform() *v1.Platform {
 	}
 	platform, err := image.ParsePlatform(value)
 	switch {
-	case r.given("filepath"):
-		r.complain("input platform: given with filepath, but for images only; leave it out, and give architectures to say what a file is for")
+	case r.Given("filepath"):
+		r.Complain("input platform: given with filepath, but for images only; leave it out, and give architectures to say what a file is for")
 	case err != nil:
-		r.complain("input platform: %q is no platform; write os/arch or os/arch/variant, for example linux/arm64", value)
+		r.Complain("input platform: %q is no platform; write os/arch or os/arch/variant, for example linux/arm64", value)
 	}
 	return &platform
 }
@@ -271,25 +221,25 @@ func (r *reader) platform() *v1.Platform {
 // "all" where a revision with the file exists. With an image "all" is let pass:
 // it says no more than the image does.
 func (r *reader) architectures() []string {
-	names := r.list("architectures", r.Words)
+	names := r.List("architectures", r.Words)
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if len(names) == 0 {
 		return nil
 	}
-	if !r.given("filepath") {
-		if !slices.Equal(names, []string{charm.AllArchitectures}) && (r.given("digest") || r.given("image")) {
-			r.complain("input architectures: given with an image, but for files only; leave it out, since an image says by itself what it is for")
+	if !r.Given("filepath") {
+		if !slices.Equal(names, []string{charm.AllArchitectures}) && (r.Given("digest") || r.Given("image")) {
+			r.Complain("input architectures: given with an image, but for files only; leave it out, since an image says by itself what it is for")
 		}
 		return nil
 	}
 	for _, name := range names {
 		if err := charm.CheckArchitecture(name); err != nil {
-			r.complain("input architectures: %w", err)
+			r.Complain("input architectures: %w", err)
 		}
 	}
 	if len(names) > 1 && names[0] == charm.AllArchitectures {
-		r.complain("input architectures: all is given together with others; keep all, or the others")
+		r.Complain("input architectures: all is given together with others; keep all, or the others")
 	}
 	return names
 }
@@ -298,22 +248,22 @@ func (r *reader) architectures() []string {
 // they are for.
 func (r *reader) login(images []Part) Login {
 	registry, username, password := r.Input("source-registry"), r.Input("source-username"), r.Input("source-password")
-	before := len(r.complaints)
+	before := len(r.Complaints)
 	switch {
 	case registry == "" && username == "" && password == "":
 	case username == "" && password == "":
-		r.complain("input source-registry: given without source-username and source-password, which are for it " +
+		r.Complain("input source-registry: given without source-username and source-password, which are for it " +
 			"(a pull request from a fork gets no secrets); give all three, or none")
 	case username == "":
-		r.complain("input source-password: given without source-username; give both, " +
+		r.Complain("input source-password: given without source-username; give both, " +
 			"or none where an earlier step logged in or the registry asks for none")
 	case password == "":
-		r.complain("input source-username: given without source-password, or the password's secret is empty " +
+		r.Complain("input source-username: given without source-password, or the password's secret is empty " +
 			"(a pull request from a fork gets no secrets); give both, or none")
-	case r.given("filepath"):
-		r.complain("inputs source-username, source-password: given with filepath, but for an image's registry; leave them out")
-	case r.given("metadata") && registry == "":
-		r.complain("inputs source-username, source-password: given with metadata, whose sources may be in several registries; " +
+	case r.Given("filepath"):
+		r.Complain("inputs source-username, source-password: given with filepath, but for an image's registry; leave them out")
+	case r.Given("metadata") && registry == "":
+		r.Complain("inputs source-username, source-password: given with metadata, whose sources may be in several registries; " +
 			"name the one that they are for with source-registry, for example source-registry: ghcr.io")
 	}
 	var named []string
@@ -328,38 +278,19 @@ func (r *reader) login(images []Part) Login {
 		var err error
 		if login.Registry, err = source.ParseRegistry(registry); err != nil {
 			r.ambiguous = true
-			r.complain("input source-registry: %w", err)
+			r.Complain("input source-registry: %w", err)
 		}
 	case len(named) == 1:
 		login.Registry = named[0]
 	case len(named) > 1 && password != "":
 		r.ambiguous = true
-		r.complain("input image: the lines name several registries, %s, and source-password is for one of them; "+
+		r.Complain("input image: the lines name several registries, %s, and source-password is for one of them; "+
 			"name that with source-registry, for example source-registry: %s", list(named), named[0])
 	}
-	if password == "" || len(r.complaints) > before {
+	if password == "" || len(r.Complaints) > before {
 		return Login{}
 	}
 	return login
-}
-
-// credentials reads and masks those for the store.
-func (r *reader) credentials(token string) *charmhub.Credentials {
-	if token == "" {
-		r.complain("input store-token: no credentials for Charmhub are given; make some with `charmcraft login --export=token.txt`, " +
-			"store what that file holds as a secret of the repository, and pass it with " +
-			"store-token: ${{ secrets.CHARMHUB_TOKEN }} (a pull request from a fork gets no secrets)")
-		return nil
-	}
-	credentials, err := charmhub.ParseCredentials(token)
-	if err != nil {
-		r.complaints = append(r.complaints, err)
-		return nil
-	}
-	for _, secret := range credentials.Secrets() {
-		r.Mask(secret)
-	}
-	return credentials
 }
 
 // complaint returns all complaints as one error. Those about a tag get the digest
@@ -369,18 +300,18 @@ func (r *reader) credentials(token string) *charmhub.Credentials {
 // asked before it is said which of several the password is for.
 func (r *reader) complaint(ctx context.Context, login Login, resolve Resolver) error {
 	if r.ambiguous {
-		return errors.Join(r.complaints...)
+		return errors.Join(r.Complaints...)
 	}
 	ctx, cancel := context.WithTimeout(ctx, source.TagTimeout)
 	defer cancel()
-	if !r.given("source-registry") && slices.ContainsFunc(r.complaints, func(err error) bool {
+	if !r.Given("source-registry") && slices.ContainsFunc(r.Complaints, func(err error) bool {
 		_, tag := errors.AsType[*source.TagError](err)
 		return !tag
 	}) {
 		login = Login{}
 	}
 	var group parallel.Group
-	for n, complaint := range r.complaints {
+	for n, complaint := range r.Complaints {
 		tag, ok := errors.AsType[*source.TagError](complaint)
 		// What the engine has under a name need not be what a registry has.
 		if !ok || strings.HasPrefix(tag.Text, "docker-daemon:") {
@@ -388,16 +319,11 @@ func (r *reader) complaint(ctx context.Context, login Login, resolve Resolver) e
 		}
 		group.Go(func() error {
 			if digest, err := resolve(ctx, login, tag.Name); err == nil {
-				r.complaints[n] = fmt.Errorf("%w; right now the tag names %s@%s", complaint, tag.Name, digest)
+				r.Complaints[n] = fmt.Errorf("%w; right now the tag names %s@%s", complaint, tag.Name, digest)
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // none fails
-	return errors.Join(r.complaints...)
-}
-
-// words returns the parts of a text that blanks, commas and lines separate.
-func words(text string) []string {
-	return strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(", \t\r\n", c) })
+	return errors.Join(r.Complaints...)
 }

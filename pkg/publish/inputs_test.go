@@ -13,6 +13,7 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
 	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 	"github.com/charmhub-actions/upload-resource/pkg/pack"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
@@ -59,7 +60,7 @@ func TestInputsOfADigest(t *testing.T) {
 	want := Inputs{
 		Charm: "my-charm", Resource: "my-image",
 		Images: []Part{{Reference: source.Reference{Kind: source.KindDigest, Text: someDigest, Hex: someDigest[7:]}}},
-		Endpoints: Endpoints{
+		Endpoints: inputs.Endpoints{
 			Store:   parsed(t, "https://api.charmhub.io"),
 			Storage: parsed(t, "https://storage.snapcraftcontent.com"),
 			SSO:     parsed(t, "https://login.ubuntu.com"),
@@ -104,7 +105,7 @@ func TestInputsInFull(t *testing.T) {
 		Platform: &v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"},
 		Options:  Options{Compression: pack.Gzip, DryRun: true, NoRecord: true},
 		Login:    Login{Registry: "ghcr.io", Username: "me", Password: "open sesame"},
-		Endpoints: Endpoints{
+		Endpoints: inputs.Endpoints{
 			Store:    parsed(t, "http://127.0.0.1:8080"),
 			Storage:  parsed(t, "http://[::1]:1"),
 			Registry: parsed(t, "http://localhost:5000"),

@@ -202,23 +202,7 @@ func (p *Publisher) checkType(ctx context.Context, t Target, want, instead strin
 	return nil
 }
 
-// together runs independent steps concurrently, waits for all, and returns the
-// error of the first in the list that failed: the one that explains the others,
-// and the same one each time.
-func together(steps ...func() error) error {
-	errs := make([]error, len(steps))
-	var group parallel.Group
-	for i, step := range steps {
-		group.Go(func() error { errs[i] = step(); return nil })
-	}
-	_ = group.Wait() // the errors are in their order in errs
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func together(steps ...func() error) error { return parallel.All(steps...) }
 
 // list joins names for a sentence.
 func list(names []string) string {

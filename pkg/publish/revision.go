@@ -7,19 +7,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"net"
-	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
-	"github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
 // content is what a revision holds: a file, or the text that describes an
@@ -87,39 +84,7 @@ func (c content) due(recorded []string) []string {
 
 // verified opens the content to be sent.
 func (c content) verified(progress func(bytes int64)) func() (io.ReadCloser, error) {
-	return verified(c.open, sha256.New, c.sha256, progress)
-}
-
-// verified opens content to be sent. Reading it fails at its end if it is not what
-// was hashed, since a file may be written to in between. Progress is called with
-// what is read; content that is opened anew is sent from its start.
-func verified[H hash.Hash](open func() (io.ReadCloser, error), newHash func() H, want string, progress func(bytes int64)) func() (io.ReadCloser, error) {
-	var read atomic.Int64
-	return func() (io.ReadCloser, error) {
-		file, err := open()
-		if err != nil {
-			return nil, err
-		}
-		progress(-read.Swap(0))
-		return &verifiedContent{file, newHash(), want, func(n int64) { read.Add(n); progress(n) }}, nil
-	}
-}
-
-type verifiedContent struct {
-	io.ReadCloser
-	hash     hash.Hash
-	want     string
-	progress func(bytes int64)
-}
-
-func (v *verifiedContent) Read(p []byte) (int, error) {
-	n, err := v.ReadCloser.Read(p)
-	v.progress(int64(n))
-	_, _ = v.hash.Write(p[:n])
-	if errors.Is(err, io.EOF) && hex.EncodeToString(v.hash.Sum(nil)) != v.want {
-		return n, errors.New("the content changed after its digest was computed; let nothing write to it during the run")
-	}
-	return n, err
+	return upload.Verified(c.open, sha256.New, c.sha256, progress)
 }
 
 // Revised is what came of making content a revision.
@@ -173,10 +138,6 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known []cha
 	return r, nil
 }
 
-// attempts is how often a revision is asked for. More than one is safe:
-// Charmhub answers with the revision that has the same content, if there is one.
-const attempts = 3
-
 // create uploads the content and waits until the store has made a revision of
 // it. It tries again after failures in passing; where the store's answer was
 // lost, the list of revisions is asked first. The architectures of the revision
@@ -189,8 +150,8 @@ func (p *Publisher) create(ctx context.Context, t Target, c content) (charmhub.R
 			return p.created(ctx, t, c, number)
 		}
 		mayExist = mayExist || asked
-		pause, again := retryAfter(err)
-		if attempt == attempts || !again || ctx.Err() != nil {
+		pause, again := upload.RetryAfter(err)
+		if attempt == upload.Attempts || !again || ctx.Err() != nil {
 			return charmhub.Revision{}, mayHaveCreated(mayExist, err)
 		}
 		p.Runner.Logger().Info(fmt.Sprintf("Looking whether the revision was created, and trying again if not: %v", err))
@@ -254,21 +215,4 @@ func (p *Publisher) createOnce(ctx context.Context, t Target, c content) (number
 	var network net.Error
 	var refused *charmhub.Error
 	return number, errors.As(err, &network) || errors.As(err, &refused), during(stageCreate, err)
-}
-
-// retryAfter returns whether another try may succeed after this error of
-// CreateRevision, which the transport doesn't repeat, and the pause before it that
-// the store asks for.
-func retryAfter(err error) (pause time.Duration, again bool) {
-	var network *net.OpError
-	var refused *charmhub.Error
-	switch {
-	case errors.As(err, &refused) && refused.RetryAfter > transport.Patience:
-		return 0, false
-	case errors.As(err, &refused):
-		return refused.RetryAfter, errors.Is(err, charmhub.ErrUnclear) ||
-			refused.Status == http.StatusTooManyRequests || refused.Status == http.StatusRequestTimeout
-	default:
-		return 0, errors.Is(err, charmhub.ErrUnclear) || errors.As(err, &network)
-	}
 }

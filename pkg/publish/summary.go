@@ -15,7 +15,7 @@ import (
 func summary(results []Result) string {
 	var b strings.Builder
 	if len(results) == 1 {
-		fmt.Fprintf(&b, "### %s of charm %s\n\n%s", code(results[0].Resource), code(results[0].Charm), results[0].table())
+		fmt.Fprintf(&b, "### %s of charm %s\n\n%s", action.Code(results[0].Resource), action.Code(results[0].Charm), results[0].table())
 	} else {
 		b.WriteString(overview(results))
 		for _, r := range results {
@@ -23,7 +23,7 @@ func summary(results []Result) string {
 			if r.Err != nil {
 				folded = "<details open>"
 			}
-			fmt.Fprintf(&b, "%s<summary>%s</summary>\n\n%s\n</details>\n\n", folded, code(r.Resource), r.table())
+			fmt.Fprintf(&b, "%s<summary>%s</summary>\n\n%s\n</details>\n\n", folded, action.Code(r.Resource), r.table())
 		}
 	}
 	if command := kubectl(results); command != "" {
@@ -36,7 +36,7 @@ func summary(results []Result) string {
 func overview(results []Result) string {
 	var b strings.Builder
 	if len(results) > 0 {
-		fmt.Fprintf(&b, "### Resources of charm %s\n\n", code(results[0].Charm))
+		fmt.Fprintf(&b, "### Resources of charm %s\n\n", action.Code(results[0].Charm))
 	}
 	b.WriteString("| Resource | Revision | Remote digest | Sent | Time |\n|---|---|---|---|---|\n")
 	for _, r := range results {
@@ -44,7 +44,7 @@ func overview(results []Result) string {
 		if r.Err != nil {
 			digest, sent = "", ""
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(r.Resource), r.state(), code(digest), sent, action.Duration(r.Took))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", action.Code(r.Resource), r.state(), action.Code(digest), sent, action.Duration(r.Took))
 	}
 	return b.String() + "\n"
 }
@@ -88,8 +88,8 @@ func (r Result) rows() []row {
 	}
 	return []row{
 		{"Revision", r.state()},
-		{"Remote image", strings.Replace(code(r.RemoteImage), "&#64;", "<wbr>&#64;", 1)}, // a line rarely has room for all of it
-		{"Source", code(source)},
+		{"Remote image", strings.Replace(action.Code(r.RemoteImage), "&#64;", "<wbr>&#64;", 1)}, // a line rarely has room for all of it
+		{"Source", action.Code(source)},
 		{"Platforms", r.runsOn()},
 		{sent, r.transfer()},
 		{"Time", action.Duration(r.Took)},
@@ -154,11 +154,4 @@ func kubectl(results []Result) string {
 	return "kubectl get pods --all-namespaces --output=custom-columns=\\\n" +
 		"'NAMESPACE:.metadata.namespace,POD:.metadata.name,IMAGES:.spec.containers[*].image' |\n" +
 		"  grep" + strings.Join(digests, " \\\n      ")
-}
-
-func code(text string) string {
-	if text == "" {
-		return ""
-	}
-	return "<code>" + action.Escape(text) + "</code>"
 }

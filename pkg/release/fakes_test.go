@@ -1,4 +1,4 @@
-package publish
+package release
 
 import (
 	"bytes"
@@ -14,14 +14,28 @@ import (
 	"time"
 
 	"github.com/charmhub-actions/upload-resource/internal/charmtest"
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
+	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
-// releaseStore is a Charmhub in memory, whose answers a test can replace by errors.
-type releaseStore struct {
+type env = testkit.Env
+
+var wantError = testkit.WantError
+
+const aToken = testkit.Token
+
+// newRunner returns a runner and what it prints.
+func newRunner(e env) (*action.Runner, *bytes.Buffer) {
+	var out bytes.Buffer
+	return action.New(e.Get, &out), &out
+}
+
+// fakeStore is a Charmhub in memory, whose answers a test can replace by errors.
+type fakeStore struct {
 	mu        sync.Mutex
 	on        []charmhub.Release       // the channel map
 	shown     [][]charmhub.Release     // channel maps to show first, each once
@@ -41,9 +55,9 @@ type releaseStore struct {
 	hook     func(call string)
 }
 
-// newReleaseStore has charm revision 1, which declares an image, and two revisions of that.
-func newReleaseStore(on ...charmhub.Release) *releaseStore {
-	return &releaseStore{
+// newStore has charm revision 1, which declares an image, and two revisions of that.
+func newStore(on ...charmhub.Release) *fakeStore {
+	return &fakeStore{
 		on:        slices.Clone(on),
 		revisions: []charmhub.CharmRevision{{Revision: 1, Bases: []charm.Base{noble}}},
 		declared:  []charmhub.Resource{{Name: "my-image", Type: charm.TypeImage, CharmRevision: 1}},
@@ -53,7 +67,7 @@ func newReleaseStore(on ...charmhub.Release) *releaseStore {
 }
 
 // called returns with the lock held.
-func (s *releaseStore) called(name, of string) error {
+func (s *fakeStore) called(name, of string) error {
 	if s.hook != nil {
 		s.hook(name)
 	}
@@ -68,7 +82,7 @@ func (s *releaseStore) called(name, of string) error {
 }
 
 // changes are the calls that are no questions, sorted.
-func (s *releaseStore) changes() []string {
+func (s *fakeStore) changes() []string {
 	calls := slices.DeleteFunc(slices.Clone(s.calls), func(call string) bool {
 		return slices.Contains([]string{"Resources", "Revisions", "CharmRevisions", "Releases"}, strings.Fields(call)[0])
 	})
@@ -76,13 +90,13 @@ func (s *releaseStore) changes() []string {
 	return calls
 }
 
-func (s *releaseStore) Resources(context.Context, string) ([]charmhub.Resource, error) {
+func (s *fakeStore) Resources(context.Context, string) ([]charmhub.Resource, error) {
 	err := s.called("Resources", "")
 	defer s.mu.Unlock()
 	return s.declared, err
 }
 
-func (s *releaseStore) Revisions(_ context.Context, _, resource string) ([]charmhub.Revision, error) {
+func (s *fakeStore) Revisions(_ context.Context, _, resource string) ([]charmhub.Revision, error) {
 	err := s.called("Revisions", resource)
 	defer s.mu.Unlock()
 	switch {
@@ -95,13 +109,13 @@ func (s *releaseStore) Revisions(_ context.Context, _, resource string) ([]charm
 	return s.images, nil
 }
 
-func (s *releaseStore) CharmRevisions(context.Context, string) ([]charmhub.CharmRevision, error) {
+func (s *fakeStore) CharmRevisions(context.Context, string) ([]charmhub.CharmRevision, error) {
 	err := s.called("CharmRevisions", "")
 	defer s.mu.Unlock()
 	return slices.Clone(s.revisions), err
 }
 
-func (s *releaseStore) Releases(context.Context, string) (charmhub.Releases, error) {
+func (s *fakeStore) Releases(context.Context, string) (charmhub.Releases, error) {
 	err := s.called("Releases", "")
 	defer s.mu.Unlock()
 	shown := slices.Clone(s.on)
@@ -114,7 +128,7 @@ func (s *releaseStore) Releases(context.Context, string) (charmhub.Releases, err
 	return charmhub.Releases{Map: shown, Revisions: revisions}, err
 }
 
-func (s *releaseStore) Release(_ context.Context, _ string, entries []charmhub.Release) ([]charmhub.Release, error) {
+func (s *fakeStore) Release(_ context.Context, _ string, entries []charmhub.Release) ([]charmhub.Release, error) {
 	err := s.called("Release", "")
 	defer s.mu.Unlock()
 	s.releases = append(s.releases, entries)
@@ -134,7 +148,7 @@ func (s *releaseStore) Release(_ context.Context, _ string, entries []charmhub.R
 }
 
 // basesOf are those that an entry is for.
-func (s *releaseStore) basesOf(entry charmhub.Release) []charm.Base {
+func (s *fakeStore) basesOf(entry charmhub.Release) []charm.Base {
 	at := slices.IndexFunc(s.revisions, func(r charmhub.CharmRevision) bool { return r.Revision == entry.Revision })
 	if at < 0 || entry.Base != (charm.Base{}) {
 		return []charm.Base{entry.Base}
@@ -143,7 +157,7 @@ func (s *releaseStore) basesOf(entry charmhub.Release) []charm.Base {
 }
 
 // Upload returns the file's name for an ID.
-func (s *releaseStore) Upload(_ context.Context, name string, size int64, open func() (io.ReadCloser, error)) (string, error) {
+func (s *fakeStore) Upload(_ context.Context, name string, size int64, open func() (io.ReadCloser, error)) (string, error) {
 	err := s.called("Upload", name)
 	defer s.mu.Unlock()
 	if err != nil {
@@ -162,13 +176,13 @@ func (s *releaseStore) Upload(_ context.Context, name string, size int64, open f
 }
 
 // CreateCharmRevision returns the ID for an address.
-func (s *releaseStore) CreateCharmRevision(_ context.Context, _, uploadID string) (string, error) {
+func (s *fakeStore) CreateCharmRevision(_ context.Context, _, uploadID string) (string, error) {
 	err := s.called("CreateCharmRevision", uploadID)
 	defer s.mu.Unlock()
 	return uploadID, err
 }
 
-func (s *releaseStore) Await(_ context.Context, name string) (int, error) {
+func (s *fakeStore) Await(_ context.Context, name string) (int, error) {
 	err := s.called("Await", name)
 	defer s.mu.Unlock()
 	number := s.numbers[name]
@@ -186,7 +200,7 @@ type releasing struct {
 	waited []time.Duration
 }
 
-func newReleaser(store ReleaseStore) *releasing {
+func newReleaser(store Store) *releasing {
 	runner, out := newRunner(env{})
 	r := &releasing{out: out}
 	r.Releaser = Releaser{

@@ -1,4 +1,10 @@
-package publish
+// Package release uploads charm files, and puts charm and resource revisions on
+// channels. It changes nothing that is as wanted already.
+//
+// [ReadInputs] says what is to be released, [Releaser.Release] does it and returns a
+// [Result], and [Report] turns this into the log's last lines, the step's summary
+// and its outputs. Nothing flows back.
+package release
 
 import (
 	"context"
@@ -9,6 +15,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,13 +25,15 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
-	"github.com/charmhub-actions/upload-resource/pkg/publish/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
-// ReleaseStore is Charmhub for releases, as [charmhub.Client] has it.
-type ReleaseStore interface {
+// Store is Charmhub, as [charmhub.Client] has it.
+type Store interface {
 	CharmRevisions(ctx context.Context, charm string) ([]charmhub.CharmRevision, error)
 	Resources(ctx context.Context, charm string) ([]charmhub.Resource, error)
 	Revisions(ctx context.Context, charm, resource string) ([]charmhub.Revision, error)
@@ -35,18 +44,32 @@ type ReleaseStore interface {
 	Await(ctx context.Context, statusURL string) (revision int, err error)
 }
 
+// Files opens the files that inputs name, as [workspace.Workspace] does.
+type Files interface {
+	Open(path string) (*os.File, error)
+}
+
+// Runner shows what is being done, as [action.Runner] does.
+type Runner interface {
+	Logger() *zap.Logger
+	Progress(what string, total int64) (add func(bytes int64), done func())
+}
+
+// filesAtOnce is how many charm files are uploaded at once.
+const filesAtOnce = 4
+
 // Releaser uploads charm files and puts revisions on channels. It has no state of
 // its own.
 type Releaser struct {
-	Store  ReleaseStore
+	Store  Store
 	Files  Files
 	Runner Runner
 	// Wait pauses, as [transport.Sleep] does.
 	Wait func(context.Context, time.Duration) error
 }
 
-// Released is what came of a release.
-type Released struct {
+// Result is what came of a release.
+type Result struct {
 	Charm    string
 	Charms   []CharmFile     // that were given
 	Plan     channelmap.Plan // as it was carried out; a negative charm revision is one that a dry run would create
@@ -65,7 +88,7 @@ type CharmFile struct {
 
 // Release does what the inputs ask for. Everything that can be wrong with that is
 // found before anything is sent; all entries are released by one request, or none.
-func (r *Releaser) Release(ctx context.Context, in ReleaseInputs) (done Released, err error) {
+func (r *Releaser) Release(ctx context.Context, in Inputs) (done Result, err error) {
 	uploads := "" // what may have come of the charm files
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil && !done.Released && !errors.Is(err, charmhub.ErrUnclear) {
@@ -97,20 +120,20 @@ func (r *Releaser) Release(ctx context.Context, in ReleaseInputs) (done Released
 }
 
 // name returns the charm's name.
-func (r *Releaser) name(in ReleaseInputs) (string, error) {
+func (r *Releaser) name(in Inputs) (string, error) {
 	if in.Charm != "" {
 		return in.Charm, nil
 	}
-	metadata, err := readMetadata(r.Files, in.Metadata)
+	metadata, err := inputs.ReadMetadata(r.Files, in.Metadata)
 	if err != nil {
 		return "", err
 	}
-	return nameIn(metadata, in.Metadata)
+	return inputs.CharmName(metadata, in.Metadata)
 }
 
 // readStore reads from the store all that a plan depends on, and the charm files. A
 // file that is no revision yet gets a negative number in its place.
-func (r *Releaser) readStore(ctx context.Context, in ReleaseInputs, done *Released) (known channelmap.Known, err error) {
+func (r *Releaser) readStore(ctx context.Context, in Inputs, done *Result) (known channelmap.Known, err error) {
 	name := done.Charm
 	var revisions []charmhub.CharmRevision
 	steps := []func() error{
@@ -138,7 +161,7 @@ func (r *Releaser) readStore(ctx context.Context, in ReleaseInputs, done *Releas
 			})
 		}
 	}
-	if err := together(steps...); err != nil {
+	if err := parallel.All(steps...); err != nil {
 		return known, err
 	}
 	known.Resources = map[string][]charmhub.Revision{}
@@ -210,13 +233,13 @@ func (r *Releaser) readCharm(ctx context.Context, path string) (CharmFile, error
 // plan makes the plan, and returns what it is based on. A revision that the store
 // doesn't list may have been made seconds ago, by the step before this one, so the
 // store is asked again for it.
-func (r *Releaser) plan(ctx context.Context, in ReleaseInputs, done *Released) (known channelmap.Known, err error) {
+func (r *Releaser) plan(ctx context.Context, in Inputs, done *Result) (known channelmap.Known, err error) {
 	for attempt := 1; ; attempt++ {
 		if known, err = r.readStore(ctx, in, done); err != nil || len(in.Channels) == 0 {
 			return known, err
 		}
 		done.Plan, err = channelmap.New(in.wanted(done.Charms), known)
-		if unlisted := new(channelmap.NotListedError); attempt == attempts || ctx.Err() != nil || !errors.As(err, &unlisted) {
+		if unlisted := new(channelmap.NotListedError); attempt == upload.Attempts || ctx.Err() != nil || !errors.As(err, &unlisted) {
 			return known, err
 		}
 		r.Runner.Logger().Info("Looking again, since lists of Charmhub lag behind", zap.Error(err))
@@ -226,7 +249,7 @@ func (r *Releaser) plan(ctx context.Context, in ReleaseInputs, done *Released) (
 	}
 }
 
-func (in ReleaseInputs) wanted(files []CharmFile) channelmap.Wanted {
+func (in Inputs) wanted(files []CharmFile) channelmap.Wanted {
 	w := channelmap.Wanted{Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources}
 	for _, file := range files {
 		w.Revisions = append(w.Revisions, file.Revision)
@@ -235,10 +258,10 @@ func (in ReleaseInputs) wanted(files []CharmFile) channelmap.Wanted {
 }
 
 // upload makes revisions of the files that are none of the known ones.
-func (r *Releaser) upload(ctx context.Context, done *Released, known []charmhub.CharmRevision) error {
+func (r *Releaser) upload(ctx context.Context, done *Result, known []charmhub.CharmRevision) error {
 	errs := make([]error, len(done.Charms))
 	var group parallel.Group
-	group.SetLimit(resourcesAtOnce)
+	group.SetLimit(filesAtOnce)
 	for n := range done.Charms {
 		file := &done.Charms[n]
 		group.Go(func() error {
@@ -273,8 +296,8 @@ func (r *Releaser) upload(ctx context.Context, done *Released, known []charmhub.
 func (r *Releaser) create(ctx context.Context, name string, file CharmFile) (revision int, err error) {
 	for attempt := 1; ; attempt++ {
 		revision, err = r.createOnce(ctx, name, file)
-		pause, again := retryAfter(err)
-		if err == nil || attempt == attempts || !again || ctx.Err() != nil {
+		pause, again := upload.RetryAfter(err)
+		if err == nil || attempt == upload.Attempts || !again || ctx.Err() != nil {
 			return revision, err
 		}
 		r.Runner.Logger().Info("Trying again to upload a charm file", zap.String("file", file.Path), zap.Error(err))
@@ -287,7 +310,7 @@ func (r *Releaser) create(ctx context.Context, name string, file CharmFile) (rev
 func (r *Releaser) createOnce(ctx context.Context, name string, file CharmFile) (revision int, err error) {
 	add, end := r.Runner.Progress("Sending "+filepath.Base(file.Path), file.Size)
 	open := func() (io.ReadCloser, error) { return r.Files.Open(file.Path) }
-	id, err := r.Store.Upload(ctx, filepath.Base(file.Path), file.Size, verified(open, sha3.New384, file.SHA3, add))
+	id, err := r.Store.Upload(ctx, filepath.Base(file.Path), file.Size, upload.Verified(open, sha3.New384, file.SHA3, add))
 	end()
 	if err != nil {
 		return 0, err
@@ -302,7 +325,7 @@ func (r *Releaser) createOnce(ctx context.Context, name string, file CharmFile) 
 // planAgain makes the plan that is sent: with the numbers of the revisions that were
 // created, and from the channel map as it is now, since somebody else may have
 // released in the meantime.
-func (r *Releaser) planAgain(ctx context.Context, in ReleaseInputs, done Released, known channelmap.Known) (channelmap.Plan, error) {
+func (r *Releaser) planAgain(ctx context.Context, in Inputs, done Result, known channelmap.Known) (channelmap.Plan, error) {
 	now, err := r.Store.Releases(ctx, done.Charm)
 	if err != nil {
 		return channelmap.Plan{}, err
@@ -337,7 +360,7 @@ func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) 
 			}
 			return true, r.confirm(ctx, name, plan)
 		}
-		pause, again := retryAfter(err)
+		pause, again := upload.RetryAfter(err)
 		switch {
 		case errors.Is(err, charmhub.ErrUnclear):
 			lost = err
@@ -365,7 +388,7 @@ func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) 
 		if theirs := conflict(plan, now); theirs != nil {
 			return false, fmt.Errorf("%w; and then %w", err, theirs)
 		}
-		if attempt == attempts {
+		if attempt == upload.Attempts {
 			return false, mayHaveReleased(err)
 		}
 	}
@@ -404,7 +427,7 @@ func (r *Releaser) confirm(ctx context.Context, name string, plan channelmap.Pla
 		if err := conflict(plan, now); err != nil {
 			return err
 		}
-		if last := attempt == attempts || r.Wait(ctx, time.Duration(attempt)*time.Second) != nil; last {
+		if last := attempt == upload.Attempts || r.Wait(ctx, time.Duration(attempt)*time.Second) != nil; last {
 			r.Runner.Logger().Info("Charmhub confirmed the release, and doesn't show it on the channel map yet")
 			return nil
 		}

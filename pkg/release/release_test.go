@@ -1,4 +1,4 @@
-package publish
+package release
 
 import (
 	"context"
@@ -18,7 +18,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
-	"github.com/charmhub-actions/upload-resource/pkg/publish/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
@@ -30,7 +31,7 @@ var (
 )
 
 // toEdge asks for revision 2 of the image on latest/edge.
-var toEdge = ReleaseInputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, Resources: map[string]int{"my-image": 2}}
+var toEdge = Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, Resources: map[string]int{"my-image": 2}}
 
 func withImage(revision int) charmhub.Release {
 	return charmhub.Release{Channel: edge, Base: noble, Revision: 1, Resources: map[string]int{"my-image": revision}}
@@ -118,7 +119,7 @@ func TestRelease(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := newReleaseStore(test.on...)
+			store := newStore(test.on...)
 			store.shown, store.done, store.unlisted = test.shown, test.done, test.unlisted
 			store.fail = map[string][]error{"Release": slices.Clone(test.requests), "Releases": test.reading}
 			releaser := newReleaser(store)
@@ -174,7 +175,7 @@ func TestReleaseStops(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, stop := context.WithCancelCause(t.Context())
-			store := newReleaseStore(withImage(1))
+			store := newStore(withImage(1))
 			store.numbers = map[string]int{"my.charm": 2}
 			store.fail = map[string][]error{test.call: {test.err}}
 			store.hook = func(call string) {
@@ -210,7 +211,7 @@ func TestReleaseStopsInAPause(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, stop := context.WithCancelCause(t.Context())
-			store := newReleaseStore(withImage(1))
+			store := newStore(withImage(1))
 			store.fail, store.unlisted = test.fail, test.unlisted
 			in := toEdge
 			if test.files {
@@ -308,7 +309,7 @@ func TestReleaseCharmFiles(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := newReleaseStore()
+			store := newStore()
 			store.revisions, store.fail = test.listed, test.fail
 			store.numbers = map[string]int{}
 			for n, path := range test.files {
@@ -383,12 +384,12 @@ func TestReleaseCharmFilesFail(t *testing.T) {
 		"not taken":         {map[string][]error{"Upload": {errGone}}, []string{".charm: gone"}, nil},
 		"not to be created": {map[string][]error{"CreateCharmRevision": {errGone}}, []string{".charm: gone"}, nil},
 		"no clear answer": {
-			map[string][]error{"Await": slices.Repeat([]error{unclear}, 2*attempts)},
+			map[string][]error{"Await": slices.Repeat([]error{unclear}, 2*upload.Attempts)},
 			[]string{".charm: cannot create: the store gave no clear answer"}, seconds(1, 1, 2, 2),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := newReleaseStore(withImage(1))
+			store := newStore(withImage(1))
 			store.fail, store.numbers = test.fail, map[string]int{"amd64.charm": 2, "arm64.charm": 3}
 			in := toEdge
 			in.Files = []string{charmFile(t, "amd64.charm", "my-charm", noble), charmFile(t, "arm64.charm", "my-charm", nobleArm)}
@@ -417,7 +418,7 @@ func TestReleaseChangedCharmFile(t *testing.T) {
 		"removed": {os.Remove, "cannot find "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := newReleaseStore(withImage(1))
+			store := newStore(withImage(1))
 			in := toEdge
 			in.Files = []string{charmFile(t, "my.charm", "my-charm", noble)}
 			store.hook = func(call string) {
@@ -456,47 +457,47 @@ func TestReleaseFailsFirst(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none")
 	refused := &charmhub.Error{Doing: "list", Host: "api.example", Status: http.StatusForbidden}
 	for name, test := range map[string]struct {
-		in    ReleaseInputs
+		in    Inputs
 		fail  map[string][]error
 		files Files
 		want  []string
 	}{
-		"a file of another charm": {in: ReleaseInputs{Files: []string{good, foreign}}, want: []string{"input charms: ", "foreign.charm is of charm 'their-charm', not 'my-charm'"}},
-		"a folder":                {in: ReleaseInputs{Files: []string{t.TempDir()}}, want: []string{"input charms: ", "is a folder; give the file that `charmcraft pack` made"}},
-		"no such file":            {in: ReleaseInputs{Files: []string{missing}}, want: []string{"input charms: cannot find"}},
-		"no charm":                {in: ReleaseInputs{Files: []string{text}}, want: []string{"input charms: ", "text.charm: not a charm file"}},
-		"a file that is gone":     {in: ReleaseInputs{Files: []string{good}}, files: closedFiles{workspace.Workspace{}}, want: []string{"input charms: ", "file already closed"}},
-		"no metadata":             {in: ReleaseInputs{Metadata: missing}, want: []string{"input metadata: cannot find"}},
-		"broken metadata":         {in: ReleaseInputs{Metadata: broken}, want: []string{"cannot read ", "broken.yaml: yaml:"}},
-		"no name":                 {in: ReleaseInputs{Metadata: nameless}, want: []string{"charmcraft.yaml has no name; give the charm's with the input charm"}},
-		"no list of revisions":    {in: ReleaseInputs{Files: []string{good}}, fail: map[string][]error{"CharmRevisions": {refused}}, want: []string{"403"}},
+		"a file of another charm": {in: Inputs{Files: []string{good, foreign}}, want: []string{"input charms: ", "foreign.charm is of charm 'their-charm', not 'my-charm'"}},
+		"a folder":                {in: Inputs{Files: []string{t.TempDir()}}, want: []string{"input charms: ", "is a folder; give the file that `charmcraft pack` made"}},
+		"no such file":            {in: Inputs{Files: []string{missing}}, want: []string{"input charms: cannot find"}},
+		"no charm":                {in: Inputs{Files: []string{text}}, want: []string{"input charms: ", "text.charm: not a charm file"}},
+		"a file that is gone":     {in: Inputs{Files: []string{good}}, files: closedFiles{workspace.Workspace{}}, want: []string{"input charms: ", "file already closed"}},
+		"no metadata":             {in: Inputs{Metadata: missing}, want: []string{"input metadata: cannot find"}},
+		"broken metadata":         {in: Inputs{Metadata: broken}, want: []string{"cannot read ", "broken.yaml: yaml:"}},
+		"no name":                 {in: Inputs{Metadata: nameless}, want: []string{"charmcraft.yaml has no name; give the charm's with the input charm"}},
+		"no list of revisions":    {in: Inputs{Files: []string{good}}, fail: map[string][]error{"CharmRevisions": {refused}}, want: []string{"403"}},
 		"no channel map":          {fail: map[string][]error{"Releases": {refused}}, want: []string{"403"}},
 		"no list of resources":    {fail: map[string][]error{"Resources": {refused}}, want: []string{"403"}},
 		"no list of a resource's revisions": {
-			in: ReleaseInputs{Resources: map[string]int{"my-image": 2}}, fail: map[string][]error{"Revisions": {refused}}, want: []string{"403"},
+			in: Inputs{Resources: map[string]int{"my-image": 2}}, fail: map[string][]error{"Revisions": {refused}}, want: []string{"403"},
 		},
 		"a resource that nobody declares": {
-			in: ReleaseInputs{Resources: map[string]int{"their-image": 2}}, fail: map[string][]error{"Revisions": {&charmhub.Error{Status: http.StatusNotFound}}},
+			in: Inputs{Resources: map[string]int{"their-image": 2}}, fail: map[string][]error{"Revisions": {&charmhub.Error{Status: http.StatusNotFound}}},
 			want: []string{"release resource 'their-image': no charm revision of this release declares it, but my-image"},
 		},
 		"a resource that only the file declares": {
-			in:   ReleaseInputs{Files: []string{good}, Resources: map[string]int{"my-file": 9}},
-			fail: map[string][]error{"Revisions": slices.Repeat([]error{&charmhub.Error{Status: http.StatusNotFound}}, attempts)},
+			in:   Inputs{Files: []string{good}, Resources: map[string]int{"my-file": 9}},
+			fail: map[string][]error{"Revisions": slices.Repeat([]error{&charmhub.Error{Status: http.StatusNotFound}}, upload.Attempts)},
 			want: []string{"release revision 9 of resource 'my-file': there is none on Charmhub; upload it first"},
 		},
 		"a resource of another type": {
-			in:   ReleaseInputs{Resources: map[string]int{"my-image": 1}},
+			in:   Inputs{Resources: map[string]int{"my-image": 1}},
 			want: []string{"release revision 1 of resource 'my-image': that revision is of type file, but charm revision 1 declares oci-image"},
 		},
 		"a resource without a revision": {
-			in:   ReleaseInputs{Files: []string{good}, Channels: []charmhub.Channel{beta}},
+			in:   Inputs{Files: []string{good}, Channels: []charmhub.Channel{beta}},
 			want: []string{"release a new charm revision to latest/beta for ubuntu 24.04 (amd64): this charm revision needs resource 'my-image', of which no revision is there"},
 		},
-		"no such charm revision": {in: ReleaseInputs{Revisions: []int{7}}, want: []string{"release revision 7 of the charm: there is no such revision, the newest is 1"}},
-		"nothing to promote":     {in: ReleaseInputs{From: beta}, want: []string{"promote from latest/beta to latest/edge: nothing is released on latest/beta"}},
+		"no such charm revision": {in: Inputs{Revisions: []int{7}}, want: []string{"release revision 7 of the charm: there is no such revision, the newest is 1"}},
+		"nothing to promote":     {in: Inputs{From: beta}, want: []string{"promote from latest/beta to latest/edge: nothing is released on latest/beta"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := newReleaseStore(withImage(2))
+			store := newStore(withImage(2))
 			store.fail = test.fail
 			store.images = []charmhub.Revision{{Revision: 2, Type: charm.TypeImage}, {Revision: 1, Type: charm.TypeFile}}
 			if test.in.Metadata == "" {
@@ -522,8 +523,8 @@ func TestReleaseFailsFirst(t *testing.T) {
 func TestReleaseNamedByMetadata(t *testing.T) {
 	path := imagetest.TempFile(t, "charmcraft.yaml", []byte("name: their-charm\n"))
 	for charm, want := range map[string]string{"": "their-charm", "my-charm": "my-charm"} {
-		done, err := newReleaser(newReleaseStore(withImage(2))).Release(t.Context(),
-			ReleaseInputs{Charm: charm, Metadata: path, Channels: []charmhub.Channel{edge}})
+		done, err := newReleaser(newStore(withImage(2))).Release(t.Context(),
+			Inputs{Charm: charm, Metadata: path, Channels: []charmhub.Channel{edge}})
 		if err != nil || done.Charm != want {
 			t.Errorf("charm %q, error %v; want %q", done.Charm, err, want)
 		}
@@ -539,44 +540,44 @@ func TestReleaseRequest(t *testing.T) {
 	both := []charm.Base{noble, nobleArm}
 	all := charm.Base{}
 	for name, test := range map[string]struct {
-		in       ReleaseInputs
+		in       Inputs
 		on       []charmhub.Release
 		optional bool
 		want     []charmhub.Release
 	}{
 		"two channels": {
-			in:   ReleaseInputs{Channels: []charmhub.Channel{edge, beta}, Revisions: []int{1}, Resources: resources{"my-image": 2}},
+			in:   Inputs{Channels: []charmhub.Channel{edge, beta}, Revisions: []int{1}, Resources: resources{"my-image": 2}},
 			want: []charmhub.Release{on(beta, all, 1, 2), on(edge, all, 1, 2)},
 		},
 		"one of two channels": {
-			in: ReleaseInputs{Channels: []charmhub.Channel{edge, beta}, Revisions: []int{1}, Resources: resources{"my-image": 2}},
+			in: Inputs{Channels: []charmhub.Channel{edge, beta}, Revisions: []int{1}, Resources: resources{"my-image": 2}},
 			on: []charmhub.Release{on(beta, noble, 1, 2), on(beta, nobleArm, 1, 2)}, want: []charmhub.Release{on(edge, all, 1, 2)},
 		},
 		"a revision, with the resources that are there": {
-			in: ReleaseInputs{Channels: []charmhub.Channel{edge}, Revisions: []int{2}},
+			in: Inputs{Channels: []charmhub.Channel{edge}, Revisions: []int{2}},
 			on: []charmhub.Release{on(edge, noble, 1, 1)}, want: []charmhub.Release{on(edge, all, 2, 1)},
 		},
 		"an optional resource": {
-			in: ReleaseInputs{Channels: []charmhub.Channel{edge}, Revisions: []int{1}}, optional: true,
+			in: Inputs{Channels: []charmhub.Channel{edge}, Revisions: []int{1}}, optional: true,
 			want: []charmhub.Release{on(edge, all, 1, charmhub.NoRevision)},
 		},
 		"promoted": {
-			in: ReleaseInputs{Channels: []charmhub.Channel{beta}, From: edge},
+			in: Inputs{Channels: []charmhub.Channel{beta}, From: edge},
 			on: []charmhub.Release{on(edge, noble, 1, 2), on(edge, nobleArm, 1, 2)}, want: []charmhub.Release{on(beta, all, 1, 2)},
 		},
 		"promoted, with other resources for each base": {
-			in:   ReleaseInputs{Channels: []charmhub.Channel{beta}, From: edge},
+			in:   Inputs{Channels: []charmhub.Channel{beta}, From: edge},
 			on:   []charmhub.Release{on(edge, noble, 1, 1), on(edge, nobleArm, 1, 2), on(beta, noble, 2, 1)},
 			want: []charmhub.Release{on(beta, noble, 1, 1), on(beta, nobleArm, 1, 2)},
 		},
 		"promoted, with a new resource": {
-			in:   ReleaseInputs{Channels: []charmhub.Channel{beta}, From: edge, Resources: resources{"my-image": 2}},
+			in:   Inputs{Channels: []charmhub.Channel{beta}, From: edge, Resources: resources{"my-image": 2}},
 			on:   []charmhub.Release{on(edge, noble, 1, 1), on(edge, nobleArm, 1, 2)},
 			want: []charmhub.Release{on(beta, all, 1, 2)},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := newReleaseStore(test.on...)
+			store := newStore(test.on...)
 			store.revisions = []charmhub.CharmRevision{{Revision: 2, Bases: []charm.Base{noble}}, {Revision: 1, Bases: both}}
 			store.declared = []charmhub.Resource{
 				{Name: "my-image", Type: charm.TypeImage, CharmRevision: 1, Optional: test.optional},
@@ -620,7 +621,7 @@ func TestReleaseShownInParts(t *testing.T) {
 			toBeta := withImage(1)
 			toBeta.Channel = beta
 			before := []charmhub.Release{toBeta, withImage(1)}
-			store := newReleaseStore(before...)
+			store := newStore(before...)
 			store.shown = [][]charmhub.Release{before, before, {toBeta, withImage(2)}}
 			store.fail, store.done = map[string][]error{"Release": fail}, true
 			in := toEdge
@@ -651,7 +652,7 @@ func TestReleaseAnswers(t *testing.T) {
 		"another charm revision": {[]charmhub.Release{{Channel: edge, Base: noble, Revision: 7}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := newReleaseStore(withImage(1))
+			store := newStore(withImage(1))
 			store.answer = func([]charmhub.Release) []charmhub.Release { return test.answer }
 			done, err := newReleaser(store).Release(t.Context(), toEdge)
 			if !done.Released || (err == nil) != test.ok {
@@ -679,7 +680,7 @@ func TestReleaseOfBasesRefused(t *testing.T) {
 		"bad, without a base":    {http.StatusBadRequest, charm.Base{}, false},
 		"forbidden, with a base": {http.StatusForbidden, noble, false},
 	} {
-		store := newReleaseStore()
+		store := newStore()
 		store.fail = map[string][]error{"Release": {&charmhub.Error{Status: test.status, Message: "no"}}}
 		released, err := newReleaser(store).send(t.Context(), "my-charm", plan(test.base))
 		wantError(t, err, ": no")

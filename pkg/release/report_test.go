@@ -1,4 +1,4 @@
-package publish
+package release
 
 import (
 	"regexp"
@@ -14,7 +14,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
-	"github.com/charmhub-actions/upload-resource/pkg/publish/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
 )
 
 var jammy = charm.Base{Name: "ubuntu", Channel: "22.04", Architecture: "amd64"}
@@ -34,7 +34,7 @@ func entry(base charm.Base, revision int, resources map[string]int) charmhub.Rel
 	return charmhub.Release{Channel: charmhub.Channel{Track: "latest", Risk: "edge"}, Base: base, Revision: revision, Resources: resources}
 }
 
-func TestReportRelease(t *testing.T) {
+func TestReport(t *testing.T) {
 	type with = map[string]int
 	const none = charmhub.NoRevision
 	plan := func(rows ...channelmap.Row) channelmap.Plan {
@@ -52,11 +52,11 @@ func TestReportRelease(t *testing.T) {
 	file := CharmFile{Archive: charm.Archive{Bases: []charm.Base{noble}}, Path: "my.charm", Revision: 2, Created: true}
 	plannedFile := CharmFile{Archive: charm.Archive{Bases: []charm.Base{jammy}}, Path: "my.charm", Revision: -1}
 	tests := map[string]struct {
-		done Released
+		done Result
 		log  []string
 	}{
 		"release": {
-			Released{Charm: "my-charm", Released: true, Charms: []CharmFile{file}, Plan: plan(
+			Result{Charm: "my-charm", Released: true, Charms: []CharmFile{file}, Plan: plan(
 				channelmap.Row{Before: &same, After: same}, channelmap.Row{Before: &before, After: after})},
 			[]string{
 				"latest/edge for ubuntu 22.04 (amd64): charm revision 1 with image:1, unchanged",
@@ -64,19 +64,19 @@ func TestReportRelease(t *testing.T) {
 				"Done in 2.00 s: released",
 			},
 		},
-		"release-unchanged": {
-			Released{Charm: "my-charm", Plan: plan(channelmap.Row{Before: &same, After: same})},
+		"unchanged": {
+			Result{Charm: "my-charm", Plan: plan(channelmap.Row{Before: &same, After: same})},
 			[]string{"latest/edge for ubuntu 22.04 (amd64): charm revision 1 with image:1, unchanged", "Done in 2.00 s: unchanged"},
 		},
-		"release-dry-run": {
-			Released{Charm: "my-charm", DryRun: true, Charms: []CharmFile{plannedFile}, Plan: plan(channelmap.Row{Before: &same, After: planned})},
+		"dry-run": {
+			Result{Charm: "my-charm", DryRun: true, Charms: []CharmFile{plannedFile}, Plan: plan(channelmap.Row{Before: &same, After: planned})},
 			[]string{
 				"latest/edge for ubuntu 22.04 (amd64): charm revision to be created (was 1) with image:1, to be released",
 				"Done in 2.00 s: dry run, nothing was released",
 			},
 		},
-		"release-upload": {
-			Released{Charm: "my-charm", Charms: []CharmFile{file}},
+		"upload": {
+			Result{Charm: "my-charm", Charms: []CharmFile{file}},
 			[]string{"Done in 2.00 s: uploaded, nothing to release"},
 		},
 	}
@@ -84,7 +84,7 @@ func TestReportRelease(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			core, lines := observer.New(zap.InfoLevel)
 			to := &reported{log: zap.New(core)}
-			if err := ReportRelease(to, 2*time.Second, test.done); err != nil {
+			if err := Report(to, 2*time.Second, test.done); err != nil {
 				t.Fatal(err)
 			}
 			testkit.Golden(t, "summary."+name+".md", to.summary)
@@ -105,7 +105,7 @@ func TestReleaseSummaryEscapes(t *testing.T) {
 	base := charm.Base{Name: hostile, Channel: hostile, Architecture: hostile}
 	after := entry(base, 1, map[string]int{hostile: 1})
 	after.Channel.Branch = hostile
-	done := Released{
+	done := Result{
 		Charm: hostile, Released: true, Charms: []CharmFile{{Archive: charm.Archive{Bases: []charm.Base{base}}, Path: hostile}},
 		Plan: channelmap.Plan{Rows: []channelmap.Row{{After: after}}, Entries: []charmhub.Release{after}},
 	}

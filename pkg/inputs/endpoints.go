@@ -1,4 +1,4 @@
-package publish
+package inputs
 
 import (
 	"net/url"
@@ -31,15 +31,15 @@ func (e Endpoints) LikelyRegistry() *url.URL {
 	return e.Registry
 }
 
-// endpoints reads where the servers are: from the inputs, else from the
+// Endpoints reads where the servers are: from the inputs, else from the
 // variables that charmcraft reads, else Charmhub's own.
-func (r *reader) endpoints() Endpoints {
+func (r *Reader) Endpoints() Endpoints {
 	e := Endpoints{
 		Store:   r.endpoint("store-url", "CHARMCRAFT_STORE_API_URL", productionStore),
 		Storage: r.endpoint("storage-url", "CHARMCRAFT_UPLOAD_URL", "https://storage.snapcraftcontent.com"),
 		SSO:     r.endpoint("sso-url", "CHARMCRAFT_STORE_SSO_URL", "https://login.ubuntu.com"),
 	}
-	if r.first("registry-url", "CHARMCRAFT_REGISTRY_URL") != "" {
+	if r.First("registry-url", "CHARMCRAFT_REGISTRY_URL") != "" {
 		e.Registry = r.endpoint("registry-url", "CHARMCRAFT_REGISTRY_URL", productionRegistry)
 	}
 	return e
@@ -47,8 +47,8 @@ func (r *reader) endpoints() Endpoints {
 
 // endpoint reads one URL. No complaint repeats it, since a URL that is wrong may
 // be wrong by holding a password.
-func (r *reader) endpoint(input, variable, production string) *url.URL {
-	origin, value := "input "+input, r.first(input, variable)
+func (r *Reader) endpoint(input, variable, production string) *url.URL {
+	origin, value := "input "+input, r.First(input, variable)
 	switch {
 	case value == "":
 		value = production
@@ -58,11 +58,11 @@ func (r *reader) endpoint(input, variable, production string) *url.URL {
 	u, err := url.Parse(strings.TrimRight(value, "/"))
 	switch {
 	case err != nil || u.Hostname() == "":
-		r.complain("%s: no absolute URL; write one like %s", origin, production)
+		r.Complain("%s: no absolute URL; write one like %s", origin, production)
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		r.complain("%s: more than a server and a path; write a URL like %s", origin, production)
+		r.Complain("%s: more than a server and a path; write a URL like %s", origin, production)
 	case u.Scheme != "https" && (u.Scheme != "http" || !transport.IsLoopback(u.Hostname())):
-		r.complain("%s: the URL doesn't start with https://, and secrets are sent there; write https://, since http:// is only for servers on this machine", origin)
+		r.Complain("%s: the URL doesn't start with https://, and secrets are sent there; write https://, since http:// is only for servers on this machine", origin)
 	}
 	return u
 }

@@ -1,4 +1,4 @@
-package publish
+package release
 
 import (
 	"encoding/json"
@@ -9,12 +9,13 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 )
 
-// ReleaseInputs is what a step was asked to release, checked. At most one of Files,
+// Inputs is what a step was asked to release, checked. At most one of Files,
 // Revisions and From is set. Without Channels, Files is set: they are uploaded and
 // nothing is released.
-type ReleaseInputs struct {
+type Inputs struct {
 	Charm       string             // name on Charmhub; with Metadata it may be empty
 	Metadata    string             // path of charmcraft.yaml or metadata.yaml, which has the name
 	Channels    []charmhub.Channel // where to release; none to upload charm files only
@@ -24,41 +25,44 @@ type ReleaseInputs struct {
 	Resources   map[string]int     // revisions by name
 	DryRun      bool               // plan only
 	Credentials *charmhub.Credentials
-	Endpoints   Endpoints
+	Endpoints   inputs.Endpoints
 }
 
-// ReadReleaseInputs is [ReadInputs] for a release. It makes no call.
-func ReadReleaseInputs(runner *action.Runner) (ReleaseInputs, error) {
-	r := &reader{Runner: runner}
-	token := r.first("store-token", "CHARMCRAFT_AUTH")
-	r.Mask(token)
-	in := ReleaseInputs{Metadata: r.Input("metadata")}
-	for _, line := range r.list("charms", r.Lines) {
+// ReadInputs reads the inputs of the step and checks them. The error joins every
+// complaint there is, each with what to write instead. It makes no call.
+func ReadInputs(runner *action.Runner) (Inputs, error) {
+	r := &reader{inputs.Reader{Runner: runner}}
+	token := r.Token()
+	in := Inputs{Metadata: r.Input("metadata")}
+	for _, line := range r.List("charms", r.Lines) {
 		in.Files = append(in.Files, strings.Fields(line)...)
 	}
 	if in.Charm = r.Input("charm"); in.Charm != "" || in.Metadata == "" {
-		r.checkName("charm", "my-charm", charm.CheckName)
+		r.CheckName("charm", "my-charm", charm.CheckName)
 	}
 	in.Channels = r.channels("channel")
 	in.Revisions = r.revisions()
 	if from := r.channels("from-channel"); len(from) == 1 {
 		in.From = from[0]
 	} else if len(from) > 1 {
-		r.complain("input from-channel: %q is more than one channel; give one", r.Input("from-channel"))
+		r.Complain("input from-channel: %q is more than one channel; give one", r.Input("from-channel"))
 	}
 	in.Resources = r.resources()
 	r.checkRelease()
-	in.DryRun = r.bool("dry-run", false)
-	in.Endpoints = r.endpoints()
-	in.Credentials = r.credentials(token)
-	return in, errors.Join(r.complaints...)
+	in.DryRun = r.Bool("dry-run", false)
+	in.Endpoints = r.Endpoints()
+	in.Credentials = r.Credentials(token)
+	return in, errors.Join(r.Complaints...)
 }
 
+// reader reads the inputs of a release.
+type reader struct{ inputs.Reader }
+
 func (r *reader) channels(input string) (channels []charmhub.Channel) {
-	for _, word := range r.list(input, r.Words) {
+	for _, word := range r.List(input, r.Words) {
 		channel, err := charmhub.ParseChannel(word)
 		if err != nil {
-			r.complain("input %s: %w", input, err)
+			r.Complain("input %s: %w", input, err)
 		}
 		channels = append(channels, channel)
 	}
@@ -66,10 +70,10 @@ func (r *reader) channels(input string) (channels []charmhub.Channel) {
 }
 
 func (r *reader) revisions() (numbers []int) {
-	for _, word := range r.list("charm-revision", r.Words) {
+	for _, word := range r.List("charm-revision", r.Words) {
 		number, ok := revision(word)
 		if !ok {
-			r.complain("input charm-revision: %.80q is no revision; give numbers, as `charmcraft revisions` lists them", word)
+			r.Complain("input charm-revision: %.80q is no revision; give numbers, as `charmcraft revisions` lists them", word)
 		}
 		numbers = append(numbers, number)
 	}
@@ -88,13 +92,13 @@ func (r *reader) resources() map[string]int {
 	given := map[string]int{}
 	add := func(name string, revision int) {
 		if err := charm.CheckResourceName(name); err != nil {
-			r.complain("input resources: %.80q is invalid; %w", name, err)
+			r.Complain("input resources: %.80q is invalid; %w", name, err)
 		} else if other, twice := given[name]; twice && other != revision {
-			r.complain("input resources: %s is given with the revisions %d and %d; give one of them", name, other, revision)
+			r.Complain("input resources: %s is given with the revisions %d and %d; give one of them", name, other, revision)
 		}
 		given[name] = revision
 	}
-	for _, line := range r.list("resources", r.Lines) {
+	for _, line := range r.List("resources", r.Lines) {
 		if strings.HasPrefix(line, "[") {
 			r.uploaded(line, add)
 			continue
@@ -105,7 +109,7 @@ func (r *reader) resources() map[string]int {
 				add(name, revision)
 				continue
 			}
-			r.complain("input resources: %.80q lacks a revision; write name:revision, for example my-image:3, or pass the output resources of an upload", word)
+			r.Complain("input resources: %.80q lacks a revision; write name:revision, for example my-image:3, or pass the output resources of an upload", word)
 		}
 	}
 	return given
@@ -118,14 +122,14 @@ func (r *reader) uploaded(text string, add func(name string, revision int)) {
 		Revision *int   `json:"revision"`
 	}
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
-		r.complain("input resources: a line is not the output resources of an upload; pass ${{ steps.ID.outputs.resources }} as it is")
+		r.Complain("input resources: a line is not the output resources of an upload; pass ${{ steps.ID.outputs.resources }} as it is")
 	}
 	for _, resource := range list {
 		switch {
 		case resource.Revision == nil:
-			r.complain("input resources: %.80q is without a revision, as a dry run leaves it; upload the resource first", resource.Name)
+			r.Complain("input resources: %.80q is without a revision, as a dry run leaves it; upload the resource first", resource.Name)
 		case *resource.Revision < 0:
-			r.complain("input resources: %.80q has the revision %d, which can't be one; pass ${{ steps.ID.outputs.resources }} as it is", resource.Name, *resource.Revision)
+			r.Complain("input resources: %.80q has the revision %d, which can't be one; pass ${{ steps.ID.outputs.resources }} as it is", resource.Name, *resource.Revision)
 		default:
 			add(resource.Name, *resource.Revision)
 		}
@@ -136,17 +140,22 @@ func (r *reader) uploaded(text string, add func(name string, revision int)) {
 func (r *reader) checkRelease() {
 	var given []string
 	for _, name := range []string{"charms", "charm-revision", "from-channel"} {
-		if r.given(name) {
+		if r.Given(name) {
 			given = append(given, name)
 		}
 	}
 	switch {
 	case len(given) > 1:
-		r.complain("inputs %s: given together; leave out all but the one that says which charm revisions to release", strings.Join(given, ", "))
-	case r.given("channel"):
-	case r.given("charm-revision") || r.given("from-channel") || r.given("resources"):
-		r.complain("input channel: missing; give where to release, for example latest/edge")
-	case !r.given("charms"):
-		r.complain("inputs channel, charms: none is given; give channel to release, charms to upload charm files, or both")
+		r.Complain("inputs %s: given together; leave out all but the one that says which charm revisions to release", strings.Join(given, ", "))
+	case r.Given("channel"):
+	case r.Given("charm-revision") || r.Given("from-channel") || r.Given("resources"):
+		r.Complain("input channel: missing; give where to release, for example latest/edge")
+	case !r.Given("charms"):
+		r.Complain("inputs channel, charms: none is given; give channel to release, charms to upload charm files, or both")
 	}
+}
+
+// words returns the parts of a text that blanks, commas and lines separate.
+func words(text string) []string {
+	return strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(", \t\r\n", c) })
 }

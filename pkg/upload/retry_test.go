@@ -1,4 +1,4 @@
-package publish
+package upload
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
-func TestInPassing(t *testing.T) {
+func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	refused := func(status int, after time.Duration) error {
 		return fmt.Errorf("wrapped: %w", &charmhub.Error{Status: status, RetryAfter: after})
@@ -33,7 +33,7 @@ func TestInPassing(t *testing.T) {
 		"rejected":           {errors.New("the store rejected the upload"), false, 0},
 	}
 	for name, test := range tests {
-		if pause, again := retryAfter(test.err); again != test.again || again && pause != test.pause {
+		if pause, again := RetryAfter(test.err); again != test.again || again && pause != test.pause {
 			t.Errorf("%s: again %v after %s, want %v after %s", name, again, pause, test.again, test.pause)
 		}
 	}

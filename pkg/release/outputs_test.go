@@ -1,4 +1,4 @@
-package publish
+package release
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
-	"github.com/charmhub-actions/upload-resource/pkg/publish/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
 )
 
 // planOf sends the rows that change.
@@ -38,49 +38,49 @@ func TestReleaseOutputs(t *testing.T) {
 	const place = `"channel":"latest/edge","base":{"name":"ubuntu","channel":"24.04","architecture":"amd64"},`
 	const was = `"before":{"revision":1,"resources":{"my-image":1}},`
 	for name, test := range map[string]struct {
-		done      Released
+		done      Result
 		revisions string
 		releases  string
 		last      string
 		summary   []string
 	}{
 		"released": {
-			Released{Released: true, Charms: []CharmFile{file(5, true)}, Plan: planOf(channelmap.Row{Before: &before, After: after})},
+			Result{Released: true, Charms: []CharmFile{file(5, true)}, Plan: planOf(channelmap.Row{Before: &before, After: after})},
 			"5", `[{` + place + `"revision":5,"resources":{"my-image":2},` + was + `"changed":true}]`, "released",
-			[]string{code("my.charm"), "**5**, new", listBases([]charm.Base{noble, nobleArm}), "latest/edge"},
+			[]string{action.Code("my.charm"), "**5**, new", listBases([]charm.Base{noble, nobleArm}), "latest/edge"},
 		},
 		"unchanged": {
-			Released{Plan: planOf(channelmap.Row{Before: &same, After: same})},
+			Result{Plan: planOf(channelmap.Row{Before: &same, After: same})},
 			"1", `[{` + place + `"revision":1,"resources":{"my-image":2},"before":{"revision":1,"resources":{"my-image":2}},"changed":false}]`, "unchanged",
 			[]string{"latest/edge", "unchanged"},
 		},
 		"to a place without a base, where nothing was": {
-			Released{Released: true, Charms: []CharmFile{file(0, true)}, Plan: planOf(channelmap.Row{After: anyBase})},
+			Result{Released: true, Charms: []CharmFile{file(0, true)}, Plan: planOf(channelmap.Row{After: anyBase})},
 			"0", `[{"channel":"latest/beta","base":null,"revision":0,"resources":{"my-image":2},"before":null,"changed":true}]`, "released",
 			[]string{"latest/beta", "any base"},
 		},
 		"revisions once, of all places": {
-			Released{Plan: planOf(channelmap.Row{Before: &same, After: same}, channelmap.Row{Before: &after, After: after}, channelmap.Row{Before: &same, After: same})},
+			Result{Plan: planOf(channelmap.Row{Before: &same, After: same}, channelmap.Row{Before: &after, After: after}, channelmap.Row{Before: &same, After: same})},
 			"1 5", "", "unchanged", nil,
 		},
 		"revisions of files alone": {
-			Released{Released: true, Charms: []CharmFile{file(7, true), file(6, false)}, Plan: planOf(channelmap.Row{Before: &before, After: after})},
+			Result{Released: true, Charms: []CharmFile{file(7, true), file(6, false)}, Plan: planOf(channelmap.Row{Before: &before, After: after})},
 			"7 6", "", "released", []string{"**7**, new", "**6**, unchanged"},
 		},
 		"a dry run": {
-			Released{DryRun: true, Charms: []CharmFile{file(-1, false)}, Plan: planOf(channelmap.Row{Before: &before, After: planned})},
+			Result{DryRun: true, Charms: []CharmFile{file(-1, false)}, Plan: planOf(channelmap.Row{Before: &before, After: planned})},
 			"", `[{` + place + `"revision":null,"resources":{"my-image":2},` + was + `"changed":true}]`, "dry run, nothing was released",
 			[]string{"would be created (dry run)", "latest/edge"},
 		},
 		"a dry run of nothing": {
-			Released{DryRun: true, Plan: planOf(channelmap.Row{Before: &same, After: same})}, "1", "", "unchanged", []string{"unchanged"},
+			Result{DryRun: true, Plan: planOf(channelmap.Row{Before: &same, After: same})}, "1", "", "unchanged", []string{"unchanged"},
 		},
-		"uploaded alone":           {Released{Charms: []CharmFile{file(3, true)}}, "3", "[]", "uploaded, nothing to release", []string{"**3**, new"}},
-		"there, without a channel": {Released{Charms: []CharmFile{file(3, false)}}, "3", "[]", "unchanged", []string{"**3**, unchanged"}},
+		"uploaded alone":           {Result{Charms: []CharmFile{file(3, true)}}, "3", "[]", "uploaded, nothing to release", []string{"**3**, new"}},
+		"there, without a channel": {Result{Charms: []CharmFile{file(3, false)}}, "3", "[]", "unchanged", []string{"**3**, unchanged"}},
 		"a dry run of an upload": {
-			Released{DryRun: true, Charms: []CharmFile{file(-1, false)}}, "", "[]", "dry run, nothing was uploaded", []string{"would be created (dry run)"},
+			Result{DryRun: true, Charms: []CharmFile{file(-1, false)}}, "", "[]", "dry run, nothing was uploaded", []string{"would be created (dry run)"},
 		},
-		"a dry run of no upload": {Released{DryRun: true, Charms: []CharmFile{file(3, false)}}, "3", "[]", "unchanged", []string{"**3**, unchanged"}},
+		"a dry run of no upload": {Result{DryRun: true, Charms: []CharmFile{file(3, false)}}, "3", "[]", "unchanged", []string{"**3**, unchanged"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.done.Charm = "my-charm"
@@ -105,7 +105,7 @@ func TestReleaseOutputs(t *testing.T) {
 				}
 			}
 			runner, out := newRunner(env{})
-			if err := ReportRelease(runner, time.Second, test.done); err != nil {
+			if err := Report(runner, time.Second, test.done); err != nil {
 				t.Fatal(err)
 			}
 			for _, row := range test.done.Plan.Rows {
@@ -128,10 +128,10 @@ type deaf struct{ *action.Runner }
 func (deaf) SetOutputs(...action.Output) error { return errors.New("no outputs") }
 
 // A summary that can't be written is a warning, outputs that can't be set are an error.
-func TestReportReleaseFails(t *testing.T) {
+func TestReportFails(t *testing.T) {
 	runner, out := newRunner(env{"GITHUB_STEP_SUMMARY": filepath.Join(t.TempDir(), "no", "folder")})
-	done := Released{Charm: "my-charm", Released: true, Plan: planOf(channelmap.Row{After: withImage(2)})}
-	if err := ReportRelease(runner, time.Second, done); err != nil {
+	done := Result{Charm: "my-charm", Released: true, Plan: planOf(channelmap.Row{After: withImage(2)})}
+	if err := Report(runner, time.Second, done); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"Warning: cannot add to the step's summary", "Done in 1.00 s: released\n", "released=true\n"} {
@@ -139,7 +139,7 @@ func TestReportReleaseFails(t *testing.T) {
 			t.Errorf("%q was not printed:\n%s", want, out)
 		}
 	}
-	wantError(t, ReportRelease(deaf{runner}, time.Second, done), "no outputs")
+	wantError(t, Report(deaf{runner}, time.Second, done), "no outputs")
 }
 
 func TestDescribeRelease(t *testing.T) {

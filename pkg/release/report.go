@@ -1,4 +1,4 @@
-package publish
+package release
 
 import (
 	"encoding/json"
@@ -9,14 +9,23 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
-	"github.com/charmhub-actions/upload-resource/pkg/publish/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
 )
 
-// ReportRelease is [Report] for a release.
-func ReportRelease(to Reporter, took time.Duration, done Released) error {
+// Reporter is where a release is reported to, as [action.Runner] is.
+type Reporter interface {
+	Logger() *zap.Logger
+	AddSummary(markdown string) error
+	SetOutputs(outputs ...action.Output) error
+}
+
+// Report ends the log, and writes the step's summary and its outputs.
+func Report(to Reporter, took time.Duration, done Result) error {
 	if err := to.AddSummary(done.summary()); err != nil { // what it would say has happened
 		to.Logger().Warn(err.Error())
 	}
@@ -32,7 +41,7 @@ func ReportRelease(to Reporter, took time.Duration, done Released) error {
 }
 
 // entry says what became of a channel map entry.
-func (d Released) entry(row channelmap.Row) string {
+func (d Result) entry(row channelmap.Row) string {
 	revision, resources := compare(row)
 	text := "charm revision " + revision.String()
 	for n, resource := range resources {
@@ -108,14 +117,14 @@ func compare(row channelmap.Row) (revision change, resources []change) {
 	return revision, resources
 }
 
-func (d Released) verb(done, planned string) string {
+func (d Result) verb(done, planned string) string {
 	if d.DryRun {
 		return planned
 	}
 	return done
 }
 
-func (d Released) state() string {
+func (d Result) state() string {
 	switch {
 	case len(d.Plan.Entries) > 0:
 		return d.verb("released", "dry run, nothing was released")
@@ -127,7 +136,7 @@ func (d Released) state() string {
 }
 
 // charmRevisions are the revisions of the charm files, or else those on the channels.
-func (d Released) charmRevisions() []string {
+func (d Result) charmRevisions() []string {
 	var numbers []string
 	add := func(number int) {
 		if text := strconv.Itoa(number); number >= 0 && !slices.Contains(numbers, text) {
@@ -145,7 +154,7 @@ func (d Released) charmRevisions() []string {
 	return numbers
 }
 
-func (d Released) outputs() ([]action.Output, error) {
+func (d Result) outputs() ([]action.Output, error) {
 	type content struct {
 		Revision  *int           `json:"revision"` // null for one that a dry run would create
 		Resources map[string]int `json:"resources"`
@@ -191,9 +200,9 @@ func (d Released) outputs() ([]action.Output, error) {
 
 // summary is a table of the channel map, the command that makes Juju use what was
 // released, and a table of the charm files.
-func (d Released) summary() string {
+func (d Result) summary() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### Charm %s: %s\n\n", code(d.Charm), d.state())
+	fmt.Fprintf(&b, "### Charm %s: %s\n\n", action.Code(d.Charm), d.state())
 	var commands []string
 	if len(d.Plan.Rows) > 0 {
 		b.WriteString("| Channel | Base | Charm revision | Resources |\n|---|---|---|---|\n")
@@ -222,7 +231,7 @@ func (d Released) summary() string {
 	if len(d.Charms) > 0 {
 		b.WriteString("\n| File | Revision | Bases |\n|---|---|---|\n")
 		for _, file := range d.Charms {
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", code(file.Path), file.state(), listBases(file.Bases))
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", action.Code(file.Path), file.state(), listBases(file.Bases))
 		}
 	}
 	return b.String()

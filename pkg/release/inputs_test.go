@@ -1,4 +1,4 @@
-package publish
+package release
 
 import (
 	"strings"
@@ -16,36 +16,36 @@ var (
 	goodRelease = env{"INPUT_CHARM": "my-charm", "INPUT_STORE-TOKEN": aToken}
 )
 
-func TestReleaseInputs(t *testing.T) {
+func TestInputs(t *testing.T) {
 	for name, test := range map[string]struct {
 		given env
-		want  ReleaseInputs
+		want  Inputs
 	}{
 		"files to several channels": {
 			env{"INPUT_CHANNEL": "edge, 2/beta/pr-1\nlatest/stable", "INPUT_CHARMS": "a.charm b.charm\nout/c.charm", "INPUT_DRY-RUN": "true"},
-			ReleaseInputs{
+			Inputs{
 				Channels: []charmhub.Channel{edge, {Track: "2", Risk: "beta", Branch: "pr-1"}, {Track: "latest", Risk: "stable"}},
 				Files:    []string{"a.charm", "b.charm", "out/c.charm"}, DryRun: true,
 			},
 		},
-		"files without a channel": {env{"INPUT_CHARMS": "a.charm"}, ReleaseInputs{Files: []string{"a.charm"}}},
+		"files without a channel": {env{"INPUT_CHARMS": "a.charm"}, Inputs{Files: []string{"a.charm"}}},
 		"revisions with resources in lines": {
 			env{"INPUT_CHANNEL": "edge", "INPUT_CHARM-REVISION": "12 13,0", "INPUT_RESOURCES": "my-image:3\nmy-file:0, my-file:0"},
-			ReleaseInputs{Channels: []charmhub.Channel{edge}, Revisions: []int{12, 13, 0}, Resources: map[string]int{"my-image": 3, "my-file": 0}},
+			Inputs{Channels: []charmhub.Channel{edge}, Revisions: []int{12, 13, 0}, Resources: map[string]int{"my-image": 3, "my-file": 0}},
 		},
 		"promotion with an upload's output": {
 			env{"INPUT_CHANNEL": "beta", "INPUT_FROM-CHANNEL": "edge", "INPUT_RESOURCES": `[{"name":"my-image","revision":3,"created":true,"uploaded":true},{"name":"my-file","revision":0}]`},
-			ReleaseInputs{Channels: []charmhub.Channel{beta}, From: edge, Resources: map[string]int{"my-image": 3, "my-file": 0}},
+			Inputs{Channels: []charmhub.Channel{beta}, From: edge, Resources: map[string]int{"my-image": 3, "my-file": 0}},
 		},
 		"the outputs of several uploads": {
 			env{"INPUT_CHANNEL": "edge", "INPUT_RESOURCES": "[{\"name\":\"my-image\",\"revision\":3}]\n[{\"name\":\"my-file\",\"revision\":2}]\nother:1"},
-			ReleaseInputs{Channels: []charmhub.Channel{edge}, Resources: map[string]int{"my-image": 3, "my-file": 2, "other": 1}},
+			Inputs{Channels: []charmhub.Channel{edge}, Resources: map[string]int{"my-image": 3, "my-file": 2, "other": 1}},
 		},
-		"an upload of nothing": {env{"INPUT_CHANNEL": "edge", "INPUT_RESOURCES": "[]"}, ReleaseInputs{Channels: []charmhub.Channel{edge}}},
+		"an upload of nothing": {env{"INPUT_CHANNEL": "edge", "INPUT_RESOURCES": "[]"}, Inputs{Channels: []charmhub.Channel{edge}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := newRunner(goodRelease.With(test.given))
-			got, err := ReadReleaseInputs(r)
+			got, err := ReadInputs(r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func TestReleaseComplaints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := newRunner(goodRelease.With(test.given))
-			_, err := ReadReleaseInputs(r)
+			_, err := ReadInputs(r)
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Count(err.Error(), "\n") > 0 {
 				t.Errorf("got %v, want %q alone", err, test.want)
 			}

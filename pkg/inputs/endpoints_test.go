@@ -1,4 +1,4 @@
-package publish
+package inputs
 
 import (
 	"net/url"

@@ -1,0 +1,95 @@
+// Package inputs reads the inputs that every use case has: the charm's name, the
+// credentials for the store, the servers. It collects what is wrong with inputs, so
+// that a step complains about all of them at once.
+package inputs
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/charmhub-actions/upload-resource/pkg/action"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+)
+
+// Reader reads the inputs of a step, and collects complaints about them.
+type Reader struct {
+	*action.Runner
+	Complaints []error // each says what is wrong with an input, and what to write instead
+}
+
+// Complain adds a complaint.
+func (r *Reader) Complain(format string, args ...any) {
+	r.Complaints = append(r.Complaints, fmt.Errorf(format, args...))
+}
+
+// List reads an input that is a list, by [action.Runner.Lines] or [action.Runner.Words],
+// and complains about what is empty in it.
+func (r *Reader) List(input string, read func(string) ([]string, error)) []string {
+	entries, err := read(input)
+	if err != nil {
+		r.Complaints = append(r.Complaints, err)
+	}
+	return entries
+}
+
+// Given reports whether an input has a value.
+func (r *Reader) Given(input string) bool { return r.Input(input) != "" }
+
+// First returns an input, or else the environment variable that replaces it.
+func (r *Reader) First(input, variable string) string {
+	if value := r.Input(input); value != "" {
+		return value
+	}
+	return r.Variable(variable)
+}
+
+// Bool reads an input that is absent when not given.
+func (r *Reader) Bool(input string, absent bool) bool {
+	value := r.Input(input)
+	if value == "" {
+		return absent
+	}
+	yes, err := strconv.ParseBool(value)
+	if err != nil {
+		r.Complain("input %s: %q is unknown; write true or false", input, value)
+	}
+	return yes
+}
+
+// CheckName complains about a name that is missing or can't be one.
+func (r *Reader) CheckName(input, example string, check func(string) error) {
+	value := r.Input(input)
+	switch err := check(value); {
+	case value == "":
+		r.Complain("input %s: missing; give its name on Charmhub, for example %s: %s", input, input, example)
+	case err != nil:
+		r.Complain("input %s: %.80q is invalid; %w", input, value, err)
+	}
+}
+
+// Token reads and masks the text of the store's credentials. Call it before anything
+// else is read, so that no complaint shows it.
+func (r *Reader) Token() string {
+	token := r.First("store-token", "CHARMCRAFT_AUTH")
+	r.Mask(token)
+	return token
+}
+
+// Credentials parses the text of the store's credentials, and masks the secrets in it.
+func (r *Reader) Credentials(token string) *charmhub.Credentials {
+	if token == "" {
+		r.Complain("input store-token: no credentials for Charmhub are given; make some with `charmcraft login --export=token.txt`, " +
+			"store what that file holds as a secret of the repository, and pass it with " +
+			"store-token: ${{ secrets.CHARMHUB_TOKEN }} (a pull request from a fork gets no secrets)")
+		return nil
+	}
+	credentials, err := charmhub.ParseCredentials(token)
+	if err != nil {
+		r.Complaints = append(r.Complaints, err)
+		return nil
+	}
+	for _, secret := range credentials.Secrets() {
+		r.Mask(secret)
+	}
+	return credentials
+}
