@@ -284,25 +284,39 @@ var hostileArchives = map[string]struct {
 	"a large config": {"image.tar", func(f files) {
 		f.zeros("config.json", 1<<30)
 		f.toc("config.json")
-	}, "larger than 4194304 bytes"},
+	}, "larger than 16777216 bytes"},
 	"a list of objects": {"image.tar", func(f files) {
 		f.add("manifest.json", slices.Concat([]byte("["), bytes.Repeat([]byte("{},"), 1_000_000), []byte("{}]")))
-	}, "more than 20000 objects"},
+	}, "more than 100000 values"},
 	"deep JSON": {"image.tar", func(f files) { f.add("manifest.json", bytes.Repeat([]byte("["), 4_000_000)) },
-		"manifest.json is damaged"},
+		"more than 100000 values"},
 	"many short strings": {"image.tar", func(f files) {
 		f.add("manifest.json", slices.Concat([]byte(`[{"Config":"c","Layers":["`), bytes.Repeat([]byte(`","`), 1_000_000), []byte(`"]}]`)))
-	}, "has no c, which its manifest.json names"},
+	}, "more than 100000 values"},
 	"many labels": {"image.tar", func(f files) {
 		config := slices.Concat([]byte(`{"config":{"Labels":{`), manyLabels(300_000), []byte(`}}}`))
 		f.add("config.json", config)
 		f.toc("config.json", "a layer")
-	}, "has 1 layers where its config lists 0"},
+	}, "more than 100000 values"},
 	"many annotations": {"image.tar", func(f files) {
-		f.top(f.image(func(manifest object, layer *descriptor) {
+		f.top(f.image(func(manifest object, _ *descriptor) {
 			manifest["annotations"] = json.RawMessage(slices.Concat([]byte("{"), manyLabels(300_000), []byte("}")))
-			layer.Size = 1 // so that it comes to be sent, with all of this around
 		}))
+	}, "more than 100000 values"},
+	"many large configs": {"image.tar", func(f files) {
+		layer := f.blob(types.OCILayer, []byte("a layer"))
+		layer.Size = 1 // so that it comes to be sent, with all of this around
+		children := make([]descriptor, 8)
+		for n := range children {
+			config := f.blob(types.OCIConfigJSON, marshal(f.t, object{
+				"os": "linux", "architecture": fmt.Sprint("a", n), "rootfs": object{"type": "layers", "diff_ids": []string{someDigest}},
+				"config": object{"Labels": map[string]string{"bom": strings.Repeat("{", 16<<20-500)}},
+			}))
+			children[n] = f.blob(types.OCIManifestSchema1, marshal(f.t, object{
+				"schemaVersion": 2, "mediaType": types.OCIManifestSchema1, "config": config, "layers": []descriptor{layer},
+			}))
+		}
+		f.top(f.index(children...))
 	}, "where 1 are declared"},
 	"many files": {"image.tar.gz", func(f files) {
 		for n := range 1_000_000 {

@@ -1,8 +1,10 @@
 package image
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -47,6 +49,37 @@ func Digests(m ImageOrIndex) ([]v1.Hash, error) {
 	default:
 		return nil, fmt.Errorf("%T is neither an image nor an index", m)
 	}
+}
+
+// MaxConfig is how many bytes the config of an image may have. Most have a few
+// thousand, but buildpacks put a bill of materials into a label.
+const MaxConfig = 16 << 20
+
+var largeConfigs sync.Mutex
+
+// LockConfig waits until the caller may read a config of that many bytes, and
+// returns a function to call when it is done with the config's bytes. Large
+// configs are read one at a time, since several could fill the memory.
+func LockConfig(size int64) (unlock func()) {
+	if size <= MaxConfig/16 {
+		return func() {}
+	}
+	largeConfigs.Lock()
+	return largeConfigs.Unlock
+}
+
+// DiffIDs returns the diff IDs of the layers that a config lists. It decodes
+// nothing else of the config.
+func DiffIDs(config []byte) ([]v1.Hash, error) {
+	var parsed struct {
+		RootFS struct {
+			DiffIDs []v1.Hash `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	if err := json.Unmarshal(config, &parsed); err != nil {
+		return nil, fmt.Errorf("the image's config is damaged: %w; build the image again", err)
+	}
+	return parsed.RootFS.DiffIDs, nil
 }
 
 // read opens an image, and reads its manifest.

@@ -66,6 +66,7 @@ type manifestFields struct {
 type blobFields struct {
 	MediaType types.MediaType `json:"mediaType"`
 	Digest    string          `json:"digest"`
+	Size      int64           `json:"size"`
 }
 
 // checkImage returns, from the bytes of an image's manifest and of its config, what
@@ -98,6 +99,7 @@ func checkImage(declared types.MediaType, manifest []byte, config func() ([]byte
 			return none, err
 		}
 	}
+	defer LockConfig(m.Config.Size)()
 	raw, err := config()
 	if err != nil {
 		return none, err

@@ -6,6 +6,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 // A layer has two names: the digest of its blob, in the manifest, and its diff ID, the digest of what the blob
@@ -22,16 +24,19 @@ func diffIDsOf(img v1.Image, m *v1.Manifest) ([]v1.Hash, error) {
 	if !isConfig(m.Config.MediaType) || !slices.ContainsFunc(m.Layers, isLayer) {
 		return diffIDs, nil
 	}
-	config, err := img.ConfigFile()
+	config, err := img.RawConfigFile()
 	if err != nil {
 		return nil, err
 	}
-	if len(config.RootFS.DiffIDs) != len(m.Layers) {
-		return nil, fmt.Errorf("the image has %d layers, but its config lists %d diff IDs; build it again",
-			len(m.Layers), len(config.RootFS.DiffIDs))
+	listed, err := image.DiffIDs(config)
+	if err != nil {
+		return nil, err
+	}
+	if len(listed) != len(m.Layers) {
+		return nil, fmt.Errorf("the image has %d layers, but its config lists %d diff IDs; build it again", len(m.Layers), len(listed))
 	}
 	for i, d := range m.Layers {
-		claimed := config.RootFS.DiffIDs[i]
+		claimed := listed[i]
 		switch {
 		case isCompressed(d.MediaType):
 			diffIDs[i] = claimed

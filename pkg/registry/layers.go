@@ -14,13 +14,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-const (
-	maxConfig   = 4 << 20 // bytes of an image's config
-	maxChildren = 32      // images of an index whose layers are reused
-)
+const maxChildren = 32 // images of an index whose layers are reused
 
 // Layers are blobs by the diff IDs (the digests of the uncompressed layers) that they are proven to have.
 type Layers = map[v1.Hash]v1.Descriptor
@@ -49,10 +47,10 @@ func (r *Repository) heldLayers(ctx context.Context, hints Hints, newest *remote
 	images := r.children(ctx, hints, newest)
 	manifests := make([]*v1.Manifest, len(images))
 	var blobs []v1.Descriptor // each once
-	for i, image := range images {
-		m, err := imageManifest(image.MediaType, image.Manifest)
+	for i, d := range images {
+		m, err := imageManifest(d.MediaType, d.Manifest)
 		if err != nil {
-			r.log.Debug("An image's layers can't be reused", zap.Stringer("manifest", image.Digest), zap.Error(err))
+			r.log.Debug("An image's layers can't be reused", zap.Stringer("manifest", d.Digest), zap.Error(err))
 			m = &v1.Manifest{}
 		}
 		manifests[i] = m
@@ -141,15 +139,12 @@ func (r *Repository) layersOf(ctx context.Context, m *v1.Manifest) (Layers, erro
 
 // readDiffIDs returns what a config that the repository holds says of the layers.
 func (r *Repository) readDiffIDs(ctx context.Context, config v1.Descriptor) ([]v1.Hash, error) {
-	raw, err := r.readBlob(ctx, config, maxConfig)
+	defer image.LockConfig(config.Size)()
+	raw, err := r.readBlob(ctx, config, image.MaxConfig)
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := v1.ParseConfigFile(bytes.NewReader(raw))
-	if err != nil {
-		return nil, err
-	}
-	return parsed.RootFS.DiffIDs, nil
+	return image.DiffIDs(raw)
 }
 
 // isCompressed reports whether blobs of this type are compressed layers that may be used in any image.

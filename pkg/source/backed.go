@@ -26,7 +26,7 @@ type store interface {
 // before it is asked for.
 func newBacked(ctx context.Context, from store, d v1.Descriptor) (image.ImageOrIndex, error) {
 	node := backed{ctx: ctx, store: from, descriptor: d}
-	node.raw = sync.OnceValues(func() ([]byte, error) { return read(ctx, from, d) })
+	node.raw = sync.OnceValues(func() ([]byte, error) { return read(ctx, from, d, maxDocument) })
 	switch {
 	case d.MediaType.IsIndex():
 		return backedIndex{node, &sync.Map{}}, nil
@@ -43,14 +43,14 @@ func newBacked(ctx context.Context, from store, d v1.Descriptor) (image.ImageOrI
 	}
 }
 
-// read returns a manifest, an index or a config, verified.
-func read(ctx context.Context, from store, d v1.Descriptor) ([]byte, error) {
+// read returns a manifest, an index or a config of at most limit bytes, verified.
+func read(ctx context.Context, from store, d v1.Descriptor, limit int64) ([]byte, error) {
 	content, err := from.fetch(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = content.Close() }()
-	raw, err := readDocument(content)
+	raw, err := readDocument(content, d.Size, limit)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", d.Digest, err)
 	}
@@ -86,7 +86,7 @@ type backedImage struct {
 	config func() ([]byte, error)
 }
 
-// cachedConfig is how many bytes a config may have to be cached. Real ones have a
+// cachedConfig is how many bytes a config may have to be cached. Most have a
 // tenth of it; those of a large index together have to fit into memory.
 const cachedConfig = 32 << 10
 
@@ -106,7 +106,20 @@ func (i backedImage) readConfig() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return read(i.ctx, i.store, manifest.Config)
+	return read(i.ctx, i.store, manifest.Config, image.MaxConfig)
+}
+
+// ConfigLayer is what [partial.ConfigLayer] asks for when the config is pushed. A large one isn't held in memory.
+func (i backedImage) ConfigLayer() (v1.Layer, error) {
+	manifest, err := partial.Manifest(i)
+	if err != nil {
+		return nil, err
+	}
+	if manifest.Config.Size > cachedConfig {
+		return partial.CompressedToLayer(backedLayer{ctx: i.ctx, store: i.store, descriptor: manifest.Config})
+	}
+	raw, err := i.RawConfigFile()
+	return static.NewLayer(raw, manifest.Config.MediaType), err
 }
 
 func (i backedImage) LayerByDigest(digest v1.Hash) (partial.CompressedLayer, error) {
@@ -206,7 +219,7 @@ func (x backedIndex) Layer(digest v1.Hash) (v1.Layer, error) {
 	if listed {
 		asked := d
 		asked.MediaType = types.OCIManifestSchema1 // a store distinguishes manifests from blobs by their media types
-		raw, err := read(x.ctx, x.store, asked)
+		raw, err := read(x.ctx, x.store, asked, maxDocument)
 		return static.NewLayer(raw, d.MediaType), err
 	}
 	return partial.CompressedToLayer(backedLayer{ctx: x.ctx, store: x.store, descriptor: v1.Descriptor{Digest: digest}})

@@ -75,9 +75,9 @@ func readContents(ctx context.Context, open openFunc) (contents, error) {
 		switch {
 		case err != nil:
 		case header.Name == "manifest.json":
-			toc.images, err = readSaved(entries.document(header))
+			toc.images, err = readSaved(entries.document(header, maxDocument))
 		case header.Name == "index.json":
-			toc.index, err = entries.document(header)
+			toc.index, err = entries.document(header, maxDocument)
 		}
 		if err != nil {
 			return contents{}, err
@@ -166,7 +166,7 @@ func (c contents) resolve(layer string) (string, error) {
 	return name, nil
 }
 
-// readFile returns the content of a small file in a tar stream.
+// readFile returns the content of a file of a config's size in a tar stream.
 func readFile(ctx context.Context, open openFunc, name string) ([]byte, error) {
 	stream, err := open(ctx)
 	if err != nil {
@@ -179,7 +179,7 @@ func readFile(ctx context.Context, open openFunc, name string) ([]byte, error) {
 			return nil, err
 		}
 		if header.Name == name {
-			return entries.document(header)
+			return entries.document(header, image.MaxConfig)
 		}
 	}
 	return nil, fmt.Errorf("the archive has no %s, which its manifest.json names: the image is incomplete; write the archive anew with `docker save`", name)

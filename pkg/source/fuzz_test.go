@@ -1,6 +1,7 @@
 package source
 
 import (
+	"encoding/json"
 	"io"
 	"testing"
 
@@ -62,6 +63,37 @@ func FuzzDockerArchive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, archive []byte) {
 		fuzzOpen(t, "docker-archive:", archive)
 		fuzzOpen(t, "", archive)
+	})
+}
+
+// FuzzCountValues compares with what a decoder finds.
+func FuzzCountValues(f *testing.F) {
+	for _, text := range []string{`{}`, `[1,"a,{[\"\\",null,{"b":[true,{}]}]`, `"\\"`, `{"a":"b","c":{"d":[]}}`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var decoded any
+		if json.Unmarshal(raw, &decoded) != nil {
+			return
+		}
+		var want func(any) int
+		want = func(value any) (n int) {
+			switch value := value.(type) {
+			case map[string]any:
+				for _, v := range value {
+					n += 1 + want(v)
+				}
+			case []any:
+				for _, v := range value {
+					n += 1 + want(v)
+				}
+			}
+			return n
+		}
+		// Of values with the same name in an object, the decoder keeps one.
+		if got := countValues(raw); got < want(decoded) || got > len(raw) {
+			t.Errorf("%d values, want %d: %s", got, want(decoded), raw)
+		}
 	})
 }
 

@@ -72,7 +72,7 @@ func blobNames(digest v1.Hash) []string {
 // digest, a reference name, or nothing where there is only one, or where the
 // list is an index itself.
 func (l layout) image(ctx context.Context, selector string) (image.ImageOrIndex, error) {
-	content, _, err := l.open("index.json")
+	content, size, err := l.open("index.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no index.json, so no OCI layout: %w; give a folder or an archive that has one", err)
 	}
@@ -80,7 +80,7 @@ func (l layout) image(ctx context.Context, selector string) (image.ImageOrIndex,
 		return nil, err
 	}
 	defer func() { _ = content.Close() }()
-	raw, err := readDocument(content)
+	raw, err := readDocument(content, size, maxDocument)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read index.json: %w", err)
 	}

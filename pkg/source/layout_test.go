@@ -80,7 +80,7 @@ func TestLayoutRefusedAtOpen(t *testing.T) {
 		"no JSON":            {[]byte("index"), "index.json is damaged"},
 		"no digest":          {[]byte(`{"manifests":[{"mediaType":"` + string(types.OCIManifestSchema1) + `","digest":"sha256:../../etc/passwd"}]}`), "index.json is damaged"},
 		"huge":               {bytes.Repeat([]byte(" "), maxDocument+1), "cannot read index.json: larger than"},
-		"too many objects":   {[]byte(`{"manifests":[` + strings.Repeat("{},", maxObjects) + `{}]}`), "more than 20000 objects"},
+		"too many values":    {[]byte(`{"manifests":[` + strings.Repeat("{},", maxValues) + `{}]}`), "more than 100000 values"},
 	} {
 		l["index.json"] = try.index
 		for _, ref := range []string{"oci:" + l.Folder(t), "oci-archive:" + imagetest.TempFile(t, "a.tar", l.Tar())} {
@@ -142,6 +142,55 @@ func TestLayoutDamaged(t *testing.T) {
 		}, "has 0 bytes where"},
 	} {
 		t.Run(name, func(t *testing.T) { imagetest.WantError(t, open(try.change), try.want) })
+	}
+}
+
+// TestLargeConfig: buildpacks put a bill of materials into a label, which is a text full of braces.
+func TestLargeConfig(t *testing.T) {
+	for name, test := range map[string]struct {
+		label string
+		want  string
+	}{
+		"bill of materials": {strings.Repeat(`{"name": "\\a", "of": ["b"]},`, 400_000), ""},
+		"too large":         {strings.Repeat("x", image.MaxConfig), "larger than 16777216 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			layer := imagetest.Tar(imagetest.Entry{Name: "a"})
+			saved := imagetest.Saved{Layers: [][]byte{layer}, DiffIDs: []v1.Hash{imagetest.Sum(layer)}}
+			saved.Config = imagetest.JSON(map[string]any{
+				"architecture": "arm64", "os": "linux", "config": map[string]any{"Labels": map[string]string{"bom": test.label}},
+				"rootfs": map[string]any{"type": "layers", "diff_ids": saved.DiffIDs},
+			})
+			l := imagetest.NewLayout()
+			l.Of(l.Blob(types.OCIManifestSchema1, imagetest.JSON(v1.Manifest{
+				SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: l.Blob(types.OCIConfigJSON, saved.Config),
+				Layers: []v1.Descriptor{l.Blob(types.OCIUncompressedLayer, layer)},
+			})))
+			src, err := openText(t, l.Folder(t))
+			if err == nil {
+				_, err = image.Platforms(src.Image)
+			}
+			errs := map[string]error{"OCI layout": err}
+			src, err = openArchive(t, "docker-archive:", "", imagetest.Tar(saved.DockerNew()...))
+			if err == nil {
+				err = readLayers(t, src.Uncompressed)
+			}
+			errs["docker archive"] = err
+			engine := &fakeEngine{images: map[string]fakeImage{saved.ID().String(): graphDriver(saved)}}
+			engine.start(t)
+			if src, err = openText(t, saved.ID().String()); err == nil {
+				err = readLayers(t, src.Uncompressed)
+			}
+			errs["engine"] = err
+			for from, err := range errs {
+				switch {
+				case test.want != "":
+					imagetest.WantError(t, err, test.want)
+				case err != nil:
+					t.Errorf("%s: %v", from, err)
+				}
+			}
+		})
 	}
 }
 

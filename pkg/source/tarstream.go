@@ -22,8 +22,8 @@ import (
 const (
 	maxEntries  = 20_000  // files in an archive
 	maxName     = 1024    // bytes in a file's name
-	maxDocument = 4 << 20 // bytes in a manifest, index or config
-	maxObjects  = 20_000  // objects in one of these
+	maxDocument = 4 << 20 // bytes in a manifest or index; a config may have image.MaxConfig
+	maxValues   = 100_000 // values in one of these three
 )
 
 // openFunc opens a tar stream at its beginning.
@@ -130,29 +130,45 @@ func sparse(header *tar.Header) bool {
 	return false
 }
 
-// document returns the content of the file that was yielded last.
-func (t *tarStream) document(header *tar.Header) ([]byte, error) {
-	raw, err := readDocument(t)
+// document returns the content of the file that was yielded last, of at most limit bytes.
+func (t *tarStream) document(header *tar.Header, limit int64) ([]byte, error) {
+	raw, err := readDocument(t, header.Size, limit)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %q in the archive: %w", header.Name, err)
 	}
 	return raw, nil
 }
 
-// readDocument returns all of a JSON document, unless that is too large to be
-// real. Its objects are counted, because a small one in the text is a large one
-// in memory.
-func readDocument(r io.Reader) ([]byte, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, maxDocument+1))
+// readDocument returns all of a JSON document of about size bytes, unless that is too large to be real: more than limit
+// bytes, or more than maxValues values, because a small value in the text is a large one in memory.
+func readDocument(r io.Reader, size, limit int64) ([]byte, error) {
+	buffer := bytes.NewBuffer(make([]byte, 0, min(max(size, 0), limit)+bytes.MinRead))
+	_, err := buffer.ReadFrom(io.LimitReader(r, limit+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(raw) > maxDocument:
-		return nil, fmt.Errorf("larger than %d bytes, more than any real one", maxDocument)
-	case bytes.Count(raw, []byte("{")) > maxObjects:
-		return nil, fmt.Errorf("more than %d objects, more than in any real one", maxObjects)
+	case int64(buffer.Len()) > limit:
+		return nil, fmt.Errorf("larger than %d bytes, more than any real one", limit)
+	case countValues(buffer.Bytes()) > maxValues:
+		return nil, fmt.Errorf("more than %d values, more than in any real one", maxValues)
 	}
-	return raw, nil
+	return buffer.Bytes(), nil
+}
+
+// countValues returns how many values the objects and lists of a JSON text hold, without decoding it. A list or object
+// that holds nothing counts as if it held one.
+func countValues(raw []byte) (n int) {
+	for i, inString := 0, false; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case c == '"':
+			inString = !inString
+		case inString && c == '\\':
+			i++ // the next byte is escaped
+		case !inString && (c == '{' || c == '[' || c == ','):
+			n++
+		}
+	}
+	return n
 }
 
 // tarFile is a tar archive in a file, compressed or not. The file is opened

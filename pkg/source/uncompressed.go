@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 // Uncompressed is an image whose layers aren't compressed yet, in a store that
@@ -82,7 +84,7 @@ func (w *walker) visit(header *tar.Header, layer LayerVisitor) error {
 	case w.config == nil && strings.Contains(base, w.ID.Hex):
 		return w.readConfig(header)
 	case base == "json" && w.layers == nil:
-		doc, err := w.entries.document(header)
+		doc, err := w.entries.document(header, maxDocument)
 		if err != nil {
 			return err
 		}
@@ -116,7 +118,7 @@ func (w *walker) identify(name, dir, base string) (v1.Hash, bool) {
 }
 
 func (w *walker) readConfig(header *tar.Header) error {
-	config, err := w.entries.document(header)
+	config, err := w.entries.document(header, image.MaxConfig)
 	if err != nil {
 		return err
 	}
