@@ -4,86 +4,91 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/charmhub-actions/upload-resource/internal/releaseimage"
 )
 
-// actionImage returns the name of the action's own image, built from the
-// Dockerfile once for all tests. The engine keeps it, as it keeps the layers
-// that make the next build fast.
+// actionImage returns the name of the action's own image, made once for all tests:
+// it holds the program that the other tests run, packed as for a release. Where
+// UPLOAD_RESOURCE_E2E_IMAGE names an image, that one is tested.
 func actionImage(t *testing.T) string {
 	t.Helper()
 	need(t, "docker")
-	if image := os.Getenv("UPLOAD_RESOURCE_E2E_IMAGE"); image != "" { // a release tries what it has pushed
+	if image := os.Getenv("UPLOAD_RESOURCE_E2E_IMAGE"); image != "" {
 		return image
 	}
-	image, err := buildActionImage()
+	image, err := loadActionImage()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return image
 }
 
-var buildActionImage = sync.OnceValues(func() (string, error) {
-	const image = "upload-resource-e2e"
-	base, err := dockerfileBase()
+// actionImageName is this process's own, since others may test another program
+// with the same engine.
+var actionImageName = "upload-resource-e2e:" + strings.ToLower(rand.Text())
+
+var loadActionImage = sync.OnceValues(func() (string, error) {
+	content, err := os.ReadFile(program)
 	if err != nil {
 		return "", err
 	}
-	args := []string{"build", "--force-rm", "--network", "host", "--tag", image}
-	if enginePulls(base) {
-		args = append(args, "--build-arg", "GOPROXY") // by name: a proxy's address can hold a password
-	} else {
-		if err := loadStandIn(base); err != nil {
-			return "", err
-		}
-		defer func() { _ = exec.Command("docker", "rmi", base).Run() }()
+	img, err := releaseimage.Image(content, runtime.GOARCH, "devel")
+	if err != nil {
+		return "", err
 	}
-	build := exec.Command("docker", append(args, "..")...)
-	build.Env = append(os.Environ(), "DOCKER_BUILDKIT=0", "GOPROXY="+goEnv("GOPROXY"))
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the action's image: %w\n%s", err, out)
+	if err := loadImage(actionImageName, img); err != nil {
+		return "", err
 	}
-	return image, nil
+	return actionImageName, nil
 })
 
-var fromBase = regexp.MustCompile(`(?m)^FROM (\S+) AS build$`)
-
-// dockerfileBase returns the image that the Dockerfile builds in.
-func dockerfileBase() (string, error) {
-	dockerfile, err := os.ReadFile("../Dockerfile")
+// loadImage loads an image into the engine, under a name.
+func loadImage(reference string, img v1.Image) error {
+	tag, err := name.NewTag(reference)
 	if err != nil {
-		return "", err
+		return err
 	}
-	found := fromBase.FindSubmatch(dockerfile)
-	if found == nil {
-		return "", errors.New("the Dockerfile has no line FROM image AS build")
+	archive, w := io.Pipe()
+	defer func() { _ = archive.Close() }()
+	go func() { w.CloseWithError(tarball.Write(tag, img, w)) }()
+	load := exec.Command("docker", "load", "--quiet")
+	load.Stdin = archive
+	if out, err := load.CombinedOutput(); err != nil {
+		return fmt.Errorf("loading %s: %w\n%s", reference, err, out)
 	}
-	return string(found[1]), nil
+	return nil
 }
 
-// enginePulls reports whether the engine has the image, or has it now.
-func enginePulls(image string) bool {
-	return exec.Command("docker", "image", "inspect", image).Run() == nil ||
-		exec.Command("docker", "pull", "--quiet", image).Run() == nil
-}
-
-func TestActionImageHoldsNothingElse(t *testing.T) {
+func TestActionImage(t *testing.T) {
 	t.Parallel()
+	holdsTheActionAlone(t, actionImage(t))
+}
+
+// holdsTheActionAlone fails the test unless an image of the engine holds the
+// program and certificates, and nothing else.
+func holdsTheActionAlone(t *testing.T, image string) {
+	t.Helper()
 	archive := filepath.Join(t.TempDir(), "image.tar")
-	run(t, "docker", "save", "--output", archive, actionImage(t))
+	run(t, "docker", "save", "--output", archive, image)
 	img, err := tarball.ImageFromPath(archive, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +127,7 @@ func entries(t *testing.T, stream io.ReadCloser) (names []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		names = append(names, header.Name)
+		names = append(names, strings.TrimSuffix(header.Name, "/"))
 	}
 }
 

@@ -19,12 +19,16 @@ import (
 
 func TestContainerUploadsImageOnce(t *testing.T) {
 	t.Parallel()
-	actionImage(t)
+	containerUploadsImageOnce(t, actionImage(t))
+}
+
+func containerUploadsImageOnce(t *testing.T, image string) {
+	t.Helper()
 	id := buildImage(t, "scratch")
 	sandbox := startSandbox(t, server.Options{})
 	inputs := []string{"resource=" + imageResource, "digest=" + id}
 
-	first := container(t, sandbox, t.TempDir(), inputs...)
+	first := container(t, image, sandbox, t.TempDir(), inputs...)
 	first.succeeded(t)
 	first.logged(t, logUnknown, logUploaded(first), logCreated(imageResource, "1"))
 	first.has(t, map[string]string{
@@ -32,19 +36,19 @@ func TestContainerUploadsImageOnce(t *testing.T) {
 		"source-digest": id, "resource-flag": imageResource + ":1",
 	})
 	rerunsChangeNothing(t, sandbox, first,
-		func() result { return container(t, sandbox, t.TempDir(), inputs...) },
+		func() result { return container(t, image, sandbox, t.TempDir(), inputs...) },
 		func() result { return action(t, sandbox, inputs...) })
 }
 
 func TestContainerUploadsFileOnce(t *testing.T) {
 	t.Parallel()
-	actionImage(t)
+	image := actionImage(t)
 	sandbox := startSandbox(t, server.Options{})
 	workspace := t.TempDir()
 	file := filepath.Join(workspace, "rules.txt")
 	writeFile(t, file, "one\ntwo\n")
 	upload := func(path string) result {
-		return container(t, sandbox, workspace, "resource="+fileResource, "filepath="+path)
+		return container(t, image, sandbox, workspace, "resource="+fileResource, "filepath="+path)
 	}
 
 	first := upload("rules.txt")
@@ -80,7 +84,7 @@ func rerunsChangeNothing(t *testing.T, sandbox *server.Server, first result, rer
 // A path that only the runner's host has is what users trip over.
 func TestContainerExplainsRunnerTemp(t *testing.T) {
 	t.Parallel()
-	actionImage(t)
+	image := actionImage(t)
 	sandbox := startSandbox(t, server.Options{})
 	path := filepath.Join(t.TempDir(), "on-the-host")
 	writeFile(t, path, "")
@@ -88,16 +92,16 @@ func TestContainerExplainsRunnerTemp(t *testing.T) {
 		{"resource=" + fileResource, "filepath=" + path},
 		{"resource=" + imageResource, "image=" + path},
 	} {
-		r := container(t, sandbox, t.TempDir(), inputs...)
+		r := container(t, image, sandbox, t.TempDir(), inputs...)
 		r.failed(t, sandbox, path, "a container action sees the workspace", "runner.temp", "github.workspace")
 	}
 }
 
-// container runs the action's image as GitHub's runner does: the engine's
+// container runs an image of the action as GitHub's runner does: the engine's
 // socket and the workspace mounted, a variable for each input that action.yml
 // declares. It gets the host's network, which the sandbox is on. What the
 // action writes to exists before, so none of it ends up as root's.
-func container(t *testing.T, sandbox *server.Server, workspace string, inputs ...string) result {
+func container(t *testing.T, image string, sandbox *server.Server, workspace string, inputs ...string) result {
 	t.Helper()
 	r := result{dir: t.TempDir()}
 	output, summary := filepath.Join(r.dir, "output"), filepath.Join(r.dir, "summary")
@@ -117,7 +121,7 @@ func container(t *testing.T, sandbox *server.Server, workspace string, inputs ..
 		name, _, _ := strings.Cut(variable, "=") // a value can be secret, and the process list is public
 		args = append(args, "-e", name)
 	}
-	command := exec.CommandContext(t.Context(), "docker", append(args, actionImage(t))...)
+	command := exec.CommandContext(t.Context(), "docker", append(args, image)...)
 	command.Env = append(os.Environ(), variables...)
 	var log bytes.Buffer
 	command.Stdout, command.Stderr = &log, &log

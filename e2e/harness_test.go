@@ -36,9 +36,10 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	defer func() { _ = exec.Command("docker", "rmi", "--force", actionImageName).Run() }()
 	program, shell = filepath.Join(dir, "upload-resource"), filepath.Join(dir, "sh")
 	for binary, source := range map[string]string{program: "..", shell: "./testdata/sh"} {
-		build := exec.Command("go", "build", "-o", binary, source)
+		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, source)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "building %s: %v\n%s", source, err, out)

@@ -125,12 +125,9 @@ func (r release) bash(t *testing.T, script string, env []string) (map[string]str
 // builds is pushed to a registry here, pulled from there, tried, and tagged. The
 // actions that sign are GitHub's alone; stand-ins say what they were asked for.
 func TestRelease(t *testing.T) { // not parallel: builds for two architectures need the whole machine
-	need(t, "act", "git", "jq")
-	actionImage(t)
-	base, err := dockerfileBase()
-	if err != nil {
-		t.Fatal(err)
-	}
+	compilesAll(t)
+	need(t, "docker", "act", "git", "jq")
+	base := dockerfileBase(t)
 	if !enginePulls(base) {
 		if err := loadStandIn(base); err != nil {
 			t.Fatal(err)

@@ -14,12 +14,10 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
@@ -28,10 +26,6 @@ import (
 // same content gets the same image ID, so that the engine's build cache knows it
 // in the next run.
 func loadStandIn(reference string) error {
-	tag, err := name.NewTag(reference)
-	if err != nil {
-		return err
-	}
 	img, err := standIn()
 	if err != nil {
 		return fmt.Errorf("making a stand-in for %s: %w", reference, err)
@@ -43,15 +37,7 @@ func loadStandIn(reference string) error {
 	if exec.Command("docker", "tag", id.String(), reference).Run() == nil {
 		return nil // an earlier run loaded it, and the build cache has kept it
 	}
-	archive, w := io.Pipe()
-	defer func() { _ = archive.Close() }()
-	go func() { w.CloseWithError(tarball.Write(tag, img, w)) }()
-	load := exec.Command("docker", "load", "--quiet")
-	load.Stdin = archive
-	if out, err := load.CombinedOutput(); err != nil {
-		return fmt.Errorf("loading a stand-in for %s: %w\n%s", reference, err, out)
-	}
-	return nil
+	return loadImage(reference, img)
 }
 
 func standIn() (v1.Image, error) {
@@ -91,15 +77,15 @@ func writeStandIn(w io.Writer) error {
 	return errors.Join(err, root.Close())
 }
 
-// downloadModules returns a new module cache with what the Dockerfile's
-// `go mod download` asks for, from this machine's own cache where it is there.
-// It is the caller's to remove.
+// downloadModules returns a new module cache with what the action is compiled
+// from, out of this machine's own cache where it is there. It is the caller's to
+// remove.
 func downloadModules() (dir string, err error) {
 	dir, err = os.MkdirTemp("", "upload-resource-e2e-")
 	if err != nil {
 		return "", err
 	}
-	download := exec.Command("go", "mod", "download")
+	download := exec.Command("go", "list", "-deps", ".")
 	download.Dir = ".."
 	download.Env = append(os.Environ(), "GOMODCACHE="+dir, "GOFLAGS=-modcacherw",
 		"GOPROXY=file://"+filepath.ToSlash(goEnv("GOMODCACHE"))+"/cache/download,"+goEnv("GOPROXY"))

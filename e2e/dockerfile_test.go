@@ -1,0 +1,65 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// compilesAll skips a test that compiles the action from scratch, which takes
+// minutes, unless .ci/release runs it.
+func compilesAll(t *testing.T) {
+	t.Helper()
+	if os.Getenv("UPLOAD_RESOURCE_E2E_RELEASE") == "" {
+		t.Skip("UPLOAD_RESOURCE_E2E_RELEASE isn't set: .ci/release runs this test")
+	}
+}
+
+// dockerfileBase returns the image that the Dockerfile builds in.
+func dockerfileBase(t *testing.T) string {
+	t.Helper()
+	found := fromBase.FindStringSubmatch(readFile(t, "../Dockerfile"))
+	if found == nil {
+		t.Fatal("the Dockerfile has no line FROM image AS build")
+	}
+	return found[1]
+}
+
+var fromBase = regexp.MustCompile(`(?m)^FROM (\S+) AS build$`)
+
+// TestDockerfile builds the image that a branch's workflow runs, and uploads with
+// it.
+func TestDockerfile(t *testing.T) {
+	compilesAll(t)
+	need(t, "docker")
+	const image, standIn = "upload-resource-e2e-dockerfile", "upload-resource-e2e-go:latest"
+	base := dockerfileBase(t)
+	args := []string{"build", "--force-rm", "--network", "host", "--tag", image}
+	if enginePulls(base) {
+		args = append(args, "--build-arg", "GOPROXY") // by name: a proxy's address can hold a password
+	} else {
+		if err := loadStandIn(standIn); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = exec.Command("docker", "rmi", standIn).Run() })
+		changed := filepath.Join(t.TempDir(), "Dockerfile")
+		writeFile(t, changed, strings.Replace(readFile(t, "../Dockerfile"), base, standIn, 1))
+		args = append(args, "--file", changed)
+	}
+	build := exec.CommandContext(t.Context(), "docker", append(args, "..")...)
+	build.Env = append(os.Environ(), "DOCKER_BUILDKIT=0", "GOPROXY="+goEnv("GOPROXY"))
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", build, err, out)
+	}
+	holdsTheActionAlone(t, image)
+	containerUploadsImageOnce(t, image)
+}
+
+// enginePulls reports whether the engine has the image, or has it now.
+func enginePulls(image string) bool {
+	return exec.Command("docker", "image", "inspect", image).Run() == nil ||
+		exec.Command("docker", "pull", "--quiet", image).Run() == nil
+}
