@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-
-	"sigs.k8s.io/yaml"
 )
 
 // Archive is what a charm file, as charmcraft packs it, contains.
@@ -115,28 +113,21 @@ func open(archive *zip.Reader, name string) (io.Reader, error) {
 
 // readBases reads the bases of a charm's manifest, each with one architecture.
 func readBases(manifest io.Reader) ([]Base, error) {
-	text, err := readText(manifest)
+	d, err := readYAML(manifest)
 	if err != nil {
 		return nil, err
 	}
-	var m struct {
-		Bases []struct {
-			Name          string
-			Channel       string
-			Architectures []string
-		}
-	}
-	if err := yaml.Unmarshal(text, &m); err != nil {
-		return nil, err
-	}
 	var bases []Base
-	for _, base := range m.Bases {
-		for _, architecture := range base.Architectures {
-			if err := CheckArchitecture(architecture); err != nil {
-				return nil, fmt.Errorf("architecture %w", err)
+	for _, n := range d.entries(d.fields(d.root, "the manifest")["bases"], "bases") {
+		fields := d.fields(n, "a base")
+		base := Base{Name: d.text(fields["name"], "name"), Channel: d.text(fields["channel"], "channel")}
+		for _, n := range d.entries(fields["architectures"], "architectures") {
+			base.Architecture = d.text(n, "an architecture")
+			if err := CheckArchitecture(base.Architecture); err != nil {
+				d.complain(n, "architecture %w", err)
 			}
-			bases = append(bases, Base{Name: base.Name, Channel: base.Channel, Architecture: architecture})
+			bases = append(bases, base)
 		}
 	}
-	return bases, nil
+	return bases, d.err()
 }

@@ -63,6 +63,13 @@ func TestReadArchive(t *testing.T) {
 	}
 }
 
+func TestReadBases(t *testing.T) {
+	got, err := readBases(strings.NewReader("a: &a [amd64]\nbases:\n- {name: ubuntu, channel: 22.10, architectures: *a}\n-\n- {name: x}\n"))
+	if diff := cmp.Diff([]Base{{"ubuntu", "22.10", "amd64"}}, got); err != nil || diff != "" {
+		t.Errorf("bases (-want +got), error %v:\n%s", err, diff)
+	}
+}
+
 func TestHostileArchives(t *testing.T) {
 	huge := strings.Repeat(" ", 4<<20) // packs to a thousandth
 	many := make([]entry, 17_000)
@@ -88,7 +95,9 @@ func TestHostileArchives(t *testing.T) {
 		"two of a name":            {packed(t, metadataEntry, manifestEntry, entry{name: "metadata.yaml", text: "name: other"}), "metadata.yaml is in the archive twice"},
 		"a bomb for metadata":      {packed(t, entry{name: "metadata.yaml", text: huge}, manifestEntry), "more than 1048576 bytes"},
 		"a bomb for a manifest":    {packed(t, metadataEntry, entry{name: "manifest.yaml", text: huge}), "more than 1048576 bytes"},
-		"a bomb of aliases":        {packed(t, metadataEntry, entry{name: "manifest.yaml", text: bomb(24)}), "excessive aliasing"},
+		"a bomb of aliases":        {packed(t, metadataEntry, entry{name: "manifest.yaml", text: bomb(24) + "bases: *y0\n"}), "a base is a list"},
+		"two manifests in one":     {packed(t, metadataEntry, entry{name: "manifest.yaml", text: manifestEntry.text + "---\nbases: []\n"}), "manifest.yaml: line 5: a second document begins"},
+		"bases twice":              {packed(t, metadataEntry, entry{name: "manifest.yaml", text: manifestEntry.text + "bases: []\n"}), `the key "bases" is there twice`},
 		"no architecture":          {packed(t, metadataEntry, entry{name: "manifest.yaml", text: "bases: [{name: a, channel: b, architectures: [vax]}]"}), `"vax"`},
 		"bases that are none":      {packed(t, metadataEntry, entry{name: "manifest.yaml", text: "bases: ubuntu"}), "manifest.yaml"},
 		"too many files":           {packed(t, many...), "directory has more than 16777216 bytes"},

@@ -1,15 +1,9 @@
 package charm
 
 import (
-	"cmp"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"regexp"
+	"maps"
 	"slices"
-
-	"sigs.k8s.io/yaml"
 )
 
 // The types of a resource.
@@ -21,61 +15,46 @@ const (
 // Metadata is the part of charmcraft.yaml or metadata.yaml that is about
 // resources.
 type Metadata struct {
-	Name      string              `json:"name"` // on Charmhub; empty where the file has none
-	Resources map[string]Resource `json:"resources"`
+	Name      string // on Charmhub; empty where the file has none
+	Resources map[string]Resource
 }
 
 // Resource is a resource that a charm declares.
 type Resource struct {
-	Type     string `json:"type"`            // TypeImage or TypeFile
-	Source   string `json:"upstream-source"` // of an image: name[:tag][@digest] in a registry; may be empty
-	Optional bool   `json:"optional"`        // the charm can be released without it
+	Type     string // TypeImage or TypeFile
+	Source   string // upstream-source of an image: name[:tag][@digest] in a registry; may be empty
+	Optional bool   // the charm can be released without it
 }
-
-// maxMetadata is how many bytes a charm's metadata may have; real ones have some
-// thousand.
-const maxMetadata = 1 << 20
-
-// readText reads a YAML file of at most maxMetadata bytes.
-func readText(r io.Reader) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxMetadata+1))
-	if len(text) > maxMetadata {
-		return nil, fmt.Errorf("more than %d bytes, which no charm's has", maxMetadata)
-	}
-	return text, err
-}
-
-// mergeKey is a YAML merge key, <<.
-var mergeKey = regexp.MustCompile(`<<(\s*:)`)
 
 // ReadMetadata reads a charm's metadata, at most 1 MiB, and ignores other fields.
-// It returns an error for invalid names and for duplicate keys.
+// It returns an error for invalid names and for duplicate keys. Memory and time are
+// bounded whatever the text is.
 func ReadMetadata(r io.Reader) (m Metadata, err error) {
-	text, err := readText(r)
+	d, err := readYAML(r)
 	if err != nil {
 		return m, err
 	}
-	// A key that overrides a merged one is no duplicate, but the strict conversion
-	// takes it for one. So it is given the text without merges.
-	if _, err := yaml.YAMLToJSONStrict(mergeKey.ReplaceAll(text, []byte("<_$1"))); err != nil {
-		return m, err
-	}
-	if err := yaml.Unmarshal(text, &m); err != nil {
-		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			err = fmt.Errorf("%s can't be of type %s", cmp.Or(wrong.Field, "the metadata"), wrong.Value)
-		}
-		return m, err
-	}
-	var complaints []error
+	top := d.fields(d.root, "the metadata")
+	m.Name = d.text(top["name"], "name")
 	if err := CheckName(m.Name); m.Name != "" && err != nil {
-		complaints = append(complaints, fmt.Errorf("the charm's name %.80q is invalid; %w", m.Name, err))
+		d.complain(top["name"], "the charm's name %.80q is invalid; %w", m.Name, err)
 	}
-	for name := range m.Resources {
+	resources := d.fields(top["resources"], "resources")
+	for _, name := range slices.Sorted(maps.Keys(resources)) {
 		if err := CheckResourceName(name); err != nil {
-			complaints = append(complaints, fmt.Errorf("the resource's name %.80q is invalid; %w", name, err))
+			d.complain(resources[name], "the resource's name %.80q is invalid; %w", name, err)
+		}
+		fields := d.fields(resources[name], "a resource")
+		if m.Resources == nil {
+			m.Resources = map[string]Resource{}
+		}
+		m.Resources[name] = Resource{
+			Type:     d.text(fields["type"], "type"),
+			Source:   d.text(fields["upstream-source"], "upstream-source"),
+			Optional: d.boolean(fields["optional"], "optional"),
 		}
 	}
-	return m, errors.Join(complaints...)
+	return m, d.err()
 }
 
 // Images returns the names of the image resources that say where their image

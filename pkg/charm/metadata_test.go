@@ -55,18 +55,31 @@ resources:
 `,
 			name: "my-charm", images: []string{"a", "b"},
 		},
-		"a merge key in a text":          {text: "name: my-charm\nz: \"<< : <<:\"\n", name: "my-charm"},
-		"a resource twice":               {text: "resources:\n  a: {type: file}\n  a: {type: oci-image}\n", err: "already set in map"},
-		"all resources twice":            {text: "resources: {}\nname: x\nresources: {}\n", err: "already set in map"},
-		"a charm's name that is none":    {text: "name: ../x", err: `the charm's name "../x" is invalid`},
-		"a resource's name that is none": {text: "resources: {\"x --y\": {type: oci-image, upstream-source: z}}", err: `the resource's name "x --y" is invalid`},
-		"a list":                         {text: "- a", err: "the metadata can't be of type array"},
-		"a source that is a list":        {text: "resources: {a: {type: oci-image, upstream-source: [b]}}", err: "resources.upstream-source can't be of type array"},
-		"no YAML":                        {text: "a: [", err: "yaml:"},
-		"more than there can be":         {text: "# " + strings.Repeat("x", maxMetadata), err: "more than 1048576 bytes"},
-		"a bomb that nothing reads":      {text: bomb(24), err: "excessive aliasing"},
-		"a bomb for resources":           {text: bomb(24) + "resources: *y0\n", err: "excessive aliasing"},
-		"deeper than a charm goes":       {text: strings.Repeat("[", 100_000), err: "exceeded max depth"},
+		"null everywhere":                     {text: "name:\nresources: ~\n"},
+		"nothing but a comment":               {text: "# name: my-charm\n"},
+		"a document that begins and ends":     {text: "%YAML 1.1\n---\nname: my-charm\n...\n", name: "my-charm"},
+		"a key in quotes that merges nothing": {text: "name: my-charm\n\"<<\": [a]\n", name: "my-charm"},
+		"a merge key in a text":               {text: "name: my-charm\nz: \"<< : <<:\"\n", name: "my-charm"},
+		"a resource twice":                    {text: "resources:\n  a: {type: file}\n  a: {type: oci-image}\n", err: `line 3: the key "a" is there twice, first in line 2`},
+		"all resources twice":                 {text: "resources: {}\nname: x\nresources: {}\n", err: `line 3: the key "resources" is there twice, first in line 1`},
+		"a charm's name that is none":         {text: "name: ../x", err: `the charm's name "../x" is invalid`},
+		"a resource's name that is none":      {text: "resources: {\"x --y\": {type: oci-image, upstream-source: z}}", err: `the resource's name "x --y" is invalid`},
+		"a list":                              {text: "- a", err: "line 1: the metadata is a list; write a mapping"},
+		"a source that is a list":             {text: "resources: {a: {type: oci-image, upstream-source: [b]}}", err: "line 1: upstream-source is a list; write a text"},
+		"no YAML":                             {text: "a: [", err: "yaml:"},
+		"more than there can be":              {text: "# " + strings.Repeat("x", maxText), err: "more than 1048576 bytes"},
+		"a number for a name":                 {text: "name: 12", err: `the charm's name "12" is invalid`},
+		"neither true nor false":              {text: "resources: {a: {optional: maybe}}", err: `line 1: optional is "maybe"; write true or false`},
+		"a text for resources":                {text: "resources: a", err: "line 1: resources is a text; write a mapping"},
+		"a key that is a list":                {text: "x:\n  [a]: b", err: "line 2: a key is a list; write a text"},
+		"a key twice where nothing is read":   {text: "x:\n- a: 1\n  a: 2", err: `line 3: the key "a" is there twice`},
+		"two merges":                          {text: "x: &x {}\nresources: {<<: *x, <<: *x}", err: `the key "<<" is there twice`},
+		"a merge of a list":                   {text: "resources: {<<: [[a]]}", err: "line 1: resources is a list; write a mapping"},
+		"two documents":                       {text: "name: x\n---\nname: y\n", err: "line 2: a second document begins; write one document"},
+		"a document and nothing":              {text: "name: x\n---\n", err: "a second document begins"},
+		"a document and no YAML":              {text: "name: x\n---\na: [", err: "yaml:"},
+		"no UTF-8":                            {text: "name: \xff", err: "the text isn't UTF-8"},
+		"all complaints":                      {text: "name: ../x\nresources: {../a: {type: [], optional: maybe}}", err: "write true or false"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -88,6 +101,31 @@ resources:
 				t.Errorf("name %q, want %q; images (-want +got):\n%s", m.Name, test.name, diff)
 			}
 		})
+	}
+}
+
+// TestMerges: a key overrides a merged one, and an earlier merge a later one.
+func TestMerges(t *testing.T) {
+	got, err := ReadMetadata(strings.NewReader(`
+first: &first {type: oci-image, upstream-source: first, optional: yes}
+second: &second {<<: *first, upstream-source: second}
+third: &third {upstream-source: third, optional: "false"}
+resources:
+  <<: {a: *first, b: {type: oci-image, upstream-source: overridden}}
+  b: {upstream-source: own, <<: *second}
+  c: {<<: *second}
+  d: {<<: [*third, *second]}
+  e: {<<: ~, type: file, optional: off}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]Resource{
+		"a": {TypeImage, "first", true}, "b": {TypeImage, "own", true}, "c": {TypeImage, "second", true},
+		"d": {TypeImage, "third", false}, "e": {TypeFile, "", false},
+	}
+	if diff := cmp.Diff(want, got.Resources); diff != "" {
+		t.Errorf("resources (-want +got):\n%s", diff)
 	}
 }
 
