@@ -266,7 +266,7 @@ var hostileArchives = map[string]struct {
 			layer.MediaType, layer.Digest = types.OCILayer, someDigest
 			f.link(tar.TypeSymlink, "blobs/sha256/"+someDigest[len("sha256:"):], forged.Digest[len("sha256:"):])
 		}))
-	}, someDigest + " is listed, but not there"},
+	}, "the blob is damaged: its 7 bytes hash to " + digestOf([]byte("7 bytes"))},
 	"a layer of another digest": {"image.tar", func(f files) {
 		f.top(f.image(func(_ object, layer *descriptor) {
 			layer.MediaType, layer.Digest = types.OCILayer, someDigest

@@ -91,7 +91,7 @@ func (l layout) image(ctx context.Context, selector string) (image.ImageOrIndex,
 	if selector == "" && onePerPlatform(index.Manifests) {
 		return l.itself(ctx, raw, index.MediaType)
 	}
-	d, err := selectManifest(index.Manifests, selector)
+	d, err := l.selectManifest(ctx, index.Manifests, selector)
 	if err != nil {
 		return nil, err
 	}
@@ -147,28 +147,86 @@ func (r rooted) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, erro
 	return r.layout.fetch(ctx, d)
 }
 
-func selectManifest(manifests []v1.Descriptor, selector string) (v1.Descriptor, error) {
-	if selector == "" && len(manifests) > 0 && !slices.ContainsFunc(manifests, func(d v1.Descriptor) bool {
-		return d.Digest != manifests[0].Digest // one image may have several names
-	}) {
-		return manifests[0], nil
+// selectManifest returns the entry of an index.json that selector names. Without a
+// selector it is the only image, which may have several names.
+func (l layout) selectManifest(ctx context.Context, listed []v1.Descriptor, selector string) (none v1.Descriptor, err error) {
+	if len(listed) == 0 {
+		return none, errors.New("index.json lists nothing, so there is no image in it; write the OCI layout anew")
 	}
-	var choice []string
-	for _, d := range manifests {
-		name := d.Annotations[refName]
-		if selector != "" && slices.Contains([]string{name, d.Annotations[containerdName], d.Digest.String()}, selector) {
+	for _, d := range listed {
+		if selector != "" && slices.Contains([]string{d.Annotations[refName], d.Annotations[containerdName], d.Digest.String()}, selector) {
 			return d, nil
 		}
-		choice = append(choice, strings.TrimSpace(d.Digest.String()+" "+name))
 	}
-	if len(manifests) == 0 {
-		return v1.Descriptor{}, errors.New("index.json lists nothing, so there is no image in it; write the OCI layout anew")
+	images := listed
+	if !sameDigest(images) {
+		images = l.choices(ctx, listed)
+	}
+	if selector == "" && sameDigest(images) {
+		return images[0], nil
+	}
+	names := make([]string, len(images))
+	for i, d := range images {
+		names[i] = strings.TrimSpace(d.Digest.String() + " " + d.Annotations[refName])
 	}
 	if selector == "" {
-		return v1.Descriptor{}, fmt.Errorf("the OCI layout holds %d images; choose one by adding a colon and its name or digest: %s",
-			len(manifests), strings.Join(choice, ", "))
+		return none, fmt.Errorf("the OCI layout holds %d images; choose one by adding a colon and its name or digest: %s",
+			len(images), strings.Join(names, ", "))
 	}
-	return v1.Descriptor{}, fmt.Errorf("the OCI layout has no image %q; choose from %s", selector, strings.Join(choice, ", "))
+	return none, fmt.Errorf("the OCI layout has no image %q; choose from %s", selector, strings.Join(names, ", "))
+}
+
+func sameDigest(manifests []v1.Descriptor) bool {
+	return !slices.ContainsFunc(manifests, func(d v1.Descriptor) bool { return d.Digest != manifests[0].Digest })
+}
+
+// choices returns the entries of an index.json that can be meant by who names no
+// image: all, but for those whose manifest has a subject, such as signatures of
+// another entry, lists of referrers under the tag of another entry's digest (OCI
+// distribution spec, Referrers Tag Schema), and those without a name that an index
+// among them lists. oras writes an entry for each manifest that it copies. If
+// nothing else is there, it returns all.
+func (l layout) choices(ctx context.Context, listed []v1.Descriptor) []v1.Descriptor {
+	hasSubject := map[v1.Hash]bool{}
+	inIndex := map[v1.Hash]bool{}
+	seen := map[v1.Hash]bool{}
+	for _, d := range listed {
+		if seen[d.Digest] || context.Cause(ctx) != nil {
+			continue
+		}
+		seen[d.Digest] = true
+		raw, err := read(ctx, l, d, maxDocument)
+		if err != nil {
+			continue // it may not be the one that is wanted
+		}
+		var m struct {
+			Subject   *struct{}                  `json:"subject"`
+			Manifests []struct{ Digest v1.Hash } `json:"manifests"`
+		}
+		if json.Unmarshal(raw, &m) != nil {
+			continue
+		}
+		hasSubject[d.Digest] = m.Subject != nil
+		for _, child := range m.Manifests {
+			inIndex[child.Digest] = true
+		}
+	}
+	images := slices.DeleteFunc(slices.Clone(listed), func(d v1.Descriptor) bool {
+		unnamed := d.Annotations[refName] == "" && d.Annotations[containerdName] == ""
+		return hasSubject[d.Digest] || seen[referrersOf(d.Annotations[refName])] || unnamed && inIndex[d.Digest]
+	})
+	if len(images) == 0 {
+		return listed
+	}
+	return images
+}
+
+// referrersOf returns the digest of the manifest whose referrers a tag is for, such as
+// sha256-<hex>, or sha256-<hex>.sig of cosign.
+func referrersOf(tag string) (digest v1.Hash) {
+	digest.Algorithm, digest.Hex, _ = strings.Cut(tag, "-")
+	digest.Hex, _, _ = strings.Cut(digest.Hex, ".")
+	return digest
 }
 
 // folder is a layout in a folder.
@@ -191,7 +249,11 @@ func (f folder) open(name string) (io.ReadCloser, int64, error) {
 type archive struct {
 	file    io.ReaderAt
 	entries map[string]span
+	links   map[string]string // targets of symbolic links
 }
+
+// maxLinks is how many symbolic links may lead from a name to a file.
+const maxLinks = 8
 
 type span struct{ offset, size int64 }
 
@@ -199,6 +261,7 @@ type span struct{ offset, size int64 }
 func indexArchive(ctx context.Context, file *io.SectionReader) (archive, error) {
 	a := archive{file: file, entries: map[string]span{}}
 	headers := newTarStream(file)
+	a.links = headers.links
 	for header, err := range headers.files() {
 		if err == nil {
 			err = context.Cause(ctx)
@@ -216,7 +279,16 @@ func indexArchive(ctx context.Context, file *io.SectionReader) (archive, error) 
 }
 
 func (a archive) open(name string) (io.ReadCloser, int64, error) {
-	entry, ok := a.entries[name]
+	at := name
+	for range maxLinks {
+		if target, ok := a.links[at]; ok {
+			at = path.Join(path.Dir(at), target)
+		}
+	}
+	if _, ok := a.links[at]; ok {
+		return nil, 0, fmt.Errorf("%s leads to too many other links; write the archive anew with plain files", name)
+	}
+	entry, ok := a.entries[at]
 	if !ok {
 		return nil, 0, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 	}

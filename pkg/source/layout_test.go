@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -65,6 +67,58 @@ func TestLayoutSelects(t *testing.T) {
 	}
 	_, err := openText(t, l.Of().Folder(t))
 	imagetest.WantError(t, err, "lists nothing")
+}
+
+// TestLayoutOfOras: oras lists every manifest that it copies: the image or index, what an index lists, and with -r the
+// referrers of all of them.
+func TestLayoutOfOras(t *testing.T) {
+	l := imagetest.NewLayout()
+	empty := l.Blob(types.OCIEmptyJSON, []byte("{}"))
+	referrer := func(subject v1.Descriptor, content string) v1.Descriptor {
+		return l.Blob(types.OCIManifestSchema1, imagetest.JSON(v1.Manifest{
+			SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: empty, Subject: &subject,
+			Layers: []v1.Descriptor{l.Blob("application/spdx+json", []byte(content))},
+		}))
+	}
+	named := func(d v1.Descriptor, name string) v1.Descriptor { return imagetest.Annotate(d, refName, name) }
+	a, b := l.Image("linux/amd64"), imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
+	sbom := referrer(a, "an SBOM")
+	signature := referrer(sbom, "a signature of the SBOM")
+	index := l.Index(imagetest.WithPlatform(a, "linux/amd64"), b)
+	lost := referrer(a, "not copied")
+	delete(l, imagetest.BlobName(lost.Digest))
+	for name, test := range map[string]struct {
+		listed []v1.Descriptor
+		want   v1.Hash
+		err    string
+	}{
+		"image and referrers":           {[]v1.Descriptor{signature, named(a, "1.0"), sbom}, a.Digest, ""},
+		"image without name":            {[]v1.Descriptor{sbom, a}, a.Digest, ""},
+		"referrer with name":            {[]v1.Descriptor{named(sbom, "sha256-1.sbom"), named(a, "1.0"), named(a, "latest")}, a.Digest, ""},
+		"index, its images, referrers":  {[]v1.Descriptor{b, sbom, named(index, "1.0"), a, signature}, index.Digest, ""},
+		"list of a tag's referrers":     {[]v1.Descriptor{named(l.Index(sbom), "sha256-"+a.Digest.Hex), named(a, "1.0"), sbom}, a.Digest, ""},
+		"image of another's name":       {[]v1.Descriptor{named(l.Index(b), "sha256-"+b.Digest.Hex), named(a, "1.0")}, v1.Hash{}, "holds 2 images; choose one"},
+		"referrer alone":                {[]v1.Descriptor{sbom}, sbom.Digest, ""},
+		"two images and a referrer":     {[]v1.Descriptor{a, sbom, b}, v1.Hash{}, "holds 2 images; choose one"},
+		"index and image that is named": {[]v1.Descriptor{named(index, "1.0"), named(b, "arm")}, v1.Hash{}, "holds 2 images; choose one"},
+		"referrers alone":               {[]v1.Descriptor{sbom, signature}, v1.Hash{}, "holds 2 images; choose one"},
+		"manifest that isn't there":     {[]v1.Descriptor{a, lost}, v1.Hash{}, "holds 2 images; choose one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := l.Of(test.listed...).Folder(t)
+			src, err := openText(t, "oci:"+dir)
+			if test.err != "" {
+				imagetest.WantError(t, err, test.err)
+			} else if err != nil || src.Digest != test.want {
+				t.Errorf("opened %+v, %v", src, err)
+			}
+			if src, err := openText(t, "oci:"+dir+":"+test.listed[0].Digest.String()); err != nil || src.Digest != test.listed[0].Digest {
+				t.Errorf("chosen by digest: %+v, %v", src, err)
+			}
+		})
+	}
+	_, err := openText(t, "oci:"+l.Of(a, sbom, b).Folder(t)+":none")
+	imagetest.WantError(t, err, `has no image "none"; choose from `+a.Digest.String()+", "+b.Digest.String())
 }
 
 func TestLayoutRefusedAtOpen(t *testing.T) {
@@ -142,6 +196,34 @@ func TestLayoutDamaged(t *testing.T) {
 		}, "has 0 bytes where"},
 	} {
 		t.Run(name, func(t *testing.T) { imagetest.WantError(t, open(try.change), try.want) })
+	}
+}
+
+// TestLinkedBlobs: some build tools write each file once, and links to it.
+func TestLinkedBlobs(t *testing.T) {
+	l, root := imagetest.Rich()
+	linked := []imagetest.Entry{}
+	for i, name := range slices.Sorted(maps.Keys(l)) {
+		stored, link := "store/"+strconv.Itoa(i), strings.Repeat("../", strings.Count(name, "/"))
+		linked = append(linked, imagetest.Entry{Name: name, Link: link + "links/" + strconv.Itoa(i)},
+			imagetest.Entry{Name: "links/" + strconv.Itoa(i), Link: "../" + stored}, imagetest.Entry{Name: stored, Content: l[name]})
+	}
+	for _, archive := range [][]byte{imagetest.Tar(linked...), imagetest.Gzip(imagetest.Tar(linked...))} {
+		for _, kind := range []string{"", "oci-archive:"} {
+			src, err := openArchive(t, kind, "", archive)
+			if err != nil || src.Digest != root.Digest {
+				t.Errorf("%q opened as %+v, %v", kind, src, err)
+				continue
+			}
+			imagetest.SameTree(t, src.Image, l)
+		}
+	}
+	for want, entry := range map[string]imagetest.Entry{
+		"no index.json": {Name: "index.json", Link: "blobs"},
+		"index.json leads to too many other links": {Name: "index.json", Link: "blobs/../index.json"},
+	} {
+		_, err := openArchive(t, "oci-archive:", "", imagetest.Tar(imagetest.Entry{Name: "blobs/a"}, entry))
+		imagetest.WantError(t, err, want)
 	}
 }
 
