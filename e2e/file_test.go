@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -162,6 +163,55 @@ func TestFileMatrixAtOnce(t *testing.T) {
 	made := sandbox.Revisions(charm, fileResource)
 	if len(made) != 1 || !cmp.Equal(made[0].Architectures(), []string{"amd64", "arm64"}) {
 		t.Errorf("revisions %+v, want one for both architectures", made)
+	}
+}
+
+// TestFileMatrixTogether: of jobs that run at once, none undoes what another has
+// recorded, however their requests interleave.
+func TestFileMatrixTogether(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	for name, options := range map[string]server.Options{
+		"":                       {InMemory: true},
+		"where lists lag":        {InMemory: true, ListLag: 6},
+		"and rejects duplicates": {InMemory: true, ListLag: 3, RejectDuplicates: true},
+	} {
+		t.Run("store "+name, func(t *testing.T) {
+			t.Parallel()
+			sandbox := startSandbox(t, options)
+			architectures := []string{"amd64", "arm64", "riscv64", "s390x"}
+			results := make([]result, len(architectures))
+			var jobs sync.WaitGroup
+			for n, architecture := range architectures {
+				jobs.Go(func() {
+					results[n] = action(t, sandbox, "resource="+fileResource, "filepath="+path, "architectures="+architecture)
+				})
+			}
+			jobs.Wait()
+			for _, r := range results {
+				r.succeeded(t)
+				r.has(t, map[string]string{"revision": "1"})
+			}
+			made := sandbox.Revisions(charm, fileResource)
+			if len(made) != 1 || !cmp.Equal(made[0].Architectures(), architectures) {
+				t.Errorf("revisions %+v, want one for all architectures", made)
+			}
+		})
+	}
+}
+
+// TestNotCreated: content that the store has is no new revision, whether its review is
+// approved or rejected, and though the list of revisions doesn't show it yet.
+func TestNotCreated(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "model.bin")
+	writeFile(t, path, "content")
+	sandbox := startSandbox(t, server.Options{InMemory: true, ListLag: 1000, RejectDuplicates: true})
+	for _, want := range []string{"true", "false"} {
+		r := action(t, sandbox, "resource="+fileResource, "filepath="+path)
+		r.succeeded(t)
+		r.has(t, map[string]string{"revision": "1", "revision-created": want})
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// ErrUnclear marks a failure of [Client.CreateRevision], [Client.CreateCharmRevision]
-// or [Client.Release] that leaves open whether the store did it: it was asked to,
+// ErrUnclear marks a failure of [Client.CreateRevision], [Client.CreateCharmRevision],
+// [Client.SetArchitectures] or [Client.Release] that leaves open whether the store did it: it was asked to,
 // and its answer was lost, cut off or a failure of its own. Look at what the store
 // lists before asking again.
 var ErrUnclear = errors.New("the store gave no clear answer")

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"go.uber.org/zap"
@@ -75,13 +76,16 @@ func FuzzRevisions(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var answer struct{ Revisions []listedRevision }
 		err := request{}.decode(body, &answer)
-		list := revisions(answer.Revisions)
+		list := revisions(answer.Revisions, time.Now())
 		if err != nil && strings.ContainsFunc(err.Error(), unicode.IsControl) {
 			t.Errorf("%q", err)
 		}
 		for i, r := range list {
 			if i > 0 && list[i-1].Revision < r.Revision {
 				t.Error("not newest first")
+			}
+			if r.Age < 0 {
+				t.Errorf("age %s", r.Age)
 			}
 			if r.SHA256 != "" && (len(r.SHA256) != 64 || r.SHA256 != strings.ToLower(r.SHA256)) {
 				t.Errorf("hash %q", r.SHA256)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -29,7 +30,9 @@ type request struct {
 
 	charm, resource string // what it is about; may be empty
 	permission      string // that the token needs for it
-	creates         bool   // repeating it blindly could do it twice
+	creates         bool   // repeating it blindly could do it twice, or undo what others did meanwhile
+
+	date *time.Time // gets the time of the answer, by the server's clock; nil if nobody wants it
 }
 
 // address returns the URL of r.
@@ -122,6 +125,9 @@ func (c *Client) once(ctx context.Context, r request, authorization string) ([]b
 		refused := readError(response)
 		refused.unclear = r.creates && refused.Status >= 500
 		return nil, refused
+	}
+	if r.date != nil {
+		*r.date, _ = http.ParseTime(response.Header.Get("Date")) // zero if there is none
 	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	switch {

@@ -35,15 +35,20 @@ type review struct {
 	Errors   []problem
 }
 
+// Reviewed is the revision that content has after its review.
+type Reviewed struct {
+	Revision int
+	Existed  bool // the store rejected the content because the revision had it already
+}
+
 // Await polls a status URL of [Client.CreateRevision] or
 // [Client.CreateCharmRevision] until the store has decided, and returns the
-// revision's number. A charm file that the store has already is rejected with the
-// number of its revision, which is returned in the same way. It fails with the store's
-// reasons if the content was rejected otherwise, and after 30 minutes.
-func (c *Client) Await(ctx context.Context, statusURL string) (int, error) {
+// revision of the content, also where the store rejected it for being there already. It
+// fails with the store's reasons if the content was rejected otherwise, and after 30 minutes.
+func (c *Client) Await(ctx context.Context, statusURL string) (Reviewed, error) {
 	r, uploadID, err := c.reviewRequest(statusURL)
 	if err != nil {
-		return 0, err
+		return Reviewed{}, err
 	}
 	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -54,12 +59,12 @@ func (c *Client) Await(ctx context.Context, statusURL string) (int, error) {
 		var answer struct{ Revisions []review }
 		err := c.ask(patient, r, &answer)
 		if err != nil && patient.Err() == nil {
-			return 0, err
+			return Reviewed{}, err
 		}
 		if err == nil {
 			last = pick(answer.Revisions, uploadID)
-			if revision, decided, err := last.outcome(); decided {
-				return revision, err
+			if reviewed, decided, err := last.outcome(); decided {
+				return reviewed, err
 			}
 		}
 		if now := time.Now(); now.Sub(reported) >= reportEvery {
@@ -72,9 +77,9 @@ func (c *Client) Await(ctx context.Context, statusURL string) (int, error) {
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, fmt.Errorf("stopped waiting for the store's review of the upload%s: %w", last.status(), err)
+		return Reviewed{}, fmt.Errorf("stopped waiting for the store's review of the upload%s: %w", last.status(), err)
 	}
-	return 0, fmt.Errorf("the store has not finished its review of the upload%s within %s; it may still approve it, run this again later to pick up the revision",
+	return Reviewed{}, fmt.Errorf("the store has not finished its review of the upload%s within %s; it may still approve it, run this again later to pick up the revision",
 		last.status(), patience)
 }
 
@@ -90,24 +95,24 @@ func pick(list []review, uploadID string) review {
 	return review{}
 }
 
-// duplicate ends the store's reason for the rejection of a charm file that it has.
+// duplicate ends the store's reason for the rejection of content that it has.
 var duplicate = regexp.MustCompile(`Revision of the existing package is: ([0-9]{1,9})\.?$`)
 
-// outcome returns the number of the revision that the content is, or the reasons
-// for which it is none. It is not decided before the review is over.
-func (r review) outcome() (revision int, decided bool, err error) {
+// outcome returns the revision of the content, or the reasons for which it has none. It
+// is not decided before the review is over.
+func (r review) outcome() (reviewed Reviewed, decided bool, err error) {
 	switch {
 	case r.Status == "approved" && (r.Revision == nil || *r.Revision < 0):
-		return 0, true, errors.New("the store approved the upload but gave it no revision number")
+		return reviewed, true, errors.New("the store approved the upload but gave it no revision number")
 	case r.Status == "approved":
-		return *r.Revision, true, nil
+		return Reviewed{Revision: *r.Revision}, true, nil
 	case r.Status != "rejected":
-		return 0, false, nil
+		return reviewed, false, nil
 	}
 	if len(r.Errors) == 1 && r.Errors[0].Code == "review-error" {
 		if existing := duplicate.FindStringSubmatch(string(r.Errors[0].Message)); existing != nil {
 			revision, err := strconv.Atoi(existing[1])
-			return revision, true, err
+			return Reviewed{Revision: revision, Existed: true}, true, err
 		}
 	}
 	code, message := summary(r.Errors)
@@ -119,7 +124,7 @@ func (r review) outcome() (revision int, decided bool, err error) {
 	default:
 		err = errors.New("the store rejected the upload and gave no reason")
 	}
-	return 0, true, err
+	return reviewed, true, err
 }
 
 func (r review) status() string {

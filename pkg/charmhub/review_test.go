@@ -75,8 +75,8 @@ func TestAwait(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, polls, _ := polled(t, c.bodies...)
 				got, err := client.Await(t.Context(), statusURL)
-				if got != c.revision || (err == nil) != (c.want == "") {
-					t.Fatalf("got %d, %v", got, err)
+				if got.Revision != c.revision || got.Existed != (name == "there already") || (err == nil) != (c.want == "") {
+					t.Fatalf("got %+v, %v", got, err)
 				}
 				if err != nil {
 					wantIn(t, err.Error(), c.want)
@@ -140,8 +140,8 @@ func TestAwaitFollowsNoAddressOfAnotherHost(t *testing.T) {
 		t.Errorf("asked %s", rec.log())
 	}
 	for _, home := range []string{statusURL, client.config.StoreURL + statusURL, "@evil.test/x", "v1/../x"} {
-		if got, err := client.Await(t.Context(), home); err != nil || got != 7 {
-			t.Errorf("%q gives %d, %v", home, got, err)
+		if got, err := client.Await(t.Context(), home); err != nil || got.Revision != 7 {
+			t.Errorf("%q gives %+v, %v", home, got, err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Revision is content that a resource has had.
@@ -17,6 +18,8 @@ type Revision struct {
 	Type          string   // charm.TypeImage or charm.TypeFile; "" if the store doesn't say
 	SHA256        string   // of the content, lower-case hex; "" if the store doesn't say
 	Architectures []string // Charmhub's names, sorted
+	// Age is the time from its creation to the list that has it, by the store's clock; 0 if the store doesn't say.
+	Age time.Duration
 }
 
 // NewRevision is content that was uploaded, to become a revision.
@@ -30,11 +33,12 @@ type NewRevision struct {
 // that was approved seconds ago may still be missing.
 func (c *Client) Revisions(ctx context.Context, charm, resource string) ([]Revision, error) {
 	var answer struct{ Revisions []listedRevision }
+	var date time.Time
 	err := c.ask(ctx, request{
-		doing: "list the revisions of " + resourceOf(charm, resource),
+		doing: "list the revisions of " + resourceOf(charm, resource), date: &date,
 		charm: charm, resource: resource, path: "/revisions", permission: viewRevisions,
 	}, &answer)
-	return revisions(answer.Revisions), err
+	return revisions(answer.Revisions, date), err
 }
 
 // base is what a revision runs on. Charmhub asks for a name and a channel too, but
@@ -58,13 +62,15 @@ type listedRevision struct {
 	Revision *int // null while it has none
 	Type     string
 	SHA256   string
+	Created  any     `json:"created-at"` // a time in the form of RFC 3339, perhaps without its zone
 	Bases    []*base // a base may be null
 	Download struct {
 		SHA256 string `json:"hash-sha-256"`
 	}
 }
 
-func revisions(listed []listedRevision) []Revision {
+// revisions reads a list that was answered at a date, which is zero if unknown.
+func revisions(listed []listedRevision, date time.Time) []Revision {
 	var list []Revision
 	for _, l := range listed {
 		if l.Revision == nil {
@@ -75,6 +81,7 @@ func revisions(listed []listedRevision) []Revision {
 			Type:          l.Type,
 			SHA256:        sha256Hex(cmp.Or(l.SHA256, l.Download.SHA256)),
 			Architectures: l.architectures(),
+			Age:           l.age(date),
 		})
 	}
 	slices.SortStableFunc(list, func(a, b Revision) int { return cmp.Compare(b.Revision, a.Revision) })
@@ -90,6 +97,18 @@ func (l listedRevision) architectures() []string {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+func (l listedRevision) age(date time.Time) time.Duration {
+	text, _ := l.Created.(string)
+	created, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		created, err = time.Parse("2006-01-02T15:04:05", text) // of UTC
+	}
+	if err != nil || date.IsZero() {
+		return 0
+	}
+	return max(0, date.Sub(created))
 }
 
 // sha256Hex returns hash in lower case, or "" if it is not a SHA-256: a hash that
@@ -129,12 +148,14 @@ func (c *Client) create(ctx context.Context, r request) (statusURL string, err e
 }
 
 // SetArchitectures replaces the architectures that a revision is recorded for, by
-// Charmhub's names; none means "all": PATCH …/revisions.
+// Charmhub's names; none means "all": PATCH …/revisions. The request isn't repeated, since
+// others may have changed the record before that; an error that may have changed it is
+// [ErrUnclear].
 func (c *Client) SetArchitectures(ctx context.Context, charm, resource string, revision int, architectures []string) error {
 	r := request{
 		doing: fmt.Sprintf("set the architectures of revision %d of %s", revision, resourceOf(charm, resource)),
 		charm: charm, resource: resource, path: "/revisions", permission: manageRevisions,
-		method: http.MethodPatch, body: jsonBody(map[string]any{"resource-revision-updates": []any{
+		method: http.MethodPatch, creates: true, body: jsonBody(map[string]any{"resource-revision-updates": []any{
 			map[string]any{"revision": revision, "bases": allBases(architectures)},
 		}}),
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,6 +43,9 @@ func TestRevisions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			for n := range got {
+				got[n].Age = 0 // which depends on when this is run
+			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -53,6 +57,22 @@ func TestRevisions(t *testing.T) {
 	client, _ := serve(t, answer(200, `{"revisions":7}`))
 	if _, err := client.Revisions(t.Context(), "c", "r"); err == nil {
 		t.Error("a number is a list")
+	}
+}
+
+func TestAgeOfRevisions(t *testing.T) {
+	for created, want := range map[string]time.Duration{
+		`"2026-01-02T03:04:05Z"`: time.Minute, `"2026-01-02T03:04:05.250"`: time.Minute - time.Second/4, `"2026-01-02T04:04:05+01:00"`: time.Minute,
+		`"2026-01-02T03:05:06Z"`: 0, `"yesterday"`: 0, `null`: 0, `7`: 0,
+	} {
+		client, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Date", "Fri, 02 Jan 2026 03:05:05 GMT")
+			answer(200, `{"revisions":[{"revision":1,"created-at":`+created+`}]}`)(w, r)
+		})
+		got, err := client.Revisions(t.Context(), "c", "r")
+		if err != nil || len(got) != 1 || got[0].Age != want {
+			t.Errorf("created at %s: got %+v, error %v, want an age of %s", created, got, err, want)
+		}
 	}
 }
 

@@ -41,8 +41,11 @@ type store struct {
 	mu        sync.Mutex
 	resources []charmhub.Resource
 	revisions []charmhub.Revision // newest first, of every resource
-	late      bool                // the list of revisions lacks what was created
+	late      int                 // how many calls for the list of revisions lack what was created
+	pending   []charmhub.Revision // created, and not listed yet
 	answer    *charmhub.Revision  // instead of a new one
+	existed   bool                // the review says that the answer existed
+	patched   func()              // is called after each SetArchitectures, and may undo it
 	fail      map[string][]error  // by method; each call takes the first
 	calls     []string
 	created   []charmhub.NewRevision
@@ -88,6 +91,9 @@ func (s *store) Revisions(context.Context, string, string) ([]charmhub.Revision,
 	err := s.called("Revisions")
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.late--; s.late < 0 {
+		s.revisions, s.pending = append(s.pending, s.revisions...), nil
+	}
 	return slices.Clone(s.revisions), err
 }
 
@@ -124,7 +130,7 @@ func (s *store) CreateRevision(_ context.Context, _, _ string, n charmhub.NewRev
 	return "/status", s.called("CreateRevision")
 }
 
-func (s *store) Await(context.Context, string) (int, error) {
+func (s *store) Await(context.Context, string) (charmhub.Reviewed, error) {
 	err := s.called("Await")
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,14 +138,32 @@ func (s *store) Await(context.Context, string) (int, error) {
 	if s.answer != nil {
 		made = *s.answer
 	}
-	if err == nil && !s.late {
-		s.revisions = slices.Insert(s.revisions, 0, made)
+	if err == nil && len(s.pending) == 0 {
+		s.pending = []charmhub.Revision{made}
 	}
-	return made.Revision, err
+	return charmhub.Reviewed{Revision: made.Revision, Existed: s.existed}, err
 }
 
 func (s *store) SetArchitectures(_ context.Context, _, _ string, revision int, architectures []string) error {
-	return s.called(fmt.Sprintf("SetArchitectures %d %s", revision, architectures))
+	if err := s.called(fmt.Sprintf("SetArchitectures %d %s", revision, architectures)); err != nil {
+		return err
+	}
+	s.record(revision, architectures...)
+	if s.patched != nil {
+		s.patched()
+	}
+	return nil
+}
+
+// record changes the architectures of a revision.
+func (s *store) record(revision int, architectures ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := range s.revisions {
+		if s.revisions[n].Revision == revision {
+			s.revisions[n].Architectures = architectures
+		}
+	}
 }
 
 // repository is one that holds images, and keeps what is done to it.
@@ -265,6 +289,8 @@ type house struct {
 	runner     *action.Runner
 	out        *bytes.Buffer
 	waited     []time.Duration
+
+	whileWaiting func()
 }
 
 func newHouse(e env) *house {
@@ -279,6 +305,9 @@ func newHouse(e env) *house {
 		},
 		Wait: func(ctx context.Context, d time.Duration) error {
 			h.waited = append(h.waited, d)
+			if h.whileWaiting != nil {
+				h.whileWaiting()
+			}
 			return context.Cause(ctx)
 		},
 	}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
-	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
@@ -19,18 +18,18 @@ import (
 // before it.
 func (p *Publisher) File(ctx context.Context, t Target, path string, architectures []string) (result Result, err error) {
 	var file content
-	var revisions []charmhub.Revision
+	var known listing
 	err = together(
 		func() error { return p.checkType(ctx, t, charm.TypeFile, "digest or image") },
 		func() (err error) { file, err = p.readFile(ctx, path); return err },
-		func() (err error) { revisions, err = p.Store.Revisions(ctx, t.Charm, t.Resource); return err },
+		func() (err error) { known, err = p.list(ctx, t); return err },
 	)
 	if err != nil {
 		return result, err
 	}
 	file.architectures = architectures
 	result.SourceDigest, result.Size = "sha256:"+file.sha256, file.size
-	result.Revised, err = p.revise(ctx, t, file, revisions)
+	result.Revised, err = p.revise(ctx, t, file, known)
 	result.Uploaded = result.Sent
 	return result, err
 }

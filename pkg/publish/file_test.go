@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,14 +116,157 @@ func TestFileIsThereAfterAll(t *testing.T) {
 	}
 }
 
-// A list that still lacks what was made says nothing of its architectures.
+// A list that lacks what was made is asked again where it matters for which
+// architectures another job may have made it.
 func TestFileIsNotListedYet(t *testing.T) {
 	t.Parallel()
+	for name, test := range map[string]struct {
+		late          int
+		architectures []string
+		waits         int
+		want          string
+	}{
+		"for all":            {1000, nil, 0, ""},
+		"for some":           {3, []string{"amd64"}, 2, ""},
+		"for some, too late": {1000, []string{"amd64"}, 16, "cannot check the architectures of revision 0, which exists: Charmhub doesn't list it after 2m"},
+	} {
+		h := newHouse(nil)
+		h.store.late = test.late
+		results, err := h.publishFile(t.Context(), t, test.architectures...)
+		if test.want != "" {
+			wantError(t, err, test.want, "; run this again later")
+		} else if err != nil || !results[0].Created {
+			t.Errorf("%s: got %+v, error %v", name, results, err)
+		}
+		if len(h.waited) != test.waits {
+			t.Errorf("%s: waited for %s, want %d pauses", name, h.waited, test.waits)
+		}
+	}
+}
+
+// Content that existed before the run isn't new, as far as anything tells.
+func TestCreated(t *testing.T) {
+	t.Parallel()
+	lost := map[string][]error{"Await": {&net.OpError{Op: "read"}}}
+	for name, test := range map[string]struct {
+		set  func(*store)
+		want bool
+	}{
+		"new":                                 {func(*store) {}, true},
+		"the review says that it existed":     {func(s *store) { s.existed = true }, false},
+		"of an earlier try, perhaps":          {func(s *store) { s.existed, s.fail, s.late = true, lost, 10 }, true},
+		"older than the run":                  {func(s *store) { s.answer = &charmhub.Revision{Revision: 7, Age: time.Hour} }, false},
+		"as old as the run, or almost":        {func(s *store) { s.answer = &charmhub.Revision{Revision: 7, Age: time.Second} }, true},
+		"older, and the list lacks it, still": {func(s *store) { s.answer, s.late = &charmhub.Revision{Revision: 7, Age: time.Hour}, 10 }, true},
+		"older than one that was listed": {func(s *store) {
+			s.revisions = []charmhub.Revision{{Revision: 8}}
+			s.answer = &charmhub.Revision{Revision: 7}
+		}, false},
+		"newer than those that were listed": {func(s *store) {
+			s.revisions = []charmhub.Revision{{Revision: 6}}
+			s.answer = &charmhub.Revision{Revision: 7}
+		}, true},
+		"made, and nobody can look at it anymore": {func(s *store) { s.fail["Revisions"] = []error{nil, errors.New("gone")} }, true},
+	} {
+		h := newHouse(nil)
+		test.set(h.store)
+		results, err := h.publishFile(t.Context(), t)
+		if err != nil || results[0].Created != test.want {
+			t.Errorf("%s: got %+v, error %v", name, results, err)
+		}
+	}
+}
+
+// The architectures of a revision can only be replaced, so a job that has read them
+// before this run replaced them undoes that.
+func TestArchitecturesAreUndone(t *testing.T) {
+	t.Parallel()
+	const set = "SetArchitectures 3 "
+	for name, test := range map[string]struct {
+		fail     map[string][]error
+		patched  []string // what another job records after each time
+		later    []string // what another records during each pause, from the second on
+		calls    []string
+		want     string
+		recorded []string
+	}{
+		"not at all":           {calls: []string{set + "[amd64 arm64]"}, recorded: []string{"amd64", "arm64"}},
+		"at once":              {patched: []string{"arm64", "s390x"}, calls: []string{set + "[amd64 arm64]", set + "[amd64 arm64 s390x]"}, recorded: []string{"amd64", "arm64", "s390x"}},
+		"after the first look": {later: []string{"arm64", "s390x"}, calls: []string{set + "[amd64 arm64]", set + "[amd64 arm64 s390x]"}, recorded: []string{"amd64", "arm64", "s390x"}},
+		"by more":              {patched: []string{"all"}, calls: []string{set + "[amd64 arm64]"}, recorded: []string{"all"}},
+		"answer lost": {
+			fail:  map[string][]error{set + "[amd64 arm64]": {fmt.Errorf("%w: lost", charmhub.ErrUnclear)}},
+			calls: []string{set + "[amd64 arm64]", set + "[amd64 arm64]"}, recorded: []string{"amd64", "arm64"},
+		},
+		"refused": {
+			fail:  map[string][]error{set + "[amd64 arm64]": {&charmhub.Error{Status: http.StatusForbidden}}},
+			calls: []string{set + "[amd64 arm64]"}, want: "403", recorded: []string{"arm64"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(nil)
+			h.store.revisions = []charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}}}
+			if test.fail != nil {
+				h.store.fail = test.fail
+			}
+			h.store.patched = func() {
+				if test.patched != nil {
+					h.store.record(3, test.patched...)
+					test.patched = nil
+				}
+			}
+			h.whileWaiting = func() {
+				if test.later != nil && len(h.waited) == 2 {
+					h.store.record(3, test.later...)
+				}
+			}
+			results, err := h.publishFile(t.Context(), t, "amd64")
+			if test.want != "" {
+				wantError(t, err, test.want)
+			} else if err != nil || !results[0].Corrected {
+				t.Errorf("got %+v, error %v", results, err)
+			}
+			calls := slices.DeleteFunc(h.store.calls, func(call string) bool { return !strings.HasPrefix(call, set) })
+			if diff := cmp.Diff(test.calls, calls) + cmp.Diff(test.recorded, h.store.revisions[0].Architectures); diff != "" {
+				t.Errorf("calls and record (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Who removes architectures each time after they were seen means it.
+func TestArchitecturesAreRemovedOnPurpose(t *testing.T) {
+	t.Parallel()
 	h := newHouse(nil)
-	h.store.late = true
+	h.store.revisions = []charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}}}
+	looks := 0
+	h.store.patched = func() { looks = 0 }
+	h.whileWaiting = func() {
+		if looks++; looks == 2 {
+			h.store.record(3, "arm64")
+		}
+	}
 	results, err := h.publishFile(t.Context(), t, "amd64")
-	if err != nil || !results[0].Created {
+	if err != nil || results[0].Created {
 		t.Errorf("got %+v, error %v", results, err)
+	}
+	h.wantLog(t, "Warning: Somebody else keeps recording revision 3 for arm64 instead of amd64, arm64, and that is left as it is")
+	if n := h.store.count("SetArchitectures 3 [amd64 arm64]"); n != removals {
+		t.Errorf("set %d times, want %d", n, removals)
+	}
+}
+
+// A store that accepts architectures without recording them is an error.
+func TestArchitecturesAreIgnored(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	h.store.revisions = []charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}}}
+	h.store.patched = func() { h.store.record(3, "arm64") }
+	_, err := h.publishFile(t.Context(), t, "amd64")
+	wantError(t, err, "cannot record revision 3 of resource 'my-file' for charm 'my-charm' for amd64, arm64", "still lists it for arm64", "; run this again later")
+	if n := h.store.count("SetArchitectures 3 [amd64 arm64]"); n != recordTries {
+		t.Errorf("set %d times, want %d", n, recordTries)
 	}
 }
 
@@ -144,7 +288,7 @@ func TestFileFails(t *testing.T) {
 			h.store.revisions = []charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}}}
 			h.store.fail["SetArchitectures 3 [amd64 arm64]"] = []error{gone}
 		}, []string{"gone"}},
-		"architectures of what was made": {"", func(h *house) { h.store.fail["Revisions"] = []error{nil, gone} }, []string{"cannot check the architectures of revision 0", "may exist all the same"}},
+		"architectures of what was made": {"", func(h *house) { h.store.fail["Revisions"] = []error{nil, gone} }, []string{"cannot check the architectures of revision 0, which exists: gone", "run this again later"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -79,7 +79,7 @@ func (p *Publisher) Image(ctx context.Context, t Target, parts []Part, platform 
 		func() error { p.record(ctx, at.repo, img, result.Uploaded); return nil },
 		func() (err error) {
 			if !p.PushOnly {
-				result.Revised, err = p.reviseImage(ctx, t, result, text, at.revisions)
+				result.Revised, err = p.reviseImage(ctx, t, result, text, at.known)
 			}
 			return err
 		},
@@ -92,10 +92,10 @@ func (p *Publisher) Image(ctx context.Context, t Target, parts []Part, platform 
 
 // start is what is known before an image is looked for.
 type start struct {
-	revisions []charmhub.Revision
-	login     charmhub.RegistryCredentials
-	repo      Repository
-	opened    []opened
+	known  listing
+	login  charmhub.RegistryCredentials
+	repo   Repository
+	opened []opened
 }
 
 // begin makes the requests that don't depend on each other. What it returns is to
@@ -110,7 +110,7 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part) (at start
 		},
 		func() (err error) {
 			if !p.PushOnly {
-				at.revisions, err = p.Store.Revisions(ctx, t.Charm, t.Resource)
+				at.known, err = p.list(ctx, t)
 			}
 			return err
 		},
@@ -162,7 +162,7 @@ func (p *Publisher) describe(ctx context.Context, t Target, at start, img *found
 
 // reviseImage makes the text that describes an image to Juju the content of a
 // revision. It asks for a text that wasn't asked for before.
-func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []byte, known []charmhub.Revision) (Revised, error) {
+func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []byte, known listing) (Revised, error) {
 	if text == nil {
 		var err error
 		if text, err = p.Store.ImageBlob(ctx, t.Charm, t.Resource, r.RemoteDigest); err != nil {

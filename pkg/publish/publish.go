@@ -37,7 +37,7 @@ type Store interface {
 	PrepareUpload(ctx context.Context)
 	Upload(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) (uploadID string, err error)
 	CreateRevision(ctx context.Context, charm, resource string, n charmhub.NewRevision) (statusURL string, err error)
-	Await(ctx context.Context, statusURL string) (revision int, err error)
+	Await(ctx context.Context, statusURL string) (charmhub.Reviewed, error)
 	SetArchitectures(ctx context.Context, charm, resource string, revision int, architectures []string) error
 }
 
@@ -148,6 +148,7 @@ const (
 	stageSend     = "sending the image to the registry"
 	stageContent  = "sending the revision's content to Charmhub"
 	stageCreate   = "creating the revision" // the store was asked for it
+	stageRecord   = "recording the architectures of the revision"
 )
 
 type stageError struct {
@@ -168,10 +169,14 @@ func stopped(ctx context.Context, err error) error {
 	if stage, ok := errors.AsType[*stageError](err); ok {
 		doing = stage.doing
 	}
-	if doing == stageCreate {
-		return fmt.Errorf("stopped while %s: %w; the store may still create the revision, and running again picks it up", doing, cause)
+	after := "no revision was created"
+	switch doing {
+	case stageCreate:
+		after = "the store may still create the revision, and running again picks it up"
+	case stageRecord:
+		after = "the revision exists; run this again, which records what is missing"
 	}
-	return fmt.Errorf("stopped while %s: %w; no revision was created", doing, cause)
+	return fmt.Errorf("stopped while %s: %w; %s", doing, cause, after)
 }
 
 // checkType makes sure that the charm declares the resource, and as what is

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
@@ -58,30 +59,6 @@ func (c content) find(revisions []charmhub.Revision) (found charmhub.Revision, o
 	return found, ok
 }
 
-// due returns the architectures that a revision with this content is to be
-// recorded for, sorted, or nil where its record can stay. An image says by itself
-// what it is for. A file's architectures are added up, so that jobs for one each
-// leave the same record in any order; "all" contains the others.
-func (c content) due(recorded []string) []string {
-	if len(recorded) == 0 { // the store doesn't say
-		return nil
-	}
-	want := slices.Sorted(slices.Values(c.architectures))
-	if c.kind == charm.TypeFile {
-		if slices.Contains(recorded, charm.AllArchitectures) {
-			return nil
-		}
-		want = slices.Compact(slices.Sorted(slices.Values(slices.Concat(want, recorded))))
-		if slices.Contains(want, charm.AllArchitectures) {
-			want = []string{charm.AllArchitectures}
-		}
-	}
-	if slices.Equal(want, recorded) {
-		return nil
-	}
-	return want
-}
-
 // verified opens the content to be sent.
 func (c content) verified(progress func(bytes int64)) func() (io.ReadCloser, error) {
 	return upload.Verified(c.open, sha256.New, c.sha256, progress)
@@ -95,37 +72,53 @@ type Revised struct {
 	Sent      bool // the content, or a part of it
 }
 
+// listing is what the store listed of a resource's revisions when the run began.
+type listing struct {
+	revisions []charmhub.Revision // newest first
+	asked     time.Time
+}
+
+// list lists the resource's revisions.
+func (p *Publisher) list(ctx context.Context, t Target) (listing, error) {
+	asked := time.Now()
+	revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)
+	return listing{revisions, asked}, err
+}
+
+// had reports whether the store had a revision already when it was asked for the list, which may have lagged behind.
+func (l listing) had(r charmhub.Revision) bool {
+	const precision = 2 * time.Second // of the times that an answer has
+	return r.Age > time.Since(l.asked)+precision ||
+		slices.ContainsFunc(l.revisions, func(known charmhub.Revision) bool { return known.Revision >= r.Revision })
+}
+
 // revise makes the content a revision of the resource, unless it is among the
 // known ones.
-func (p *Publisher) revise(ctx context.Context, t Target, c content, known []charmhub.Revision) (r Revised, err error) {
+func (p *Publisher) revise(ctx context.Context, t Target, c content, known listing) (r Revised, err error) {
 	log := p.Runner.Logger()
-	found, ok := c.find(known)
+	found, ok := c.find(known.revisions)
 	switch {
 	case !ok && p.DryRun:
 		log.Info("Dry run: would create a revision of " + t.name())
 		return r, nil
 	case !ok:
 		r.Sent = true
-		if found, err = p.create(ctx, t, c); err != nil {
+		var existed bool
+		if found, existed, err = p.create(ctx, t, c); err != nil {
 			return r, err
 		}
-		// The store answers with an older revision if that has the content,
-		// which a list that lags behind may not have shown.
-		r.Created = !slices.ContainsFunc(known, func(k charmhub.Revision) bool { return k.Revision >= found.Revision })
+		r.Created = !existed && !known.had(found)
 	}
 	r.Revision = &found.Revision
 
-	due, before := list(c.due(found.Architectures)), list(found.Architectures)
-	switch {
-	case c.due(found.Architectures) == nil:
+	switch due := c.due(found.Architectures); {
+	case due == nil:
 	case p.DryRun:
-		log.Info(fmt.Sprintf("Dry run: would record revision %d for %s instead of %s", found.Revision, due, before))
+		log.Info(fmt.Sprintf("Dry run: would record revision %d for %s instead of %s", found.Revision, list(due), list(found.Architectures)))
 	default:
-		if err := p.Store.SetArchitectures(ctx, t.Charm, t.Resource, found.Revision, c.due(found.Architectures)); err != nil {
-			return r, err
+		if r.Corrected, err = p.recordArchitectures(ctx, t, c, found); err != nil {
+			return r, during(stageRecord, err)
 		}
-		log.Info(fmt.Sprintf("Revision %d is now recorded for %s instead of %s", found.Revision, due, before))
-		r.Corrected = true
 	}
 	switch {
 	case r.Created:
@@ -140,30 +133,31 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known []cha
 
 // create uploads the content and waits until the store has made a revision of
 // it. It tries again after failures in passing; where the store's answer was
-// lost, the list of revisions is asked first. The architectures of the revision
-// that it returns are nil unless another job may have made it.
-func (p *Publisher) create(ctx context.Context, t Target, c content) (charmhub.Revision, error) {
+// lost, the list of revisions is asked first. Existed is whether the store says that
+// the revision was there before.
+func (p *Publisher) create(ctx context.Context, t Target, c content) (found charmhub.Revision, existed bool, err error) {
 	mayExist := false
 	for attempt := 1; ; attempt++ {
-		number, asked, err := p.createOnce(ctx, t, c)
+		reviewed, asked, err := p.createOnce(ctx, t, c)
 		if err == nil {
-			return p.created(ctx, t, c, number)
+			found, err := p.created(ctx, t, c, reviewed.Revision)
+			return found, reviewed.Existed && !mayExist, err // what exists may come of an earlier try
 		}
 		mayExist = mayExist || asked
 		pause, again := upload.RetryAfter(err)
 		if attempt == upload.Attempts || !again || ctx.Err() != nil {
-			return charmhub.Revision{}, mayHaveCreated(mayExist, err)
+			return found, false, mayHaveCreated(mayExist, err)
 		}
 		p.Runner.Logger().Info(fmt.Sprintf("Looking whether the revision was created, and trying again if not: %v", err))
 		if err := p.Wait(ctx, max(pause, time.Duration(attempt)*time.Second)); err != nil {
-			return charmhub.Revision{}, mayHaveCreated(mayExist, during(stageContent, err))
+			return found, false, mayHaveCreated(mayExist, during(stageContent, err))
 		}
 		revisions, lookErr := p.Store.Revisions(ctx, t.Charm, t.Resource)
 		if lookErr != nil {
-			return charmhub.Revision{}, mayHaveCreated(mayExist, fmt.Errorf("%w; and then %w", err, lookErr))
+			return found, false, mayHaveCreated(mayExist, fmt.Errorf("%w; and then %w", err, lookErr))
 		}
 		if found, ok := c.find(revisions); ok {
-			return found, nil
+			return found, false, nil
 		}
 	}
 }
@@ -176,43 +170,39 @@ func mayHaveCreated(mayExist bool, err error) error {
 	return during(stageCreate, fmt.Errorf("%w; the revision may exist all the same; run this again, which uses the revision then", err))
 }
 
-// created returns the revision that the store answered with. Another job may have
-// made it of the same file, for other architectures, so its record is looked up
-// where that matters. A list that lags behind lacks it.
+// created returns the revision that the store answered with, as the list has it. Another
+// job may have made it of the same file, for other architectures: where that matters, a
+// list that lacks it is asked until it doesn't.
 func (p *Publisher) created(ctx context.Context, t Target, c content, number int) (charmhub.Revision, error) {
-	made := charmhub.Revision{Revision: number}
-	if c.kind != charm.TypeFile || len(c.architectures) == 0 {
-		return made, nil
+	if c.kind == charm.TypeFile && len(c.architectures) > 0 {
+		found, err := p.listed(ctx, t, number)
+		return found, during(stageRecord, err)
 	}
 	revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)
-	if err != nil {
-		return made, mayHaveCreated(true, fmt.Errorf("cannot check the architectures of revision %d: %w", number, err))
+	if err != nil { // it would say how old the revision is, and no more
+		p.Runner.Logger().Debug("could not look at the new revision", zap.Error(err))
 	}
-	for _, r := range revisions {
-		if r.Revision == number {
-			return r, nil
-		}
-	}
-	return made, nil
+	found, _ := byNumber(revisions, number)
+	return found, nil
 }
 
 // createOnce uploads the content and asks for a revision. Asked is true after an
 // error that leaves open whether there is one.
-func (p *Publisher) createOnce(ctx context.Context, t Target, c content) (number int, asked bool, err error) {
+func (p *Publisher) createOnce(ctx context.Context, t Target, c content) (reviewed charmhub.Reviewed, asked bool, err error) {
 	add, done := p.Runner.Progress("Sending to Charmhub", c.size)
 	id, err := p.Store.Upload(ctx, c.name, c.size, c.verified(add))
 	done()
 	if err != nil {
-		return 0, false, during(stageContent, err)
+		return reviewed, false, during(stageContent, err)
 	}
 	status, err := p.Store.CreateRevision(ctx, t.Charm, t.Resource, charmhub.NewRevision{
 		UploadID: id, Type: c.kind, Architectures: c.architectures,
 	})
 	if err != nil {
-		return 0, errors.Is(err, charmhub.ErrUnclear), during(stageContent, err)
+		return reviewed, errors.Is(err, charmhub.ErrUnclear), during(stageContent, err)
 	}
-	number, err = p.Store.Await(ctx, status)
+	reviewed, err = p.Store.Await(ctx, status)
 	var network net.Error
 	var refused *charmhub.Error
-	return number, errors.As(err, &network) || errors.As(err, &refused), during(stageCreate, err)
+	return reviewed, errors.As(err, &network) || errors.As(err, &refused), during(stageCreate, err)
 }

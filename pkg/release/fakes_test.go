@@ -44,6 +44,7 @@ type fakeStore struct {
 	images    []charmhub.Revision // newest first, of every resource
 	unlisted  int                 // calls for the list of these that miss the newest
 
+	existed bool                     // the revisions of charm files, as their reviews say
 	numbers map[string]int           // of the revisions that charm files become, by the files' names
 	sent    map[string]charm.Archive // charm files, by name
 
@@ -182,14 +183,14 @@ func (s *fakeStore) CreateCharmRevision(_ context.Context, _, uploadID string) (
 	return uploadID, err
 }
 
-func (s *fakeStore) Await(_ context.Context, name string) (int, error) {
+func (s *fakeStore) Await(_ context.Context, name string) (charmhub.Reviewed, error) {
 	err := s.called("Await", name)
 	defer s.mu.Unlock()
 	number := s.numbers[name]
 	if err == nil {
 		s.revisions = slices.Insert(s.revisions, 0, charmhub.CharmRevision{Revision: number, SHA3: s.sent[name].SHA3, Bases: s.sent[name].Bases})
 	}
-	return number, err
+	return charmhub.Reviewed{Revision: number, Existed: s.existed}, err
 }
 
 // releasing is a releaser, and what it did.

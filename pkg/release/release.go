@@ -41,7 +41,7 @@ type Store interface {
 	Release(ctx context.Context, charm string, entries []charmhub.Release) ([]charmhub.Release, error)
 	Upload(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) (uploadID string, err error)
 	CreateCharmRevision(ctx context.Context, charm, uploadID string) (statusURL string, err error)
-	Await(ctx context.Context, statusURL string) (revision int, err error)
+	Await(ctx context.Context, statusURL string) (charmhub.Reviewed, error)
 }
 
 // Files opens the files that inputs name, as [workspace.Workspace] does.
@@ -269,20 +269,21 @@ func (r *Releaser) upload(ctx context.Context, done *Result, known []charmhub.Ch
 				r.Runner.Logger().Info("Charm file unchanged", zap.String("file", file.Path), zap.Int("revision", file.Revision))
 				return nil
 			}
-			number, err := r.create(ctx, done.Charm, *file)
+			reviewed, err := r.create(ctx, done.Charm, *file)
 			if err != nil {
 				errs[n] = fmt.Errorf("upload %s: %w", file.Path, err)
 				return nil
 			}
 			// The store answers with an older revision if that has the content,
 			// which a list that lags behind may not have shown.
-			file.Revision = number
-			file.Created = !slices.ContainsFunc(known, func(r charmhub.CharmRevision) bool { return r.Revision >= number })
+			file.Revision = reviewed.Revision
+			file.Created = !reviewed.Existed &&
+				!slices.ContainsFunc(known, func(r charmhub.CharmRevision) bool { return r.Revision >= reviewed.Revision })
 			what := "Charm file unchanged"
 			if file.Created {
 				what = "Charm revision created"
 			}
-			r.Runner.Logger().Info(what, zap.String("file", file.Path), zap.Int("revision", number))
+			r.Runner.Logger().Info(what, zap.String("file", file.Path), zap.Int("revision", file.Revision))
 			return nil
 		})
 	}
@@ -293,31 +294,32 @@ func (r *Releaser) upload(ctx context.Context, done *Result, known []charmhub.Ch
 // create uploads a charm file and waits for its revision. It tries again after
 // temporary failures, which is safe: the store answers with the revision that the
 // file is, if it is one.
-func (r *Releaser) create(ctx context.Context, name string, file CharmFile) (revision int, err error) {
+func (r *Releaser) create(ctx context.Context, name string, file CharmFile) (charmhub.Reviewed, error) {
 	for attempt := 1; ; attempt++ {
-		revision, err = r.createOnce(ctx, name, file)
+		reviewed, err := r.createOnce(ctx, name, file)
 		pause, again := upload.RetryAfter(err)
 		if err == nil || attempt == upload.Attempts || !again || ctx.Err() != nil {
-			return revision, err
+			reviewed.Existed = reviewed.Existed && attempt == 1 // what exists may come of an earlier try
+			return reviewed, err
 		}
 		r.Runner.Logger().Info("Trying again to upload a charm file", zap.String("file", file.Path), zap.Error(err))
 		if err := r.Wait(ctx, max(pause, time.Duration(attempt)*time.Second)); err != nil {
-			return 0, err
+			return reviewed, err
 		}
 	}
 }
 
-func (r *Releaser) createOnce(ctx context.Context, name string, file CharmFile) (revision int, err error) {
+func (r *Releaser) createOnce(ctx context.Context, name string, file CharmFile) (reviewed charmhub.Reviewed, err error) {
 	add, end := r.Runner.Progress("Sending "+filepath.Base(file.Path), file.Size)
 	open := func() (io.ReadCloser, error) { return r.Files.Open(file.Path) }
 	id, err := r.Store.Upload(ctx, filepath.Base(file.Path), file.Size, upload.Verified(open, sha3.New384, file.SHA3, add))
 	end()
 	if err != nil {
-		return 0, err
+		return reviewed, err
 	}
 	status, err := r.Store.CreateCharmRevision(ctx, name, id)
 	if err != nil {
-		return 0, err
+		return reviewed, err
 	}
 	return r.Store.Await(ctx, status)
 }

@@ -246,12 +246,13 @@ func TestReleaseCharmFiles(t *testing.T) {
 	created := func(file string) []string { return []string{"Await " + file, "CreateCharmRevision " + file} }
 	uploaded := func(file string) []string { return append(created(file), "Upload "+file) }
 	for name, test := range map[string]struct {
-		files  []string
-		listed []charmhub.CharmRevision
-		fail   map[string][]error
-		number int // of the first file's revision; the second's is one more
-		only   bool
-		dryRun bool
+		files   []string
+		listed  []charmhub.CharmRevision
+		fail    map[string][]error
+		number  int // of the first file's revision; the second's is one more
+		only    bool
+		existed bool // as the review says
+		dryRun  bool
 
 		want    []string // files, and what came of them
 		changes []string // calls
@@ -297,6 +298,9 @@ func TestReleaseCharmFiles(t *testing.T) {
 		"dry, without a channel": {
 			files: []string{amd64}, dryRun: true, only: true, want: []string{"amd64.charm -1"},
 		},
+		"there, as only the review says": {
+			files: []string{amd64}, only: true, number: 5, existed: true, want: []string{"amd64.charm 5"}, changes: uploaded("amd64.charm"),
+		},
 		"an answer lost": {
 			files: []string{amd64}, fail: map[string][]error{"CreateCharmRevision": {unclear}}, number: 5, want: []string{"amd64.charm 5 created"},
 			changes: append(uploaded("amd64.charm"), "CreateCharmRevision amd64.charm", "Release", "Upload amd64.charm"),
@@ -311,6 +315,7 @@ func TestReleaseCharmFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			store := newStore()
 			store.revisions, store.fail = test.listed, test.fail
+			store.existed = test.existed
 			store.numbers = map[string]int{}
 			for n, path := range test.files {
 				store.numbers[filepath.Base(path)] = test.number + n

@@ -120,9 +120,7 @@ func (s *Server) reviewCharm(c *charm, content stored) *review {
 	for _, r := range c.revisions {
 		if r.state != rejectedState && r.sums["sha3-384"] == content.sums["sha3-384"] {
 			_ = os.Remove(content.path)
-			return &review{charm: c, settle: func(state) {}, reject: fmt.Sprintf(
-				"Cannot insert package. An upload with that digest (SHA3-384: '%s') already exists in the database. "+
-					"Revision of the existing package is: %d", content.sums["sha3-384"], r.number)}
+			return &review{charm: c, settle: func(state) {}, reject: duplicateOf(content, r.number)}
 		}
 	}
 	number := 1
@@ -151,6 +149,12 @@ func (s *Server) reviewCharm(c *charm, content stored) *review {
 		result.reject = err.Error()
 	}
 	return result
+}
+
+// duplicateOf is why content is rejected that a revision has.
+func duplicateOf(content stored, revision int) string {
+	return fmt.Sprintf("Cannot insert package. An upload with that digest (SHA3-384: '%s') already exists in the database. "+
+		"Revision of the existing package is: %d", content.sums["sha3-384"], revision)
 }
 
 // charmFile is what a charm file says of itself.

@@ -50,6 +50,9 @@ type Options struct {
 	NeverReview bool
 	// RejectReason, when set, ends every review in a rejection that says it.
 	RejectReason string
+	// RejectDuplicates ends the review of content that a resource has already as that of
+	// a charm file ends: in a rejection that names the revision. Else it is approved.
+	RejectDuplicates bool
 	// ListLag is how many calls for the list of revisions miss a revision
 	// after its approval.
 	ListLag int

@@ -48,11 +48,16 @@ func (s *Server) createRevision(c call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	there := c.resource.same(upload) != nil
 	added := c.resource.add(upload, bases, s.options.firstRevision())
+	reject := ""
+	if there && s.options.RejectDuplicates {
+		reject = duplicateOf(upload, added.number)
+	}
 	return s.begins(&review{
-		uploadID: request.UploadID, charm: c.charm, resource: c.resource, number: added.number,
+		uploadID: request.UploadID, charm: c.charm, resource: c.resource, number: added.number, reject: reject,
 		settle: func(ended state) {
-			if added.state == pendingState {
+			if added.state == pendingState && !there {
 				added.state, added.unseen = ended, s.options.ListLag
 			}
 		},

@@ -4,6 +4,7 @@ import (
 	"crypto/sha3"
 	"encoding/hex"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,6 +85,23 @@ func TestIdenticalContentIsOneRevision(t *testing.T) {
 	}
 	if n := len(s.Revisions("my-charm", "my-file")); n != 2 {
 		t.Errorf("%d revisions, want 2", n)
+	}
+}
+
+func TestDuplicatesAreRejected(t *testing.T) {
+	s := start(t, server.Options{RejectDuplicates: true})
+	first := submit(t, s, send(t, s, "content"))
+	look(t, s, first)
+	look(t, s, first)
+	again := submit(t, s, send(t, s, "content"))
+	look(t, s, again)
+	look(t, s, again)
+	ended := publisher(t, s, http.MethodGet, again, "")
+	if message, _ := ended.field(t, "revisions", "errors", "message").(string); !strings.HasSuffix(message, "Revision of the existing package is: 1") {
+		t.Errorf("the review ended as %s", ended.text)
+	}
+	if n := len(s.Revisions("my-charm", "my-file")); n != 1 {
+		t.Errorf("%d revisions, want 1", n)
 	}
 }
 

@@ -1,0 +1,134 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
+)
+
+const (
+	// listLag is how long the list of revisions may lack one that was approved. Usually it takes seconds.
+	listLag = 2 * time.Minute
+	// recordTries is how often the architectures of a revision are set, with growing pauses.
+	recordTries = 15
+	// settledLooks is how many looks, a second or more apart, must find the architectures recorded: a job that read
+	// them before this run set them sets others right afterwards.
+	settledLooks = 2
+	// removals is how often the architectures must be removed after a look that found them, to have been removed on purpose.
+	removals = 3
+
+	firstPause, longestPause = time.Second, 10 * time.Second
+)
+
+// due returns the architectures that a revision with this content is to be
+// recorded for, sorted, or nil where its record can stay. An image says by itself
+// what it is for. A file's architectures are added up, so that jobs for one each
+// leave the same record in any order; "all" contains the others.
+func (c content) due(recorded []string) []string {
+	if len(recorded) == 0 { // the store doesn't say
+		return nil
+	}
+	want := slices.Sorted(slices.Values(c.architectures))
+	if c.kind == charm.TypeFile {
+		if slices.Contains(recorded, charm.AllArchitectures) {
+			return nil
+		}
+		want = slices.Compact(slices.Sorted(slices.Values(slices.Concat(want, recorded))))
+		if slices.Contains(want, charm.AllArchitectures) {
+			want = []string{charm.AllArchitectures}
+		}
+	}
+	if slices.Equal(want, recorded) {
+		return nil
+	}
+	return want
+}
+
+// recordArchitectures records a revision for the architectures of its content, and
+// reports whether it changed anything. Before is the revision as the run found it.
+//
+// The store can only replace a record, so another job that adds to it at the same time
+// may undo this addition. The record is therefore read again, and set again, until it
+// has held the addition for a while. If it is removed again each time after that, it is
+// removed on purpose, and stays so.
+func (p *Publisher) recordArchitectures(ctx context.Context, t Target, c content, before charmhub.Revision) (changed bool, err error) {
+	pause, tries, settled, removed := firstPause, 0, 0, 0
+	for {
+		now, err := p.listed(ctx, t, before.Revision)
+		if err != nil {
+			return changed, err
+		}
+		due, wait := c.due(now.Architectures), firstPause
+		if due != nil && settled > 0 {
+			removed++
+		}
+		switch {
+		case due == nil && !changed:
+			return false, nil
+		case due == nil:
+			if settled++; settled == settledLooks {
+				p.Runner.Logger().Info(fmt.Sprintf("Revision %d is now recorded for %s instead of %s",
+					now.Revision, list(now.Architectures), list(before.Architectures)))
+				return true, nil
+			}
+		case removed == removals:
+			p.Runner.Logger().Warn(fmt.Sprintf("Somebody else keeps recording revision %d for %s instead of %s, and that is left as it is",
+				now.Revision, list(now.Architectures), list(due)))
+			return true, nil
+		case tries == recordTries:
+			return changed, fmt.Errorf("cannot record revision %d of %s for %s: after %d tries Charmhub still lists it for %s; run this again later",
+				now.Revision, t.name(), list(due), tries, list(now.Architectures))
+		default:
+			tries, settled, changed = tries+1, 0, true
+			err := p.Store.SetArchitectures(ctx, t.Charm, t.Resource, now.Revision, due)
+			asked, again := upload.RetryAfter(err)
+			if err != nil && (!again || tries == recordTries) {
+				return changed, err
+			}
+			wait, pause = max(asked, pause), min(pause*3/2, longestPause)
+		}
+		// Jobs that began together would otherwise go on undoing each other.
+		if err := p.Wait(ctx, wait+rand.N(wait/2)); err != nil { //nolint:gosec // not a secret
+			return changed, err
+		}
+	}
+}
+
+// listed returns a revision as the list has it, and waits until it is there.
+func (p *Publisher) listed(ctx context.Context, t Target, number int) (charmhub.Revision, error) {
+	const advice = "cannot check the architectures of revision %d, which exists: %w; run this again later, which adds what is missing"
+	var waited time.Duration
+	for pause := firstPause; ; pause = min(pause*3/2, longestPause) {
+		revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)
+		if err != nil {
+			return charmhub.Revision{}, fmt.Errorf(advice, number, err)
+		}
+		if found, ok := byNumber(revisions, number); ok {
+			return found, nil
+		}
+		if waited >= listLag {
+			return charmhub.Revision{}, fmt.Errorf(advice, number, fmt.Errorf("Charmhub doesn't list it after %s", waited.Round(time.Second)))
+		}
+		if waited == 0 {
+			p.Runner.Logger().Info(fmt.Sprintf("Waiting until Charmhub lists revision %d, to check its architectures", number))
+		}
+		if err := p.Wait(ctx, pause); err != nil {
+			return charmhub.Revision{}, err
+		}
+		waited += pause
+	}
+}
+
+func byNumber(revisions []charmhub.Revision, number int) (charmhub.Revision, bool) {
+	at := slices.IndexFunc(revisions, func(r charmhub.Revision) bool { return r.Revision == number })
+	if at < 0 {
+		return charmhub.Revision{Revision: number}, false
+	}
+	return revisions[at], true
+}
