@@ -10,19 +10,19 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 type field struct {
-	Description string `json:"description"`
-	Required    bool   `json:"required"`
-	Default     string `json:"default"`
+	Description string
+	Required    bool
+	Default     string
 }
 
 // declared is what action.yml says about the action's interface.
 type declared struct {
-	Inputs  map[string]field `json:"inputs"`
-	Outputs map[string]field `json:"outputs"`
+	Inputs  map[string]field
+	Outputs map[string]field
 }
 
 func readDeclared(t *testing.T, path string) (d declared) {

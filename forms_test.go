@@ -3,9 +3,10 @@ package main
 import (
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // GitHub shows no form that it can't read, and says so nowhere.
@@ -30,7 +31,9 @@ func TestIssueForms(t *testing.T) {
 				Validations struct{ Required bool }
 			}
 		}
-		if err := yaml.UnmarshalStrict([]byte(read(t, path)), &form); err != nil {
+		fields := yaml.NewDecoder(strings.NewReader(read(t, path)))
+		fields.KnownFields(true)
+		if err := fields.Decode(&form); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
 		if form.Name == "" || form.Description == "" || len(form.Body) == 0 {

@@ -33,7 +33,6 @@ require (
 	golang.org/x/term v0.47.0
 	golang.org/x/time v0.14.0
 	gopkg.in/macaroon.v2 v2.1.0
-	sigs.k8s.io/yaml v1.6.0
 )
 
 require (

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 type workflow struct {
@@ -22,7 +22,7 @@ type workflow struct {
 	Concurrency any
 	Jobs        map[string]struct {
 		Permissions map[string]string
-		Timeout     int `json:"timeout-minutes"`
+		Timeout     int `yaml:"timeout-minutes"`
 		Steps       []step
 	}
 }

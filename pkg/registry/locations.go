@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // The locations record is an image of imgpkg's making: one layer with one file, which says where images were copied.
@@ -96,8 +96,9 @@ func parseRecord(packed []byte, repo name.Repository) ([]v1.Hash, error) {
 
 func parseLocations(content []byte, repo name.Repository) (named []v1.Hash, err error) {
 	var l struct {
-		APIVersion, Kind string
-		Images           []struct{ Image string }
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string
+		Images     []struct{ Image string }
 	}
 	if err := yaml.Unmarshal(content, &l); err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -160,4 +162,24 @@ func FuzzRecordYAML(f *testing.F) {
 			t.Errorf("digests %s, error %v", named, err)
 		}
 	})
+}
+
+// TestRecordOfAliases: whoever can push can write a record; reading it takes little memory, whatever it holds.
+func TestRecordOfAliases(t *testing.T) {
+	repo, err := name.NewRepository("registry.example/charm/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := "registry.example/charm/x@sha256:" + strings.Repeat("a", 64)
+	content := slices.Concat(recordYAML(digest), []byte("x: &x "+strings.Repeat("x", 30_000)+"\ny: ["+strings.Repeat("*x,", 10_000)+"]\n"))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	named, err := parseLocations(content, repo)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(named) != 1 {
+		t.Errorf("%v, %v", named, err)
+	}
+	if allocated := after.TotalAlloc - before.TotalAlloc; len(content) > maxRecord || allocated > 16<<20 {
+		t.Errorf("%d MB were allocated for %d bytes", allocated>>20, len(content))
+	}
 }

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // ReleaseBase is what a revision of a charm runs on: unlike a resource's, it has
