@@ -40,6 +40,11 @@ func TestDryRun(t *testing.T) {
 			known := dryRun(t, sandbox, inputs)
 			known.logged(t, logUnchanged(test.resource, "1"))
 			known.has(t, done.unchanged())
+			for _, dry := range []result{planned, known} {
+				if !strings.HasPrefix(dry.summary, "### Dry run: ") || !strings.Contains(dry.log, "\nDry run: done in ") {
+					t.Errorf("the title of the summary, or the last line of the log, doesn't tell of a dry run:\n%s\n%s", dry.summary, dry.log)
+				}
+			}
 			if strings.Contains(known.log, "would") {
 				t.Errorf("nothing would be done:\n%s", known.log)
 			}

@@ -108,8 +108,11 @@ func TestMetadata(t *testing.T) {
 	s.partlyFailed(t, first)
 	first.logged(t, "image-1: "+logCreated("image-1", "1"), "image-6: "+logCreated("image-6", "1"))
 	s.complete(t, first, true)
-	if !strings.Contains(first.log, "5 created, 1 failed\n") {
+	if !strings.Contains(first.log, "5 created, 1 failed, 2 left out\n") {
 		t.Errorf("the last line doesn't count:\n%s", first.log)
+	}
+	if !strings.Contains(first.summary, "<code>"+fileResource+"</code> | left out: of type file") {
+		t.Errorf("the summary doesn't say what was left out:\n%s", first.summary)
 	}
 
 	s.sandbox.Fault(nil)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,7 +24,7 @@ const resourcesAtOnce = 4
 // Charm publishes every image that the charm's metadata in the file at path names
 // a source for. The charm's name is that of the metadata if it is empty. The
 // others are published also where one image fails; then the error is about all that
-// failed, and the results are complete.
+// failed, and the results are complete. Results of the resources that are left out come last.
 func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, error) {
 	metadata, err := inputs.ReadMetadata(p.Files, path)
 	if err != nil {
@@ -41,6 +43,7 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 			return nil, err
 		}
 	}
+	leftOut := p.leftOut(metadata, name)
 	p.Runner.Logger().Info(fmt.Sprintf("Uploading %d resources of charm '%s': %s", len(images), name, list(images)))
 
 	each := *p
@@ -63,7 +66,27 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 		})
 	}
 	_ = group.Wait() // failures are in the results, so that none hides another
-	return results, failures(results)
+	return append(results, leftOut...), failures(results)
+}
+
+// leftOut logs which resources of the charm have no image to publish, and why.
+func (p *Publisher) leftOut(metadata charm.Metadata, name string) (results []Result) {
+	for _, resource := range slices.Sorted(maps.Keys(metadata.Resources)) {
+		why := ""
+		switch declared := metadata.Resources[resource]; {
+		case declared.Type == charm.TypeImage && declared.Source != "":
+			continue
+		case declared.Type == charm.TypeImage:
+			why = "without upstream-source; upload it with the inputs resource and image"
+		case declared.Type == charm.TypeFile:
+			why = "of type file; upload it with the inputs resource and filepath"
+		default:
+			why = fmt.Sprintf("of type %.80q, which is no type of resource; write oci-image or file", declared.Type)
+		}
+		p.Runner.Logger().Info(fmt.Sprintf("Left out: resource '%s' is %s", resource, why))
+		results = append(results, Result{Target: Target{name, resource}, LeftOut: why, DryRun: p.DryRun})
+	}
+	return results
 }
 
 // onceStore is a store that is asked once for the one charm's resources.

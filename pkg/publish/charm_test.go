@@ -21,6 +21,7 @@ resources:
   lost: {type: oci-image, upstream-source: "ghcr.io/x/lost"}
   wrong: {type: oci-image, upstream-source: "user:pass-word@ghcr.io/x/wrong:1"}
   file: {type: file}
+  unsourced: {type: oci-image}
 `
 
 // newSet is a house for the charm of the metadata. Sources go by the texts that
@@ -51,7 +52,12 @@ func TestCharm(t *testing.T) {
 	results, err := h.Publish(t.Context(), Inputs{Metadata: path})
 	wantError(t, err, "2 of 4 resources failed:\n", "resource 'lost': upstream-source: no such tag", "resource 'wrong': upstream-source: ", "***@ghcr.io")
 	var names []string
+	left := map[string]string{}
 	for _, r := range results {
+		if left[r.Resource] = r.LeftOut; r.LeftOut != "" {
+			continue
+		}
+		delete(left, r.Resource)
 		names = append(names, r.Resource)
 		if failed := r.Resource == "lost" || r.Resource == "wrong"; (r.Err != nil) != failed || r.Charm != "my-charm" {
 			t.Errorf("got %+v", r)
@@ -60,6 +66,13 @@ func TestCharm(t *testing.T) {
 	if diff := cmp.Diff([]string{"lost", "pinned", "tagged", "wrong"}, names); diff != "" {
 		t.Errorf("resources (-want +got):\n%s", diff)
 	}
+	wantLeft := map[string]string{
+		"file": "of type file; upload it with the inputs resource and filepath", "unsourced": "without upstream-source; upload it with the inputs resource and image",
+	}
+	if diff := cmp.Diff(wantLeft, left); diff != "" {
+		t.Errorf("left out (-want +got):\n%s", diff)
+	}
+	h.wantLog(t, "Left out: resource 'file' is of type file; upload it with", "Left out: resource 'unsourced' is without upstream-source; upload it with")
 	if h.store.count("Resources") != 1 {
 		t.Errorf("calls of the store: %v", h.store.calls)
 	}

@@ -27,6 +27,9 @@ func (p *Publisher) File(ctx context.Context, t Target, path string, architectur
 	if err != nil {
 		return result, err
 	}
+	if file.size == 0 {
+		p.Runner.Logger().Warn(fmt.Sprintf("The file %s is empty; check that the step before this one has written it", path))
+	}
 	file.architectures = architectures
 	result.SourceDigest, result.Size = "sha256:"+file.sha256, file.size
 	result.Revised, err = p.revise(ctx, t, file, known)

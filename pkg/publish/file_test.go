@@ -63,7 +63,7 @@ func TestFile(t *testing.T) {
 		"there, for all":            {[]string{"amd64"}, recorded("all"), false, Revised{new(3), false, false, false}, nil, "is unchanged", ""},
 		"for others":                {[]string{"amd64"}, recorded("arm64"), false, Revised{new(3), false, true, false}, nil, "its architectures were changed", "SetArchitectures 3 [amd64 arm64]"},
 		"for all now":               {[]string{"all"}, recorded("arm64"), false, Revised{new(3), false, true, false}, nil, "now recorded for all instead of arm64", "SetArchitectures 3 [all]"},
-		"for others, dry":           {[]string{"amd64"}, recorded("arm64"), true, Revised{new(3), false, false, false}, nil, "would record revision 3 for amd64, arm64 instead of arm64", ""},
+		"for others, dry":           {[]string{"amd64"}, recorded("arm64"), true, Revised{new(3), false, true, false}, nil, "would record revision 3 for amd64, arm64 instead of arm64", ""},
 		"twice, the better": {
 			[]string{"amd64"},
 			[]charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}}, {Revision: 2, SHA256: fileHash, Architectures: []string{"amd64"}}},
@@ -114,6 +114,17 @@ func TestFileIsThereAfterAll(t *testing.T) {
 	if h.store.count("SetArchitectures 3 [amd64 arm64]") != 1 {
 		t.Errorf("calls of the store: %v", h.store.calls)
 	}
+}
+
+// An empty file is a file, but hardly what was meant.
+func TestFileIsEmpty(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	path := imagetest.TempFile(t, "empty.txt", nil)
+	if _, err := h.Publish(t.Context(), Inputs{Charm: "my-charm", Resource: "my-file", File: path}); err != nil {
+		t.Fatal(err)
+	}
+	h.wantLog(t, "Warning: The file "+path+" is empty; check that the step before this one has written it")
 }
 
 // A list that lacks what was made is asked again where it matters for which

@@ -3,6 +3,7 @@ package publish
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type Result struct {
 	DryRun        bool            // nothing was sent: Blobs, Reused and Size say what would have been
 	PushOnly      bool            // no revision was asked for
 	Unknown       bool            // no image is recorded under the key
+	LeftOut       string          // why a resource of the charm was not published; empty if it was
 	Took          time.Duration
 	Err           error // why there is no more to say
 }
@@ -80,7 +82,8 @@ func outputs(results []Result) ([]action.Output, error) {
 	resources, flags := []resource{}, []string{}
 	var one Result
 	revision, flag := "", ""
-	for _, r := range results {
+	published := published(results)
+	for _, r := range published {
 		created, uploaded = created || r.Created, uploaded || r.Uploaded
 		if r.Err != nil || r.Unknown {
 			continue
@@ -89,7 +92,7 @@ func outputs(results []Result) ([]action.Output, error) {
 		if r.Revision != nil {
 			flags = append(flags, fmt.Sprintf("--resource=%s:%d", r.Resource, *r.Revision))
 		}
-		if len(results) == 1 {
+		if len(published) == 1 {
 			one = r
 		}
 	}
@@ -116,14 +119,21 @@ func outputs(results []Result) ([]action.Output, error) {
 	}, err
 }
 
+// published returns the results of resources that were not left out.
+func published(results []Result) []Result {
+	return slices.DeleteFunc(slices.Clone(results), func(r Result) bool { return r.LeftOut != "" })
+}
+
 // lastLine is the log's last line.
 func lastLine(took time.Duration, results []Result) string {
-	states := []string{"created", "with other architectures", "unchanged", "pushed", "would be created", "failed"}
+	states := []string{"created", "with other architectures", "unchanged", "pushed", "would be created", "failed", "left out"}
 	counts := map[string]int{}
 	var sent int64
 	for _, r := range results {
 		sent += r.sent()
 		switch {
+		case r.LeftOut != "":
+			counts["left out"]++
 		case r.Err != nil:
 			counts["failed"]++
 		case r.Created:
@@ -139,6 +149,9 @@ func lastLine(took time.Duration, results []Result) string {
 		}
 	}
 	line := fmt.Sprintf("Done in %s, %s sent", action.Duration(took), action.Size(sent))
+	if dryRun(results) {
+		line = fmt.Sprintf("Dry run: done in %s, nothing was sent", action.Duration(took))
+	}
 	if len(results) == 1 {
 		return line
 	}
@@ -150,3 +163,5 @@ func lastLine(took time.Duration, results []Result) string {
 	}
 	return line + ": " + strings.Join(some, ", ")
 }
+
+func dryRun(results []Result) bool { return len(results) > 0 && results[0].DryRun }

@@ -33,6 +33,9 @@ func TestOutputs(t *testing.T) {
 			"resource-flag": "", "resource-flags": "--resource=a:0",
 			"resources": `[{"name":"a","revision":0,"created":false,"remote-digest":"sha256:aa","uploaded":false}]`,
 		}},
+		"one, and one left out": {[]Result{second, {Target: Target{"x", "e"}, LeftOut: "of type file"}}, map[string]string{
+			"revision": "3", "resource-flag": "b:3", "resources": `[{"name":"b","revision":3,"created":true,"uploaded":true}]`,
+		}},
 		"dry run": {[]Result{planned}, map[string]string{
 			"revision": "", "remote-digest": "sha256:bb", "resource-flag": "", "resource-flags": "",
 			"resources": `[{"name":"d","created":false,"remote-digest":"sha256:bb","uploaded":false}]`,

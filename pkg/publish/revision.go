@@ -68,7 +68,7 @@ func (c content) verified(progress func(bytes int64)) func() (io.ReadCloser, err
 type Revised struct {
 	Revision  *int // that has the content, from 0 on; nil if there is none
 	Created   bool // the revision is new
-	Corrected bool // the revision is recorded for other architectures than before
+	Corrected bool // the revision is recorded for other architectures than before, or would be but for the dry run
 	Sent      bool // the content, or a part of it
 }
 
@@ -114,6 +114,7 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 	switch due := c.due(found.Architectures); {
 	case due == nil:
 	case p.DryRun:
+		r.Corrected = true
 		log.Info(fmt.Sprintf("Dry run: would record revision %d for %s instead of %s", found.Revision, list(due), list(found.Architectures)))
 	default:
 		if r.Corrected, err = p.recordArchitectures(ctx, t, c, found); err != nil {
@@ -123,6 +124,7 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 	switch {
 	case r.Created:
 		log.Info(fmt.Sprintf("Revision %d created of %s", found.Revision, t.name()))
+	case r.Corrected && p.DryRun: // it was said what would change
 	case r.Corrected:
 		log.Info(fmt.Sprintf("Revision %d of %s has this content; its architectures were changed", found.Revision, t.name()))
 	default:

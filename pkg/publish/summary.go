@@ -15,10 +15,10 @@ import (
 func summary(results []Result) string {
 	var b strings.Builder
 	if len(results) == 1 {
-		fmt.Fprintf(&b, "### %s of charm %s\n\n%s", action.Code(results[0].Resource), action.Code(results[0].Charm), results[0].table())
+		fmt.Fprintf(&b, "### %s%s of charm %s\n\n%s", titlePrefix(results), action.Code(results[0].Resource), action.Code(results[0].Charm), results[0].table())
 	} else {
 		b.WriteString(overview(results))
-		for _, r := range results {
+		for _, r := range published(results) {
 			folded := "<details>"
 			if r.Err != nil {
 				folded = "<details open>"
@@ -36,17 +36,28 @@ func summary(results []Result) string {
 func overview(results []Result) string {
 	var b strings.Builder
 	if len(results) > 0 {
-		fmt.Fprintf(&b, "### Resources of charm %s\n\n", action.Code(results[0].Charm))
+		fmt.Fprintf(&b, "### %sResources of charm %s\n\n", titlePrefix(results), action.Code(results[0].Charm))
 	}
 	b.WriteString("| Resource | Revision | Remote digest | Sent | Time |\n|---|---|---|---|---|\n")
 	for _, r := range results {
-		digest, sent := short(r.RemoteDigest), action.Size(r.sent())
+		digest, sent, took := short(r.RemoteDigest), action.Size(r.sent()), action.Duration(r.Took)
 		if r.Err != nil {
 			digest, sent = "", ""
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", action.Code(r.Resource), r.state(), action.Code(digest), sent, action.Duration(r.Took))
+		if r.LeftOut != "" {
+			sent, took = "", ""
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", action.Code(r.Resource), r.state(), action.Code(digest), sent, took)
 	}
 	return b.String() + "\n"
+}
+
+// titlePrefix says in a title that nothing was changed, where that is so.
+func titlePrefix(results []Result) string {
+	if dryRun(results) {
+		return "Dry run: "
+	}
+	return ""
 }
 
 // short leaves of a digest what people compare it by.
@@ -98,6 +109,8 @@ func (r Result) rows() []row {
 
 func (r Result) state() string {
 	switch {
+	case r.LeftOut != "":
+		return "left out: " + action.Escape(r.LeftOut)
 	case r.Err != nil:
 		return "**failed**"
 	case r.Unknown:
@@ -108,6 +121,8 @@ func (r Result) state() string {
 		return "would be created (dry run)"
 	case r.Created:
 		return fmt.Sprintf("**%d**, new", *r.Revision)
+	case r.Corrected && r.DryRun:
+		return fmt.Sprintf("**%d**, would get other architectures (dry run)", *r.Revision)
 	case r.Corrected:
 		return fmt.Sprintf("**%d**, with other architectures", *r.Revision)
 	default:

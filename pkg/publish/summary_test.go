@@ -61,16 +61,21 @@ func TestSummary(t *testing.T) {
 	failed := newResult("image-04", 0)
 	failed.Revision, failed.Created, failed.Uploaded = nil, false, false
 	failed.Err = errors.New("the store rejected the upload: no | pipes\nand `no` <b>bold</b>")
+	leftOut := Result{Target: Target{"my-charm", "my-file"}, LeftOut: "of type file; upload it with the input filepath"}
+	plannedSet := []Result{planned, unchangedResult("image-02", 3), leftOut}
+	plannedSet[1].DryRun, plannedSet[1].Corrected = true, true
 	tests := map[string][]Result{
-		"image":        {newResult("image-01", 7)},
-		"unchanged":    {unchangedResult("image-01", 7)},
-		"index":        {index},
-		"registry":     {fromRegistry},
-		"unknown":      {unknown},
-		"pushed":       {pushed},
-		"dry-run":      {planned},
-		"file":         {file},
-		"file-dry-run": {plannedFile},
+		"left-out":      {newResult("image-01", 7), leftOut},
+		"charm-dry-run": plannedSet,
+		"image":         {newResult("image-01", 7)},
+		"unchanged":     {unchangedResult("image-01", 7)},
+		"index":         {index},
+		"registry":      {fromRegistry},
+		"unknown":       {unknown},
+		"pushed":        {pushed},
+		"dry-run":       {planned},
+		"file":          {file},
+		"file-dry-run":  {plannedFile},
 		"charm": {
 			newResult("image-01", 7), unchangedResult("image-02", 3), newResult("image-03", 1),
 			failed, unchangedResult("image-05", 12), newResult("image-06", 2),
@@ -110,12 +115,21 @@ func TestLastLine(t *testing.T) {
 	failed.Err, failed.Uploaded = errors.New("no"), false
 	planned := newResult("image-05", 0)
 	planned.Revision, planned.Created, planned.Uploaded = nil, false, false
+	leftOut := Result{Target: Target{"my-charm", "my-file"}, LeftOut: "of type file"}
+	dry := func(r Result) Result { r.DryRun = true; return r }
 	tests := map[string]struct {
 		results []Result
 		want    string
 	}{
-		"sent":      {[]Result{newResult("image-01", 7)}, "Done in 2.50 s, 5.0 MB sent"},
-		"unchanged": {[]Result{unchangedResult("image-01", 7)}, "Done in 2.50 s, 0 B sent"},
+		"sent":           {[]Result{newResult("image-01", 7)}, "Done in 2.50 s, 5.0 MB sent"},
+		"unchanged":      {[]Result{unchangedResult("image-01", 7)}, "Done in 2.50 s, 0 B sent"},
+		"dry":            {[]Result{dry(planned)}, "Dry run: done in 2.50 s, nothing was sent"},
+		"dry, unchanged": {[]Result{dry(unchangedResult("image-01", 7))}, "Dry run: done in 2.50 s, nothing was sent"},
+		"dry, several": {
+			[]Result{dry(planned), dry(recorded), dry(unchangedResult("image-03", 0))},
+			"Dry run: done in 2.50 s, nothing was sent: 1 with other architectures, 1 unchanged, 1 would be created",
+		},
+		"one, and one left out": {[]Result{newResult("image-01", 1), leftOut}, "Done in 2.50 s, 5.0 MB sent: 1 created, 1 left out"},
 		"several": {
 			[]Result{newResult("image-01", 1), newResult("image-02", 1), unchangedResult("image-03", 0), recorded, failed, planned},
 			"Done in 2.50 s, 10 MB sent: 2 created, 1 with other architectures, 1 unchanged, 1 would be created, 1 failed",
