@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"runtime"
@@ -159,6 +160,36 @@ func TestEncryptedLayer(t *testing.T) {
 	first := action(t, sandbox, "resource="+imageResource, "image="+rock)
 	first.succeeded(t)
 	rerun(t, sandbox, first, "image="+rock)
+}
+
+// TestLargeWindow: a layer that takes too much memory to be decompressed (zstd --long=27) travels as it is, too. Nobody
+// compared it with the diff ID that its config gives, so it isn't used in another image.
+func TestLargeWindow(t *testing.T) {
+	t.Parallel()
+	var layer bytes.Buffer
+	w, err := zstd.NewWriter(&layer, zstd.WithWindowSize(128<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(foreign(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Flush(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	honest := layerOf(t, "honest", rand.Text())
+	rock := writeRock(t, claiming(t, []string{digestOf(honest)}, static.NewLayer(layer.Bytes(), types.OCILayerZStd)))
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	first := action(t, sandbox, "resource="+imageResource, "image="+rock)
+	first.succeeded(t)
+	rerun(t, sandbox, first, "image="+rock)
+	archive := writeTar(t, "image.tar", func(f files) {
+		f.add("layer.tar", honest)
+		f.saved([]string{digestOf(honest)}, "layer.tar")
+	})
+	second := action(t, sandbox, "resource="+imageResource, "image="+archive)
+	second.succeeded(t)
+	layersAreHonest(t, sandbox, second.outputs["remote-digest"])
 }
 
 // pushedByOthers puts an image into a resource's repository as other tools do:

@@ -4,9 +4,11 @@
 package compression
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -27,13 +29,23 @@ const (
 // `zstd -19` needs 8 MiB, `xz -9` needs 64 MiB.
 const maxWindow = 64 << 20
 
+// ErrWindow is for a zstd stream with a larger window, as `zstd --long=27` writes it.
+var ErrWindow = fmt.Errorf("%w: decompressing it takes more than %d MiB of memory; compress it again without --long",
+	zstd.ErrWindowSizeExceeded, maxWindow>>20)
+
 var errBomb = errors.New("the content decompresses to more than 100 times its size: a decompression bomb, and no image")
 
 // Decompress returns the content of r, decompressed if it is compressed, and
-// reports whether it is. Reading fails once the content has more than 4 GiB and more
-// than 100 times the bytes of r.
+// reports whether it is. A tar archive isn't, even if the name of its first file
+// begins as a compressed stream does. Reading fails once the content has more than
+// 4 GiB and more than 100 times the bytes of r, and with [ErrWindow].
 func Decompress(r io.Reader) (io.ReadCloser, bool, error) {
-	format, opened, rest, err := compression.DetectCompressionFormat(r)
+	buffered := bufio.NewReaderSize(r, tarBlock)
+	start, err := buffered.Peek(tarBlock)
+	if err == nil && isTarHeader(start) {
+		return io.NopCloser(buffered), false, nil
+	}
+	format, opened, rest, err := compression.DetectCompressionFormat(buffered)
 	if err != nil {
 		return nil, false, fmt.Errorf("cannot read the content: %w", err)
 	}
@@ -61,6 +73,23 @@ func Decompress(r io.Reader) (io.ReadCloser, bool, error) {
 	return &expansion{ReadCloser: out, in: in, free: freeGrowth}, true, nil
 }
 
+// tarBlock is the size of a header in a tar archive.
+const tarBlock = 512
+
+// isTarHeader reports whether a block has the checksum of a tar header: the sum of
+// its bytes, in octal digits, with blanks in the place of these digits (POSIX
+// pax, ustar Interchange Format).
+func isTarHeader(block []byte) bool {
+	stated, err := strconv.ParseInt(strings.Trim(string(block[148:156]), " \x00"), 8, 64)
+	sum := int64(8 * ' ')
+	for i, b := range block {
+		if i < 148 || i >= 156 {
+			sum += int64(b)
+		}
+	}
+	return err == nil && sum == stated
+}
+
 // expansion is a decompressed stream that fails when it grows out of
 // proportion.
 type expansion struct {
@@ -73,6 +102,9 @@ type expansion struct {
 func (e *expansion) Read(p []byte) (int, error) {
 	n, err := e.ReadCloser.Read(p)
 	e.out += int64(n)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return n, ErrWindow
+	}
 	if e.out > e.free && e.out/maxGrowth > e.in.n.Load() {
 		return n, errBomb
 	}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 )
 
@@ -42,6 +44,47 @@ func TestDecompressShort(t *testing.T) {
 		if got, err := io.ReadAll(out); err != nil || string(got) != content {
 			t.Errorf("%q became %q, %v", content, got, err)
 		}
+	}
+}
+
+// TestDecompressTarNamedLikeCompressed: the name of a tar archive's first file may begin as a compressed stream does.
+func TestDecompressTarNamedLikeCompressed(t *testing.T) {
+	for _, magic := range []string{"BZh9 notes", "BZh", "\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "\xfd7zXZ"} {
+		content := imagetest.Tar(imagetest.Entry{Name: magic, Content: []byte("content")})
+		if !bytes.HasPrefix(content, []byte(magic)) {
+			continue // a name that isn't UTF-8 is written behind another header
+		}
+		out, compressed, err := Decompress(bytes.NewReader(content))
+		if err != nil || compressed {
+			t.Errorf("%q: compressed: %t, %v", magic, compressed, err)
+			continue
+		}
+		if got, err := io.ReadAll(out); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%q became %d bytes, %v", magic, len(got), err)
+		}
+	}
+}
+
+// TestDecompressLargeWindow: zstd --long=27.
+func TestDecompressLargeWindow(t *testing.T) {
+	var packed bytes.Buffer
+	w, err := zstd.NewWriter(&packed, zstd.WithWindowSize(128<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(imagetest.Prose(6, 300_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := Decompress(&packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }()
+	if _, err = io.Copy(io.Discard, out); !errors.Is(err, ErrWindow) {
+		t.Errorf("error %v, want %v", err, ErrWindow)
 	}
 }
 

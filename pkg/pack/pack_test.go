@@ -177,6 +177,17 @@ func TestPackEngineExports(t *testing.T) {
 
 // A layer of no image in question is read, for only its bytes tell what it
 // is, and dropped.
+// TestPackLayerNamedLikeBzip2: a layer isn't compressed because the name of its first file begins as bzip2 does.
+func TestPackLayerNamedLikeBzip2(t *testing.T) {
+	s := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: "BZh9 notes", Content: []byte("content")}))
+	for _, entries := range [][]imagetest.Entry{s.DockerOld(), s.DockerNew(), s.Podman()} {
+		img := packed(t, uncompressed(s, imagetest.Tar(entries...)), pack.Options{})
+		if err := validate.Image(img.Image); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestPackDropsStrays(t *testing.T) {
 	example := imagetest.Example()
 	entries := append([]imagetest.Entry{{Name: "stray.tar", Content: []byte("stray")}}, example.Podman()...)

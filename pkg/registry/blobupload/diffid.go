@@ -11,6 +11,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/charmhub-actions/upload-resource/pkg/compression"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
@@ -34,8 +35,9 @@ type diffIDCheck struct {
 	blocks chan *bytes.Buffer // on their way to be decompressed
 	closed bool               // blocks is
 	cause  error              // why no more blocks come; set before blocks is closed
-	ended  chan struct{}      // closed when err is known
+	ended  chan struct{}      // closed when err and opaque are known
 	err    error
+	opaque bool // decompressing takes too much memory
 }
 
 // newDiffIDCheck starts a check, which ends with finish or abandon.
@@ -44,6 +46,9 @@ func newDiffIDCheck(want v1.Hash, decompress Decompressor) *diffIDCheck {
 	go func() {
 		defer close(c.ended)
 		c.err = parallel.Guard(func() error { return c.compare(decompress) })
+		if c.opaque = errors.Is(c.err, compression.ErrWindow); c.opaque {
+			c.err = nil
+		}
 	}()
 	return c
 }
@@ -124,6 +129,9 @@ func (c *diffIDCheck) finish() error {
 	<-c.ended
 	return c.err
 }
+
+// compared reports, after finish, whether there was a check and it could look into the blob.
+func (c *diffIDCheck) compared() bool { return c != nil && !c.opaque }
 
 // abandon ends a check of a blob that isn't read on.
 func (c *diffIDCheck) abandon() {

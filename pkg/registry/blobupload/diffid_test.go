@@ -6,8 +6,11 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/compression"
 )
 
 // TestDiffIDCheck: what a check says of a blob that is longer than the check may lag behind. A check that ended early
@@ -25,11 +28,15 @@ func TestDiffIDCheck(t *testing.T) {
 		want       v1.Hash
 		decompress Decompressor
 		err        string
+		compared   bool
 	}{
-		"right":            {diffID, plain, ""},
-		"wrong":            {v1.Hash{Algorithm: "sha256", Hex: "00"}, plain, "but it has " + diffID.String()},
-		"not decompressed": {diffID, func(io.Reader) (io.ReadCloser, bool, error) { return nil, true, damaged }, "damaged"},
-		"panic":            {diffID, func(io.Reader) (io.ReadCloser, bool, error) { panic("bug") }, "bug"},
+		"right":            {diffID, plain, "", true},
+		"wrong":            {v1.Hash{Algorithm: "sha256", Hex: "00"}, plain, "but it has " + diffID.String(), true},
+		"not decompressed": {diffID, func(io.Reader) (io.ReadCloser, bool, error) { return nil, true, damaged }, "damaged", true},
+		"panic":            {diffID, func(io.Reader) (io.ReadCloser, bool, error) { panic("bug") }, "bug", true},
+		"too large to open": {diffID, func(io.Reader) (io.ReadCloser, bool, error) {
+			return io.NopCloser(iotest.ErrReader(compression.ErrWindow)), true, nil
+		}, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -45,6 +52,9 @@ func TestDiffIDCheck(t *testing.T) {
 				if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 					t.Errorf("error %v, want %q", err, test.err)
 				}
+			}
+			if c.compared() != test.compared {
+				t.Errorf("compared: %t", c.compared())
 			}
 		})
 	}

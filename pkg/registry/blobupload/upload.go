@@ -94,7 +94,7 @@ func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (
 		}
 	}
 	labelledGzip := b.Descriptor.MediaType == types.DockerLayer || b.Descriptor.MediaType == types.OCILayer
-	return b.DiffID != v1.Hash{} && d.Decompress != nil && (!labelledGzip || u.src.isGzip()), nil
+	return u.src.check.compared() && (!labelledGzip || u.src.isGzip()), nil
 }
 
 func humanized(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
