@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -245,6 +246,63 @@ func TestSourceBlobBreaks(t *testing.T) {
 	}
 	if most := size + size/4; source.sent > most {
 		t.Errorf("the registry sent %d bytes, want %d at most", source.sent, most)
+	}
+}
+
+// TestSourceRefusesLater: what a source registry answers while its image is being read isn't the answer of the charm's
+// registry, however alike they are.
+func TestSourceRefusesLater(t *testing.T) {
+	t.Parallel()
+	holder := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	layer, err := random.Layer(3<<20, types.OCILayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(platformImage(t, "linux/amd64"), layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := hostOf(serveHTTP(t, holder))
+	digest := push(t, open+"/image", img)
+	manifest, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := push(t, open+"/image", mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img}))
+	last := manifest.Layers[len(manifest.Layers)-1].Digest.String()
+	for name, test := range map[string]struct {
+		image, refused string
+		after          int // bytes that come before a break, 0 for none
+	}{
+		"layer":             {digest, "blobs/" + last, 0},
+		"rest of a layer":   {digest, "blobs/" + last, 2 << 20},
+		"config":            {digest, "blobs/" + manifest.Config.Digest.String(), 0},
+		"image of an index": {index, "manifests/" + digest, 0},
+	} {
+		for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound} {
+			t.Run(fmt.Sprint(name, " ", status), func(t *testing.T) {
+				t.Parallel()
+				host := hostOf(serveHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					switch {
+					case r.URL.Path != "/v2/image/"+test.refused:
+						holder.ServeHTTP(w, r)
+					case test.after > 0 && r.Header.Get("Range") == "":
+						holder.ServeHTTP(&cutOff{w, test.after}, r)
+					default:
+						w.Header().Set("Content-Type", "application/json")
+						w.WriteHeader(status)
+						_, _ = io.WriteString(w, `{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"not for you"}]}`)
+					}
+				})))
+				sandbox := startSandbox(t, server.Options{InMemory: true})
+				r := action(t, sandbox, "resource="+imageResource, "image="+host+"/image@"+test.image, noEngine(t))
+				r.failed(t, sandbox, host+"/image", "not for you", "check ")
+				if text := annotation(r, "error"); strings.Contains(text, "Charmhub gave") || strings.Contains(text, "lost the upload") {
+					t.Errorf("the charm's registry is blamed: %s", text)
+				}
+				sentNoManifest(t, sandbox)
+			})
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func (o *Opener) Open(ctx context.Context, ref Reference) (src *Source, err erro
 		src, err = openPath(ctx, o.files, ref)
 	}
 	if err != nil {
-		return nil, err
+		return nil, withoutAnswer(err)
 	}
 	return src, nil
 }

@@ -249,17 +249,37 @@ func (s *remoteStore) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser
 	case d.MediaType.IsIndex() || d.MediaType.IsImage():
 		found, err := remote.Get(s.name.Digest(d.Digest.String()), s.options(ctx)...)
 		if err != nil {
-			return nil, fmt.Errorf("reading the manifest %s from %s: %w", d.Digest, s.name, s.advise(err))
+			return nil, s.failed("manifest", d, err)
 		}
 		return io.NopCloser(bytes.NewReader(found.Manifest)), nil
 	default:
-		open := func(offset int64) (io.ReadCloser, error) { return s.blob(ctx, d, offset) }
+		open := func(offset int64) (io.ReadCloser, error) {
+			body, err := s.blob(ctx, d, offset)
+			if err != nil {
+				return nil, s.failed("blob", d, err)
+			}
+			return body, nil
+		}
 		body, err := open(0)
 		if err != nil {
-			return nil, fmt.Errorf("reading the blob %s from %s: %w", d.Digest, s.name, s.advise(err))
+			return nil, err
 		}
 		return &remoteBlob{ReadCloser: body, open: open, size: d.Size}, nil
 	}
+}
+
+// failed says what couldn't be read from where.
+func (s *remoteStore) failed(what string, d v1.Descriptor, err error) error {
+	return fmt.Errorf("reading the %s %s from %s: %w", what, d.Digest, s.name, withoutAnswer(s.advise(err)))
+}
+
+// withoutAnswer returns an error that says the same as err, but in which nobody finds the answer of a registry: while
+// an image is sent, answers are those of the registry that it is sent to.
+func withoutAnswer(err error) error {
+	if _, ok := errors.AsType[*transport.Error](err); ok {
+		return errors.New(err.Error())
+	}
+	return err
 }
 
 // mountableImage says of each layer, and of the config, where it is, so that a
