@@ -11,6 +11,9 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
+// NoSecrets says in a complaint where a secret is empty though the repository has it.
+const NoSecrets = "pull requests from a fork or by Dependabot get no secrets of Actions"
+
 // Reader reads the inputs of a step, and collects complaints about them.
 type Reader struct {
 	*action.Runner
@@ -80,7 +83,7 @@ func (r *Reader) Credentials(token string) *charmhub.Credentials {
 	if token == "" {
 		r.Complain("input store-token: no credentials for Charmhub are given; make some with `charmcraft login --export=token.txt`, " +
 			"store what that file holds as a secret of the repository, and pass it with " +
-			"store-token: ${{ secrets.CHARMHUB_TOKEN }} (a pull request from a fork gets no secrets)")
+			"store-token: ${{ secrets.CHARMHUB_TOKEN }} (" + NoSecrets + ")")
 		return nil
 	}
 	credentials, err := charmhub.ParseCredentials(token)

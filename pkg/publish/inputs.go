@@ -253,13 +253,13 @@ func (r *reader) login(images []Part) Login {
 	case registry == "" && username == "" && password == "":
 	case username == "" && password == "":
 		r.Complain("input source-registry: given without source-username and source-password, which are for it " +
-			"(a pull request from a fork gets no secrets); give all three, or none")
+			"("+inputs.NoSecrets+"); give all three, or none")
 	case username == "":
 		r.Complain("input source-password: given without source-username; give both, " +
 			"or none where an earlier step logged in or the registry asks for none")
 	case password == "":
 		r.Complain("input source-username: given without source-password, or the password's secret is empty " +
-			"(a pull request from a fork gets no secrets); give both, or none")
+			"("+inputs.NoSecrets+"); give both, or none")
 	case r.Given("filepath"):
 		r.Complain("inputs source-username, source-password: given with filepath, but for an image's registry; leave them out")
 	case r.Given("metadata") && registry == "":

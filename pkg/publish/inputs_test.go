@@ -204,8 +204,8 @@ func TestComplaints(t *testing.T) {
 		{"OS version without digits", good, env{"INPUT_PLATFORM": "windows/amd64:"}, []string{"input platform"}},
 
 		{"password alone", good, env{"INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"without source-username", "give both"}},
-		{"username alone", good, env{"INPUT_SOURCE-USERNAME": "me"}, []string{"without source-password", "give both"}},
-		{"registry alone", good, env{"INPUT_SOURCE-REGISTRY": "ghcr.io"}, []string{"without source-username and source-password", "give all three"}},
+		{"username alone", good, env{"INPUT_SOURCE-USERNAME": "me"}, []string{"without source-password", "from a fork", "Dependabot", "give both"}},
+		{"registry alone", good, env{"INPUT_SOURCE-REGISTRY": "ghcr.io"}, []string{"without source-username and source-password", "from a fork", "Dependabot", "give all three"}},
 		{
 			"login for metadata", env{"INPUT_METADATA": "charmcraft.yaml", "INPUT_STORE-TOKEN": aToken},
 			env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"source-registry: ghcr.io"},
@@ -218,7 +218,7 @@ func TestComplaints(t *testing.T) {
 		{"kernel's architecture", goodFile, env{"INPUT_ARCHITECTURES": "x86_64"}, []string{"write amd64"}},
 		{"all and more", goodFile, env{"INPUT_ARCHITECTURES": "amd64 all"}, []string{"keep all, or the others"}},
 
-		{"no token", good, env{"INPUT_STORE-TOKEN": ""}, []string{"charmcraft login --export", "store-token: ${{ secrets.CHARMHUB_TOKEN }}"}},
+		{"no token", good, env{"INPUT_STORE-TOKEN": ""}, []string{"charmcraft login --export", "store-token: ${{ secrets.CHARMHUB_TOKEN }}", "from a fork", "Dependabot"}},
 		{"compression", good, env{"INPUT_COMPRESSION": "lzma"}, []string{`input compression: "lzma" is unknown`, "gzip or zstd"}},
 		{"compression of a file", good, env{"INPUT_COMPRESSION": "zstd", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input compression: given with filepath, but for images only"}},
 		{"key of a file", good, env{"INPUT_KEY": "k", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input key: given with filepath, but for images only"}},
