@@ -21,6 +21,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -48,12 +50,22 @@ func New(getenv func(string) string) Workspace {
 // [ErrFolder] for a folder, and an [fs.ErrNotExist] for what isn't there or not
 // in the workspace.
 func (w Workspace) Open(path string) (*os.File, error) {
+	file, err := w.open(path)
+	return file, w.explain(path, err)
+}
+
+func (w Workspace) open(path string) (*os.File, error) {
 	return open(w, path, openAnywhere, (*Folder).open)
 }
 
 // OpenFolder opens a folder, for the files beneath it; close it after use. The
 // error names the path; it is a [syscall.ENOTDIR] for what is no folder.
 func (w Workspace) OpenFolder(path string) (*Folder, error) {
+	folder, err := w.openFolder(path)
+	return folder, w.explain(path, err)
+}
+
+func (w Workspace) openFolder(path string) (*Folder, error) {
 	return open(w, path, func(path string) (*Folder, error) { return openRoot(path, path) },
 		func(f *Folder, inside string) (*Folder, error) { return f.openFolder(inside, path) })
 }
@@ -61,21 +73,19 @@ func (w Workspace) OpenFolder(path string) (*Folder, error) {
 // open opens a path beneath the workspace, or anywhere if it may be.
 func open[T any](w Workspace, path string, anywhere func(string) (T, error), beneath func(f *Folder, inside string) (T, error)) (opened T, err error) {
 	if !w.actions && filepath.IsAbs(path) {
-		opened, err = anywhere(path)
-		return opened, w.explain(path, err)
+		return anywhere(path)
 	}
 	folder, inside, err := w.enter(path)
 	if err != nil {
 		return opened, err
 	}
 	defer func() { _ = folder.Close() }()
-	opened, err = beneath(folder, inside)
-	return opened, w.explain(path, err)
+	return beneath(folder, inside)
 }
 
 // Exists reports whether a path names an existing file or folder, usable or not.
 func (w Workspace) Exists(path string) bool {
-	file, err := w.Open(path)
+	file, err := w.open(path)
 	if err == nil {
 		_ = file.Close()
 	}
@@ -86,7 +96,7 @@ func (w Workspace) Exists(path string) bool {
 func (w Workspace) enter(path string) (folder *Folder, inside string, err error) {
 	folder, err = openRoot(cmp.Or(w.dir, "."), "the workspace")
 	if err != nil {
-		return nil, "", fmt.Errorf("cannot open the workspace: %w", err)
+		return nil, "", &workspaceError{err}
 	}
 	inside, ok := path, true
 	if filepath.IsAbs(path) {
@@ -94,33 +104,104 @@ func (w Workspace) enter(path string) (folder *Folder, inside string, err error)
 	}
 	if !ok || !filepath.IsLocal(inside) {
 		_ = folder.Close()
-		return nil, "", w.explain(path, errOutside)
+		return nil, "", errOutside
 	}
 	return folder, inside, nil
 }
 
+// workspaceError is about the workspace itself.
+type workspaceError struct{ error }
+
+func (e *workspaceError) Error() string { return fmt.Sprintf("cannot open the workspace: %v", e.error) }
+func (e *workspaceError) Unwrap() error { return e.error }
+
 // errOutside is about a path that leads out by itself, without a link.
 var errOutside = fmt.Errorf("the path leads out of the workspace: %w", fs.ErrNotExist)
 
-// explain adds what users trip over: the runner doesn't show all of its
-// folders to a container action.
+// explain says what to do about a path that can't be opened. The runner doesn't show all
+// of its folders to a container action.
 func (w Workspace) explain(path string, err error) error {
 	var link *linkError
+	var itself *workspaceError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &itself):
+		return err
 	case errors.Is(err, errOutside) && !w.actions:
 		return fmt.Errorf("%s is not below the current folder: %w; give its absolute path", path, err)
-	case errors.Is(err, fs.ErrNotExist) && w.actions:
+	case errors.Is(err, errOutside):
 		return fmt.Errorf("cannot find %s: %w; put the file below github.workspace, since a container action sees the workspace, but neither runner.temp "+
 			"nor other folders of the runner", path, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("cannot find %s: %w; check the path", path, err)
+		return &missingError{fmt.Sprintf("cannot find %s: %s", path, w.missing(path))}
 	case errors.As(err, &link):
 		return err
 	default:
 		return fmt.Errorf("cannot use %s: %w", path, err)
 	}
+}
+
+// missingError is an [fs.ErrNotExist] with a text of its own.
+type missingError struct{ text string }
+
+func (e *missingError) Error() string { return e.text }
+func (e *missingError) Unwrap() error { return fs.ErrNotExist }
+
+// patternMarks make a path the pattern of a shell.
+const patternMarks = "*?["
+
+// missing says what to do about a path at which nothing is, and what is there instead:
+// what matches it as a pattern, or else what has the same ending.
+func (w Workspace) missing(path string) string {
+	dir, name := filepath.Dir(path), filepath.Base(path)
+	what, check := "no such file", "check the path"
+	if w.actions {
+		what, check = "the workspace has no such file", "check the path, and that an earlier step of this job wrote the file"
+	}
+	isPattern := strings.ContainsAny(path, patternMarks)
+	var others []string
+	switch ending := filepath.Ext(name); {
+	case isPattern:
+		check = "patterns aren't expanded"
+		others = w.matching(dir, name)
+	case ending != "":
+		others = w.matching(dir, "*"+ending)
+	}
+	const most = 5
+	switch {
+	case len(others) > most:
+		return fmt.Sprintf("%s; %s; there are: %s and %d more", what, check, strings.Join(others[:most], ", "), len(others)-most)
+	case len(others) > 0:
+		return fmt.Sprintf("%s; %s; there are: %s", what, check, strings.Join(others, ", "))
+	case isPattern:
+		check += "; give the path of one file"
+	}
+	return what + "; " + check
+}
+
+// matching returns the paths in a folder whose names match, sorted.
+func (w Workspace) matching(dir, pattern string) (paths []string) {
+	folder, err := w.openFolder(dir)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = folder.Close() }()
+	entries, err := fs.ReadDir(folder.root.FS(), ".")
+	if err != nil {
+		return nil
+	}
+	for _, entry := range entries {
+		if ok, err := filepath.Match(pattern, entry.Name()); !ok || err != nil {
+			continue
+		}
+		path := filepath.Join(dir, entry.Name())
+		if quoted := strconv.Quote(path); quoted != `"`+path+`"` {
+			path = quoted
+		}
+		paths = append(paths, path)
+	}
+	return paths
 }
 
 // openAnywhere opens a file wherever it is.

@@ -155,13 +155,59 @@ func TestOpenElsewhere(t *testing.T) {
 		}
 	}
 	action := p.spaces()["in Actions"]
-	for _, path := range []string{elsewhere, environ, "../outside/file", "../workspace/../outside/file", "/etc/passwd", "missing"} {
+	for _, path := range []string{elsewhere, environ, "../outside/file", "../workspace/../outside/file", "/etc/passwd"} {
 		_, err := action.Open(path)
 		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "cannot find "+path+": ") ||
 			!strings.HasSuffix(err.Error(), "; put the file below github.workspace, since a container action sees the workspace, "+
 				"but neither runner.temp nor other folders of the runner") {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+// What isn't there may be a pattern, or have another name.
+func TestMissing(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"cup.rock", "tea.rock", "notes.txt", "out/a.charm", "out/b.charm", "many/1.rock", "many/2.rock", "many/3.rock", "many/4.rock", "many/5.rock", "many/6.rock", "many/7.rock", "odd/\x1b[31m\n.rock", "plain/file"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const check = "the workspace has no such file; check the path, and that an earlier step of this job wrote the file"
+	w := New(func(name string) string {
+		return map[string]string{"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": dir}[name]
+	})
+	for path, want := range map[string]string{
+		"*.rock":            "the workspace has no such file; patterns aren't expanded; there are: cup.rock, tea.rock",
+		"./*.rock":          "the workspace has no such file; patterns aren't expanded; there are: cup.rock, tea.rock",
+		dir + "/c??.rock":   "the workspace has no such file; patterns aren't expanded; there are: " + dir + "/cup.rock",
+		"out/[ab].charm":    "the workspace has no such file; patterns aren't expanded; there are: out/a.charm, out/b.charm",
+		"*/a.charm":         "the workspace has no such file; patterns aren't expanded; give the path of one file",
+		"*.snap":            "the workspace has no such file; patterns aren't expanded; give the path of one file",
+		"[":                 "the workspace has no such file; patterns aren't expanded; give the path of one file",
+		"mug.rock":          check + "; there are: cup.rock, tea.rock",
+		"many/*":            "the workspace has no such file; patterns aren't expanded; there are: many/1.rock, many/2.rock, many/3.rock, many/4.rock, many/5.rock and 2 more",
+		"odd/x.rock":        check + "; there are: \"odd/\\x1b[31m\\n.rock\"",
+		"mug.snap":          check,
+		"plain/other":       check,
+		"nowhere/mug.rock":  check,
+		"cup.rock/mug.rock": check,
+	} {
+		_, fileErr := w.Open(path)
+		_, folderErr := w.OpenFolder(path)
+		for _, err := range []error{fileErr, folderErr} {
+			if path == "cup.rock/mug.rock" { // it isn't there in another sense
+				continue
+			}
+			if !errors.Is(err, fs.ErrNotExist) || err.Error() != "cannot find "+path+": "+want {
+				t.Errorf("%s: got  %v\nwant cannot find %[1]s: %s", path, err, want)
+			}
+		}
+	}
+	outside := Workspace{}
+	if _, err := outside.Open(dir + "/mug.rock"); err == nil || err.Error() != "cannot find "+dir+"/mug.rock: no such file; check the path; there are: "+dir+"/cup.rock, "+dir+"/tea.rock" {
+		t.Errorf("outside Actions: %v", err)
 	}
 }
 
