@@ -77,8 +77,11 @@ func upload(ctx context.Context, runner *action.Runner) error {
 			UserAgent: "upload-resource/" + version, Transport: carrier, Mask: runner.Mask,
 		}
 	}
-	in, err := publish.ReadInputs(ctx, runner, func(ctx context.Context, login publish.Login, tagged string) (v1.Hash, error) {
-		return access(login).Resolve(ctx, tagged)
+	in, err := publish.ReadInputs(ctx, runner, publish.Lookup{
+		Registry: func(ctx context.Context, login publish.Login, tagged string) (v1.Hash, error) {
+			return access(login).Resolve(ctx, tagged)
+		},
+		Engine: source.LocalID,
 	})
 	if err != nil {
 		return err

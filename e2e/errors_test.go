@@ -153,7 +153,7 @@ func TestFailures(t *testing.T) {
 		},
 		"missing file": {
 			inputs: given(file(missing)...),
-			want:   []string{missing, "runner.temp", "below github.workspace"},
+			want:   []string{missing, "the workspace has no such file; check the path, and that an earlier step of this job wrote the file"},
 		},
 		"folder for a file": {
 			inputs: given(file(folder)...),
@@ -161,7 +161,7 @@ func TestFailures(t *testing.T) {
 		},
 		"missing image": {
 			inputs: given("resource="+imageResource, "image="+missing),
-			want:   []string{missing, "runner.temp", "below github.workspace"},
+			want:   []string{missing, "the workspace has no such file; check the path, and that an earlier step of this job wrote the file"},
 		},
 		"file that is no image": {
 			inputs: func(t *testing.T, _ *server.Server) []string {

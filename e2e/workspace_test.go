@@ -85,7 +85,7 @@ func TestWorkspaceRefuses(t *testing.T) {
 		outside + "/secret":              missing,
 		workspace + "/secret":            "secret is a symbolic link that leads out of the workspace",
 		workspace + "/../outside/secret": missing,
-		workspace + "/no":                missing,
+		workspace + "/no":                "the workspace has no such file; check the path",
 	} {
 		for name, input := range inputsOfPaths {
 			if name == "image" && filepath.IsAbs(path) {

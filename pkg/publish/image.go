@@ -220,8 +220,8 @@ func explainNotFound(o opened, repo Repository) error {
 		return fmt.Errorf("image %s is unknown: neither the charm's repository %s nor %s has it; %s",
 			o.Text, repo.Name(), unknown.Place, makeIt)
 	default:
-		return fmt.Errorf("image %s is unknown: %s has none by that ID or digest; %s, "+
-			"or give the whole digest of one in the charm's repository", o.Text, unknown.Place, makeIt)
+		return fmt.Errorf("image %s, which %s, is unknown: %s has none by that ID or digest; %s, "+
+			"or give the whole digest of one in the charm's repository", o.Text, source.DigestProblem("sha256:"+o.Hex), unknown.Place, makeIt)
 	}
 }
 

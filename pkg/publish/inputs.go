@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -51,15 +50,20 @@ type Login struct {
 	Username, Password string
 }
 
-// Resolver returns the digest that a tag, as name:tag, names now.
-type Resolver func(ctx context.Context, login Login, tagged string) (v1.Hash, error)
+// Lookup finds the images of names, for complaints about names that have no digest.
+type Lookup struct {
+	// Registry returns the digest that a tag, as name:tag, names now in its registry.
+	Registry func(ctx context.Context, login Login, tagged string) (v1.Hash, error)
+	// Engine returns the ID of the image that the container engine has under a name.
+	Engine func(ctx context.Context, name string) (v1.Hash, error)
+}
 
 // ReadInputs reads the inputs of the step and checks them. The error joins every
 // complaint there is, each with what to write instead, so that
 // one failed run is enough to put all of them right. Secrets are masked before
-// anything else is looked at. The only calls are those of resolve, for a complaint
-// about a tag.
-func ReadInputs(ctx context.Context, runner *action.Runner, resolve Resolver) (Inputs, error) {
+// anything else is looked at. The only calls are those of lookup, for a complaint
+// about a name.
+func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inputs, error) {
 	r := &reader{Reader: inputs.Reader{Runner: runner}}
 	token := r.Token()
 	r.Mask(r.Input("source-password"))
@@ -84,7 +88,7 @@ func ReadInputs(ctx context.Context, runner *action.Runner, resolve Resolver) (I
 	}
 	in.Endpoints = r.Endpoints()
 	in.Credentials = r.Credentials(token)
-	return in, r.complaint(ctx, in.Login, resolve)
+	return in, r.complaint(ctx, in.Login, lookup)
 }
 
 // maskCredentials masks the passwords that references have in them by mistake.
@@ -123,7 +127,11 @@ func (r *reader) checkSource() {
 	}
 }
 
-var hexDigits = regexp.MustCompile(`^(?:[a-z0-9]+:)?[0-9a-fA-F]+$`)
+// nameError complains about a name where a digest is wanted.
+type nameError struct {
+	error
+	name string
+}
 
 // digest reads the input digest. The most common mistake is a tag.
 func (r *reader) digest() []Part {
@@ -133,18 +141,19 @@ func (r *reader) digest() []Part {
 	}
 	ref, err := source.ParseDigest(value)
 	name, _, named := strings.Cut(value, "@sha256:")
-	switch {
+	switch problem := source.DigestProblem(value); {
 	case err == nil:
 		return []Part{{Reference: ref}}
 	case named:
 		r.Complain("input digest: %q is more than a digest; leave out %q, or give all of it as the input image", value, name+"@")
-	case hexDigits.MatchString(value):
-		r.Complain("input digest: %q is no digest; write sha256: and 64 hexadecimal digits, "+
-			"or the first 12 to 64 digits alone, in lower case", value)
+	case problem != "":
+		r.Complain("input digest: %q is no digest, since it %s; write sha256: and 64 hexadecimal digits, "+
+			"or the first 12 to 40 digits alone, in lower case", value, problem)
 	default:
-		r.Complain("input digest: %q looks like a name or a tag, and a tag can move to another image at any time; "+
-			"give a digest or an image ID instead, from ${{ steps.build.outputs.imageid }} of the step that built it, "+
-			"or as docker images --digests or docker inspect --format '{{.Id}}' print it", value)
+		r.Complaints = append(r.Complaints, &nameError{fmt.Errorf(
+			"input digest: %q looks like a name or a tag, and a tag can move to another image at any time; "+
+				"give a digest or an image ID instead, from ${{ steps.build.outputs.imageid }} of the step that built it, "+
+				"or as docker images --digests or docker inspect --format '{{.Id}}' print it", value), value})
 	}
 	return nil
 }
@@ -253,13 +262,13 @@ func (r *reader) login(images []Part) Login {
 	case registry == "" && username == "" && password == "":
 	case username == "" && password == "":
 		r.Complain("input source-registry: given without source-username and source-password, which are for it " +
-			"("+inputs.NoSecrets+"); give all three, or none")
+			"(" + inputs.NoSecrets + "); give all three, or none")
 	case username == "":
 		r.Complain("input source-password: given without source-username; give both, " +
 			"or none where an earlier step logged in or the registry asks for none")
 	case password == "":
 		r.Complain("input source-username: given without source-password, or the password's secret is empty " +
-			"("+inputs.NoSecrets+"); give both, or none")
+			"(" + inputs.NoSecrets + "); give both, or none")
 	case r.Given("filepath"):
 		r.Complain("inputs source-username, source-password: given with filepath, but for an image's registry; leave them out")
 	case r.Given("metadata") && registry == "":
@@ -293,15 +302,13 @@ func (r *reader) login(images []Part) Login {
 	return login
 }
 
-// complaint returns all complaints as one error. Those about a tag get the digest
-// that it has at the moment, where its registry answers in time. If there are
+// complaint returns all complaints as one error. Those about a name get the ID that the
+// image has in the container engine, and the digest that a tag has at the moment, where
+// its registry answers in time. If there are
 // others, a line that can't be read, or another input, may be what the password is
 // meant for; then it is used only where source-registry says so. No registry is
 // asked before it is said which of several the password is for.
-func (r *reader) complaint(ctx context.Context, login Login, resolve Resolver) error {
-	if r.ambiguous {
-		return errors.Join(r.Complaints...)
-	}
+func (r *reader) complaint(ctx context.Context, login Login, lookup Lookup) error {
 	ctx, cancel := context.WithTimeout(ctx, source.TagTimeout)
 	defer cancel()
 	if !r.Given("source-registry") && slices.ContainsFunc(r.Complaints, func(err error) bool {
@@ -312,18 +319,43 @@ func (r *reader) complaint(ctx context.Context, login Login, resolve Resolver) e
 	}
 	var group parallel.Group
 	for n, complaint := range r.Complaints {
-		tag, ok := errors.AsType[*source.TagError](complaint)
-		// What the engine has under a name need not be what a registry has.
-		if !ok || strings.HasPrefix(tag.Text, "docker-daemon:") {
-			continue
-		}
 		group.Go(func() error {
-			if digest, err := resolve(ctx, login, tag.Name); err == nil {
-				r.Complaints[n] = fmt.Errorf("%w; right now the tag names %s@%s", complaint, tag.Name, digest)
-			}
+			r.Complaints[n] = r.lookUp(ctx, complaint, login, lookup)
 			return nil
 		})
 	}
 	_ = group.Wait() // none fails
 	return errors.Join(r.Complaints...)
+}
+
+// lookUp adds to a complaint about a name what can be written in its place.
+func (r *reader) lookUp(ctx context.Context, complaint error, login Login, lookup Lookup) error {
+	var local string
+	tag, tagged := errors.AsType[*source.TagError](complaint)
+	if tagged {
+		local = tag.Local
+	} else if name, ok := errors.AsType[*nameError](complaint); ok {
+		local = name.name
+	}
+	if local != "" {
+		if id, err := lookup.Engine(ctx, local); err == nil {
+			complaint = fmt.Errorf("%w; the container engine has an image of that name: give its ID, %s, as the input digest, or in place of the name", complaint, id)
+			if !tagged || tag.Hostless {
+				return complaint // a registry would have another image
+			}
+		}
+	}
+	// What the engine has under a name need not be what a registry has.
+	if !tagged || r.ambiguous || strings.HasPrefix(tag.Text, "docker-daemon:") {
+		return complaint
+	}
+	digest, err := lookup.Registry(ctx, login, tag.Name)
+	switch {
+	case err != nil:
+		return complaint
+	case tag.Hostless:
+		return fmt.Errorf("%w; on Docker Hub, the tag names %s@%s right now", complaint, tag.Name, digest)
+	default:
+		return fmt.Errorf("%w; right now the tag names %s@%s", complaint, tag.Name, digest)
+	}
 }

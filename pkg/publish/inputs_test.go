@@ -33,9 +33,14 @@ var goodFile = good.With(env{"INPUT_DIGEST": "", "INPUT_FILEPATH": "out/file.tgz
 // read reads inputs where no tag can be looked up.
 func read(tb testing.TB, r *action.Runner) (Inputs, error) {
 	tb.Helper()
-	return ReadInputs(tb.Context(), r, func(context.Context, Login, string) (v1.Hash, error) {
-		return v1.Hash{}, errors.New("no registry")
+	return ReadInputs(tb.Context(), r, Lookup{
+		Registry: func(context.Context, Login, string) (v1.Hash, error) { return v1.Hash{}, errors.New("no registry") },
+		Engine:   noEngine,
 	})
+}
+
+func noEngine(context.Context, string) (v1.Hash, error) {
+	return v1.Hash{}, errors.New("no engine")
 }
 
 func parsed(t *testing.T, raw string) *url.URL {
@@ -192,8 +197,13 @@ func TestComplaints(t *testing.T) {
 		{"tag", good, env{"INPUT_DIGEST": "my-app:1.2"}, []string{`"my-app:1.2"`, "tag", "${{ steps.build.outputs.imageid }}", "docker images --digests", "docker inspect --format '{{.Id}}'"}},
 		{"name", good, env{"INPUT_DIGEST": "ubuntu"}, []string{"tag"}},
 		{"repository digest", good, env{"INPUT_DIGEST": "ghcr.io/x@" + someDigest}, []string{`leave out "ghcr.io/x@"`, "input image"}},
-		{"too short", good, env{"INPUT_DIGEST": "0123456789a"}, []string{"first 12 to 64 digits"}},
-		{"too long", good, env{"INPUT_DIGEST": someDigest + "0"}, []string{"64 hexadecimal digits"}},
+		{"too short", good, env{"INPUT_DIGEST": "0123456789a"}, []string{"has 11 of 64 digits", "first 12 to 40 digits"}},
+		{"too long", good, env{"INPUT_DIGEST": someDigest + "0"}, []string{"has 65 digits instead of 64"}},
+		{"one digit lost", good, env{"INPUT_DIGEST": someDigest[:len(someDigest)-1]}, []string{"has 63 of 64 digits"}},
+		{"no digit", good, env{"INPUT_DIGEST": someDigest[:len(someDigest)-1] + "g"}, []string{"has a 'g' in it"}},
+		{"no digit, without sha256", good, env{"INPUT_DIGEST": "0" + someDigest[8:len(someDigest)-1] + "o"}, []string{"has a 'o' in it"}},
+		{"tag of digits", good, env{"INPUT_DIGEST": "cafe:123"}, []string{"looks like a name or a tag"}},
+		{"name of digits", good, env{"INPUT_DIGEST": "cafe"}, []string{"looks like a name or a tag"}},
 		{"upper-case digits", good, env{"INPUT_DIGEST": strings.ToUpper(someDigest[7:])}, []string{"lower case"}},
 		{"other hash", good, env{"INPUT_DIGEST": "sha512:00"}, []string{"write sha256:"}},
 
@@ -325,16 +335,60 @@ func TestTagsAreLookedUp(t *testing.T) {
 	} {
 		r, _ := newRunner(tagged.With(test.change))
 		var asked []string
-		_, err := ReadInputs(t.Context(), r, func(_ context.Context, login Login, name string) (v1.Hash, error) {
+		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(_ context.Context, login Login, name string) (v1.Hash, error) {
 			asked = append(asked, name)
 			if login != test.want {
 				t.Errorf("%s: asked with %v, want %v", name, login, test.want)
 			}
 			return v1.NewHash(someDigest)
-		})
+		}})
 		wantError(t, err, "has no digest", "right now the tag names ghcr.io/a:1@"+someDigest)
 		if diff := cmp.Diff([]string{"ghcr.io/a:1"}, asked); diff != "" {
 			t.Errorf("%s: asked for (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// A name may be that of an image in the local container engine, and then Docker Hub's is
+// another one.
+func TestNamesAreLookedUp(t *testing.T) {
+	const id = "sha256:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
+	engine := "; the container engine has an image of that name: give its ID, " + id + ", as the input digest, or in place of the name"
+	for input, test := range map[string]struct {
+		local, registry string // what is asked for
+		want            string
+	}{
+		"digest=built:1":              {"built:1", "", engine},
+		"digest=built":                {"built", "", engine},
+		"digest=other:1":              {"other:1", "", ""},
+		"image=built:1":               {"built:1", "", engine},
+		"image=docker-daemon:built:1": {"built:1", "", engine},
+		"image=docker-daemon:other:1": {"other:1", "", ""},
+		"image=docker://built:1":      {"", "docker.io/library/built:1", "; on Docker Hub, the tag names docker.io/library/built:1@" + someDigest + " right now"},
+		"image=other:1":               {"other:1", "docker.io/library/other:1", "; on Docker Hub, the tag names docker.io/library/other:1@" + someDigest + " right now"},
+		"image=docker.io/me/other:1":  {"docker.io/me/other:1", "docker.io/me/other:1", "; right now the tag names docker.io/me/other:1@" + someDigest},
+		"image=ghcr.io/built:1":       {"ghcr.io/built:1", "ghcr.io/built:1", engine + "; right now the tag names ghcr.io/built:1@" + someDigest},
+	} {
+		name, value, _ := strings.Cut(input, "=")
+		r, _ := newRunner(good.With(env{"INPUT_DIGEST": ""}).With(env{"INPUT_" + strings.ToUpper(name): value}))
+		var local, registry string
+		_, err := ReadInputs(t.Context(), r, Lookup{
+			Engine: func(_ context.Context, name string) (v1.Hash, error) {
+				if local = name; !strings.Contains(name, "built") {
+					return noEngine(t.Context(), name)
+				}
+				return v1.NewHash(id)
+			},
+			Registry: func(_ context.Context, _ Login, name string) (v1.Hash, error) {
+				registry = name
+				return v1.NewHash(someDigest)
+			},
+		})
+		if local != test.local || registry != test.registry {
+			t.Errorf("%s: asked the engine for %q and a registry for %q, want %q and %q", input, local, registry, test.local, test.registry)
+		}
+		if err == nil || test.want != "" && !strings.HasSuffix(err.Error(), test.want) || test.want == "" && strings.Contains(err.Error(), someDigest) {
+			t.Errorf("%s: %v, want %q at the end", input, err, test.want)
 		}
 	}
 }
@@ -346,10 +400,10 @@ func TestNoTagIsLookedUp(t *testing.T) {
 		"a registry that isn't one": {"INPUT_IMAGE": "ghcr.io/a:1", "INPUT_SOURCE-REGISTRY": "https://ghcr.io"},
 	} {
 		r, _ := newRunner(good.With(env{"INPUT_DIGEST": "", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}).With(change))
-		_, err := ReadInputs(t.Context(), r, func(context.Context, Login, string) (v1.Hash, error) {
+		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(context.Context, Login, string) (v1.Hash, error) {
 			t.Errorf("%s: a registry was asked", name)
 			return v1.Hash{}, nil
-		})
+		}})
 		wantError(t, err, "source-registry", "ghcr.io/a:1")
 	}
 }

@@ -111,6 +111,21 @@ func containerdStore(l imagetest.Layout, d v1.Descriptor) fakeImage {
 	}
 }
 
+func TestLocalID(t *testing.T) {
+	image := imagetest.Example()
+	engine := &fakeEngine{images: map[string]fakeImage{"my-image:1": graphDriver(image)}}
+	engine.start(t)
+	id, err := LocalID(t.Context(), "my-image:1")
+	if err != nil || id != image.ID() {
+		t.Errorf("got %s, error %v, want %s", id, err, image.ID())
+	}
+	for _, name := range []string{"my-image:2", "../my-image:1", "", "A"} {
+		if id, err := LocalID(t.Context(), name); err == nil {
+			t.Errorf("%q has the ID %s", name, id)
+		}
+	}
+}
+
 func TestEngineFinds(t *testing.T) {
 	image := imagetest.Example()
 	repo := strings.Repeat("ab", 32)

@@ -1,11 +1,13 @@
 package source
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/containers/image/v5/docker/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -91,17 +93,49 @@ func ParseRegistry(text string) (string, error) {
 	return registryOf(named), nil
 }
 
-var digestForm = regexp.MustCompile(`^(?:sha256:)?([0-9a-f]{12,64})$`)
+var (
+	// digestForm is a digest, or the beginning of one: nobody shortens it by a few digits.
+	digestForm = regexp.MustCompile(`^(?:sha256:)?([0-9a-f]{12,40}|[0-9a-f]{64})$`)
+	// digestAttempt is what was meant as a digest.
+	digestAttempt = regexp.MustCompile(`^(?:(sha[0-9]+|md5|blake3):(.*)|[0-9a-fA-F]{8,}|[0-9a-zA-Z]{32,})$`)
+)
 
-// ParseDigest reads an image ID or digest: `sha256:<64 hex>`, or 12 or more
+// ParseDigest reads an image ID or digest: `sha256:<64 hex>`, or 12 to 40
 // hex digits of it.
 func ParseDigest(text string) (Reference, error) {
 	m := digestForm.FindStringSubmatch(text)
 	if m == nil {
-		return Reference{}, fmt.Errorf("%q is not a digest; write sha256: and 64 hex digits, or the first 12 or more of them, "+
-			"as `docker image inspect --format '{{.Id}}'` prints (a tag may name another image tomorrow)", text)
+		return Reference{}, fmt.Errorf("%q is not a digest: it %s; write sha256: and 64 hex digits, or the first 12 to 40 of them, "+
+			"as `docker image inspect --format '{{.Id}}'` prints", text, cmp.Or(DigestProblem(text), "looks like a name"))
 	}
 	return Reference{Kind: KindDigest, Text: text, Hex: m[1]}, nil
+}
+
+// DigestProblem says what keeps a text that was meant as a digest from being one: "has 63 of 64 digits". It is empty for
+// a digest, and for a text that was meant as something else.
+func DigestProblem(text string) string {
+	m := digestAttempt.FindStringSubmatch(text)
+	switch {
+	case m == nil:
+		return ""
+	case m[1] != "" && m[1] != "sha256":
+		return "begins with " + m[1] + ":, and images have sha256 digests"
+	case m[1] != "":
+		text = m[2]
+	}
+	other := strings.IndexFunc(text, func(c rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", c) })
+	switch {
+	case other >= 0:
+		c, _ := utf8.DecodeRuneInString(text[other:])
+		return fmt.Sprintf("has a %q in it", c)
+	case len(text) > 64:
+		return fmt.Sprintf("has %d digits instead of 64", len(text))
+	case text != strings.ToLower(text):
+		return "has upper-case digits, which are written in lower case"
+	case len(text) < 64:
+		return fmt.Sprintf("has %d of 64 digits", len(text))
+	}
+	return ""
 }
 
 // transports maps the prefixes that skopeo made known to kinds.
@@ -217,7 +251,7 @@ func parse(text string, exists func(string) bool) (Reference, error) {
 		return Reference{}, fmt.Errorf("%q has a user name or password in the image's name; leave them out, "+
 			"and give source-username and source-password", strings.Replace(text, secrets[0]+"@", "***@", 1))
 	}
-	if strings.HasPrefix(text, "sha256:") || digestForm.MatchString(text) {
+	if strings.HasPrefix(text, "sha256:") || digestForm.MatchString(text) || DigestProblem(text) != "" && !exists(text) {
 		return ParseDigest(text)
 	}
 	if transport, rest, ok := strings.Cut(text, ":"); ok {
@@ -257,7 +291,7 @@ func splitPath(text string, exists func(string) bool) (path, selector string, fo
 // isPath distinguishes paths from image names. `my/image` could be either, so a
 // relative path without a dot in its last element is written `./my/image`.
 func isPath(text string) bool {
-	if strings.HasPrefix(text, "/") || strings.HasPrefix(text, ".") {
+	if strings.HasPrefix(text, "/") || strings.HasPrefix(text, ".") || strings.ContainsAny(text, "*?[") {
 		return true
 	}
 	last := text[strings.LastIndex(text, "/")+1:]
@@ -292,6 +326,9 @@ func parseEngine(text, rest string) (Reference, error) {
 	if digestForm.MatchString(rest) {
 		return Reference{Kind: KindEngine, Text: text, Name: rest}, nil
 	}
+	if DigestProblem(rest) != "" {
+		return ParseDigest(rest)
+	}
 	ref, err := parseNamed(text, rest)
 	ref.Kind = KindEngine
 	return ref, err
@@ -303,22 +340,41 @@ type TagError struct {
 	// Text is the reference as written, Name its name and tag, with the host of
 	// the registry.
 	Text, Name string
+	// Local is what the container engine may know the image by; empty if a registry is meant.
+	Local string
+	// Hostless is whether the text names no registry, so that Name is of Docker Hub, where the image need not be.
+	Hostless bool
 }
 
 func (e *TagError) Error() string {
+	name := e.Name
+	if e.Hostless {
+		name = strings.TrimPrefix(strings.TrimPrefix(name, "docker.io/"), "library/")
+	}
 	return fmt.Sprintf("%q has no digest, and a tag may name another image tomorrow; "+
-		"write %s@sha256:…, or pass the image's ID", e.Text, e.Name)
+		"write %s@sha256:…, or pass the image's ID", e.Text, name)
 }
 
 func parseNamed(text, name string) (Reference, error) {
+	if _, digest, ok := strings.Cut(name, "@sha256:"); ok {
+		if problem := DigestProblem("sha256:" + digest); problem != "" {
+			return Reference{}, fmt.Errorf("the digest of %q %s; write name@sha256: and 64 hex digits", text, problem)
+		}
+	}
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return Reference{}, fmt.Errorf("%q is not an image: %w; give a digest, name@sha256:…, "+
 			"docker://, docker-archive:, oci: or oci-archive: with what follows them, or the path of a file", text, err)
 	}
 	if _, ok := named.(reference.Digested); !ok {
-		name := reference.TagNameOnly(named).String()
-		return Reference{Kind: KindRegistry, Text: text, Name: name}, &TagError{Text: text, Name: name}
+		tag := &TagError{
+			Text: text, Name: reference.TagNameOnly(named).String(), Local: name,
+			Hostless: !strings.HasPrefix(strings.ToLower(name), registryOf(named)+"/"),
+		}
+		if strings.HasPrefix(text, "docker://") {
+			tag.Local = ""
+		}
+		return Reference{Kind: KindRegistry, Text: text, Name: tag.Name}, tag
 	}
 	return Reference{Kind: KindRegistry, Text: text, Name: named.String()}, nil
 }

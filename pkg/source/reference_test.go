@@ -37,6 +37,9 @@ func TestParse(t *testing.T) {
 		"my.rock":                        {Kind: KindPath, Path: "my.rock"},
 		"out/my.rock":                    {Kind: KindPath, Path: "out/my.rock"},
 		"./image":                        {Kind: KindPath, Path: "./image"},
+		"*.rock":                         {Kind: KindPath, Path: "*.rock"},
+		"out/*":                          {Kind: KindPath, Path: "out/*"},
+		"out/my-?":                       {Kind: KindPath, Path: "out/my-?"},
 		"../image":                       {Kind: KindPath, Path: "../image"},
 		"/github/workspace/image:1":      {Kind: KindPath, Path: "/github/workspace/image:1"},
 	} {
@@ -53,20 +56,30 @@ func TestParse(t *testing.T) {
 
 func TestParseComplains(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                             "give a digest",
-		"Upper@sha256:" + hex64:        "is not an image|lowercase",
-		"sha256:0123":                  "is not a digest|docker image inspect",
-		"sha256:" + hex64 + "0":        "is not a digest",
-		"sha256:" + hex64[:63] + "G":   "is not a digest",
-		"busybox":                      "write docker.io/library/busybox:latest@sha256:…",
-		"ghcr.io/a/b:1.0":              "write ghcr.io/a/b:1.0@sha256:…",
-		"docker://ghcr.io/a/b":         "write ghcr.io/a/b:latest@sha256:…",
-		"docker-daemon:a:1":            "write docker.io/library/a:1@sha256:…",
-		"docker:ghcr.io/a/b":           "lacks the slashes after docker:",
-		"docker-archive:":              "names no file",
-		"oci::name":                    "names no file",
-		"busybox@sha256:" + hex64[:12]: "is not an image",
-		"line\nbreak@sha256:" + hex64:  "is not an image",
+		"":                                       "give a digest",
+		"Upper@sha256:" + hex64:                  "is not an image|lowercase",
+		"sha256:0123":                            "is not a digest|has 4 of 64 digits",
+		"sha256:" + hex64[:63]:                   "is not a digest|has 63 of 64 digits",
+		hex64[:41]:                               "is not a digest|has 41 of 64 digits",
+		"sha256:" + hex64 + "0":                  "is not a digest|has 65 digits instead of 64",
+		"sha256:" + hex64[:63] + "g":             "is not a digest|has a 'g' in it|docker image inspect",
+		"sha256:" + hex64[:63] + "A":             "is not a digest|lower case",
+		"sha256:":                                "is not a digest|has 0 of 64 digits",
+		"busybox":                                "write busybox:latest@sha256:…",
+		"me/busybox:1":                           "write me/busybox:1@sha256:…",
+		"docker.io/me/busybox:1":                 "write docker.io/me/busybox:1@sha256:…",
+		"ghcr.io/a/b:1.0":                        "write ghcr.io/a/b:1.0@sha256:…",
+		"docker://ghcr.io/a/b":                   "write ghcr.io/a/b:latest@sha256:…",
+		"docker-daemon:a:1":                      "write a:1@sha256:…",
+		"docker-daemon:" + hex64 + "0":           "is not a digest|has 65 digits",
+		"ghcr.io/a@sha256:" + hex64[:63]:         "the digest of|has 63 of 64 digits",
+		"ghcr.io/a:1@sha256:" + hex64[:63] + "g": "has a 'g' in it",
+		"docker:ghcr.io/a/b":                     "lacks the slashes after docker:",
+		"docker-archive:":                        "names no file",
+		"oci::name":                              "names no file",
+		"busybox@sha256:" + hex64[:12]:           "the digest of|has 12 of 64 digits",
+		"busybox@sha512:" + hex64:                "is not an image",
+		"line\nbreak@sha256:" + hex64:            "is not an image",
 	} {
 		_, err := Parse(text)
 		if err == nil {
@@ -89,7 +102,7 @@ func TestParseTagError(t *testing.T) {
 }
 
 func TestParseDigest(t *testing.T) {
-	for text, complete := range map[string]bool{"sha256:" + hex64: true, hex64: true, hex64[:63]: false, hex64[:12]: false} {
+	for text, complete := range map[string]bool{"sha256:" + hex64: true, hex64: true, hex64[:40]: false, hex64[:12]: false} {
 		ref, err := ParseDigest(text)
 		if err != nil {
 			t.Errorf("ParseDigest(%q): %v", text, err)
@@ -167,6 +180,31 @@ func TestParseLineOfPaths(t *testing.T) {
 	} {
 		_, _, err := ParseLine(line, exists)
 		imagetest.WantError(t, err, want)
+	}
+}
+
+// What a tag may be called locally, and in a registry.
+func TestNamesOfTags(t *testing.T) {
+	for text, want := range map[string]TagError{
+		"my-image:1":              {Name: "docker.io/library/my-image:1", Local: "my-image:1", Hostless: true},
+		"my-image":                {Name: "docker.io/library/my-image:latest", Local: "my-image", Hostless: true},
+		"me/my-image:1":           {Name: "docker.io/me/my-image:1", Local: "me/my-image:1", Hostless: true},
+		"docker.io/me/my-image:1": {Name: "docker.io/me/my-image:1", Local: "docker.io/me/my-image:1"},
+		"ghcr.io/a:1":             {Name: "ghcr.io/a:1", Local: "ghcr.io/a:1"},
+		"localhost:5000/a":        {Name: "localhost:5000/a:latest", Local: "localhost:5000/a"},
+		"docker://my-image:1":     {Name: "docker.io/library/my-image:1", Hostless: true},
+		"docker-daemon:a:1":       {Name: "docker.io/library/a:1", Local: "a:1", Hostless: true},
+	} {
+		want.Text = text
+		_, err := Parse(text)
+		got, ok := errors.AsType[*TagError](err)
+		if !ok {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if *got != want {
+			t.Errorf("%s: got %+v, want %+v", text, *got, want)
+		}
 	}
 }
 
