@@ -55,6 +55,9 @@ func main() {
 	}
 }
 
+// proofPurpose is what the key of the registry's proofs is derived for: another purpose makes another key.
+const proofPurpose = "upload-resource: proofs of records, version 1"
+
 // run chooses the use case by the program's arguments.
 func run(ctx context.Context, runner *action.Runner, args []string) error {
 	switch {
@@ -104,7 +107,11 @@ func upload(ctx context.Context, runner *action.Runner) error {
 				_, repository, _ := strings.Cut(login.ImageName, "/")
 				options.Image, options.Path = at.Host+"/"+repository, at.Path
 			}
-			return registry.Open(ctx, options)
+			repository, err := registry.Open(ctx, options)
+			if err != nil {
+				return nil, err
+			}
+			return registry.NewView(repository, in.Credentials.DeriveKey(proofPurpose), runner.Progress), nil
 		},
 		Wait:    transport.Sleep,
 		Options: in.Options,

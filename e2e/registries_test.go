@@ -19,9 +19,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// TestUnknownImage: where neither a record nor a tag tells of an image, the
-// registry is asked for it by the digest that it may have, which is a config's
-// here. One that can't answer that is asked once.
+// TestUnknownImage: an image that neither a record nor a tag leads to is packed again. The registry isn't asked for its ID
+// as a manifest, which some can't answer.
 func TestUnknownImage(t *testing.T) {
 	t.Parallel()
 	eachRegistry(t, func(t *testing.T, options server.Options) {
@@ -57,8 +56,8 @@ func TestUnknownImage(t *testing.T) {
 						asked++
 					}
 				}
-				if asked != 1 {
-					t.Errorf("the registry was asked %d times for %s, want once", asked, config)
+				if asked != 0 {
+					t.Errorf("the registry was asked %d times for %s", asked, config)
 				}
 				isComplete(t, sandbox, again.outputs["remote-digest"])
 			})

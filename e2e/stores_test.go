@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -286,9 +287,9 @@ func TestGoneFromEngine(t *testing.T) {
 	rerunWithin(t, 13, sandbox, first, "digest="+id, fakeEngine(t))
 }
 
-// TestRecordOfMany: a record that names the image after others is followed to
-// it, and a manifest that isn't made of the config's layers isn't the image.
-func TestRecordOfMany(t *testing.T) {
+// TestOverwrittenRecord: somebody overwrote the record and tagged an image latest that has the config's digest and not its
+// layers. The honest image is unchanged, and a warning names the other.
+func TestOverwrittenRecord(t *testing.T) {
 	t.Parallel()
 	archive, img, id := savedImage(t)
 	sandbox := startSandbox(t, server.Options{InMemory: true})
@@ -312,5 +313,12 @@ func TestRecordOfMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	pushedByOthers(t, sandbox, fewer)
-	rerunWithin(t, 11, sandbox, first, "image="+archive)
+	again := action(t, sandbox, "resource="+imageResource, "image="+archive)
+	again.logged(t, logKnown, logUnchanged(imageResource, first.outputs["revision"]))
+	if want := "but other layers; it isn't used"; !strings.Contains(again.log, want) {
+		t.Errorf("the log lacks %q:\n%s", want, again.log)
+	}
+	if diff := cmp.Diff(first.unchanged(), again.outputs); diff != "" {
+		t.Errorf("outputs of the rerun (-want +got):\n%s", diff)
+	}
 }

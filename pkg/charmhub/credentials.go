@@ -2,6 +2,8 @@ package charmhub
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +25,21 @@ type Credentials struct {
 
 	token string // empty when pair is not nil
 	pair  *pair
+}
+
+// DeriveKey returns 32 bytes that only a holder of these credentials can compute, and from which nothing of them can be
+// learned (HKDF with SHA-256, RFC 5869). The purpose says what the key is for: each gets a key of its own. However often the
+// credentials are exported, exchanged or refreshed by the store, the key stays: a pair's discharge isn't part of it.
+func (c *Credentials) DeriveKey(purpose string) []byte {
+	secret := c.token
+	if c.pair != nil {
+		secret = c.pair.root
+	}
+	key, err := hkdf.Key(sha256.New, []byte(secret), nil, purpose, sha256.Size)
+	if err != nil {
+		panic(err) // only for a length that HKDF can't give
+	}
+	return key
 }
 
 // ParseCredentials reads exported credentials as people paste them: white space,

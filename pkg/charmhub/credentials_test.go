@@ -1,6 +1,7 @@
 package charmhub
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -181,5 +182,32 @@ func TestCredentialsPrintNothing(t *testing.T) {
 	c := mustParse(t, paste(`{"macaroon":"c4n4ry"}`))
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		wantNotIn(t, fmt.Sprintf(verb, c)+fmt.Sprintf(verb, Config{Credentials: c}), "c4n4ry", fmt.Sprintf("%x", "c4n4ry"))
+	}
+}
+
+func TestDeriveKey(t *testing.T) {
+	t.Parallel()
+	bare := mustParse(t, paste("a-token"))
+	key := bare.DeriveKey("one")
+	if len(key) != 32 || bytes.Contains(key, []byte("token")) {
+		t.Errorf("the key is %x", key)
+	}
+	for _, form := range []string{`{"t":"macaroon","v":"a-token"}`, `{"macaroon":"a-token"}`} {
+		if !bytes.Equal(mustParse(t, paste(form)).DeriveKey("one"), key) {
+			t.Errorf("the same token as %s has another key", form)
+		}
+	}
+	if bytes.Equal(bare.DeriveKey("two"), key) || bytes.Equal(mustParse(t, paste("b-token")).DeriveKey("one"), key) {
+		t.Error("another purpose or another token has the same key")
+	}
+	v := vectors(t)
+	refreshed := v[0]
+	refreshed.Discharge = v[1].Discharge
+	pair := mustParse(t, paste(v[0].pairText())).DeriveKey("one")
+	if !bytes.Equal(pair, mustParse(t, paste(refreshed.pairText())).DeriveKey("one")) {
+		t.Error("a refreshed discharge gives another key")
+	}
+	if bytes.Equal(pair, key) {
+		t.Error("a pair has the key of another token")
 	}
 }

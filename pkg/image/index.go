@@ -8,9 +8,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// RunnableImages returns the images that an index lists, without attestations and
-// other attached manifests. It returns nil if rawIndex is no index, or one that
-// lists an image without a platform.
+// RunnableImages returns the images that an index lists, without what is attached to them ([IsAttached]). It returns nil
+// if rawIndex isn't an index, or if a runtime could take something else from it than an image that the index describes by
+// platform, digest and size: an entry without a platform, of another media type, or with content of its own (urls, data).
 func RunnableImages(rawIndex []byte) []v1.Descriptor {
 	index, err := v1.ParseIndexManifest(bytes.NewReader(rawIndex))
 	if err != nil {
@@ -20,7 +20,7 @@ func RunnableImages(rawIndex []byte) []v1.Descriptor {
 	for _, d := range index.Manifests {
 		switch {
 		case IsAttached(d):
-		case d.Platform == nil || !d.MediaType.IsImage():
+		case d.Platform == nil, !d.MediaType.IsImage(), len(d.URLs) > 0, d.Data != nil:
 			return nil
 		default:
 			images = append(images, d)
@@ -29,17 +29,19 @@ func RunnableImages(rawIndex []byte) []v1.Descriptor {
 	return images
 }
 
-// SameImages reports whether two indexes list the same images for the same
-// platforms, in whatever order.
+// SameImages reports whether two lists of [RunnableImages] have the same images for the same platforms, in any order. An
+// empty list has no image in common with any other.
 func SameImages(a, b []v1.Descriptor) bool {
-	same := func(d v1.Descriptor) func(v1.Descriptor) bool {
-		return func(other v1.Descriptor) bool {
-			return d.Digest == other.Digest && d.Platform.Equals(*other.Platform)
-		}
+	contains := func(all []v1.Descriptor, one v1.Descriptor) bool {
+		return slices.ContainsFunc(all, func(other v1.Descriptor) bool { return sameImage(one, other) })
 	}
 	return len(a) > 0 && len(a) == len(b) &&
-		!slices.ContainsFunc(a, func(d v1.Descriptor) bool { return !slices.ContainsFunc(b, same(d)) }) &&
-		!slices.ContainsFunc(b, func(d v1.Descriptor) bool { return !slices.ContainsFunc(a, same(d)) })
+		!slices.ContainsFunc(a, func(d v1.Descriptor) bool { return !contains(b, d) }) &&
+		!slices.ContainsFunc(b, func(d v1.Descriptor) bool { return !contains(a, d) })
+}
+
+func sameImage(a, b v1.Descriptor) bool {
+	return a.Digest == b.Digest && a.Size == b.Size && a.MediaType == b.MediaType && a.Platform.Equals(*b.Platform)
 }
 
 // MissingError is about a manifest or blob that an image refers to and that isn't

@@ -53,7 +53,11 @@ func openLayout(t *testing.T, l imagetest.Layout) image.ImageOrIndex {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = src.Close() })
-	return src.Image
+	m, err := src.(source.Backed).Manifest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 func part(t *testing.T, name string, l imagetest.Layout, d v1.Descriptor) image.Part {
@@ -156,7 +160,7 @@ func TestJoinWithArtifact(t *testing.T) {
 func TestJoinMediaType(t *testing.T) {
 	docker := func(arch string) image.Part {
 		saved := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: arch}))
-		packed, err := pack.Image(t.Context(), &source.Uncompressed{
+		packed, err := pack.Image(t.Context(), &source.Unpacked{
 			ID: saved.ID(), DiffIDs: saved.DiffIDs, Export: imagetest.Export(imagetest.Tar(saved.DockerNew()...)),
 		}, pack.Options{})
 		if err != nil {

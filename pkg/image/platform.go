@@ -91,11 +91,10 @@ func (l leaf) open() (v1.Image, error) {
 	return l.parent.Image(l.Digest)
 }
 
-// IsAttached reports whether an index says that a manifest is about another one, as
-// BuildKit marks its attestations.
-func IsAttached(d v1.Descriptor) bool {
-	return d.Platform != nil && d.Platform.Equals(unknown) || d.Annotations["vnd.docker.reference.type"] != ""
-}
+// IsAttached reports whether an index lists d as something about an image, such as an attestation, and not as an image to
+// run: then d's platform is unknown/unknown, which no runtime takes. An annotation alone doesn't say so, because runtimes
+// don't read annotations when they choose an image.
+func IsAttached(d v1.Descriptor) bool { return d.Platform != nil && d.Platform.Equals(unknown) }
 
 // glance finds out whether a manifest is an image, and for which platform,
 // and believes the index.
@@ -188,8 +187,11 @@ func flatten(index v1.ImageIndex, look func(leaf) (leaf, error)) (leaves []leaf,
 	return nil, fmt.Errorf("an index without an image to run: of the %d manifests in the index, all are attestations or other artifacts; give the image that they belong to", len(leaves))
 }
 
+// MaxDepth is how deep indexes may be nested; one that lists only images has depth 1.
+const MaxDepth = 8
+
 // descent is one way through an index and the indexes in it.
-type descent struct{ manifests, bytes int64 }
+type descent struct{ manifests, bytes, depth int64 }
 
 // into calls visit for each manifest that is no index.
 func (d *descent) into(index v1.ImageIndex, visit func(parent v1.ImageIndex, d v1.Descriptor) error) error {
@@ -197,6 +199,10 @@ func (d *descent) into(index v1.ImageIndex, visit func(parent v1.ImageIndex, d v
 	if err != nil {
 		return err
 	}
+	if d.depth++; d.depth > MaxDepth {
+		return fmt.Errorf("indexes are nested more than %d deep, %w", MaxDepth, errTooLarge)
+	}
+	defer func() { d.depth-- }()
 	raw, err := index.RawManifest()
 	if err != nil {
 		return err

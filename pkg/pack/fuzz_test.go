@@ -8,7 +8,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
-func fuzzPack(t *testing.T, u *source.Uncompressed) {
+func fuzzPack(t *testing.T, u *source.Unpacked) {
 	t.Helper()
 	packed, err := pack.Image(t.Context(), u, pack.Options{})
 	if err != nil {

@@ -107,7 +107,7 @@ func (p *Packed) Close() error {
 // original's to the byte, so that its image ID stays. Its layers are compressed
 // in one pass on many cores. The result depends on the config, the layers, and
 // opts.Compression and opts.Known alone.
-func Image(ctx context.Context, u *source.Uncompressed, opts Options) (*Packed, error) {
+func Image(ctx context.Context, u *source.Unpacked, opts Options) (*Packed, error) {
 	form, ok := forms[cmp.Or(opts.Compression, Gzip)]
 	if !ok {
 		return nil, fmt.Errorf("compressing layers: %q is no compression; choose gzip or zstd", opts.Compression)
@@ -149,7 +149,7 @@ func (p *packer) reuseKnown() {
 	}
 }
 
-func (p *packer) pack(ctx context.Context, u *source.Uncompressed) (v1.Image, error) {
+func (p *packer) pack(ctx context.Context, u *source.Unpacked) (v1.Image, error) {
 	done := func() bool { return len(p.blobs) == len(p.wanted) }
 	config, err := u.Read(ctx, done, p.layer)
 	if err != nil {
@@ -229,7 +229,7 @@ func newGzipWriter(w io.Writer) (io.WriteCloser, error) {
 }
 
 // image assembles the manifest.
-func (p *packer) image(u *source.Uncompressed, config []byte) (v1.Image, error) {
+func (p *packer) image(u *source.Unpacked, config []byte) (v1.Image, error) {
 	manifest := v1.Manifest{
 		SchemaVersion: 2,
 		MediaType:     p.form.manifest,

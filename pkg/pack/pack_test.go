@@ -36,7 +36,7 @@ const (
 	goldenZstd  = "sha256:19808b1503d2163ce78a5694bdca7b09bbb38ab7e8f9b7689e53a46f6be23627"
 )
 
-func packed(t *testing.T, u *source.Uncompressed, opts pack.Options) *pack.Packed {
+func packed(t *testing.T, u *source.Unpacked, opts pack.Options) *pack.Packed {
 	t.Helper()
 	img, err := pack.Image(t.Context(), u, opts)
 	if err != nil {
@@ -52,11 +52,11 @@ func packed(t *testing.T, u *source.Uncompressed, opts pack.Options) *pack.Packe
 
 // uncompressed is an image as an engine describes it, whose export is the
 // archive.
-func uncompressed(s imagetest.Saved, archive []byte) *source.Uncompressed {
-	return &source.Uncompressed{ID: s.ID(), DiffIDs: s.DiffIDs, Export: imagetest.Export(archive)}
+func uncompressed(s imagetest.Saved, archive []byte) *source.Unpacked {
+	return &source.Unpacked{ID: s.ID(), DiffIDs: s.DiffIDs, Export: imagetest.Export(archive)}
 }
 
-func open(t *testing.T, text string) (*source.Source, error) {
+func open(t *testing.T, text string) (source.Source, error) {
 	t.Helper()
 	ref, err := source.Parse(text)
 	if err != nil {
@@ -103,10 +103,10 @@ func TestPackSavedByDocker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "sha256:53019c7e8b1a52ddc7307388ad0b2b45ba6a037ec8bbf9b7814b5c897ccc9ed9"; src.Digest.String() != want {
-		t.Errorf("its ID is %s, want %s", src.Digest, want)
+	if want := "sha256:53019c7e8b1a52ddc7307388ad0b2b45ba6a037ec8bbf9b7814b5c897ccc9ed9"; src.Identity().Config.String() != want {
+		t.Errorf("its ID is %s, want %s", src.Identity().Config, want)
 	}
-	if got := digestOf(t, packed(t, src.Uncompressed, pack.Options{})); got != goldenSaved {
+	if got := digestOf(t, packed(t, src.(*source.Unpacked), pack.Options{})); got != goldenSaved {
 		t.Errorf("got %s, want %s", got, goldenSaved)
 	}
 }
@@ -153,10 +153,11 @@ func TestPackEveryDialect(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if src.Uncompressed == nil || src.Image != nil || src.Digest != example.ID() {
+			u, ok := src.(*source.Unpacked)
+			if !ok || u.ID != example.ID() || u.Digest != u.ID {
 				t.Fatalf("opened as %+v, want the unpacked image %s", src, example.ID())
 			}
-			if got := digestOf(t, packed(t, src.Uncompressed, pack.Options{})); got != golden {
+			if got := digestOf(t, packed(t, u, pack.Options{})); got != golden {
 				t.Errorf("got %s, want %s", got, golden)
 			}
 		})
@@ -427,7 +428,7 @@ func TestPackLayerMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = pack.Image(t.Context(), src.Uncompressed, pack.Options{})
+	_, err = pack.Image(t.Context(), src.(*source.Unpacked), pack.Options{})
 	imagetest.WantError(t, err, "layer "+example.DiffIDs[1].String()+" is missing")
 }
 
@@ -450,7 +451,7 @@ func TestPackCancelled(t *testing.T) {
 	example := imagetest.Example()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stopped by a signal")
-	_, err := pack.Image(ctx, &source.Uncompressed{ID: example.ID(), DiffIDs: example.DiffIDs, Export: func(context.Context) (io.ReadCloser, error) {
+	_, err := pack.Image(ctx, &source.Unpacked{ID: example.ID(), DiffIDs: example.DiffIDs, Export: func(context.Context) (io.ReadCloser, error) {
 		cancel(stop)
 		return nil, io.ErrUnexpectedEOF
 	}}, pack.Options{})
@@ -469,7 +470,7 @@ func TestPackMemory(t *testing.T) {
 		_, _ = io.CopyN(w, zeros{}, size)
 		_ = in.CloseWithError(io.ErrUnexpectedEOF)
 	}()
-	u := &source.Uncompressed{ID: imagetest.Sum(nil), DiffIDs: []v1.Hash{imagetest.Sum(nil)}, Export: func(context.Context) (io.ReadCloser, error) { return out, nil }}
+	u := &source.Unpacked{ID: imagetest.Sum(nil), DiffIDs: []v1.Hash{imagetest.Sum(nil)}, Export: func(context.Context) (io.ReadCloser, error) { return out, nil }}
 	before, peak := heap(), uint64(0)
 	var read, sampled int64
 	_, err := pack.Image(t.Context(), u, pack.Options{Progress: func(n int64) {

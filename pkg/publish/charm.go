@@ -60,7 +60,7 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 				if err != nil {
 					return Result{}, fmt.Errorf("upstream-source: %w", err)
 				}
-				return one.Image(ctx, target, []Part{part}, nil)
+				return one.PublishImage(ctx, target, []Part{part}, nil)
 			})
 			return nil
 		})

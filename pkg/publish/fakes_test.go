@@ -172,8 +172,8 @@ type repository struct {
 	images   map[v1.Hash]image.ImageOrIndex
 	located  map[v1.Hash]image.ImageOrIndex // by ID, or by the first of an index's images
 	present  bool                           // Plan finds what Manifest doesn't
-	verified bool
-	keyed    image.ImageOrIndex // under any key; nil for none
+	compared bool                           // by Find of an ID, or by Push
+	keyed    image.ImageOrIndex             // under any key; nil for none
 	fail     map[string]error
 
 	keyedSource v1.Hash
@@ -193,34 +193,33 @@ func (r *repository) called(name string) error {
 
 func (r *repository) Name() string { return "registry.example/my-charm/my-image" }
 
-func (r *repository) Manifest(_ context.Context, digest v1.Hash) (image.ImageOrIndex, error) {
-	return r.images[digest], r.called("Manifest")
-}
-
-func (r *repository) Locate(_ context.Context, id registry.Identity, _ registry.Hints) (found registry.Found, err error) {
-	if found.Image = r.images[id.Digest]; found.Image == nil {
-		found.Image = r.located[id.Digest]
+func (r *repository) Find(_ context.Context, id image.Identity) (found registry.Found, err error) {
+	call, found := "Find", registry.Found{Image: r.images[id.Manifest]}
+	switch {
+	case len(id.Images) > 0:
+		call += " images"
+		if found.Image == nil {
+			found.Image = r.located[id.Images[0].Digest]
+		}
+	case id.Config != v1.Hash{}:
+		call += " config"
+		if found.Image == nil {
+			found.Image, found.Compared = r.located[id.Config], r.compared
+		}
 	}
-	if len(id.Images) > 0 && found.Image == nil {
-		found.Image = r.located[id.Images[0].Digest]
-	}
-	return found, r.called("Locate")
+	return found, r.called(call)
 }
 
-func (r *repository) RecordKey(_ context.Context, _ v1.Hash, _ image.ImageOrIndex, source v1.Hash) error {
-	return r.called("RecordKey " + source.String())
+func (r *repository) FindKey(context.Context, v1.Hash) (registry.Keyed, error) {
+	return registry.Keyed{Image: r.keyed, Source: r.keyedSource}, r.called("FindKey")
 }
 
-func (r *repository) Keyed(context.Context, v1.Hash) (image.ImageOrIndex, v1.Hash, error) {
-	return r.keyed, r.keyedSource, r.called("Keyed")
-}
-
-func (r *repository) Layers(context.Context, registry.Hints) registry.Layers {
+func (r *repository) Layers(context.Context) registry.Layers {
 	_ = r.called("Layers")
 	return registry.Layers{}
 }
 
-func (r *repository) Plan(_ context.Context, img image.ImageOrIndex, _, _ registry.Layers) (*registry.Plan, error) {
+func (r *repository) Plan(_ context.Context, img image.ImageOrIndex, _ registry.Layers) (*registry.Plan, error) {
 	size, err := img.Size()
 	if err = errors.Join(err, r.called("Plan")); err != nil || r.present {
 		return &registry.Plan{Present: r.present}, err
@@ -230,11 +229,11 @@ func (r *repository) Plan(_ context.Context, img image.ImageOrIndex, _, _ regist
 
 func (r *repository) Push(_ context.Context, plan *registry.Plan, progress func(int64)) (bool, error) {
 	progress(plan.Missing[0].Size)
-	return r.verified, r.called("Push")
+	return r.compared, r.called("Push")
 }
 
-func (r *repository) Record(_ context.Context, _ image.ImageOrIndex, verified bool, _ registry.Hints, sources ...v1.Hash) error {
-	call := fmt.Sprintf("Record %t", verified)
+func (r *repository) Record(_ context.Context, _ image.ImageOrIndex, compared bool, sources ...v1.Hash) error {
+	call := fmt.Sprintf("Record %t", compared)
 	for _, source := range sources {
 		call += " " + source.String()
 	}
@@ -242,20 +241,24 @@ func (r *repository) Record(_ context.Context, _ image.ImageOrIndex, verified bo
 	return r.fail["Record"]
 }
 
-func (r *repository) MoveLatest(context.Context, image.ImageOrIndex, registry.Hints) error {
+func (r *repository) RecordKey(_ context.Context, _ v1.Hash, _ image.ImageOrIndex, source v1.Hash) error {
+	return r.called("RecordKey " + source.String())
+}
+
+func (r *repository) MoveLatest(context.Context, image.ImageOrIndex) error {
 	return r.called("MoveLatest")
 }
 
 // sources are images by the texts of their references.
 type sources struct {
 	mu     sync.Mutex
-	images map[string]*source.Source
+	images map[string]source.Source
 	fail   map[string]error
 	tags   map[string]v1.Hash
 	tagged []string // those that CheckTag saw
 }
 
-func (s *sources) Open(_ context.Context, ref source.Reference) (*source.Source, error) {
+func (s *sources) Open(_ context.Context, ref source.Reference) (source.Source, error) {
 	if err := s.fail[ref.Text]; err != nil {
 		return nil, err
 	}
@@ -295,7 +298,7 @@ type house struct {
 
 func newHouse(e env) *house {
 	h := &house{store: newStore(), repository: newRepository(), sources: &sources{
-		images: map[string]*source.Source{}, fail: map[string]error{}, tags: map[string]v1.Hash{},
+		images: map[string]source.Source{}, fail: map[string]error{}, tags: map[string]v1.Hash{},
 	}}
 	h.runner, h.out = newRunner(e)
 	h.Publisher = &Publisher{
@@ -315,7 +318,7 @@ func newHouse(e env) *house {
 }
 
 // add makes an image available under a digest or ID, as the input image takes it.
-func (h *house) add(tb testing.TB, text string, src *source.Source) Part {
+func (h *house) add(tb testing.TB, text string, src source.Source) Part {
 	tb.Helper()
 	ref, err := source.Parse(text)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -14,25 +15,25 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/pack"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
-// Image makes an image the content of a resource: the one that the parts name, or
-// the index that joins theirs; of either the one for platform alone, if not nil.
-// Without parts it is the image that was recorded under the key, and the result is
-// Unknown where there is none. After an error the result says what was done before
-// it.
-func (p *Publisher) Image(ctx context.Context, t Target, parts []Part, platform *v1.Platform) (result Result, err error) {
+// PublishImage uploads an image to a resource: the one image that the parts name, or the index that joins theirs. If platform
+// isn't nil, it selects one platform of an index. With no parts, it uses the image recorded under the key; if none is
+// recorded, result.Unknown is true. If Charmhub already has the content, it changes nothing. After an error the result says
+// what was done before it.
+func (p *Publisher) PublishImage(ctx context.Context, t Target, parts []Part, platform *v1.Platform) (result Result, err error) {
 	log := p.Runner.Logger()
-	at, err := p.begin(ctx, t, parts)
-	defer at.close()
+	run, err := p.begin(ctx, t, parts)
+	defer run.close()
 	if err != nil {
 		return result, err
 	}
 
-	img, err := p.find(ctx, at.repo, at.opened, platform)
+	img, err := run.locate(ctx, platform)
 	if err != nil {
 		return result, err
 	}
@@ -40,15 +41,14 @@ func (p *Publisher) Image(ctx context.Context, t Target, parts []Part, platform 
 		log.Info("No image is recorded under this key, and none is given: nothing to upload")
 		return Result{Unknown: true}, nil
 	}
-	defer img.close()
-	text, err := p.describe(ctx, t, at, img, &result)
+	text, err := run.describe(ctx, img, &result)
 	if err != nil {
 		return result, err
 	}
 
-	plan, err := p.plan(ctx, at.repo, img)
+	plan, err := run.plan(ctx, img)
 	if err != nil {
-		return result, explain(at.opened, img.ImageOrIndex, err)
+		return result, explain(run.parts, img.image, err)
 	}
 	result.Blobs, result.Reused = plan.Missing, plan.Reused
 	switch {
@@ -64,44 +64,64 @@ func (p *Publisher) Image(ctx context.Context, t Target, parts []Part, platform 
 		return result, nil
 	default:
 		log.Info("Remote image not found, uploading from local registry")
-		verified, err := p.push(ctx, at.repo, plan)
+		compared, err := run.push(ctx, plan)
 		if err != nil {
-			return result, explain(at.opened, img.ImageOrIndex, during(stageSend, err))
+			return result, explain(run.parts, img.image, during(stageSend, err))
 		}
 		result.Uploaded = true
+		img.compared = img.compared || compared
 		log.Info("Image uploaded, new remote digest: " + result.RemoteDigest)
-		if verified {
-			img.verify()
-		}
 	}
 
 	err = together(
-		func() error { p.record(ctx, at.repo, img, result.Uploaded); return nil },
+		func() error { run.record(ctx, img, result.Uploaded); return nil },
 		func() (err error) {
 			if !p.PushOnly {
-				result.Revised, err = p.reviseImage(ctx, t, result, text, at.known)
+				result.Revised, err = p.reviseImage(ctx, t, result, text, run.known)
 			}
 			return err
 		},
 	)
 	if err == nil && len(parts) > 0 {
-		p.recordKey(ctx, at.repo, img)
+		run.recordKey(ctx, img)
 	}
 	return result, err
 }
 
-// start is what is known before an image is looked for.
-type start struct {
-	known  listing
-	login  charmhub.RegistryCredentials
-	repo   Repository
-	opened []opened
+// imageRun is the publication of one image.
+type imageRun struct {
+	*Publisher
+	target     Target
+	known      listing
+	login      charmhub.RegistryCredentials
+	repository Repository
+	parts      []*openedPart
+	packed     []*pack.Packed // their layers are needed until the image is sent
 }
 
-// begin makes the requests that don't depend on each other. What it returns is to
-// be closed, also after an error.
-func (p *Publisher) begin(ctx context.Context, t Target, parts []Part) (at start, err error) {
-	err = together(
+// openedPart is a part whose source was looked for. A digest may be in the charm's repository alone, so that it has no
+// source is no failure yet.
+type openedPart struct {
+	Part
+	source source.Source // nil after a failure, and for an image in a registry before it is needed
+	err    error
+}
+
+// remoteImage is an image as it is, or will be, in the charm's repository.
+type remoteImage struct {
+	image     image.ImageOrIndex
+	source    v1.Hash       // the digest that it has where it comes from
+	present   bool          // the repository provably has it
+	compared  bool          // every layer has the diff ID that the image's config gives it, and no record says so yet
+	platforms []v1.Platform // nil if only the image itself says it
+	indexedBy v1.Hash       // the first image of an index that an engine holds, by which the index is found when it is built again
+	parts     []*remoteImage
+}
+
+// begin makes the requests that don't depend on each other. Close what it returns, also after an error.
+func (p *Publisher) begin(ctx context.Context, t Target, parts []Part) (*imageRun, error) {
+	run := &imageRun{Publisher: p, target: t, parts: make([]*openedPart, len(parts))}
+	steps := []func() error{
 		func() error {
 			if len(parts) == 0 { // it was checked when the key was recorded
 				return nil
@@ -110,49 +130,71 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part) (at start
 		},
 		func() (err error) {
 			if !p.PushOnly {
-				at.known, err = p.list(ctx, t)
+				run.known, err = p.list(ctx, t)
 			}
 			return err
 		},
 		func() (err error) {
-			if at.login, err = p.Store.UploadCredentials(ctx, t.Charm, t.Resource); err == nil {
-				at.repo, err = p.Repository(ctx, at.login, p.Runner.Logger())
+			if run.login, err = p.Store.UploadCredentials(ctx, t.Charm, t.Resource); err == nil {
+				run.repository, err = p.Repository(ctx, run.login, p.Runner.Logger())
 			}
 			return err
 		},
-		func() (err error) { at.opened, err = p.open(ctx, parts); return err },
-	)
-	return at, err
+	}
+	for n, part := range parts {
+		run.parts[n] = &openedPart{Part: part}
+		steps = append(steps, func() error { return run.open(ctx, run.parts[n]) })
+	}
+	return run, together(steps...)
 }
 
-func (at start) close() {
-	for _, o := range at.opened {
-		if o.source != nil {
-			_ = o.source.Close()
+// open looks for a part where its reference points. It fails only for what can't be found anywhere else. An image in another
+// registry is opened when the charm's repository turns out to lack it.
+func (r *imageRun) open(ctx context.Context, part *openedPart) error {
+	if part.Kind == source.KindRegistry {
+		r.Sources.CheckTag(ctx, part.Reference)
+		return nil
+	}
+	part.source, part.err = r.Sources.Open(ctx, part.Reference)
+	if part.err != nil {
+		part.source = nil
+	}
+	if _, full := part.Digest(); full {
+		return nil
+	}
+	return explainNotFound(*part, nil)
+}
+
+func (r *imageRun) close() {
+	for _, part := range r.parts {
+		if part != nil && part.source != nil {
+			_ = part.source.Close()
 		}
 	}
+	for _, packed := range r.packed {
+		_ = packed.Close()
+	}
 }
 
-// describe completes the result by what is known of an image before anything is
-// sent. For one that the repository holds it also returns the text that describes
-// it to Juju, which is asked for meanwhile.
-func (p *Publisher) describe(ctx context.Context, t Target, at start, img *found, result *Result) (text []byte, err error) {
-	digest, err := img.Digest()
+// describe completes the result by what is known of an image before anything is sent. For one that the repository holds it
+// also returns the text that describes it to Juju, which is asked for meanwhile.
+func (r *imageRun) describe(ctx context.Context, img *remoteImage, result *Result) (text []byte, err error) {
+	digest, err := img.image.Digest()
 	if err != nil {
-		return nil, explain(at.opened, img.ImageOrIndex, err)
+		return nil, explain(r.parts, img.image, err)
 	}
 	result.SourceDigest, result.RemoteDigest = img.source.String(), digest.String()
-	result.RemoteImage = at.login.ImageName + "@" + result.RemoteDigest
+	result.RemoteImage = r.login.ImageName + "@" + result.RemoteDigest
 	err = together(
 		func() (err error) {
 			if result.Platforms, err = img.runsOn(); err == nil {
 				result.Digests, err = img.digests()
 			}
-			return explain(at.opened, img.ImageOrIndex, err)
+			return explain(r.parts, img.image, err)
 		},
 		func() (err error) {
-			if img.present && !p.PushOnly {
-				text, err = p.Store.ImageBlob(ctx, t.Charm, t.Resource, result.RemoteDigest)
+			if img.present && !r.PushOnly {
+				text, err = r.Store.ImageBlob(ctx, r.target.Charm, r.target.Resource, result.RemoteDigest)
 			}
 			return during(stageContent, err)
 		},
@@ -160,8 +202,102 @@ func (p *Publisher) describe(ctx context.Context, t Target, at start, img *found
 	return text, err
 }
 
-// reviseImage makes the text that describes an image to Juju the content of a
-// revision. It asks for a text that wasn't asked for before.
+// runsOn returns the platforms of an image. It fails for an artifact that can't be run.
+func (img *remoteImage) runsOn() ([]v1.Platform, error) {
+	if img.platforms != nil {
+		return img.platforms, nil
+	}
+	return image.Platforms(img.image)
+}
+
+// digests returns those under which a runtime may report the image. The digest at its source is one of them: a node that has
+// an index may give its digest for the one platform's manifest, too.
+func (img *remoteImage) digests() ([]v1.Hash, error) {
+	digests, err := image.Digests(img.image)
+	if err == nil && !slices.Contains(digests, img.source) {
+		digests = append(digests, img.source)
+	}
+	return digests, err
+}
+
+// plan finds out what of an image the repository lacks.
+func (r *imageRun) plan(ctx context.Context, img *remoteImage) (*registry.Plan, error) {
+	if img.present {
+		return &registry.Plan{Present: true}, nil
+	}
+	packedLayers := registry.Layers{}
+	for _, packed := range r.packed {
+		maps.Copy(packedLayers, packed.Blobs())
+	}
+	plan, err := r.repository.Plan(ctx, img.image, packedLayers)
+	if err == nil && plan.Present {
+		return plan, nil
+	}
+	// What is wrong with an image says more than why it can't be planned.
+	return plan, cmp.Or(image.Check(img.image), err)
+}
+
+func (r *imageRun) push(ctx context.Context, plan *registry.Plan) (compared bool, err error) {
+	defer r.Runner.Group("Send the image")()
+	if !r.PushOnly {
+		r.Store.PrepareUpload(ctx) // of the revision's content
+	}
+	r.Runner.Logger().Info(toSend(plan))
+	add, done := r.Runner.Progress("Sending to the registry", registry.Size(plan.Missing))
+	defer done()
+	return r.repository.Push(ctx, plan, add)
+}
+
+func toSend(plan *registry.Plan) string {
+	return fmt.Sprintf("%s to send, %s in the registry already", amount(plan.Missing), amount(plan.Reused))
+}
+
+// record writes what the next run finds the image by, and moves the tag latest to the newest image, as charmcraft does. If a
+// registry refuses them, the next run is slower.
+func (r *imageRun) record(ctx context.Context, img *remoteImage, pushed bool) {
+	if r.DryRun || r.NoRecord {
+		return
+	}
+	var g parallel.Group // neither needs the other
+	for _, recorded := range append([]*remoteImage{img}, img.parts...) {
+		g.Go(func() error { r.recordImage(ctx, recorded); return nil })
+	}
+	if pushed {
+		g.Go(func() error {
+			if err := r.repository.MoveLatest(ctx, img.image); err != nil {
+				r.Runner.Logger().Debug("could not move the tag latest", zap.Error(err))
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // errors are in the log
+}
+
+func (r *imageRun) recordImage(ctx context.Context, img *remoteImage) {
+	var sources []v1.Hash
+	if img.indexedBy != (v1.Hash{}) {
+		sources = append(sources, img.indexedBy)
+	}
+	if !img.compared && len(sources) == 0 {
+		return
+	}
+	if err := r.repository.Record(ctx, img.image, img.compared, sources...); err != nil {
+		r.Runner.Logger().Debug("could not write the locations record", zap.Error(err))
+	}
+}
+
+// recordKey writes what the image's key means. It is left out of a dry run.
+func (r *imageRun) recordKey(ctx context.Context, img *remoteImage) {
+	if r.Key == (v1.Hash{}) || r.DryRun {
+		return
+	}
+	if err := r.repository.RecordKey(ctx, r.Key, img.image, img.source); err != nil {
+		r.Runner.Logger().Warn("Could not record the key; a run that asks for it finds nothing", zap.Error(err))
+	}
+}
+
+// reviseImage makes the text that describes an image to Juju the content of a revision. It asks for a text that wasn't asked
+// for before.
 func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []byte, known listing) (Revised, error) {
 	if text == nil {
 		var err error
@@ -172,40 +308,41 @@ func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []
 	return p.revise(ctx, t, imageContent(t.Resource+".json", text, r.Platforms), known)
 }
 
-// opened is a part that was looked for where its reference points. A digest
-// may be in the charm's repository alone, so a failure isn't final yet.
-type opened struct {
-	Part
-	source *source.Source // nil after a failure
-	err    error
-}
-
-// open looks for the parts where their references point. It fails only for what
-// can't be found anywhere else; what it returns is to be closed also then. An image
-// in another registry is opened where the charm's repository turns out to lack it.
-func (p *Publisher) open(ctx context.Context, parts []Part) ([]opened, error) {
-	all := make([]opened, len(parts))
-	steps := make([]func() error, len(parts))
-	for n, part := range parts {
-		steps[n] = func() error {
-			all[n].Part = part
-			if part.Kind == source.KindRegistry {
-				p.Sources.CheckTag(ctx, part.Reference)
-				return nil
-			}
-			all[n].source, all[n].err = p.Sources.Open(ctx, part.Reference)
-			if _, full := part.Digest(); full {
-				return nil
-			}
-			return explainNotFound(all[n], nil)
+// explain says which of the inputs an error is about that came up while an
+// image was read and sent, and what to do about one that isn't complete: it names
+// all platforms that a local index lacks, not just the first.
+func explain(parts []*openedPart, m image.ImageOrIndex, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*image.MissingError](err); ok {
+		var platforms []string
+		for _, platform := range image.Missing(m) {
+			platforms = append(platforms, platform.String())
+		}
+		if len(platforms) > 0 {
+			err = fmt.Errorf("the image lists %s, but doesn't hold it: %w; pull what is missing first, "+
+				"or choose what is there with the input platform", list(platforms), err)
+		} else {
+			err = fmt.Errorf("%w; pull or write it anew as a whole", err)
 		}
 	}
-	return all, together(steps...)
+	switch len(parts) {
+	case 0:
+		return fmt.Errorf("the image recorded under the key: %w", err)
+	case 1:
+		return fmt.Errorf("%s: %w", parts[0].Text, err)
+	}
+	var texts []string
+	for _, part := range parts {
+		texts = append(texts, part.Text)
+	}
+	return fmt.Errorf("one of %s: %w", list(texts), err)
 }
 
 // explainNotFound says that a digest is neither in the repository nor in the
 // engine. A shortened one was looked for in the engine alone.
-func explainNotFound(o opened, repo Repository) error {
+func explainNotFound(o openedPart, repo Repository) error {
 	const makeIt = "build, load or pull it in an earlier step of the same job"
 	_, full := o.Digest()
 	var unknown *source.NotFoundError
@@ -222,122 +359,6 @@ func explainNotFound(o opened, repo Repository) error {
 	default:
 		return fmt.Errorf("image %s, which %s, is unknown: %s has none by that ID or digest; %s, "+
 			"or give the whole digest of one in the charm's repository", o.Text, source.DigestProblem("sha256:"+o.Hex), unknown.Place, makeIt)
-	}
-}
-
-// runsOn returns the platforms of an image. It fails for what is no image to run.
-func (f *found) runsOn() ([]v1.Platform, error) {
-	if f.platforms != nil {
-		return f.platforms, nil
-	}
-	return image.Platforms(f.ImageOrIndex)
-}
-
-// digests returns those under which a runtime may report the image. The digest at
-// its source is one of them: a node that has an index may give its digest for the
-// one platform's manifest, too.
-func (f *found) digests() ([]v1.Hash, error) {
-	digests, err := image.Digests(f.ImageOrIndex)
-	if err == nil && !slices.Contains(digests, f.source) {
-		digests = append(digests, f.source)
-	}
-	return digests, err
-}
-
-// plan finds out what of an image the repository lacks.
-func (p *Publisher) plan(ctx context.Context, repo Repository, f *found) (*registry.Plan, error) {
-	if f.present {
-		return &registry.Plan{Present: true}, nil
-	}
-	plan, err := repo.Plan(ctx, f.ImageOrIndex, f.held, f.packed())
-	if err == nil && plan.Present {
-		return plan, nil
-	}
-	// What is wrong with an image says more than why it can't be planned.
-	return plan, cmp.Or(image.Check(f.ImageOrIndex), err)
-}
-
-func (p *Publisher) push(ctx context.Context, repo Repository, plan *registry.Plan) (verified bool, err error) {
-	defer p.Runner.Group("Send the image")()
-	if !p.PushOnly {
-		p.Store.PrepareUpload(ctx) // of the revision's content
-	}
-	p.Runner.Logger().Info(toSend(plan))
-	add, done := p.Runner.Progress("Sending to the registry", registry.Size(plan.Missing))
-	defer done()
-	return repo.Push(ctx, plan, add)
-}
-
-func toSend(plan *registry.Plan) string {
-	return fmt.Sprintf("%s to send, %s in the registry already", amount(plan.Missing), amount(plan.Reused))
-}
-
-// explain says which of the inputs an error is about that came up while an
-// image was read and sent, and what to do about one that isn't complete: it names
-// all platforms that a local index lacks, not just the first.
-func explain(all []opened, m image.ImageOrIndex, err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*image.MissingError](err); ok {
-		var platforms []string
-		for _, platform := range image.Missing(m) {
-			platforms = append(platforms, platform.String())
-		}
-		if len(platforms) > 0 {
-			err = fmt.Errorf("the image lists %s, but doesn't hold it: %w; pull what is missing first, "+
-				"or choose what is there with the input platform", list(platforms), err)
-		} else {
-			err = fmt.Errorf("%w; pull or write it anew as a whole", err)
-		}
-	}
-	switch len(all) {
-	case 0:
-		return fmt.Errorf("the image recorded under the key: %w", err)
-	case 1:
-		return fmt.Errorf("%s: %w", all[0].Text, err)
-	}
-	var texts []string
-	for _, o := range all {
-		texts = append(texts, o.Text)
-	}
-	return fmt.Errorf("one of %s: %w", list(texts), err)
-}
-
-// record leaves hints for the next run: where each source went, and the newest
-// image as the tag latest, which charmcraft moves, too. A registry that refuses
-// them does no harm.
-func (p *Publisher) record(ctx context.Context, repo Repository, f *found, pushed bool) {
-	if p.DryRun || p.NoRecord {
-		return
-	}
-	var hints parallel.Group // neither needs the other
-	for _, r := range f.records {
-		hints.Go(func() error {
-			if err := repo.Record(ctx, r.image, r.verified, f.hints, r.sources...); err != nil {
-				p.Runner.Logger().Debug("could not write the locations record", zap.Error(err))
-			}
-			return nil
-		})
-	}
-	if pushed {
-		hints.Go(func() error {
-			if err := repo.MoveLatest(ctx, f.ImageOrIndex, f.hints); err != nil {
-				p.Runner.Logger().Debug("could not move the tag latest", zap.Error(err))
-			}
-			return nil
-		})
-	}
-	_ = hints.Wait() // errors are in the log
-}
-
-// recordKey writes what the image's key means. It is left out of a dry run.
-func (p *Publisher) recordKey(ctx context.Context, repo Repository, f *found) {
-	if p.Key == (v1.Hash{}) || p.DryRun {
-		return
-	}
-	if err := repo.RecordKey(ctx, p.Key, f.ImageOrIndex, f.source); err != nil {
-		p.Runner.Logger().Warn("Could not record the key; a run that asks for it finds nothing", zap.Error(err))
 	}
 }
 

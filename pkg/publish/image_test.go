@@ -55,26 +55,51 @@ func runnable(tb testing.TB, index v1.ImageIndex) []v1.Descriptor {
 	return image.RunnableImages(raw)
 }
 
-func backed(tb testing.TB, m image.ImageOrIndex) *source.Source {
-	tb.Helper()
-	return &source.Source{Digest: digestOf(tb, m), Image: m}
+// fakeSource is an image with a manifest, in a file or an engine.
+type fakeSource struct {
+	digest v1.Hash
+	image  image.ImageOrIndex
+	images []v1.Descriptor // what an engine says of an index before it is exported
+	after  []v1.Descriptor // what the export shows
+	local  bool
+	err    error // of the export
 }
 
-// stored is what an engine with the containerd image store has.
-func stored(tb testing.TB, m image.ImageOrIndex, images []v1.Descriptor) *source.Source {
-	tb.Helper()
-	return &source.Source{Digest: digestOf(tb, m), Stored: &source.Stored{
-		Images: images, Read: func(context.Context) (image.ImageOrIndex, error) { return m, nil },
-	}}
+func (s *fakeSource) Identity() image.Identity {
+	return image.Identity{Manifest: s.digest, Images: s.images}
+}
+func (s *fakeSource) Local() bool  { return s.local }
+func (s *fakeSource) Close() error { return nil }
+func (s *fakeSource) Manifest(context.Context) (image.ImageOrIndex, error) {
+	if s.images == nil {
+		s.images = s.after
+	}
+	return s.image, s.err
 }
 
-// uncompressed is what an engine with a graph driver has.
-func uncompressed() *source.Source {
+// backed is what a file or an OCI layout holds.
+func backed(tb testing.TB, m image.ImageOrIndex) *fakeSource {
+	tb.Helper()
+	return &fakeSource{digest: digestOf(tb, m), image: m, local: true}
+}
+
+// stored is what an engine with the containerd image store has. With nil images it doesn't say what is in an index.
+func stored(tb testing.TB, m image.ImageOrIndex, images []v1.Descriptor) *fakeSource {
+	tb.Helper()
+	s := &fakeSource{digest: digestOf(tb, m), image: m, images: images}
+	if index, ok := m.(v1.ImageIndex); ok {
+		s.after = runnable(tb, index)
+	}
+	return s
+}
+
+// unpacked is what an engine with a graph driver has.
+func unpacked() *source.Unpacked {
 	saved := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: "a", Content: []byte("a\n")}))
-	return &source.Source{Digest: saved.ID(), Uncompressed: &source.Uncompressed{
-		ID: saved.ID(), DiffIDs: saved.DiffIDs, Platform: v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, Size: 10,
+	return &source.Unpacked{
+		ID: saved.ID(), Digest: saved.ID(), DiffIDs: saved.DiffIDs, Platform: v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, Size: 10,
 		Export: imagetest.Export(imagetest.Tar(saved.DockerOld()...)),
-	}}
+	}
 }
 
 func (h *house) wantCalls(tb testing.TB, want ...string) {
@@ -102,14 +127,14 @@ func TestImageIsSent(t *testing.T) {
 	t.Parallel()
 	h := newHouse(nil)
 	img := newImage(t, arm64)
-	h.repository.verified = true
+	h.repository.compared = true
 	r := h.publish(t, nil, h.add(t, "./image.tar", backed(t, img)))
 	digest := digestOf(t, img).String()
 	if !r.Created || !r.Uploaded || *r.Revision != 0 || r.SourceDigest != digest || r.RemoteDigest != digest ||
 		r.RemoteImage != "registry.example/my-charm/my-image@"+digest || len(r.Blobs) != 1 || r.Resource != "my-image" {
 		t.Errorf("got %+v", r)
 	}
-	h.wantCalls(t, "Open", "Plan", "Push", "Record true", "MoveLatest")
+	h.wantCalls(t, "Open", "Find", "Plan", "Push", "Record true", "MoveLatest")
 	want := []charmhub.NewRevision{{UploadID: "id", Type: charm.TypeImage, Architectures: []string{"arm64"}}}
 	if diff := cmp.Diff(want, h.store.created); diff != "" {
 		t.Errorf("created (-want +got):\n%s", diff)
@@ -123,16 +148,16 @@ func TestImageIsSent(t *testing.T) {
 func TestNothingIsRecordedWhereUnwanted(t *testing.T) {
 	t.Parallel()
 	h := newHouse(nil)
-	h.NoRecord, h.repository.verified = true, true
+	h.NoRecord, h.repository.compared = true, true
 	h.publish(t, nil, h.add(t, "./image.tar", backed(t, newImage(t, arm64))))
-	h.wantCalls(t, "Open", "Plan", "Push")
+	h.wantCalls(t, "Open", "Find", "Plan", "Push")
 }
 
 // Hints that are refused do no harm.
 func TestRefusedHints(t *testing.T) {
 	t.Parallel()
 	h := newHouse(env{"RUNNER_DEBUG": "1"})
-	h.repository.verified = true
+	h.repository.compared = true
 	h.repository.fail["Record"], h.repository.fail["MoveLatest"] = errors.New("immutable"), errors.New("immutable")
 	h.publish(t, nil, h.add(t, "./image.tar", backed(t, newImage(t, arm64))))
 	h.wantLog(t, "could not write the locations record", "could not move the tag latest")
@@ -146,7 +171,7 @@ func TestImageDryRun(t *testing.T) {
 	if r.Revision != nil || r.Uploaded || !r.DryRun || len(r.Blobs) != 1 {
 		t.Errorf("got %+v", r)
 	}
-	h.wantCalls(t, "Open", "Plan")
+	h.wantCalls(t, "Open", "Find", "Plan")
 	h.wantLog(t, "Dry run: would push "+r.RemoteDigest, "Dry run: would create a revision of resource 'my-image'")
 }
 
@@ -154,10 +179,10 @@ func TestImageDryRun(t *testing.T) {
 func TestImageIsThere(t *testing.T) {
 	t.Parallel()
 	index, images := both(t)
-	id := uncompressed().Digest
+	id := unpacked().ID
 	tests := map[string]struct {
 		text     string
-		src      *source.Source // nil where it isn't opened
+		src      source.Source // nil where it isn't opened
 		there    image.ImageOrIndex
 		located  v1.Hash // by which it is found; zero for its own digest
 		platform *v1.Platform
@@ -165,26 +190,26 @@ func TestImageIsThere(t *testing.T) {
 		calls    []string
 		log      string
 	}{
-		"a digest that the repository alone has": {digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index, []string{"Locate"}, ""},
-		"an ID that the repository alone has":    {id.String(), nil, images["arm64"], id, nil, images["arm64"], []string{"Locate"}, ""},
-		"another registry's":                     {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index, []string{"Manifest"}, ""},
-		"one of another registry's index":        {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, &arm64, images["arm64"], []string{"Manifest"}, ""},
-		"a file's":                               {"./image.tar", backed(t, index), nil, v1.Hash{}, nil, index, []string{"Plan"}, ""},
-		"stored":                                 {"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), index, v1.Hash{}, nil, index, []string{"Locate"}, ""},
-		"stored, of a kind unknown":              {"docker-daemon:" + someDigest, stored(t, index, nil), index, v1.Hash{}, nil, index, []string{"Manifest"}, ""},
+		"a digest that the repository alone has": {digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index, []string{"Find config"}, ""},
+		"an ID that the repository alone has":    {id.String(), nil, images["arm64"], id, nil, images["arm64"], []string{"Find config"}, ""},
+		"another registry's":                     {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index, []string{"Find"}, ""},
+		"one of another registry's index":        {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, &arm64, images["arm64"], []string{"Find"}, ""},
+		"a file's":                               {"./image.tar", backed(t, index), index, v1.Hash{}, nil, index, []string{"Find"}, ""},
+		"stored":                                 {"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), index, v1.Hash{}, nil, index, []string{"Find images"}, ""},
+		"stored, of a kind unknown":              {"docker-daemon:" + someDigest, stored(t, index, nil), index, v1.Hash{}, nil, index, []string{"Find"}, ""},
 		"stored, one of an index": {
 			"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), images["arm64"], v1.Hash{}, &arm64, images["arm64"],
-			[]string{"Manifest", "Manifest"}, "",
+			[]string{"Find", "Find"}, "",
 		},
 		"built again": {
 			"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), images["arm64"], digestOf(t, images["amd64"]), nil, images["arm64"],
-			[]string{"Locate"}, "only attestations differ",
+			[]string{"Find images"}, "only attestations differ",
 		},
 		"built again, of a kind unknown": {
 			"docker-daemon:" + someDigest, stored(t, index, nil), images["arm64"], digestOf(t, images["amd64"]), nil, images["arm64"],
-			[]string{"Manifest", "Locate"}, "only attestations differ",
+			[]string{"Find", "Find images"}, "only attestations differ",
 		},
-		"uncompressed": {id.String(), uncompressed(), images["arm64"], id, nil, images["arm64"], []string{"Locate"}, ""},
+		"unpacked": {id.String(), unpacked(), images["arm64"], id, nil, images["arm64"], []string{"Find config"}, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -219,29 +244,29 @@ func TestImageIsThere(t *testing.T) {
 func TestImageIsPacked(t *testing.T) {
 	t.Parallel()
 	h := newHouse(nil)
-	src := uncompressed()
-	h.repository.verified = true
-	r := h.publish(t, nil, h.add(t, src.Digest.String(), src))
-	if !r.Created || r.SourceDigest != src.Digest.String() || r.RemoteDigest == r.SourceDigest {
+	src := unpacked()
+	h.repository.compared = true
+	r := h.publish(t, nil, h.add(t, src.ID.String(), src))
+	if !r.Created || r.SourceDigest != src.ID.String() || r.RemoteDigest == r.SourceDigest {
 		t.Errorf("got %+v", r)
 	}
-	h.wantCalls(t, "Open", "Locate", "Layers", "Plan", "Push", "Record true "+src.Digest.String(), "MoveLatest")
-	h.wantLog(t, "Packed "+src.Digest.String()+": 1 layer compressed, 0 known to the registry")
+	h.wantCalls(t, "Open", "Find config", "Layers", "Plan", "Push", "Record true", "MoveLatest")
+	h.wantLog(t, "Packed "+src.ID.String()+": 1 layer compressed, 0 known to the registry")
 }
 
 func TestStoredIsExported(t *testing.T) {
 	t.Parallel()
 	index, images := both(t)
 	for name, test := range map[string]struct {
-		src      *source.Source
+		src      source.Source
 		platform *v1.Platform
 		want     image.ImageOrIndex
 		calls    []string
 	}{
-		"index":                    {stored(t, index, runnable(t, index)), nil, index, []string{"Locate", "Plan", "Push", "Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
-		"index, of a kind unknown": {stored(t, index, nil), nil, index, []string{"Manifest", "Locate", "Plan", "Push", "Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
-		"one of an index":          {stored(t, index, runnable(t, index)), &arm64, images["arm64"], []string{"Manifest", "Manifest", "Plan", "Push", "MoveLatest"}},
-		"a platform of no image":   {stored(t, images["arm64"], nil), &arm64, images["arm64"], []string{"Manifest", "Plan", "Push", "MoveLatest"}},
+		"index":                    {stored(t, index, runnable(t, index)), nil, index, []string{"Find images", "Plan", "Push", "Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
+		"index, of a kind unknown": {stored(t, index, nil), nil, index, []string{"Find", "Find images", "Plan", "Push", "Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
+		"one of an index":          {stored(t, index, runnable(t, index)), &arm64, images["arm64"], []string{"Find", "Find", "Plan", "Push", "MoveLatest"}},
+		"a platform of no image":   {stored(t, images["arm64"], nil), &arm64, images["arm64"], []string{"Find", "Plan", "Push", "MoveLatest"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -258,13 +283,13 @@ func TestStoredIsExported(t *testing.T) {
 func TestImagesAreJoined(t *testing.T) {
 	t.Parallel()
 	h := newHouse(nil)
-	h.repository.verified = true
-	one, other := newImage(t, amd64), uncompressed()
+	h.repository.compared = true
+	one, other := newImage(t, amd64), unpacked()
 	r := h.publish(t, nil, h.add(t, "./a.tar", backed(t, one)), h.add(t, "./b.tar", other))
 	if len(r.Platforms) != 2 || r.SourceDigest != r.RemoteDigest {
 		t.Errorf("got %+v", r)
 	}
-	h.wantCalls(t, "Open", "Locate", "Layers", "Plan", "Push", "Record true "+other.Digest.String(), "Record true", "MoveLatest")
+	h.wantCalls(t, "Open", "Find", "Find config", "Layers", "Plan", "Push", "Record true", "Record true", "MoveLatest")
 	if diff := cmp.Diff([]string{"amd64", "arm64"}, h.store.created[0].Architectures); diff != "" {
 		t.Errorf("architectures (-want +got):\n%s", diff)
 	}
@@ -281,7 +306,7 @@ func TestIndexesAreJoined(t *testing.T) {
 	if len(r.Platforms) != 3 {
 		t.Errorf("got %+v", r)
 	}
-	h.wantCalls(t, "Open", "Locate", "Plan", "Push", "MoveLatest")
+	h.wantCalls(t, "Open", "Find images", "Find", "Plan", "Push", "MoveLatest")
 }
 
 // An image whose line has a platform becomes an index of one.
@@ -302,7 +327,7 @@ func TestImageFails(t *testing.T) {
 	unreachable := errors.Join(gone)
 	tests := map[string]struct {
 		parts []string
-		src   *source.Source
+		src   source.Source
 		set   func(*house)
 		want  []string
 	}{
@@ -317,22 +342,18 @@ func TestImageFails(t *testing.T) {
 		"unknown short digest":    {[]string{someDigest[7:20]}, nil, nil, []string{"the container engine has none by that ID or digest", "give the whole digest"}},
 		"no engine":               {[]string{someDigest}, nil, func(h *house) { h.sources.fail[someDigest] = unreachable }, []string{"is not in the charm's repository", "gone"}},
 		"no engine, short digest": {[]string{someDigest[7:20]}, nil, func(h *house) { h.sources.fail[someDigest[7:20]] = unreachable }, []string{"gone"}},
-		"Locate":                  {[]string{someDigest}, nil, func(h *house) { h.repository.fail["Locate"] = gone }, []string{"gone"}},
-		"Locate of an ID":         {[]string{uncompressed().Digest.String()}, uncompressed(), func(h *house) { h.repository.fail["Locate"] = gone }, []string{"gone"}},
-		"Manifest":                {[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Manifest"] = gone }, []string{"gone"}},
+		"Find":                    {[]string{someDigest}, nil, func(h *house) { h.repository.fail["Find config"] = gone }, []string{"gone"}},
+		"Find of an ID":           {[]string{unpacked().ID.String()}, unpacked(), func(h *house) { h.repository.fail["Find config"] = gone }, []string{"gone"}},
+		"Find of a stored one":    {[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Find"] = gone }, []string{"gone"}},
 		"another registry":        {[]string{"x/y@" + someDigest}, nil, func(h *house) { h.sources.fail["x/y@"+someDigest] = gone }, []string{"gone"}},
 		"a lookup of a stored one": {
-			[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Locate"] = gone }, []string{"gone"},
+			[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Find images"] = gone }, []string{"gone"},
 		},
-		"an export": {[]string{"docker-daemon:" + someDigest}, &source.Source{Stored: &source.Stored{
-			Read: func(context.Context) (image.ImageOrIndex, error) { return nil, gone },
-		}}, nil, []string{"docker-daemon:" + someDigest + ": gone"}},
-		"an index that can't be read": {[]string{"docker-daemon:" + someDigest}, &source.Source{Stored: &source.Stored{
-			Read: func(context.Context) (image.ImageOrIndex, error) { return incomplete{index}, nil },
-		}}, nil, []string{"pull or write it anew as a whole"}},
-		"an engine's stream": {[]string{uncompressed().Digest.String()}, &source.Source{Uncompressed: &source.Uncompressed{
-			DiffIDs: uncompressed().Uncompressed.DiffIDs, Export: func(context.Context) (io.ReadCloser, error) { return nil, gone },
-		}}, nil, []string{"gone"}},
+		"an export":                   {[]string{"docker-daemon:" + someDigest}, &fakeSource{err: gone}, nil, []string{"docker-daemon:" + someDigest + ": gone"}},
+		"an index that can't be read": {[]string{"docker-daemon:" + someDigest}, &fakeSource{err: &image.MissingError{}}, nil, []string{"pull or write it anew as a whole"}},
+		"an engine's stream": {[]string{unpacked().ID.String()}, &source.Unpacked{
+			DiffIDs: unpacked().DiffIDs, Export: func(context.Context) (io.ReadCloser, error) { return nil, gone },
+		}, nil, []string{"gone"}},
 		"Plan":         {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Plan"] = gone }, []string{"./a: gone"}},
 		"Push":         {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Push"] = gone }, []string{"./a: gone"}},
 		"one of two":   {[]string{"./a", "./b"}, nil, func(h *house) { h.repository.fail["Push"] = gone; two(t, h, images) }, []string{"one of ./a, ./b: gone"}},
@@ -373,14 +394,6 @@ func two(t *testing.T, h *house, images map[string]v1.Image) {
 // anIndex has another name than the method of v1.ImageIndex.
 type anIndex = v1.ImageIndex
 
-// incomplete is an index whose manifest isn't there.
-type incomplete struct{ anIndex }
-
-func (incomplete) RawManifest() ([]byte, error) { return nil, &image.MissingError{} }
-func (incomplete) IndexManifest() (*v1.IndexManifest, error) {
-	return nil, &image.MissingError{}
-}
-
 // partly is an index that lacks one of its images.
 type partly struct{ anIndex }
 
@@ -406,14 +419,14 @@ func TestNoSuchPlatform(t *testing.T) {
 	t.Parallel()
 	index, images := both(t)
 	for name, test := range map[string]struct {
-		src   *source.Source
+		src   source.Source
 		there image.ImageOrIndex
 		want  string
 	}{
 		"in the repository": {nil, index, "in the charm's repository: the index has no image for linux/s390x"},
 		"where it is from":  {backed(t, images["arm64"]), nil, "the image runs on linux/arm64, not on linux/s390x"},
 		"stored":            {stored(t, index, runnable(t, index)), nil, "the index has no image for linux/s390x"},
-		"uncompressed":      {uncompressed(), nil, "runs on linux/arm64/v8, not on linux/s390x"},
+		"unpacked":          {unpacked(), nil, "runs on linux/arm64/v8, not on linux/s390x"},
 	} {
 		h := newHouse(nil)
 		part := h.add(t, digestOf(t, index).String(), test.src)
@@ -421,7 +434,7 @@ func TestNoSuchPlatform(t *testing.T) {
 			delete(h.sources.images, part.Text)
 			h.repository.images[digestOf(t, index)] = test.there
 		}
-		_, err := h.Image(t.Context(), Target{"my-charm", "my-image"}, []Part{part}, &v1.Platform{OS: "linux", Architecture: "s390x"})
+		_, err := h.PublishImage(t.Context(), Target{"my-charm", "my-image"}, []Part{part}, &v1.Platform{OS: "linux", Architecture: "s390x"})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got error %v, want %q", name, err, test.want)
 		}

@@ -20,16 +20,16 @@ func TestKeyIsRecorded(t *testing.T) {
 	if !r.Created {
 		t.Errorf("got %+v", r)
 	}
-	h.wantCalls(t, "Open", "Plan", "Push", "MoveLatest", "RecordKey "+src.Digest.String())
+	h.wantCalls(t, "Open", "Find", "Plan", "Push", "MoveLatest", "RecordKey "+src.digest.String())
 
 	refused := newHouse(nil)
 	refused.Key = aKey
-	refused.repository.fail["RecordKey "+src.Digest.String()] = errors.New("immutable")
+	refused.repository.fail["RecordKey "+src.digest.String()] = errors.New("immutable")
 	refused.publish(t, nil, refused.add(t, "./image.tar", src))
 	refused.wantLog(t, "Could not record the key")
 
 	dry := newHouse(nil)
-	dry.Key, dry.DryRun, dry.repository.images[src.Digest] = aKey, true, src.Image
+	dry.Key, dry.DryRun, dry.repository.images[src.digest] = aKey, true, src.image
 	dry.publish(t, nil, dry.add(t, "./image.tar", src))
 	if strings.Contains(strings.Join(dry.repository.calls, " "), "RecordKey") {
 		t.Error("a dry run recorded the key")
@@ -43,7 +43,7 @@ func TestKeyAlone(t *testing.T) {
 	if r := h.publish(t, nil); !r.Unknown || r.Revision != nil || r.RemoteDigest != "" {
 		t.Errorf("an unknown key gives %+v", r)
 	}
-	h.wantCalls(t, "Open", "Keyed")
+	h.wantCalls(t, "Open", "FindKey")
 	h.wantLog(t, "No image is recorded under this key")
 
 	h = newHouse(nil)
@@ -53,11 +53,11 @@ func TestKeyAlone(t *testing.T) {
 	if digest := digestOf(t, img).String(); r.RemoteDigest != digest || r.SourceDigest != aKey.String() || r.Revision == nil || r.Uploaded {
 		t.Errorf("a known key gives %+v", r)
 	}
-	h.wantCalls(t, "Open", "Keyed")
+	h.wantCalls(t, "Open", "FindKey")
 
 	h = newHouse(nil)
-	h.Key, h.repository.fail["Keyed"] = aKey, errors.New("down")
-	if _, err := h.Image(t.Context(), Target{"my-charm", "my-image"}, nil, nil); err == nil || !strings.Contains(err.Error(), "down") {
+	h.Key, h.repository.fail["FindKey"] = aKey, errors.New("down")
+	if _, err := h.PublishImage(t.Context(), Target{"my-charm", "my-image"}, nil, nil); err == nil || !strings.Contains(err.Error(), "down") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -70,7 +70,7 @@ func TestPushOnly(t *testing.T) {
 		src := backed(t, newImage(t, arm64))
 		h.repository.present = present
 		r := h.publish(t, nil, h.add(t, "./image.tar", src))
-		if r.Revision != nil || r.Uploaded == present || r.RemoteDigest != src.Digest.String() || len(r.Digests) != 2 {
+		if r.Revision != nil || r.Uploaded == present || r.RemoteDigest != src.digest.String() || len(r.Digests) != 2 {
 			t.Errorf("present %t: got %+v", present, r)
 		}
 		for _, call := range []string{"Revisions", "ImageBlob", "Upload", "CreateRevision"} {

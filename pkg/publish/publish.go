@@ -41,23 +41,32 @@ type Store interface {
 	SetArchitectures(ctx context.Context, charm, resource string, revision int, architectures []string) error
 }
 
-// Repository is where a resource's images are, as [registry.Repository] has it.
+// Repository is a resource's repository, as [registry.View] has it.
 type Repository interface {
+	Finder
+	Writer
+}
+
+// Finder answers what the repository has. Each of its questions is asked once in a run.
+type Finder interface {
 	Name() string
-	Manifest(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, error)
-	Locate(ctx context.Context, id registry.Identity, hints registry.Hints) (registry.Found, error)
-	Layers(ctx context.Context, hints registry.Hints) registry.Layers
-	Plan(ctx context.Context, img image.ImageOrIndex, held, packed registry.Layers) (*registry.Plan, error)
-	Push(ctx context.Context, plan *registry.Plan, progress func(bytes int64)) (verified bool, err error)
-	Record(ctx context.Context, img image.ImageOrIndex, verified bool, hints registry.Hints, sources ...v1.Hash) error
-	MoveLatest(ctx context.Context, img image.ImageOrIndex, hints registry.Hints) error
+	Find(ctx context.Context, id image.Identity) (registry.Found, error)
+	FindKey(ctx context.Context, key v1.Hash) (registry.Keyed, error)
+	Layers(ctx context.Context) registry.Layers
+	Plan(ctx context.Context, img image.ImageOrIndex, packedLayers registry.Layers) (*registry.Plan, error)
+}
+
+// Writer sends images, and records what they are found by.
+type Writer interface {
+	Push(ctx context.Context, plan *registry.Plan, progress func(bytes int64)) (compared bool, err error)
+	Record(ctx context.Context, img image.ImageOrIndex, compared bool, sources ...v1.Hash) error
 	RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrIndex, source v1.Hash) error
-	Keyed(ctx context.Context, key v1.Hash) (img image.ImageOrIndex, source v1.Hash, err error)
+	MoveLatest(ctx context.Context, img image.ImageOrIndex) error
 }
 
 // Sources is where images come from, as [source.Opener] has it.
 type Sources interface {
-	Open(ctx context.Context, ref source.Reference) (*source.Source, error)
+	Open(ctx context.Context, ref source.Reference) (source.Source, error)
 	CheckTag(ctx context.Context, ref source.Reference)
 	Resolve(ctx context.Context, tagged string) (v1.Hash, error)
 }
@@ -117,7 +126,7 @@ func (p *Publisher) Publish(ctx context.Context, in Inputs) ([]Result, error) {
 	case in.File != "":
 		r = p.attempt(ctx, t, func() (Result, error) { return p.File(ctx, t, in.File, in.Architectures) })
 	default:
-		r = p.attempt(ctx, t, func() (Result, error) { return p.Image(ctx, t, in.Images, in.Platform) })
+		r = p.attempt(ctx, t, func() (Result, error) { return p.PublishImage(ctx, t, in.Images, in.Platform) })
 	}
 	if r.Err != nil {
 		return nil, r.Err

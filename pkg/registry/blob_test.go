@@ -47,7 +47,7 @@ func noise(n int) []byte {
 }
 
 // oneLayer plans an image with one layer of n bytes.
-func oneLayer(t *testing.T, r *Repository, n int, stream bool) *Plan {
+func oneLayer(t *testing.T, r *View, n int, stream bool) *Plan {
 	t.Helper()
 	content := noise(n)
 	return mustPlan(t, r, mustAppend(t, bytesLayer{static.NewLayer(content, types.DockerLayer), content, stream}))
@@ -260,7 +260,7 @@ func TestTokenExpiresWithoutExpect(t *testing.T) {
 		t.Fatal(err)
 	}
 	opened.wait = r.wait
-	mustPush(t, opened, mustAppend(t, static.NewLayer(noise(9<<20), types.DockerLayer)))
+	mustPush(t, NewView(opened, aTokensKey, noProgress), mustAppend(t, static.NewLayer(noise(9<<20), types.DockerLayer)))
 }
 
 func TestGivesUp(t *testing.T) {

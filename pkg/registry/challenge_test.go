@@ -25,7 +25,7 @@ func (c *connections) open(_ context.Context, u *url.URL) {
 	c.hosts = append(c.hosts, u.Host)
 }
 
-func openWith(t *testing.T, s *server, challenge *Challenge) *Repository {
+func openWith(t *testing.T, s *server, challenge *Challenge) *View {
 	t.Helper()
 	r, err := Open(t.Context(), Options{
 		Image: s.host() + "/" + repoPath, Username: "u", Password: "p", Challenge: challenge,
@@ -34,7 +34,7 @@ func openWith(t *testing.T, s *server, challenge *Challenge) *Repository {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return NewView(r, aTokensKey, noProgress)
 }
 
 // TestChallenge: a registry that was asked beforehand isn't asked again, and its connections are on their way.
@@ -57,7 +57,7 @@ func TestChallenge(t *testing.T) {
 	if !slices.Equal(c.hosts, want) {
 		t.Errorf("connections to %q, want %q", c.hosts, want)
 	}
-	if img, err := r.Manifest(t.Context(), aKey); img != nil || err != nil {
+	if img, err := r.image(t.Context(), aKey); img != nil || err != nil {
 		t.Errorf("%v, %v", img, err)
 	}
 }

@@ -60,20 +60,20 @@ func isPlain(t types.MediaType) bool {
 	return t == types.DockerUncompressedLayer || t == types.OCIUncompressedLayer
 }
 
-// claims returns what the configs of an image's manifests say: the diff ID of each blob. It fails when two of them disagree
-// about one.
-func claims(nodes []*node) (map[v1.Hash]v1.Hash, error) {
-	claimed := map[v1.Hash]v1.Hash{}
+// expectedDiffIDs returns the diff ID that the configs of an image's manifests give to each blob. It fails if two configs
+// disagree about one.
+func expectedDiffIDs(nodes []*node) (map[v1.Hash]v1.Hash, error) {
+	expected := map[v1.Hash]v1.Hash{}
 	for _, n := range nodes {
 		for _, b := range n.blobs {
-			switch other, twice := claimed[b.desc.Digest]; {
+			switch other, twice := expected[b.desc.Digest]; {
 			case b.diffID == v1.Hash{}:
 			case twice && other != b.diffID:
 				return nil, wrongDiffID(b.desc.Digest, b.diffID, other)
 			default:
-				claimed[b.desc.Digest] = b.diffID
+				expected[b.desc.Digest] = b.diffID
 			}
 		}
 	}
-	return claimed, nil
+	return expected, nil
 }

@@ -19,7 +19,7 @@ var (
 )
 
 // keyed pushes an image, records it under aKey, and forgets the requests.
-func keyed(t *testing.T, s *server, img image.ImageOrIndex) *Repository {
+func keyed(t *testing.T, s *server, img image.ImageOrIndex) *View {
 	t.Helper()
 	r, _ := s.open(t)
 	mustPush(t, r, img)
@@ -27,10 +27,10 @@ func keyed(t *testing.T, s *server, img image.ImageOrIndex) *Repository {
 		t.Fatal(err)
 	}
 	s.log()
-	return r
+	return r.again()
 }
 
-func TestKeyed(t *testing.T) {
+func TestFindKey(t *testing.T) {
 	one := randomImage(t, 100, 2)
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: one}, mutate.IndexAddendum{Add: randomImage(t, 100, 1)})
 	for name, test := range map[string]struct {
@@ -43,40 +43,46 @@ func TestKeyed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
 			r := keyed(t, s, test.img)
-			img, source, err := r.Keyed(t.Context(), aKey)
-			if err != nil || img == nil {
-				t.Fatalf("%v, %v", img, err)
+			found, err := r.FindKey(t.Context(), aKey)
+			if err != nil || found.Image == nil {
+				t.Fatalf("%+v, %v", found, err)
 			}
-			if got, want := digestOf(t, img), digestOf(t, test.img); got != want || source != aSource {
-				t.Errorf("got %s of %s, want %s of %s", got, source, want, aSource)
+			if got, want := digestOf(t, found.Image), digestOf(t, test.img); got != want || found.Source != aSource {
+				t.Errorf("got %s of %s, want %s of %s", got, found.Source, want, aSource)
 			}
 			wantRequests(t, name, s.log(), test.want)
 			if err := r.RecordKey(t.Context(), aKey, test.img, aSource); err != nil {
 				t.Fatal(err)
 			}
-			wantRequests(t, name+", the same record again", s.log(), map[string]int{"GET": 1})
+			wantRequests(t, name+", the same record again", s.log(), map[string]int{})
 			other := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("ef", 32)}
-			if img, _, err := r.Keyed(t.Context(), other); img != nil || err != nil {
-				t.Errorf("under another key: %v, %v", img, err)
+			if found, err := r.FindKey(t.Context(), other); found.Image != nil || err != nil {
+				t.Errorf("under another key: %+v, %v", found, err)
 			}
 		})
 	}
 }
 
-// TestKeyedIsUnknown: a record that can't be believed, or an image that isn't complete any more, is no image.
-func TestKeyedIsUnknown(t *testing.T) {
+// TestKeyIsUnknown: a record without a proof of this token leads to no image, nor does one whose image isn't complete any more.
+func TestKeyIsUnknown(t *testing.T) {
 	img := randomImage(t, 100, 1)
-	record := func(annotations map[string]string) func(t *testing.T, r *Repository) {
-		return func(t *testing.T, r *Repository) {
+	record := func(annotations map[string]string) func(t *testing.T, r *View) {
+		return func(t *testing.T, r *View) {
 			t.Helper()
 			written, err := newRecord(r.name.Digest(digestOf(t, img).String()), annotations)
 			if err == nil {
-				err = r.pushAs(t.Context(), written, recordTag(aKey))
+				err = r.pushTagged(t.Context(), map[string]v1.Image{recordTag(aKey): written})
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
+	}
+	proven := func(p prover, kind string, key, source v1.Hash) func(t *testing.T, r *View) {
+		return record(map[string]string{
+			imageAnnotation: digestOf(t, img).String(), sourceAnnotation: aSource.String(),
+			proofsAnnotation: p.proof(kind, key, digestOf(t, img), source),
+		})
 	}
 	gone := func(path string) func(t *testing.T, s *server) {
 		return func(t *testing.T, s *server) {
@@ -87,11 +93,17 @@ func TestKeyedIsUnknown(t *testing.T) {
 		}
 	}
 	for name, test := range map[string]struct {
-		record func(t *testing.T, r *Repository)
+		record func(t *testing.T, r *View)
 		spoil  func(t *testing.T, s *server)
 	}{
 		"record of imgpkg":    {record: record(nil)},
 		"record without hash": {record: record(map[string]string{imageAnnotation: "latest"})},
+		"without a proof":     {record: record(map[string]string{imageAnnotation: digestOf(t, img).String(), sourceAnnotation: aSource.String()})},
+		"another token's":     {record: proven(prover{[]byte("another key"), repoPath}, keyKind, aKey, aSource)},
+		"another charm's":     {record: proven(prover{aTokensKey, "charm/other/my-image"}, keyKind, aKey, aSource)},
+		"another key's":       {record: proven(prover{aTokensKey, repoPath}, keyKind, aSource, aSource)},
+		"another source's":    {record: proven(prover{aTokensKey, repoPath}, keyKind, aKey, aKey)},
+		"of layers":           {record: proven(prover{aTokensKey, repoPath}, layersKind, aKey, aSource)},
 		"of another charm":    {record: record(map[string]string{imageAnnotation: aSource.String(), sourceAnnotation: aSource.String()})},
 		"manifest gone":       {spoil: gone("/manifests/" + digestOf(t, img).String())},
 		"config gone":         {spoil: gone("/blobs/" + configOf(t, img).String())},
@@ -106,14 +118,14 @@ func TestKeyedIsUnknown(t *testing.T) {
 			if test.spoil != nil {
 				test.spoil(t, s)
 			}
-			if got, _, err := r.Keyed(t.Context(), aKey); got != nil || err != nil {
-				t.Errorf("got %v, %v; want no image", got, err)
+			if got, err := r.again().FindKey(t.Context(), aKey); got.Image != nil || err != nil {
+				t.Errorf("got %+v, %v; want no image", got, err)
 			}
 		})
 	}
 }
 
-func TestKeyedFails(t *testing.T) {
+func TestFindKeyFails(t *testing.T) {
 	img := randomImage(t, 100, 1)
 	for _, path := range []string{fmt.Sprintf("/manifests/%s", digestOf(t, img)), fmt.Sprintf("/blobs/%s", layerOf(t, img))} {
 		s := newServer(t)
@@ -121,7 +133,7 @@ func TestKeyedFails(t *testing.T) {
 		s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.HasSuffix(r.URL.Path, path) && answer(w, http.StatusForbidden, "DENIED")
 		})
-		_, _, err := r.Keyed(t.Context(), aKey)
+		_, err := r.FindKey(t.Context(), aKey)
 		wantError(t, err, "looking for the image that the key means")
 	}
 	s := newServer(t)

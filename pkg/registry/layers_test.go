@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,8 +13,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-
-	"github.com/charmhub-actions/upload-resource/pkg/image"
 
 	"bytes"
 	"io"
@@ -54,28 +53,13 @@ func layersOf(t *testing.T, images ...v1.Image) map[v1.Hash]v1.Descriptor {
 	return want
 }
 
-// pushVerified pushes an image or index as this program does.
-func pushVerified(t *testing.T, r *Repository, img image.ImageOrIndex) {
-	t.Helper()
-	verified, err := r.Push(t.Context(), mustPlan(t, r, img), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Record(t.Context(), img, verified, Hints{}, digestOf(t, img)); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.MoveLatest(t.Context(), img, Hints{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestLayers(t *testing.T) {
 	s := newServer(t)
 	r, _ := s.open(t)
 	img := packed(t, "base", "app")
-	pushVerified(t, r, img)
+	uploaded(t, r, img)
 	r, _ = s.open(t)
-	if diff := cmp.Diff(layersOf(t, img), r.Layers(t.Context(), Hints{})); diff != "" {
+	if diff := cmp.Diff(layersOf(t, img), r.again().Layers(t.Context())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -84,52 +68,77 @@ func TestLayersFromAnIndex(t *testing.T) {
 	s := newServer(t)
 	r, _ := s.open(t)
 	a, b := packed(t, "for amd64"), packed(t, "for arm64")
-	pushVerified(t, r, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: a}, mutate.IndexAddendum{Add: b}))
-	if diff := cmp.Diff(layersOf(t, a, b), r.Layers(t.Context(), Hints{})); diff != "" {
+	uploaded(t, r, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: a}, mutate.IndexAddendum{Add: b}))
+	if diff := cmp.Diff(layersOf(t, a, b), r.again().Layers(t.Context())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
-// What another program pushed, and what this one looked at in part only, isn't used.
-func TestLayersFromVerifiedAlone(t *testing.T) {
+// What another program or token pushed, and what was looked at in part only, isn't used, and nothing is asked of it.
+func TestLayersFromProvenAlone(t *testing.T) {
+	t.Parallel()
 	img := packed(t, "base", "app")
-	for name, prepare := range map[string]func(t *testing.T, s *server, r *Repository){
-		"pushed by others": func(t *testing.T, s *server, _ *Repository) { t.Helper(); s.seed(t, repoPath+":latest", img) },
-		"with a plain record": func(t *testing.T, s *server, r *Repository) {
+	for name, prepare := range map[string]func(t *testing.T, s *server, v *View){
+		"pushed by others": func(t *testing.T, s *server, _ *View) { t.Helper(); s.seed(t, repoPath+":latest", img) },
+		"another token's": func(t *testing.T, _ *server, v *View) {
+			t.Helper()
+			uploaded(t, NewView(v.Repository, []byte("another key"), noProgress), img)
+		},
+		"with a plain record": func(t *testing.T, s *server, v *View) {
 			t.Helper()
 			s.seed(t, repoPath+":latest", img)
-			if err := r.Record(t.Context(), img, false, Hints{}, digestOf(t, img)); err != nil {
+			if err := v.Record(t.Context(), img, false, configOf(t, img)); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"with a record of another": func(t *testing.T, s *server, r *Repository) {
+		"with a record of another": func(t *testing.T, s *server, v *View) {
 			t.Helper()
 			s.seed(t, repoPath+":latest", img)
-			if err := r.record(t.Context(), configOf(t, img), true, Hints{}, []v1.Hash{digestOf(t, img)}); err != nil {
+			if err := v.writeRecords(t.Context(), configOf(t, img), true, []v1.Hash{configOf(t, img)}); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"a layer was there": func(t *testing.T, _ *server, r *Repository) {
+		"a layer was there": func(t *testing.T, _ *server, v *View) {
 			t.Helper()
-			mustPush(t, r, packed(t, "base"))
-			pushVerified(t, r, img)
+			mustPush(t, v, packed(t, "base"))
+			uploaded(t, v, img)
 		},
-		"a manifest was there": func(t *testing.T, _ *server, r *Repository) {
+		"a manifest was there": func(t *testing.T, _ *server, v *View) {
 			t.Helper()
-			mustPush(t, r, img)
-			pushVerified(t, r, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img}))
+			mustPush(t, v, img)
+			uploaded(t, v, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newServer(t)
-			r, _ := s.open(t)
-			prepare(t, s, r)
-			r, _ = s.open(t)
-			if held := r.Layers(t.Context(), Hints{}); len(held) > 0 {
-				t.Errorf("layers %v of what isn't verified", held)
+			v, _ := s.open(t)
+			prepare(t, s, v)
+			s.log()
+			if learned := v.again().Layers(t.Context()); len(learned) > 0 {
+				t.Errorf("layers %v of what isn't proven", learned)
 			}
+			wantRequests(t, name, s.log(), map[string]int{"GET": 2})
 		})
 	}
+}
+
+// TestLayersAreBounded: an image of many layers costs as many requests as are worth it.
+func TestLayersAreBounded(t *testing.T) {
+	t.Parallel()
+	var contents []string
+	for n := range maxLearned + 50 {
+		contents = append(contents, fmt.Sprint(n))
+	}
+	img := packed(t, contents...)
+	s := newServer(t)
+	v, _ := s.open(t)
+	uploaded(t, v, img)
+	s.log()
+	if n := len(v.again().Layers(t.Context())); n != maxLearned {
+		t.Errorf("%d layers", n)
+	}
+	wantRequests(t, "many layers", s.log(), map[string]int{"GET": 3, "HEAD": maxLearned})
 }
 
 func TestLayersDistrusts(t *testing.T) {
@@ -146,7 +155,7 @@ func TestLayersDistrusts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
 			r, _ := s.open(t)
-			pushVerified(t, r, img)
+			uploaded(t, r, img)
 			want := map[v1.Hash]v1.Descriptor{}
 			if name == "elsewhere" { // its other layer is in order
 				want = layersOf(t, img)
@@ -156,7 +165,7 @@ func TestLayersDistrusts(t *testing.T) {
 					}
 				}
 			}
-			if diff := cmp.Diff(want, r.Layers(t.Context(), Hints{}), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(want, r.again().Layers(t.Context()), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})

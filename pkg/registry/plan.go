@@ -4,15 +4,14 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
-
-// checkers is how many questions are under way at once.
-const checkers = 8
 
 // Plan is what an image lacks in the repository. Descriptors are in the order of the image's manifests.
 type Plan struct {
@@ -28,8 +27,10 @@ type Plan struct {
 
 	manifests map[v1.Hash][]byte
 	blobs     map[v1.Hash]blob
-	claimed   map[v1.Hash]v1.Hash // diff IDs of layers, by blob, that are to be compared with the layers
-	partial   bool                // some manifests are in the repository, and their layers weren't compared
+	partial   bool // some manifests are in the repository, and their layers weren't compared
+
+	// expectedDiffIDs are those that the layers have to be compared with, by blob.
+	expectedDiffIDs map[v1.Hash]v1.Hash
 }
 
 // Size is the sum of the blobs' sizes, in bytes.
@@ -44,93 +45,102 @@ func Size(blobs []v1.Descriptor) int64 {
 // fewBlobs is how many blobs of a packed image are asked for together with its manifest, which saves a round trip.
 const fewBlobs = 3
 
-// Plan finds out what of an image the repository lacks. The image's own manifest is asked for first, a packed image's
-// with at most fewBlobs of its blobs; where the repository has it, no more is asked. Else the image's manifests are walked
-// and every distinct blob is asked for, save those held, which Layers returned. No layer is read. Layers that are distributed from elsewhere
+// Plan returns what of an image the repository lacks. The image's own manifest is asked for first, a packed image's
+// with at most fewBlobs of its blobs; if the repository has it, no more is asked. Else the image's manifests are walked
+// and every distinct blob is asked for. No layer is read. Layers that are distributed from elsewhere
 // (types.MediaType.IsDistributable is false, and they have URLs) are left out. The digest of every manifest is verified,
-// and a config that lists other layers than its manifest is an error. Packed are layers that packing made; nil for none.
-// The diff IDs of both are proven.
-func (r *Repository) Plan(ctx context.Context, img image.ImageOrIndex, held, packed Layers) (*Plan, error) {
+// and a config that lists other layers than its manifest is an error. packedLayers are those that packing made; nil for
+// none. Their diff IDs are proven, and so are those of [View.Layers].
+func (v *View) Plan(ctx context.Context, img image.ImageOrIndex, packedLayers Layers) (*Plan, error) {
 	root, err := newNode(img)
 	if err != nil {
 		return nil, err
 	}
 	p := &Plan{Image: root.desc, manifests: map[v1.Hash][]byte{}, blobs: map[v1.Hash]blob{}}
-	present := map[v1.Hash]bool{} // blobs whose answer is known
-	for _, d := range held {
-		present[d.Digest] = true
-	}
-	var nodes []*node
-	read := func() error {
-		err := root.walk(img, map[v1.Hash]bool{})
-		if nodes = root.all(); err == nil {
-			p.claimed, err = claims(nodes)
-		}
-		if err != nil {
+	read := sync.OnceValue(func() error {
+		if err := root.walk(img); err != nil {
 			return fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
 		}
 		return nil
-	}
-	var few []v1.Descriptor
-	_, single := img.(v1.Image)
-	early := single && len(packed) > 0 // then reading the image costs nothing
-	if early {
-		if err := read(); err != nil {
-			return nil, err
-		}
-		if few = unanswered(root.blobs, present); len(few) > fewBlobs {
-			few = nil
-		}
-	}
-	var g parallel.Group
-	g.Go(func() (err error) { p.Present, err = r.has(ctx, manifests, root.desc); return err })
-	g.Go(func() error { return r.ask(ctx, few, present) })
-	switch err := g.Wait(); {
-	case err != nil:
-		return nil, err
-	case p.Present:
-		return &Plan{Image: root.desc, Present: true}, nil
-	}
-	if !early {
-		if err := read(); err != nil {
-			return nil, err
-		}
-	}
-	maps.DeleteFunc(p.claimed, func(blob, diffID v1.Hash) bool {
-		return held[diffID].Digest == blob || packed[diffID].Digest == blob
 	})
-	below, limited := parallel.WithContext(ctx)
-	below.SetLimit(checkers)
+	var few []v1.Descriptor
+	if _, single := img.(v1.Image); single && len(packedLayers) > 0 { // then reading the image costs nothing
+		if err := read(); err != nil {
+			return nil, err
+		}
+		few = v.unasked(root.blobs)
+	}
+	if p.Present, err = v.hasManifest(ctx, root.desc, few); err != nil || p.Present {
+		return &Plan{Image: root.desc, Present: p.Present}, err
+	}
+	if err := read(); err != nil {
+		return nil, err
+	}
+	nodes := root.all()
+	if p.expectedDiffIDs, err = expectedDiffIDs(nodes); err != nil {
+		return nil, fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
+	}
+	learned, _ := v.learned.peek(latest)
+	maps.DeleteFunc(p.expectedDiffIDs, func(blob, diffID v1.Hash) bool {
+		return learned[diffID].Digest == blob || packedLayers[diffID].Digest == blob
+	})
+	if err := v.lookBelow(ctx, nodes); err != nil {
+		return nil, err
+	}
+	return p, v.split(ctx, p, p.collect(nodes))
+}
+
+// hasManifest asks for a manifest, and together with it for some blobs, which are few or none are asked for.
+func (v *View) hasManifest(ctx context.Context, d v1.Descriptor, few []v1.Descriptor) (present bool, err error) {
+	var g parallel.Group
+	g.Go(func() (err error) { present, err = v.has(ctx, manifests, d); return err })
+	if len(few) <= fewBlobs {
+		g.Go(func() error { _, err := v.hasBlobs(ctx, few); return err })
+	}
+	return present, g.Wait()
+}
+
+// lookBelow asks which manifests below the last one the repository has.
+func (v *View) lookBelow(ctx context.Context, nodes []*node) error {
+	g, ctx := parallel.WithContext(ctx)
+	g.SetLimit(checkers)
 	for _, n := range nodes[:len(nodes)-1] {
-		below.Go(func() (err error) { n.present, err = r.has(limited, manifests, n.desc); return err })
+		g.Go(func() (err error) { n.present, err = v.has(ctx, manifests, n.desc); return err })
 	}
-	if err := below.Wait(); err != nil {
-		return nil, err
-	}
-	needed := p.collect(nodes)
-	if err := r.ask(ctx, unanswered(needed, present), present); err != nil {
-		return nil, err
-	}
+	return g.Wait()
+}
+
+// split asks for the blobs that are needed, and tells those to send from those that the repository has.
+func (v *View) split(ctx context.Context, p *Plan, needed []blob) error {
+	held, err := v.hasBlobs(ctx, distinct(needed, nil))
 	for _, b := range needed {
-		if present[b.desc.Digest] {
+		if held[b.desc.Digest] {
 			p.Reused = append(p.Reused, b.desc)
 		} else {
 			p.Missing = append(p.Missing, b.desc)
 		}
 	}
-	return p, nil
+	return err
 }
 
-// unanswered returns the blobs that are to be asked for, each once.
-func unanswered(blobs []blob, present map[v1.Hash]bool) (unknown []v1.Descriptor) {
-	asked := maps.Clone(present)
-	for _, b := range blobs {
-		if _, known := asked[b.desc.Digest]; !known {
-			unknown = append(unknown, b.desc)
-			asked[b.desc.Digest] = false
+// unasked returns the distinct blobs that the view hasn't asked for.
+func (v *View) unasked(all []blob) []v1.Descriptor {
+	return slices.DeleteFunc(distinct(all, nil), func(d v1.Descriptor) bool {
+		_, asked := v.blobs.peek(d.Digest)
+		return asked
+	})
+}
+
+// distinct returns the blobs' descriptors, each once, without those that are excluded.
+func distinct(all []blob, excluded map[v1.Hash]bool) (descriptors []v1.Descriptor) {
+	seen := map[v1.Hash]bool{}
+	for _, b := range all {
+		if !seen[b.desc.Digest] && !excluded[b.desc.Digest] {
+			descriptors = append(descriptors, b.desc)
 		}
+		seen[b.desc.Digest] = true
 	}
-	return unknown
+	return descriptors
 }
 
 // collect adds the missing manifests to the plan and returns the distinct blobs that they need.
@@ -150,19 +160,4 @@ func (p *Plan) collect(nodes []*node) (needed []blob) {
 		p.Manifests = append(p.Manifests, n.desc)
 	}
 	return needed
-}
-
-// ask adds to present which of the blobs the repository has and which it lacks; after an error those known by then.
-func (r *Repository) ask(ctx context.Context, all []v1.Descriptor, present map[v1.Hash]bool) error {
-	has := make([]bool, len(all))
-	g, ctx := parallel.WithContext(ctx)
-	g.SetLimit(checkers)
-	for i, d := range all {
-		g.Go(func() (err error) { has[i], err = r.has(ctx, blobs, d); return err })
-	}
-	err := g.Wait()
-	for i, d := range all {
-		present[d.Digest] = has[i]
-	}
-	return err
 }

@@ -169,7 +169,7 @@ func TestPlanErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
 			r, _ := s.open(t)
-			_, err := r.Plan(t.Context(), test.img, nil, nil)
+			_, err := r.Plan(t.Context(), test.img, nil)
 			wantError(t, err, test.want...)
 			if n := count(s.log(), "P"); n != 0 {
 				t.Errorf("%d writes", n)

@@ -37,7 +37,7 @@ func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) 
 	var missing []blob
 	for _, d := range p.Missing {
 		b := p.blobs[d.Digest]
-		b.diffID = p.claimed[d.Digest]
+		b.diffID = p.expectedDiffIDs[d.Digest]
 		missing = append(missing, b)
 	}
 	proven, err := r.pushBlobs(ctx, missing, progress)
@@ -61,7 +61,7 @@ func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) 
 		rest = rest[n:]
 	}
 	verified = r.decompress != nil && !p.partial
-	for blob := range p.claimed {
+	for blob := range p.expectedDiffIDs {
 		verified = verified && proven[blob]
 	}
 	return verified, nil
@@ -79,25 +79,6 @@ func (r *Repository) putByDigest(ctx context.Context, d v1.Descriptor, raw []byt
 			return err
 		}
 	}
-}
-
-// pushAs sends an image under tags alone, without asking what of it the repository has.
-func (r *Repository) pushAs(ctx context.Context, img v1.Image, tags ...string) error {
-	root, err := newNode(img)
-	if err != nil {
-		return err
-	}
-	if err := root.walkImage(img); err != nil {
-		return err
-	}
-	if _, err := r.pushBlobs(ctx, root.blobs, nil); err != nil {
-		return err
-	}
-	g, ctx := parallel.WithContext(ctx)
-	for _, tag := range tags {
-		g.Go(func() error { return r.put(ctx, tag, root.desc, root.raw) })
-	}
-	return g.Wait()
 }
 
 // pushBlobs returns which of the blobs were proven to have their diff IDs; others were mounted, for example.

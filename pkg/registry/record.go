@@ -9,50 +9,119 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-// Record writes beside an image of this repository that it is where these sources went, for Locate to read. Where it is
-// verified, as Push and packing say it, the record says so, and is also written for the digest of the image itself and
-// of its config: by these Layers finds it, and uses the layers of no other.
+// These annotations of a record's manifest are this program's own; imgpkg leaves them out and doesn't mind them.
+const (
+	imageAnnotation  = "com.github.charmhub-actions.upload-resource.image"  // the one image that the record names, by its digest
+	sourceAnnotation = "com.github.charmhub-actions.upload-resource.source" // of a key's image, the digest where it came from
+	proofsAnnotation = "com.github.charmhub-actions.upload-resource.proofs" // hex, comma-separated, the newest first
+)
+
+// record is what a locations record of this program says. Anyone who may push can write one, so only what has a proof is
+// believed.
+type record struct {
+	image  v1.Hash // of this repository; zero if the record names none
+	source v1.Hash // zero if it isn't a key's
+	proofs []string
+}
+
+// readRecord returns what the record of a source or key says.
+func (r *Repository) readRecord(ctx context.Context, source v1.Hash) (record, error) {
+	d, err := r.get(ctx, r.name.Tag(recordTag(source)))
+	if err != nil {
+		return record{}, err
+	}
+	if d == nil {
+		return record{}, errors.New("not found")
+	}
+	m, err := imageManifest(d.MediaType, d.Manifest)
+	if err != nil {
+		return record{}, err
+	}
+	said := record{proofs: parseProofs(m.Annotations[proofsAnnotation])}
+	said.source, _ = v1.NewHash(m.Annotations[sourceAnnotation])
+	said.image, err = v1.NewHash(m.Annotations[imageAnnotation])
+	return said, err
+}
+
+// Record stores a mapping from sources to an image of this repository, so that Find can find it next time. If every layer of
+// the image is known to have its diff ID, compared is true: then the record has a proof of that, and is also stored under
+// the digest of the image's config (an index's own digest), where [View.Layers] looks for it.
 //
-// The record is a cache: a registry that refuses it (immutable tags, say) does no harm, and the error is for the debug
-// log. No record is written that is among the hints already. The same record has the same bytes.
-func (r *Repository) Record(ctx context.Context, img image.ImageOrIndex, verified bool, hints Hints, sources ...v1.Hash) error {
+// The record is a cache: if a registry refuses it (immutable tags, say), the next run is slower, and the error is for the
+// debug log. A record that the view has read, and that says the same already, isn't written.
+func (v *View) Record(ctx context.Context, img image.ImageOrIndex, compared bool, sources ...v1.Hash) error {
 	root, err := newNode(img)
 	if err != nil {
 		return err
 	}
-	if verified {
-		sources = append(slices.Clone(sources), root.desc.Digest)
-		if m, err := imageManifest(root.desc.MediaType, root.raw); err == nil && m.Config.Digest != (v1.Hash{}) {
-			sources = append(sources, m.Config.Digest)
+	if compared {
+		own := root.desc.Digest
+		if m, err := imageManifest(root.desc.MediaType, root.raw); err == nil {
+			own = m.Config.Digest
 		}
+		sources = append(slices.Clone(sources), own)
 	}
-	return r.record(ctx, root.desc.Digest, verified, hints, sources)
+	return v.writeRecords(ctx, root.desc.Digest, compared, sources)
 }
 
-func (r *Repository) record(ctx context.Context, image v1.Hash, verified bool, hints Hints, sources []v1.Hash) error {
-	var tags []string
+func (v *View) writeRecords(ctx context.Context, remote v1.Hash, compared bool, sources []v1.Hash) error {
+	records := map[string]v1.Image{}
 	for _, source := range sources {
-		said := hints.records[source]
-		recorded := slices.Contains(said.images, image) && (!verified || said.verified == image)
-		if tag := recordTag(source); !recorded && !slices.Contains(tags, tag) {
-			tags = append(tags, tag)
+		said, _ := v.records.peek(source)
+		if said.image == remote && (!compared || v.prover.believes(said, source, remote)) {
+			continue
 		}
+		annotations := map[string]string{imageAnnotation: remote.String()}
+		if proof := v.prover.proof(layersKind, source, remote); compared && proof != "" {
+			annotations[proofsAnnotation] = said.proofsWith(proof, remote)
+		}
+		written, err := newRecord(v.name.Digest(remote.String()), annotations)
+		if err != nil {
+			return err
+		}
+		records[recordTag(source)] = written
 	}
-	if len(tags) == 0 {
+	if err := v.pushTagged(ctx, records); err != nil {
+		return fmt.Errorf("writing the locations record of %s: %w", remote, err)
+	}
+	return nil
+}
+
+// proofsWith returns the annotation with one more proof. Older ones are kept if they are for the same image.
+func (said record) proofsWith(proof string, remote v1.Hash) string {
+	if said.image != remote {
+		said.proofs = nil
+	}
+	return formatProofs(proof, said.proofs)
+}
+
+// RecordKey stores that a key means an image of this repository: the digest of a text that names what the image is made of.
+// Source is the digest that the image had where it came from. Nothing is written if the record says so already.
+func (v *View) RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrIndex, source v1.Hash) error {
+	digest, err := img.Digest()
+	if err != nil {
+		return err
+	}
+	said := v.record(ctx, key)
+	if said.source == source && v.prover.believesKey(said, key, digest) {
 		return nil
 	}
-	var annotations map[string]string
-	if verified {
-		annotations = map[string]string{verifiedAnnotation: image.String()}
+	if said.source != source {
+		said.proofs = nil
 	}
-	written, err := newRecord(r.name.Digest(image.String()), annotations)
+	annotations := map[string]string{imageAnnotation: digest.String(), sourceAnnotation: source.String()}
+	if proof := v.prover.proof(keyKind, key, digest, source); proof != "" {
+		annotations[proofsAnnotation] = said.proofsWith(proof, digest)
+	}
+	written, err := newRecord(v.name.Digest(digest.String()), annotations)
 	if err == nil {
-		err = r.pushAs(ctx, written, tags...)
+		err = v.pushTagged(ctx, map[string]v1.Image{recordTag(key): written})
 	}
 	if err != nil {
-		return fmt.Errorf("writing the locations record of %s: %w", image, err)
+		return fmt.Errorf("recording the key of %s: %w", digest, err)
 	}
 	return nil
 }
@@ -62,42 +131,58 @@ func recordTag(source v1.Hash) string {
 	return source.Algorithm + "-" + source.Hex + ".image-locations.imgpkg"
 }
 
-// MoveLatest makes the tag latest name that image, which the repository must hold. No request is made where the tag does so
-// already according to the hints.
+// MoveLatest makes the tag latest name an image that the repository holds. No request is made if the view has seen that the
+// tag does so already.
 //
-// The tag may be all that Locate finds an image by: one that another tool pushed has no record. So where the tag names a
-// single image according to the hints, its record is written before the tag leaves it, unless it has one. Not earlier:
-// as long as the tag names the image, a run that finds it by the tag need not write.
+// The tag may be all that Find finds an image by: one that another tool pushed has no record. So if the view has seen that
+// the tag names a single image, its record is written before the tag leaves it, unless it has one. Not earlier: as long as
+// the tag names the image, a run that finds it by the tag need not write.
 //
 // Like the record, the tag is a cache: the error is for the debug log. A record that is refused doesn't stop the tag.
-func (r *Repository) MoveLatest(ctx context.Context, img image.ImageOrIndex, hints Hints) error {
+func (v *View) MoveLatest(ctx context.Context, img image.ImageOrIndex) error {
 	root, err := newNode(img)
 	if err != nil {
 		return err
 	}
-	if hints.latest != nil && hints.latest.Digest == root.desc.Digest {
-		return nil
+	if old, _ := v.tags.peek(latest); old != nil {
+		if old.Digest == root.desc.Digest {
+			return nil
+		}
+		if m, parseErr := imageManifest(old.MediaType, old.Manifest); parseErr == nil {
+			v.record(ctx, m.Config.Digest) // reading is cheaper than writing
+			err = v.writeRecords(ctx, old.Digest, false, []v1.Hash{m.Config.Digest})
+		}
 	}
-	return errors.Join(r.recordLatest(ctx, hints), r.put(ctx, latest, root.desc, root.raw))
+	return errors.Join(err, v.put(ctx, latest, root.desc, root.raw))
 }
 
-// recordLatest makes sure that the image tagged latest has a record under its config's digest. An index has no config.
-func (r *Repository) recordLatest(ctx context.Context, hints Hints) error {
-	old := hints.latest
-	if old == nil {
-		return nil
+// pushTagged sends images under tags alone, without asking what of them the repository has.
+func (r *Repository) pushTagged(ctx context.Context, images map[string]v1.Image) error {
+	roots := map[string]*node{}
+	var parts []blob
+	listed := map[v1.Hash]bool{}
+	for tag, img := range images {
+		root, err := newNode(img)
+		if err != nil {
+			return err
+		}
+		if err := root.walkImage(img); err != nil {
+			return err
+		}
+		roots[tag] = root
+		for _, b := range root.blobs {
+			if !listed[b.desc.Digest] {
+				parts = append(parts, b)
+			}
+			listed[b.desc.Digest] = true
+		}
 	}
-	m, err := imageManifest(old.MediaType, old.Manifest)
-	if err != nil || m.Config.Digest == (v1.Hash{}) {
+	if _, err := r.pushBlobs(ctx, parts, nil); err != nil {
 		return err
 	}
-	if r.isVerified(ctx, hints, old.Digest) {
-		return nil // both records were written together
+	g, ctx := parallel.WithContext(ctx)
+	for tag, root := range roots {
+		g.Go(func() error { return r.put(ctx, tag, root.desc, root.raw) })
 	}
-	h := hints.clone()
-	if _, read := h.records[m.Config.Digest]; !read {
-		// Reading is cheaper than writing, and the record exists if it was this program that moved the tag.
-		h.records[m.Config.Digest] = r.readRecord(ctx, m.Config.Digest)
-	}
-	return r.record(ctx, old.Digest, false, h, []v1.Hash{m.Config.Digest})
+	return g.Wait()
 }

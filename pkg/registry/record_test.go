@@ -2,18 +2,21 @@ package registry
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 const goldenImage = "registry.jujucharms.com/charm/abc123/my-image@sha256:" +
@@ -82,104 +85,193 @@ func TestRecordYAML(t *testing.T) {
 }
 
 func TestRecordIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	for _, compared := range []bool{true, false} {
+		s := newServer(t)
+		img := randomImage(t, 100, 1)
+		s.seed(t, repoPath+":latest", img)
+		for _, writes := range []bool{true, false} {
+			v, _ := s.open(t)
+			if _, err := v.Find(t.Context(), byID(t, img)); err != nil {
+				t.Fatal(err)
+			}
+			s.log()
+			if err := v.Record(t.Context(), img, compared, configOf(t, img)); err != nil {
+				t.Fatal(err)
+			}
+			if err := v.MoveLatest(t.Context(), img); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.log(); (len(got) > 0) != writes {
+				t.Errorf("compared %t: requests %q", compared, got)
+			}
+		}
+	}
+}
+
+// TestRecordKeepsProofs: pipelines with different tokens don't undo each other's records, and the newest four count.
+func TestRecordKeepsProofs(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	img := randomImage(t, 100, 1)
 	s.seed(t, repoPath+":latest", img)
-	source := layerOf(t, img) // any digest will do
-	r, _ := s.open(t)
-	for _, writes := range []bool{true, false} {
-		found, err := r.Locate(t.Context(), Identity{Digest: source}, Hints{})
-		if err != nil {
+	v, _ := s.open(t)
+	as := func(n int) *View { return NewView(v.Repository, fmt.Append(nil, "key ", n), noProgress) }
+	for n := range maxProofs + 1 {
+		wantFound(t, as(n), byID(t, img), img, true)
+		one := as(n)
+		if _, err := one.Find(t.Context(), byID(t, img)); err != nil {
 			t.Fatal(err)
 		}
-		s.log()
-		if err := r.Record(t.Context(), img, false, found.Hints, source); err != nil {
+		if err := one.Record(t.Context(), img, true); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.MoveLatest(t.Context(), img, found.Hints); err != nil {
-			t.Fatal(err)
-		}
-		if got := s.log(); (len(got) > 0) != writes {
-			t.Errorf("requests %q", got)
-		}
-		r, _ = s.open(t)
+	}
+	for n := range maxProofs + 1 {
+		wantFound(t, as(n), byID(t, img), img, n == 0)
+	}
+	// A proof that is for another image isn't kept.
+	other := as(1)
+	said := other.record(t.Context(), configOf(t, img))
+	if got := said.proofsWith(strings.Repeat("f", 64), digestOf(t, randomImage(t, 10, 1))); got != strings.Repeat("f", 64) {
+		t.Errorf("proofs of another image are kept: %s", got)
+	}
+}
+
+// TestRecordShowsNothing: a record has the proof, and nothing of the key.
+func TestRecordShowsNothing(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	img := randomImage(t, 100, 1)
+	v, _ := s.open(t)
+	uploaded(t, v, img)
+	d, err := v.get(t.Context(), v.name.Tag(recordTag(configOf(t, img))))
+	if err != nil || d == nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(d.Manifest, []byte(v.prover.proof(layersKind, configOf(t, img), digestOf(t, img)))) {
+		t.Errorf("no proof in %s", d.Manifest)
+	}
+	if bytes.Contains(d.Manifest, aTokensKey) || bytes.Contains(d.Manifest, []byte(hex.EncodeToString(aTokensKey))) {
+		t.Errorf("the key is in %s", d.Manifest)
 	}
 }
 
 func TestRecordRefused(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	img := randomImage(t, 100, 1)
 	s.seed(t, repoPath+":latest", img)
-	r, _ := s.open(t)
+	v, _ := s.open(t)
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".imgpkg") && answer(w, 409, "TAG_INVALID")
 	})
-	err := r.Record(t.Context(), img, false, Hints{}, digestOf(t, img))
-	wantError(t, err, "writing the locations record", "TAG_INVALID")
+	wantError(t, v.Record(t.Context(), img, true), "writing the locations record", "TAG_INVALID")
 }
 
-func FuzzParseRecord(f *testing.F) {
-	repo, err := name.NewRepository("registry.jujucharms.com/charm/abc123/my-image")
-	if err != nil {
-		f.Fatal(err)
-	}
-	record, err := newRecord(goldenDigest, nil)
-	if err != nil {
-		f.Fatal(err)
-	}
-	layers, err := record.Layers()
-	if err != nil {
-		f.Fatal(err)
-	}
-	content, err := layers[0].Compressed()
-	if err != nil {
-		f.Fatal(err)
-	}
-	var packed bytes.Buffer
-	if _, err := packed.ReadFrom(content); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(packed.Bytes())
-	f.Fuzz(func(t *testing.T, packed []byte) {
-		named, err := parseRecord(packed, repo)
-		if (err == nil) == (len(named) == 0) || len(named) > maxNamed {
-			t.Errorf("digests %s, error %v", named, err)
+func TestLatestMoves(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	older, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", older)
+	s.seed(t, repoPath+":newer", newer)
+	v, _ := s.open(t)
+	for _, img := range []v1.Image{newer, older, newer} {
+		if err := v.again().MoveLatest(t.Context(), img); err != nil {
+			t.Fatal(err)
 		}
-	})
-}
-
-// FuzzRecordYAML is behind FuzzParseRecord's compression, where a fuzzer seldom gets.
-func FuzzRecordYAML(f *testing.F) {
-	repo, err := name.NewRepository("registry.jujucharms.com/charm/abc123/my-image")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(recordYAML(goldenImage))
-	f.Add([]byte("a: &a [*a, *a]"))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		named, err := parseLocations(content, repo)
-		if (err == nil) == (len(named) == 0) || len(named) > maxNamed {
-			t.Errorf("digests %s, error %v", named, err)
+		if got := v.again().latest(t.Context()); got == nil || got.Digest != digestOf(t, img) {
+			t.Errorf("latest is %+v, want %s", got, digestOf(t, img))
 		}
-	})
+	}
+	wantError(t, v.MoveLatest(t.Context(), randomImage(t, 10, 1)), "sending the manifest")
 }
 
-// TestRecordOfAliases: whoever can push can write a record; reading it takes little memory, whatever it holds.
-func TestRecordOfAliases(t *testing.T) {
-	repo, err := name.NewRepository("registry.example/charm/x")
-	if err != nil {
+// The image that another tool pushed is found by its config before and after the tag leaves it.
+func TestMovedLatestLeavesARecord(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	older, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", older)
+	v, _ := s.open(t)
+	wantFound(t, v.again(), byID(t, older), older, true)
+	wantFound(t, v, byID(t, newer), nil, false)
+	mustPush(t, v, newer)
+	if err := v.MoveLatest(t.Context(), newer); err != nil {
 		t.Fatal(err)
 	}
-	digest := "registry.example/charm/x@sha256:" + strings.Repeat("a", 64)
-	content := slices.Concat(recordYAML(digest), []byte("x: &x "+strings.Repeat("x", 30_000)+"\ny: ["+strings.Repeat("*x,", 10_000)+"]\n"))
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	named, err := parseLocations(content, repo)
-	runtime.ReadMemStats(&after)
-	if err != nil || len(named) != 1 {
-		t.Errorf("%v, %v", named, err)
+	wantFound(t, v.again(), byID(t, older), older, true)
+}
+
+func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
+	t.Parallel()
+	img, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})
+	tagged := func(img image.ImageOrIndex) func(t *testing.T, v *View) {
+		return func(t *testing.T, v *View) {
+			t.Helper()
+			mustPush(t, v, img)
+			if err := v.MoveLatest(t.Context(), img); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	if allocated := after.TotalAlloc - before.TotalAlloc; len(content) > maxRecord || allocated > 16<<20 {
-		t.Errorf("%d MB were allocated for %d bytes", allocated>>20, len(content))
+	recorded := func(remote v1.Hash) func(t *testing.T, v *View) {
+		return func(t *testing.T, v *View) {
+			t.Helper()
+			tagged(img)(t, v)
+			if err := v.writeRecords(t.Context(), remote, false, []v1.Hash{configOf(t, img)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		before func(t *testing.T, v *View)
+		writes int
+	}{
+		"latest absent":       {func(*testing.T, *View) {}, 1},
+		"latest unseen":       {tagged(img), 1},
+		"no record":           {tagged(img), 6},
+		"an index":            {tagged(index), 1},
+		"a record":            {recorded(digestOf(t, img)), 1},
+		"a record of another": {recorded(digestOf(t, newer)), 6},
+		"the same":            {tagged(newer), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			v, _ := s.open(t)
+			test.before(t, v)
+			v = v.again()
+			if name != "latest unseen" {
+				v.latest(t.Context())
+			}
+			mustPush(t, v, newer)
+			s.log()
+			if err := v.MoveLatest(t.Context(), newer); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.log(); count(got, "P") != test.writes {
+				t.Errorf("%q, want %d writes", got, test.writes)
+			}
+		})
+	}
+}
+
+// The two hints don't depend on each other.
+func TestLatestMovesWithoutARecord(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	older, newer := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", older)
+	v, _ := s.open(t)
+	v.latest(t.Context())
+	mustPush(t, v, newer)
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".imgpkg") && answer(w, 409, "TAG_INVALID")
+	})
+	wantError(t, v.MoveLatest(t.Context(), newer), "writing the locations record", "TAG_INVALID")
+	if got := v.again().latest(t.Context()); got == nil || got.Digest != digestOf(t, newer) {
+		t.Errorf("latest is %+v, want the newer", got)
 	}
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -93,8 +94,13 @@ func count(requests []string, prefix string) int {
 
 func (s *server) host() string { return strings.TrimPrefix(s.URL, "http://") }
 
-// open opens the test repository over a transport that counts the bytes of request bodies.
-func (s *server) open(t *testing.T) (*Repository, *counter) {
+// aTokensKey is the key of proofs of the store token that tests publish with, unless they say otherwise.
+var aTokensKey = []byte("a key that is derived from a store token")
+
+func noProgress(string, int64) (func(int64), func()) { return func(int64) {}, func() {} }
+
+// open opens a view of the test repository over a transport that counts the bytes of request bodies.
+func (s *server) open(t *testing.T) (*View, *counter) {
 	t.Helper()
 	c := &counter{}
 	r := s.connect(t, c)
@@ -103,7 +109,7 @@ func (s *server) open(t *testing.T) (*Repository, *counter) {
 }
 
 // connect opens it without a change to the log.
-func (s *server) connect(t *testing.T, c *counter) *Repository {
+func (s *server) connect(t *testing.T, c *counter) *View {
 	t.Helper()
 	r, err := Open(t.Context(), Options{
 		Image: s.host() + "/" + repoPath, Username: "user", Password: "hunter2",
@@ -113,8 +119,11 @@ func (s *server) connect(t *testing.T, c *counter) *Repository {
 		t.Fatal(err)
 	}
 	r.wait = func(ctx context.Context, d time.Duration) error { c.waited(d); return ctx.Err() }
-	return r
+	return NewView(r, aTokensKey, noProgress)
 }
+
+// again returns a view of the next run, with the same token.
+func (v *View) again() *View { return NewView(v.Repository, v.prover.key, v.progress) }
 
 // gunzip reads a layer that is compressed by gzip, or not at all.
 func gunzip(blob io.Reader) (io.ReadCloser, bool, error) {
@@ -191,27 +200,28 @@ func randomImage(t *testing.T, size, layers int64) v1.Image {
 	return img
 }
 
-func mustPlan(t *testing.T, r *Repository, img image.ImageOrIndex) *Plan {
+// mustPlan plans with a view of its own.
+func mustPlan(t *testing.T, v *View, img image.ImageOrIndex) *Plan {
 	t.Helper()
-	p, err := r.Plan(t.Context(), img, nil, nil)
+	p, err := v.again().Plan(t.Context(), img, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func mustPush(t *testing.T, r *Repository, img image.ImageOrIndex) *Plan {
+func mustPush(t *testing.T, v *View, img image.ImageOrIndex) *Plan {
 	t.Helper()
-	p := mustPlan(t, r, img)
-	if _, err := r.Push(t.Context(), p, nil); err != nil {
+	p := mustPlan(t, v, img)
+	if _, err := v.Push(t.Context(), p, nil); err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func pushError(t *testing.T, r *Repository, p *Plan) error {
+func pushError(t *testing.T, v *View, p *Plan) error {
 	t.Helper()
-	_, err := r.Push(t.Context(), p, nil)
+	_, err := v.Push(t.Context(), p, nil)
 	return err
 }
 
@@ -233,4 +243,12 @@ func answer(w http.ResponseWriter, status int, code string) bool {
 	w.WriteHeader(status)
 	_, _ = fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"a test said so"}]}`, code)
 	return true
+}
+
+func jsonOf(value any) []byte {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return raw
 }

@@ -1,32 +1,38 @@
-// Package registry is a charm's repository in Charmhub's registry: what it holds already, what of an image it lacks, and
-// how that is sent.
+// Package registry finds and stores images in a charm's repository of Charmhub's registry.
 //
-// Each step is a function from values to a value; a [Repository] has no memory between them:
+// A [View] is one run's look at the repository. It asks for each tag, manifest and blob once, however many callers want it:
 //
-//   - [Repository.Manifest] and [Repository.Locate]: does the repository have this image? No layer is read for the answer.
-//   - [Repository.Layers]: which blobs hold layers that are known by their uncompressed digest?
-//   - [Repository.Plan]: which manifests and blobs of an image are missing?
-//   - [Repository.Push]: send those, and no others.
-//   - [Repository.Record] and [Repository.MoveLatest]: write what Locate finds the image by next time.
+//   - [View.Find] returns the image of an identity, if the repository provably has it. It reads no layer of an image that an
+//     earlier run with the same store token recorded.
+//   - [View.Layers] returns which blobs hold which uncompressed layers.
+//   - [View.Plan] returns which manifests and blobs of an image are missing.
+//
+// A [Repository] is where one writes. [Repository.Push] sends what a plan says, and nothing else; [View.Record] and
+// [View.MoveLatest] write what Find finds the image by next time.
 //
 // The package never lists, deletes or rewrites anything but records and the tag latest; the bytes of an image stay as they
 // are. It follows the OCI distribution specification v1.1 and CNCF distribution's token authentication.
 package registry
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
-	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // Options say which repository to open, and how. Username and Password are secrets: they are sent to the registry's
@@ -43,7 +49,7 @@ type Options struct {
 	// up those that fell silent. Its ExpectContinueTimeout should not be zero, else a token that expires
 	// costs a chunk of a blob.
 	Transport http.RoundTripper
-	// Decompress looks into the layers that are sent, to compare them with their diff IDs; with nil none is.
+	// Decompress looks into the layers that are sent or compared with their diff IDs; with nil none is.
 	Decompress blobupload.Decompressor
 	Logger     *zap.Logger
 }
@@ -67,10 +73,10 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the repository's name that Charmhub gave, %q: %w", o.Image, err)
 	}
-	r := &Repository{name: repo, log: o.Logger, decompress: o.Decompress, wait: carry.Sleep}
+	r := &Repository{name: repo, log: o.Logger, decompress: o.Decompress, wait: transport.Sleep}
 	auth := authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password})
 	scopes := []string{repo.Scope("pull,push")}
-	authenticated, err := transport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge}, scopes)
+	authenticated, err := registryTransport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge}, scopes)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", repo, r.explain(err))
 	}
@@ -78,7 +84,7 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	return r, nil
 }
 
-// Name is the repository's full name, registry included.
+// Name returns the repository's full name, registry included.
 func (r *Repository) Name() string { return r.name.String() }
 
 // remoteOptions make go-containerregistry use this repository's authenticated transport as it is.
@@ -88,3 +94,110 @@ func (r *Repository) remoteOptions(ctx context.Context) []remote.Option {
 
 // stay follows no redirect: the answer is then the redirect itself.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// The kinds of entries in a repository, as its URLs name them.
+const (
+	manifests = "manifests"
+	blobs     = "blobs"
+)
+
+// get fetches a manifest by tag or digest and verifies that its bytes have the digest. It returns nil without an error
+// if the repository has none.
+func (r *Repository) get(ctx context.Context, ref name.Reference) (*remote.Descriptor, error) {
+	d, err := remote.Get(ref, r.remoteOptions(ctx)...)
+	if isStatus(err, http.StatusNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking for %s: %w", ref, r.explain(err))
+	}
+	return d, nil
+}
+
+// has reports whether the repository holds the manifest or blob, without fetching it.
+func (r *Repository) has(ctx context.Context, kind string, d v1.Descriptor) (bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, r.url(kind, d.Digest.String()), nil)
+	if err != nil {
+		return false, err
+	}
+	if kind == manifests {
+		req.Header.Set("Accept", string(d.MediaType))
+	}
+	res, err := r.do(req, http.StatusOK, http.StatusNotFound, http.StatusFound, http.StatusTemporaryRedirect)
+	if err != nil {
+		return false, fmt.Errorf("asking whether %s has %s: %w", r.name, d.Digest, r.explain(err))
+	}
+	// A redirect says where the blob is, so the registry has it.
+	return res.StatusCode != http.StatusNotFound, nil
+}
+
+// readBlob fetches a blob of at most limit bytes and verifies its size and digest.
+func (r *Repository) readBlob(ctx context.Context, d v1.Descriptor, limit int64) ([]byte, error) {
+	if d.Size > limit {
+		return nil, fmt.Errorf("blob %s has %d bytes, more than the %d expected", d.Digest, d.Size, limit)
+	}
+	content, err := r.openBlob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(content, limit+1))
+	if err = errors.Join(err, content.Close()); err != nil {
+		return nil, err
+	}
+	if int64(len(raw)) != d.Size {
+		return nil, fmt.Errorf("blob %s: size differs from the %d bytes in its manifest", d.Digest, d.Size)
+	}
+	return raw, nil
+}
+
+// openBlob opens a blob as it is stored. Reading fails at its end if the bytes don't have the digest.
+func (r *Repository) openBlob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	blob, err := remote.Layer(r.name.Digest(d.Digest.String()), r.remoteOptions(ctx)...)
+	if err != nil {
+		return nil, err
+	}
+	return blob.Compressed()
+}
+
+// put stores a manifest under a tag or its digest (distribution spec, "Pushing Manifests").
+func (r *Repository) put(ctx context.Context, identifier string, d v1.Descriptor, raw []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, r.url(manifests, identifier), bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", string(d.MediaType))
+	res, err := r.do(req, http.StatusCreated, http.StatusOK, http.StatusAccepted)
+	if err == nil {
+		if as := res.Header.Get("Docker-Content-Digest"); as != "" && as != d.Digest.String() {
+			err = fmt.Errorf("the registry stored it as %q", as)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("sending the manifest %s to %s: %w", d.Digest, r.name, r.explain(err))
+	}
+	return nil
+}
+
+func (r *Repository) url(kind, identifier string) string {
+	u := url.URL{
+		Scheme: r.name.Scheme(), Host: r.name.RegistryStr(),
+		Path: "/v2/" + r.name.RepositoryStr() + "/" + kind + "/" + identifier,
+	}
+	return u.String()
+}
+
+// do sends a request of which only the answer's head matters: its body is closed. A status other than those is a
+// *registryTransport.Error, and the answer is returned with it.
+func (r *Repository) do(req *http.Request, statuses ...int) (blobupload.Head, error) {
+	res, err := r.client.Do(req)
+	if err != nil {
+		return blobupload.Head{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if err := registryTransport.CheckError(res, statuses...); err != nil {
+		return blobupload.Head{Response: res}, err
+	}
+	// Read to its end, so that the connection serves the next request.
+	_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer))
+	return blobupload.Head{Response: res}, err
+}

@@ -82,7 +82,7 @@ func TestOpenTakesOneTokenForAll(t *testing.T) {
 	if got, want := strings.Join(g.scope, " "), "repository:"+repoPath+":pull,push"; got != want {
 		t.Errorf("scope %q, want %q", got, want)
 	}
-	mustPush(t, r, randomImage(t, 100, 3))
+	mustPush(t, NewView(r, aTokensKey, noProgress), randomImage(t, 100, 3))
 	if n := g.issued(); n != 1 {
 		t.Errorf("%d tokens issued, want 1", n)
 	}
@@ -133,7 +133,7 @@ func TestManifest(t *testing.T) {
 	digest := s.seed(t, repoPath, img)
 	r, _ := s.open(t)
 
-	got, err := r.Manifest(t.Context(), digest)
+	got, err := r.image(t.Context(), digest)
 	if err != nil || got == nil || digestOf(t, got) != digest {
 		t.Fatalf("Manifest = %v, %v", got, err)
 	}
@@ -144,7 +144,7 @@ func TestManifest(t *testing.T) {
 	if err := validate.Image(read); err != nil {
 		t.Errorf("its image: %v", err)
 	}
-	if got, err := r.Manifest(t.Context(), v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}); got != nil || err != nil {
+	if got, err := r.image(t.Context(), v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}); got != nil || err != nil {
 		t.Errorf("an absent manifest: %v, %v", got, err)
 	}
 }
@@ -167,7 +167,7 @@ func TestManifestSpoiled(t *testing.T) {
 			s := newServer(t)
 			r, _ := s.open(t)
 			s.spoil(func(w http.ResponseWriter, _ *http.Request) bool { test.spoil(w); return true })
-			got, err := r.Manifest(t.Context(), v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)})
+			got, err := r.image(t.Context(), v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)})
 			wantError(t, err, "asking for", test.want)
 			if got != nil {
 				t.Error("found")

@@ -15,36 +15,38 @@ import (
 
 // outcome is what the steps of a run returned.
 type outcome struct {
-	By              string // what the image was found by
-	Held            Layers
+	Found           bool
+	Learned         Layers
 	Missing, Reused []v1.Descriptor
-	Verified        bool
+	Compared        bool
 }
 
-// uploadOnce does what a run does with an image that an engine knows by its config, each step with a repository of open's.
-func uploadOnce(t *testing.T, open func() *Repository, img v1.Image) (o outcome) {
+// uploadOnce does what a run does with an image that an engine knows by its config, each step with a view of open's.
+func uploadOnce(t *testing.T, open func() *View, img v1.Image) (o outcome) {
 	t.Helper()
-	found, err := open().Locate(t.Context(), identityOf(t, img), Hints{})
+	found, err := open().Find(t.Context(), byID(t, img))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found.Image != nil {
-		return outcome{By: foundBy(t, found)}
+	if o.Found, o.Compared = found.Image != nil, found.Compared; !o.Found {
+		v := open()
+		o.Learned = v.Layers(t.Context())
+		p, err := v.Plan(t.Context(), img, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Missing, o.Reused = p.Missing, p.Reused
+		if o.Compared, err = v.Push(t.Context(), p, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := open().MoveLatest(t.Context(), img); err != nil {
+			t.Fatal(err)
+		}
 	}
-	o.Held = open().Layers(t.Context(), found.Hints)
-	p, err := open().Plan(t.Context(), img, o.Held, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Missing, o.Reused = p.Missing, p.Reused
-	if o.Verified, err = open().Push(t.Context(), p, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := open().Record(t.Context(), img, true, found.Hints, configOf(t, img)); err != nil {
-		t.Fatal(err)
-	}
-	if err := open().MoveLatest(t.Context(), img, found.Hints); err != nil {
-		t.Fatal(err)
+	if o.Compared {
+		if err := open().Record(t.Context(), img, true); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return o
 }
@@ -62,87 +64,78 @@ func someLayers(t *testing.T, n int) []v1.Layer {
 	return layers
 }
 
-// TestRequests: each request is a round trip of a user's job; opening takes two more. A repository has no memory: when each
-// step has one of its own, the steps return the same and make as many requests.
+// TestRequests: each request is a round trip of a user's job; opening takes two more. A view has no memory but of what it
+// asked: if each step has one of its own, the steps return the same.
 func TestRequests(t *testing.T) {
+	t.Parallel()
 	layers := someLayers(t, 5)
 	img := mustAppend(t, layers[:4]...)
 	changed := mustAppend(t, append(slices.Clone(layers[:3]), layers[4])...)
-	outcomes := map[string][]outcome{}
-	openers := map[string]func(s *server) func() *Repository{
-		"one repository": func(s *server) func() *Repository {
-			r := s.connect(t, &counter{})
-			return func() *Repository { return r }
-		},
-		"one for each step": func(s *server) func() *Repository {
-			return func() *Repository { return s.connect(t, &counter{}) }
-		},
-	}
-	for mode, opener := range openers {
+	outcomes := map[bool][]outcome{}
+	for _, shared := range []bool{true, false} {
 		s := newServer(t)
-		run := func(name string, img v1.Image, by string, want map[string]int) {
+		run := func(name string, img v1.Image, want map[string]int) {
 			t.Helper()
 			s.log()
-			got := uploadOnce(t, opener(s), img)
-			if got.By != by {
-				t.Errorf("%s, %s: found by %q, want %q", mode, name, got.By, by)
+			first := s.connect(t, &counter{})
+			got := uploadOnce(t, func() *View {
+				if shared {
+					return first
+				}
+				return first.again()
+			}, img)
+			if shared {
+				wantRequests(t, name, s.log(), want)
 			}
-			wantRequests(t, mode+", "+name, s.log(), want)
-			outcomes[mode] = append(outcomes[mode], got)
+			outcomes[shared] = append(outcomes[shared], got)
 		}
-		// Locate: record, latest, digest. Plan: a manifest and five blobs. Layers: POST, PATCH, PUT. Config: POST, PUT.
-		// The manifest. The record: two small blobs, a manifest under two tags. The tag.
-		run("first push", img, "", map[string]int{"GET": 3, "HEAD": 6, "POST": 7, "PATCH": 4, "PUT": 11})
+		// Find: record, latest. Plan: a manifest and five blobs. Layers: POST, PATCH, PUT. Config: POST, PUT. The manifest. The
+		// record: two small blobs and a manifest. The tag.
+		run("first push", img, map[string]int{"GET": 2, "HEAD": 6, "POST": 7, "PATCH": 4, "PUT": 10})
 		// The record's manifest, latest.
-		run("unchanged, latest and recorded", img, byLatest, map[string]int{"GET": 2})
-		// Also the record of latest's digest, latest's config and its four blobs. Of five blobs, three are known.
-		run("last layer changed", changed, "", map[string]int{"GET": 5, "HEAD": 7, "POST": 4, "PATCH": 1, "PUT": 8})
+		run("unchanged, latest and recorded", img, map[string]int{"GET": 2})
+		// Also the record of latest, its config and its four blobs. Of the five blobs of the image three are known then.
+		run("last layer changed", changed, map[string]int{"GET": 4, "HEAD": 7, "POST": 4, "PATCH": 1, "PUT": 7})
 		// The manifest that the record names, too.
-		run("unchanged, recorded", img, byRecord, map[string]int{"GET": 3})
+		run("unchanged, recorded", img, map[string]int{"GET": 3})
 
 		s = newServer(t)
 		s.seed(t, repoPath+":latest", img)
-		run("unchanged, filled by another tool", img, byLatest, map[string]int{"GET": 2})
-		// It has no record, so its layers, which were asked for with that, aren't used; the record under its config is written
-		// before the tag moves.
-		run("last layer changed of another tool's", changed, "", map[string]int{"GET": 6, "HEAD": 10, "POST": 6, "PATCH": 1, "PUT": 11})
+		// Record, latest, config and four layers, which are compared; the record.
+		run("filled by another tool", img, map[string]int{"GET": 7, "POST": 2, "PUT": 3})
+		run("filled by another tool, again", img, map[string]int{"GET": 2})
+
+		s = newServer(t)
+		s.seed(t, repoPath+":latest", img)
+		// Nothing is asked of an image that isn't proven. Its record is written before the tag moves.
+		run("last layer changed of another tool's", changed, map[string]int{"GET": 3, "HEAD": 6, "POST": 4, "PATCH": 1, "PUT": 7})
 	}
-	if diff := cmp.Diff(outcomes["one repository"], outcomes["one for each step"]); diff != "" {
-		t.Errorf("one repository, and one for each step (-one +each):\n%s", diff)
+	if diff := cmp.Diff(outcomes[true], outcomes[false]); diff != "" {
+		t.Errorf("one view, and one for each step (-one +each):\n%s", diff)
 	}
 }
 
-// TestHintsAreShared: several images of a run are looked for with the hints of those before, which a step leaves as they
-// were.
-func TestHintsAreShared(t *testing.T) {
+// TestRunsShareAnswers: several images of a run are looked for with the answers of those before.
+func TestRunsShareAnswers(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	known := randomImage(t, 100, 1)
-	s.seed(t, repoPath+":latest", known)
-	var hints Hints
+	v, _ := s.open(t)
+	uploaded(t, v, known)
+	v, _ = s.open(t)
 	for i, step := range []struct {
 		img  v1.Image
 		want map[string]int
 	}{
-		{randomImage(t, 100, 1), map[string]int{"GET": 5, "HEAD": 1}}, // latest, its record, config and layer; the image's record, its digest
-		{randomImage(t, 100, 1), map[string]int{"GET": 2}},            // the image's record, its digest
-		{known, map[string]int{"GET": 1}},                             // the image's record
+		{randomImage(t, 100, 1), map[string]int{"GET": 2}}, // latest, the image's record
+		{randomImage(t, 100, 1), map[string]int{"GET": 1}}, // the image's record
+		{known, map[string]int{"GET": 1}},                  // the image's record
+		{known, map[string]int{}},
 	} {
-		r, _ := s.open(t)
-		before := hints.clone()
-		found, err := r.Locate(t.Context(), identityOf(t, step.img), hints)
-		if err != nil {
+		if _, err := v.Find(t.Context(), byID(t, step.img)); err != nil {
 			t.Fatal(err)
 		}
 		wantRequests(t, fmt.Sprintf("image %d", i), s.log(), step.want)
-		if len(hints.records) != len(before.records) || len(hints.manifests) != len(before.manifests) || hints.asked != before.asked {
-			t.Errorf("image %d: Locate changed the hints that it was given", i)
-		}
-		hints = found.Hints
-	}
-	r, _ := s.open(t)
-	_, err := r.Locate(t.Context(), identityOf(t, known), hints)
-	if requests := s.log(); err != nil || len(requests) > 0 {
-		t.Errorf("the same again: %q, %v; want no request", requests, err)
 	}
 }
 
@@ -165,14 +158,15 @@ func wantRequests(t *testing.T, what string, requests []string, want map[string]
 func TestLostBlobIsNotKnown(t *testing.T) {
 	layers := someLayers(t, 3)
 	s := newServer(t)
-	s.seed(t, repoPath+":latest", mustAppend(t, layers[:2]...))
+	uploader, _ := s.open(t)
+	uploaded(t, uploader, mustAppend(t, layers[:2]...))
 	lost := digestOf(t, layers[0])
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodHead && strings.HasSuffix(r.URL.Path, lost.String()) &&
 			answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
 	})
 	r, _ := s.open(t)
-	for _, blob := range r.Layers(t.Context(), Hints{}) {
+	for _, blob := range r.again().Layers(t.Context()) {
 		if blob.Digest == lost {
 			t.Errorf("%s is known, but not there", lost)
 		}

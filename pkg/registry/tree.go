@@ -70,13 +70,17 @@ func (n *node) all() (nodes []*node) {
 	return append(nodes, n)
 }
 
-// walk fills in the blobs and children of a node. Manifests that were visited before are left out: they are in the
-// tree already.
-func (n *node) walk(img any, visited map[v1.Hash]bool) error {
+// walk fills in the blobs and children of a node. It fails for indexes that are nested more than image.MaxDepth deep.
+func (n *node) walk(img any) error { return walker{}.walk(n, img, 1) }
+
+// walker holds the digests of the manifests in a tree: those that were visited before are left out.
+type walker map[v1.Hash]bool
+
+func (visited walker) walk(n *node, img any, depth int) error {
 	visited[n.desc.Digest] = true
 	switch img := img.(type) {
 	case v1.ImageIndex:
-		return n.walkIndex(img, visited)
+		return visited.walkIndex(n, img, depth)
 	case v1.Image:
 		return n.walkImage(img)
 	}
@@ -112,7 +116,10 @@ func (n *node) checkSizes() error {
 	return nil
 }
 
-func (n *node) walkIndex(index v1.ImageIndex, visited map[v1.Hash]bool) error {
+func (visited walker) walkIndex(n *node, index v1.ImageIndex, depth int) error {
+	if depth > image.MaxDepth {
+		return fmt.Errorf("the index %s is nested more than %d deep", n.desc.Digest, image.MaxDepth)
+	}
 	m, err := index.IndexManifest()
 	if err != nil {
 		return err
@@ -121,7 +128,7 @@ func (n *node) walkIndex(index v1.ImageIndex, visited map[v1.Hash]bool) error {
 		if visited[d.Digest] {
 			continue
 		}
-		child, err := newChild(index, d, visited)
+		child, err := visited.newChild(index, d, depth+1)
 		if err != nil {
 			return fmt.Errorf("reading %s, which the index %s names: %w", d.Digest, n.desc.Digest, err)
 		}
@@ -131,7 +138,7 @@ func (n *node) walkIndex(index v1.ImageIndex, visited map[v1.Hash]bool) error {
 }
 
 // newChild reads one manifest that an index names, and what is below it.
-func newChild(index v1.ImageIndex, d v1.Descriptor, visited map[v1.Hash]bool) (*node, error) {
+func (visited walker) newChild(index v1.ImageIndex, d v1.Descriptor, depth int) (*node, error) {
 	var img image.ImageOrIndex
 	var err error
 	switch {
@@ -153,7 +160,7 @@ func newChild(index v1.ImageIndex, d v1.Descriptor, visited map[v1.Hash]bool) (*
 		return nil, fmt.Errorf("the index says %d bytes, but the manifest %s has %d",
 			d.Size, child.desc.Digest, child.desc.Size)
 	}
-	return child, child.walk(img, visited)
+	return child, visited.walk(child, img, depth)
 }
 
 // newArtifact reads a manifest of a kind unknown here. It travels as it is, with what it lists where manifests of

@@ -37,7 +37,7 @@ func (s savedImage) hex() string {
 // openDockerArchive finds the image that selector names: by a tag, or an ID or
 // the beginning of one; by nothing when there is no choice. No layer is looked
 // at. The file is closed with the image, and left open after an error.
-func openDockerArchive(ctx context.Context, file *tarFile, selector string) (*Source, error) {
+func openDockerArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
 	toc, err := readContents(ctx, file.open)
 	if err != nil {
 		return nil, err
@@ -46,12 +46,13 @@ func openDockerArchive(ctx context.Context, file *tarFile, selector string) (*So
 	if err != nil {
 		return nil, err
 	}
-	u, err := toc.uncompressed(ctx, saved, file.open)
+	u, err := toc.unpacked(ctx, saved, file.open)
 	if err != nil {
 		return nil, err
 	}
 	u.Size = file.size
-	return &Source{Digest: u.ID, Uncompressed: u, close: file.Close}, nil
+	u.close = file.Close
+	return u, nil
 }
 
 // contents is what an archive holds.
@@ -121,7 +122,7 @@ func (c contents) selectImage(selector string) (savedImage, error) {
 }
 
 // uncompressed describes one of the images; open opens the archive.
-func (c contents) uncompressed(ctx context.Context, saved savedImage, open openFunc) (*Uncompressed, error) {
+func (c contents) unpacked(ctx context.Context, saved savedImage, open openFunc) (*Unpacked, error) {
 	raw, err := readFile(ctx, open, path.Clean(saved.Config))
 	if err != nil {
 		return nil, err
@@ -137,8 +138,8 @@ func (c contents) uncompressed(ctx context.Context, saved savedImage, open openF
 	if len(saved.Layers) != len(config.RootFS.DiffIDs) {
 		return nil, fmt.Errorf("the image has %d layers where its config lists %d; build it anew", len(saved.Layers), len(config.RootFS.DiffIDs))
 	}
-	u := &Uncompressed{
-		ID: id, DiffIDs: config.RootFS.DiffIDs, Platform: image.ConfigPlatform(config),
+	u := &Unpacked{
+		ID: id, Digest: id, DiffIDs: config.RootFS.DiffIDs, Platform: image.ConfigPlatform(config),
 		config: raw, Export: open, layers: make(map[string]v1.Hash, len(saved.Layers)),
 	}
 	for i, layer := range saved.Layers {

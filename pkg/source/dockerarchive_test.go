@@ -44,11 +44,11 @@ func TestDockerArchiveSelects(t *testing.T) {
 			t.Errorf("%s: %v", selector, err)
 			continue
 		}
-		if src.Digest != want.ID() {
-			t.Errorf("%s selects %s, want %s", selector, src.Digest, want.ID())
+		if src.Identity().Digest() != want.ID() {
+			t.Errorf("%s selects %s, want %s", selector, src.Identity().Digest(), want.ID())
 		}
-		if !slices.Equal(src.Uncompressed.DiffIDs, want.DiffIDs) {
-			t.Errorf("%s has the layers %v, want %v", selector, src.Uncompressed.DiffIDs, want.DiffIDs)
+		if !slices.Equal(unpackedOf(src).DiffIDs, want.DiffIDs) {
+			t.Errorf("%s has the layers %v, want %v", selector, unpackedOf(src).DiffIDs, want.DiffIDs)
 		}
 	}
 	for selector, want := range map[string]string{
@@ -70,11 +70,11 @@ func TestDockerArchiveDescribes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff("linux/arm64/v8", src.Uncompressed.Platform.String()); diff != "" {
+	if diff := cmp.Diff("linux/arm64/v8", unpackedOf(src).Platform.String()); diff != "" {
 		t.Error(diff)
 	}
-	if !slices.Equal(src.Uncompressed.DiffIDs, image.DiffIDs) || src.Uncompressed.Size != int64(len(archive)) {
-		t.Errorf("opened as %+v", src.Uncompressed)
+	if !slices.Equal(unpackedOf(src).DiffIDs, image.DiffIDs) || unpackedOf(src).Size != int64(len(archive)) {
+		t.Errorf("opened as %+v", unpackedOf(src))
 	}
 }
 

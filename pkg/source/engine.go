@@ -16,7 +16,6 @@ import (
 	engineimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/client"
 
-	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -49,7 +48,7 @@ func (e *NotFoundError) Error() string {
 // which it was pulled (its RepoDigests), complete or shortened. It fails with a
 // [*NotFoundError] when there is none, and with all candidates when there is
 // more than one.
-func (e *engine) find(ctx context.Context, hex string) (*Source, error) {
+func (e *engine) find(ctx context.Context, hex string) (Source, error) {
 	if len(hex) == 64 {
 		src, err := e.inspect(ctx, "sha256:"+hex)
 		if !errdefs.IsNotFound(err) {
@@ -98,7 +97,7 @@ func (e *engine) inspectImage(ctx context.Context, id string, options ...client.
 	})
 }
 
-func (e *engine) inspect(ctx context.Context, id string) (*Source, error) {
+func (e *engine) inspect(ctx context.Context, id string) (Source, error) {
 	found, err := e.inspectImage(ctx, id)
 	if err != nil {
 		return nil, err
@@ -107,11 +106,11 @@ func (e *engine) inspect(ctx context.Context, id string) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the container engine calls image %s %q, which is no digest", id, found.ID)
 	}
-	src := &Source{Digest: digest}
+	var src Source
 	if found.Descriptor != nil || e.keepsManifests(ctx) {
-		err = e.stored(ctx, src, found.InspectResponse)
+		src, err = e.stored(ctx, digest, found.InspectResponse)
 	} else {
-		src.Uncompressed, err = e.uncompressed(digest, found.InspectResponse)
+		src, err = e.unpacked(digest, found.InspectResponse)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("image %s in the container engine: %w", id, err)
@@ -119,10 +118,10 @@ func (e *engine) inspect(ctx context.Context, id string) (*Source, error) {
 	return src, nil
 }
 
-// uncompressed describes an image of a graph driver, which calls it by the digest
+// unpacked describes an image of a graph driver, which calls it by the digest
 // of its config.
-func (e *engine) uncompressed(id v1.Hash, found engineimage.InspectResponse) (*Uncompressed, error) {
-	u := &Uncompressed{ID: id, Size: found.Size, Export: e.exporter(id), Platform: v1.Platform{
+func (e *engine) unpacked(id v1.Hash, found engineimage.InspectResponse) (*Unpacked, error) {
+	u := &Unpacked{ID: id, Digest: id, Size: found.Size, Export: e.exporter(id), Platform: v1.Platform{
 		OS: found.Os, Architecture: found.Architecture, Variant: found.Variant, OSVersion: found.OsVersion,
 	}}
 	for _, layer := range found.RootFS.Layers {
@@ -156,34 +155,23 @@ func (e *engine) keepsManifests(ctx context.Context) bool {
 	return err == nil && slices.Contains(found.Info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
 }
 
-// stored describes an image of the containerd image store, which has
-// manifests and compressed layers.
-func (e *engine) stored(ctx context.Context, src *Source, found engineimage.InspectResponse) error {
-	from := &exported{open: e.exporter(src.Digest)}
-	src.close = from.Close
-	src.Stored = &Stored{}
-	if found.Descriptor == nil {
-		src.Stored.Read = func(ctx context.Context) (image.ImageOrIndex, error) { return from.manifest(ctx, src.Digest) }
-		return nil
+// stored describes an image of the containerd image store, which has manifests and compressed layers.
+func (e *engine) stored(ctx context.Context, digest v1.Hash, found engineimage.InspectResponse) (*storedImage, error) {
+	src := &storedImage{digest: digest, export: exported{open: e.exporter(digest)}}
+	if found.Descriptor == nil { // before version 1.48 of the API
+		return src, nil
 	}
-	d := v1.Descriptor{
-		MediaType: types.MediaType(found.Descriptor.MediaType), Size: found.Descriptor.Size, Digest: src.Digest,
+	d := v1.Descriptor{MediaType: types.MediaType(found.Descriptor.MediaType), Size: found.Descriptor.Size, Digest: digest}
+	var err error
+	if src.image, err = newBacked(ctx, &src.export, d); err != nil || !d.MediaType.IsIndex() {
+		return src, err
 	}
-	m, err := newBacked(ctx, from, d)
+	listed, err := e.inspectImage(ctx, digest.String(), client.ImageInspectWithManifests(true))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	src.Image = m
-	src.Stored.Read = func(context.Context) (image.ImageOrIndex, error) { return m, nil }
-	if !d.MediaType.IsIndex() {
-		return nil
-	}
-	listed, err := e.inspectImage(ctx, src.Digest.String(), client.ImageInspectWithManifests(true))
-	if err != nil {
-		return err
-	}
-	src.Stored.Images, err = imagesOf(listed.Manifests)
-	return err
+	src.images, err = imagesOf(listed.Manifests)
+	return src, err
 }
 
 // imagesOf returns the images among the manifests of an index, attestations

@@ -144,12 +144,12 @@ func TestEngineFinds(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		u := src.Uncompressed
-		if src.Digest != image.ID() || src.Image != nil || u == nil {
+		u := unpackedOf(src)
+		if src.Identity().Digest() != image.ID() || imageOf(t, src) != nil || u == nil {
 			t.Errorf("%s: opened as %+v", text, src)
 			continue
 		}
-		if u.ID != src.Digest || u.Size != 1234 || u.Platform.String() != "linux/arm64/v8" || !slices.Equal(u.DiffIDs, image.DiffIDs) {
+		if u.ID != src.Identity().Digest() || u.Size != 1234 || u.Platform.String() != "linux/arm64/v8" || !slices.Equal(u.DiffIDs, image.DiffIDs) {
 			t.Errorf("%s: described as %+v", text, u)
 		}
 	}
@@ -160,7 +160,7 @@ func TestEngineFinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := readLayers(t, src.Uncompressed); err != nil {
+	if err := readLayers(t, unpackedOf(src)); err != nil {
 		t.Error(err)
 	}
 }
@@ -230,17 +230,16 @@ func TestEngineDiesDuringExport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	imagetest.WantError(t, readLayers(t, src.Uncompressed),
+	imagetest.WantError(t, readLayers(t, unpackedOf(src)),
 		"the container engine at tcp://|failed to export image "+image.ID().String()+": its answer broke off")
 
 	src, err = openText(t, root.Digest.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = src.Image.RawManifest()
+	_, err = src.(Backed).Manifest(t.Context())
 	imagetest.WantError(t, err, "the container engine at tcp://|its answer broke off")
-	_, again := src.Image.RawManifest()
-	if again == nil {
+	if _, again := src.(Backed).Manifest(t.Context()); again == nil {
 		t.Error("half an export is used")
 	}
 }
@@ -253,18 +252,18 @@ func TestEngineContainerdStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if src.Digest != root.Digest || src.Uncompressed != nil {
+	if src.Identity().Digest() != root.Digest || unpackedOf(src) != nil {
 		t.Fatalf("opened as %+v", src)
 	}
 	if slices.Contains(engine.calls, "images/get") {
 		t.Error("the image was exported before it was needed")
 	}
-	imagetest.SameTree(t, src.Image, l)
+	imagetest.SameTree(t, imageOf(t, src), l)
 	exports := slices.DeleteFunc(slices.Clone(engine.calls), func(call string) bool { return call != "images/get" })
 	if len(exports) != 1 {
 		t.Errorf("the image was exported %d times", len(exports))
 	}
-	if err := errors.Join(src.Close(), (&Source{}).Close()); err != nil {
+	if err := errors.Join(src.Close(), (&Unpacked{}).Close()); err != nil {
 		t.Error(err)
 	}
 }
@@ -280,10 +279,10 @@ func TestEngineContainerdStoreLacksPlatform(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]v1.Platform{*gone.Platform}, image.Missing(src.Image)); diff != "" {
+	if diff := cmp.Diff([]v1.Platform{*gone.Platform}, image.Missing(imageOf(t, src))); diff != "" {
 		t.Error(diff)
 	}
-	child, err := src.Image.(v1.ImageIndex).Image(gone.Digest)
+	child, err := imageOf(t, src).(v1.ImageIndex).Image(gone.Digest)
 	if err != nil {
 		t.Fatal(err)
 	}

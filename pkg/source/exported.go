@@ -64,15 +64,37 @@ func (e *exported) Close() error {
 	return e.spooled.Close()
 }
 
-// Stored is an image of an engine's containerd image store. Its digest is that of
-// its manifest or index, so a registry can be asked for it without an export, which
-// is slow.
-type Stored struct {
-	// Images are the images of an index, without attestations, as far as the
-	// engine reports without an export; else nil.
-	Images []v1.Descriptor
-
-	// Read returns the image or index. It is exported when its manifest is first
-	// read, at the latest.
-	Read func(context.Context) (image.ImageOrIndex, error)
+// storedImage is an image of an engine's containerd image store. Its digest is that of its manifest or index, so a registry
+// can be asked for it without an export, which is slow.
+type storedImage struct {
+	digest v1.Hash
+	images []v1.Descriptor    // of an index, without attestations; nil if they aren't known
+	image  image.ImageOrIndex // nil if only the export shows whether it is an image or an index
+	export exported
 }
+
+func (s *storedImage) Identity() image.Identity {
+	return image.Identity{Manifest: s.digest, Images: s.images}
+}
+
+// Manifest exports the image if that is the only way to know whether it is an index, and reads which images an index has if
+// the engine doesn't say.
+func (s *storedImage) Manifest(ctx context.Context) (image.ImageOrIndex, error) {
+	var err error
+	if s.image == nil {
+		if s.image, err = s.export.manifest(ctx, s.digest); err != nil {
+			return nil, err
+		}
+	}
+	if index, ok := s.image.(v1.ImageIndex); ok && s.images == nil {
+		raw, err := index.RawManifest()
+		if err != nil {
+			return nil, err
+		}
+		s.images = image.RunnableImages(raw)
+	}
+	return s.image, nil
+}
+
+func (s *storedImage) Local() bool  { return false }
+func (s *storedImage) Close() error { return s.export.Close() }

@@ -13,7 +13,7 @@ import (
 func testOpener() *Opener { return NewOpener(zap.NewNop(), anonymous, workspace.Workspace{}) }
 
 // openText opens a reference that needs no network.
-func openText(tb testing.TB, text string) (*Source, error) {
+func openText(tb testing.TB, text string) (Source, error) {
 	tb.Helper()
 	ref, err := Parse(text)
 	if err != nil {
@@ -26,7 +26,7 @@ func openText(tb testing.TB, text string) (*Source, error) {
 	return src, err
 }
 
-func openArchive(tb testing.TB, transport, selector string, archive []byte) (*Source, error) {
+func openArchive(tb testing.TB, transport, selector string, archive []byte) (Source, error) {
 	tb.Helper()
 	return openText(tb, transport+imagetest.TempFile(tb, "image.tar", archive)+selector)
 }
@@ -38,5 +38,25 @@ func openLayout(tb testing.TB, l imagetest.Layout) image.ImageOrIndex {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return src.Image
+	return imageOf(tb, src)
+}
+
+// unpackedOf returns a source as the unpacked image that it is, nil if it isn't.
+func unpackedOf(src Source) *Unpacked {
+	u, _ := src.(*Unpacked)
+	return u
+}
+
+// imageOf returns the image or index of a source, nil if it is unpacked.
+func imageOf(tb testing.TB, src Source) image.ImageOrIndex {
+	tb.Helper()
+	backed, ok := src.(Backed)
+	if !ok {
+		return nil
+	}
+	m, err := backed.Manifest(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
 }

@@ -19,21 +19,21 @@ func fuzzOpen(t *testing.T, transport string, archive []byte) {
 	if err != nil {
 		return
 	}
-	if src.Uncompressed != nil {
-		_ = readLayers(t, src.Uncompressed)
+	if unpackedOf(src) != nil {
+		_ = readLayers(t, unpackedOf(src))
 		return
 	}
-	digest, err := src.Image.Digest()
+	digest, err := imageOf(t, src).Digest()
 	if err != nil {
 		return
 	}
-	if raw, err := src.Image.RawManifest(); err == nil && imagetest.Sum(raw) != digest {
+	if raw, err := imageOf(t, src).RawManifest(); err == nil && imagetest.Sum(raw) != digest {
 		t.Errorf("a manifest of digest %s passes for %s", imagetest.Sum(raw), digest)
 	}
-	image.Missing(src.Image)
-	_, _ = image.Platforms(src.Image)
-	_, _ = image.Join([]image.Part{{Image: src.Image}})
-	if selected, err := image.SelectPlatform(src.Image, v1.Platform{OS: "linux"}); err == nil {
+	image.Missing(imageOf(t, src))
+	_, _ = image.Platforms(imageOf(t, src))
+	_, _ = image.Join([]image.Part{{Image: imageOf(t, src)}})
+	if selected, err := image.SelectPlatform(imageOf(t, src), v1.Platform{OS: "linux"}); err == nil {
 		if one, ok := selected.(v1.Image); ok {
 			_ = readAll(one)
 		}
@@ -41,7 +41,7 @@ func fuzzOpen(t *testing.T, transport string, archive []byte) {
 }
 
 // readLayers reads all of an uncompressed image.
-func readLayers(t *testing.T, u *Uncompressed) error {
+func readLayers(t *testing.T, u *Unpacked) error {
 	t.Helper()
 	never := func() bool { return false }
 	_, err := u.Read(t.Context(), never, func(_ v1.Hash, content io.Reader) error {

@@ -30,7 +30,7 @@ func NewOpener(log *zap.Logger, access RegistryAccess, files workspace.Workspace
 
 // Open opens the image that ref names. It reads a manifest or a config, never a
 // layer. The error is a [*NotFoundError] if the engine has no such image.
-func (o *Opener) Open(ctx context.Context, ref Reference) (src *Source, err error) {
+func (o *Opener) Open(ctx context.Context, ref Reference) (src Source, err error) {
 	switch ref.Kind {
 	case KindDigest:
 		src, err = o.openEngine(ctx, ref.Hex)
@@ -47,7 +47,7 @@ func (o *Opener) Open(ctx context.Context, ref Reference) (src *Source, err erro
 	return src, nil
 }
 
-func (o *Opener) openEngine(ctx context.Context, hex string) (*Source, error) {
+func (o *Opener) openEngine(ctx context.Context, hex string) (Source, error) {
 	engine, err := o.engine()
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (o *Opener) openEngine(ctx context.Context, hex string) (*Source, error) {
 
 // openNamed opens an image in its registry. Where that refuses access, the
 // engine's copy of the same image takes its place.
-func (o *Opener) openNamed(ctx context.Context, ref Reference) (*Source, error) {
+func (o *Opener) openNamed(ctx context.Context, ref Reference) (Source, error) {
 	src, err := openRegistry(ctx, o.access, ref)
 	if err == nil {
 		return src, nil
@@ -70,15 +70,24 @@ func (o *Opener) openNamed(ctx context.Context, ref Reference) (*Source, error) 
 	if engineErr != nil {
 		return nil, err
 	}
-	// An engine without manifests calls the one image that it pulled of an index
-	// by the index's digest, too.
-	if _, one := local.Image.(v1.Image); !one || local.Digest.Hex != hexOf(ref.Name) {
+	// An engine without manifests calls the one image that it pulled of an index by the index's digest, too.
+	if !isImage(local) || local.Identity().Manifest.Hex != hexOf(ref.Name) {
 		_ = local.Close()
 		return nil, fmt.Errorf("%w; the container engine has an image of that digest, but that may be one of several platforms; "+
-			"to upload what the engine has, give its ID, %s, as the input digest", err, local.Digest)
+			"to upload what the engine has, give its ID, %s, as the input digest", err, local.Identity().Digest())
 	}
 	o.log.Warn("the registry refuses access; using the container engine's copy of it", zap.Error(err))
 	return local, nil
+}
+
+// isImage reports whether a source has the manifest of a single image, as far as that is known without an export.
+func isImage(src Source) bool {
+	backed, ok := src.(*storedImage)
+	if !ok || backed.image == nil {
+		return false
+	}
+	_, one := backed.image.(v1.Image)
+	return one
 }
 
 // Resolve is [RegistryAccess.Resolve].

@@ -17,7 +17,7 @@ import (
 )
 
 // openPath opens an image that is a file or a folder.
-func openPath(ctx context.Context, files workspace.Workspace, ref Reference) (src *Source, err error) {
+func openPath(ctx context.Context, files workspace.Workspace, ref Reference) (src Source, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", ref.Text, err)
@@ -89,7 +89,7 @@ func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 	if err != nil {
 		return KindOCIArchive
 	}
-	u, err := toc.uncompressed(ctx, saved, open)
+	u, err := toc.unpacked(ctx, saved, open)
 	if err != nil {
 		return KindOCIArchive // of another platform than the engine's, perhaps
 	}
@@ -104,7 +104,7 @@ func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 // openOCIArchive opens a tar file by its headers, and closes it with the
 // image. One that is compressed has no offsets to read at, and is decompressed
 // first.
-func openOCIArchive(ctx context.Context, file *tarFile, selector string) (*Source, error) {
+func openOCIArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
 	stream, err := file.open(ctx)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -125,7 +125,7 @@ func openOCIArchive(ctx context.Context, file *tarFile, selector string) (*Sourc
 }
 
 // openFiles opens what a layout holds, and closes the layout with it.
-func openFiles(ctx context.Context, from files, selector string, closer io.Closer) (*Source, error) {
+func openFiles(ctx context.Context, from files, selector string, closer io.Closer) (Source, error) {
 	m, err := layout{from}.image(ctx, selector)
 	var digest v1.Hash
 	if err == nil {
@@ -137,5 +137,5 @@ func openFiles(ctx context.Context, from files, selector string, closer io.Close
 	if err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
-	return &Source{Digest: digest, Image: m, close: closer.Close}, nil
+	return &opened{digest: digest, image: m, local: true, close: closer.Close}, nil
 }

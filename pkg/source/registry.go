@@ -210,7 +210,7 @@ type remoteStore struct {
 }
 
 // openRegistry opens name@digest; only its manifest is read.
-func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (*Source, error) {
+func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (Source, error) {
 	named, err := reference.ParseNormalizedNamed(ref.Name)
 	if err != nil {
 		return nil, err
@@ -239,7 +239,7 @@ func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (*S
 	if _, err := m.RawManifest(); err != nil {
 		return nil, err
 	}
-	return &Source{Digest: hash, Image: m}, image.CheckSize(m)
+	return &opened{digest: hash, image: m}, image.CheckSize(m)
 }
 
 func (s *remoteStore) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {

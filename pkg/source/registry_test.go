@@ -105,7 +105,7 @@ func (r *testRegistry) serve(t *testing.T) (l imagetest.Layout, root v1.Descript
 var anonymous = RegistryAccess{Transport: http.DefaultTransport}
 
 // openLogged opens a reference, checks its tag, and returns the warnings, too.
-func openLogged(t *testing.T, access RegistryAccess, text string) (*Source, []string, error) {
+func openLogged(t *testing.T, access RegistryAccess, text string) (Source, []string, error) {
 	t.Helper()
 	ref, err := Parse(text)
 	if err != nil {
@@ -136,13 +136,13 @@ func TestRegistryOpens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if src.Digest != root.Digest || src.Uncompressed != nil || len(messages) != 0 {
+		if src.Identity().Digest() != root.Digest || unpackedOf(src) != nil || len(messages) != 0 {
 			t.Errorf("opened as %+v, saying %q", src, messages)
 		}
 		if want := []string{"manifests/" + root.Digest.String()}; !slices.Equal(r.reads, want) {
 			t.Errorf("%s: read %q, want %q", text, r.reads, want)
 		}
-		imagetest.SameTree(t, src.Image, l)
+		imagetest.SameTree(t, imageOf(t, src), l)
 	}
 }
 
@@ -156,12 +156,12 @@ func TestRegistryLayersAreMountable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layers, err := src.Image.(v1.Image).Layers()
+	layers, err := imageOf(t, src).(v1.Image).Layers()
 	if err != nil || len(layers) != 1 {
 		t.Fatal(layers, err)
 	}
 	digest, _ := layers[0].Digest()
-	found, err := src.Image.(v1.Image).LayerByDigest(digest)
+	found, err := imageOf(t, src).(v1.Image).LayerByDigest(digest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestRegistryChecksTag(t *testing.T) {
 	other := l.Image("linux/s390x")
 	r.put(t, openLayout(t, l.Of(other)))
 	src, messages, err := openLogged(t, anonymous, pinned)
-	if err != nil || src.Digest != root.Digest {
+	if err != nil || src.Identity().Digest() != root.Digest {
 		t.Fatalf("opened as %+v, %v", src, err)
 	}
 	if len(messages) != 1 || !strings.Contains(messages[0], "the tag has moved on") ||
@@ -295,7 +295,7 @@ func TestRegistryFallsBackToEngine(t *testing.T) {
 				imagetest.WantError(t, err, test.want)
 				return
 			}
-			if err != nil || src.Digest.String() != test.digest {
+			if err != nil || src.Identity().Digest().String() != test.digest {
 				t.Fatalf("opened as %+v, %v", src, err)
 			}
 			if logs.Len() != 1 || !strings.Contains(logs.All()[0].Message, "using the container engine's copy") {
@@ -426,7 +426,7 @@ func TestRegistryTransport(t *testing.T) {
 	if err != nil || len(messages) > 0 {
 		t.Fatal(messages, err)
 	}
-	imagetest.SameTree(t, src.Image, l)
+	imagetest.SameTree(t, imageOf(t, src), l)
 	// A first try of TLS with a registry on loopback isn't served.
 	if got, want := through.carried.Load(), served.Load(); want == 0 || got < want {
 		t.Errorf("%d of %d requests went through the transport", got, want)

@@ -132,7 +132,7 @@ func TestSilentEngine(t *testing.T) {
 				began := time.Now()
 				src, err := e.inspect(t.Context(), saved.ID().String())
 				if err == nil {
-					err = readLayers(t, src.Uncompressed)
+					err = readLayers(t, unpackedOf(src))
 				}
 				imagetest.WantError(t, err, "the container engine at tcp://127.0.0.1:2375|"+test.want)
 				if took := time.Since(began); took > 20*time.Minute {

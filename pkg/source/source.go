@@ -1,44 +1,56 @@
-// Package source opens container images where they are stored: registries, the
-// container engine, OCI layouts and archives, files that `docker save` wrote.
+// Package source opens container images where they are stored: registries, the container engine, OCI layouts and archives,
+// files that `docker save` wrote.
 //
-// An image is manifest-backed or uncompressed. A manifest-backed one has its
-// manifest and its compressed blobs already (a registry, an OCI layout or
-// archive, the containerd image store): it is pushed as it is, and its digest
-// doesn't change. An uncompressed one (Docker's graph drivers, docker-archive files)
-// has a config and layers as they are unpacked; package pack makes a
-// manifest-backed image of it.
+// [Parse] reads a reference, and [Opener.Open] opens the image that it names, without reading a layer. A [Source] is one of
+// two kinds, which its type says:
 //
-// [Parse] reads a reference, and [Opener.Open] opens the image that it names,
-// without reading a layer.
+//   - [Backed]: the image has its manifest and its compressed blobs already (a registry, an OCI layout or archive, the
+//     containerd image store). It is pushed as it is, and its digest doesn't change.
+//   - [*Unpacked]: the image has a config and layers as they are unpacked (Docker's graph drivers, docker-archive files).
+//     Package pack makes a manifest-backed image of it.
 package source
 
 import (
+	"context"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
-// Source is an image where it is stored. One of Image and Uncompressed is set, or
-// Stored alone. Close it when no more of it is read.
-type Source struct {
-	// Digest identifies the image where it is stored: the digest of its manifest
-	// or index, or its image ID in a store that names images by their config.
-	Digest v1.Hash
-
-	Image        image.ImageOrIndex // a manifest-backed image or index
-	Uncompressed *Uncompressed
-	// Stored is set for an image that an engine stores with its manifest. Engines
-	// before version 1.48 of their API don't say whether it is an image or an
-	// index: then Stored is set alone.
-	Stored *Stored
-
-	close func() error
+// Source is an image where it is stored: a [Backed] or an [*Unpacked] one.
+type Source interface {
+	// Identity returns the digests by which a registry can be asked for the image. It makes no request.
+	Identity() image.Identity
+	// Close releases what the source holds open. Nothing is read of the image afterwards.
+	Close() error
 }
 
-// Close releases what the source holds open. A zero Source can be closed.
-func (s *Source) Close() error {
-	if s.close == nil {
+// Backed is an image that has a manifest where it is stored.
+type Backed interface {
+	Source
+	// Manifest returns the image or index. Its manifests, config and layers are read, exported or fetched under ctx when
+	// they are asked for, not before. An engine that doesn't tell images from indexes exports the image here, and Identity
+	// knows more afterwards. Manifest isn't safe for concurrent use.
+	Manifest(ctx context.Context) (image.ImageOrIndex, error)
+	// Local reports whether manifests and configs are read without a request or an export.
+	Local() bool
+}
+
+// opened is an image in a registry or an OCI layout.
+type opened struct {
+	digest v1.Hash
+	image  image.ImageOrIndex
+	local  bool
+	close  func() error // nil if nothing is held open
+}
+
+func (o *opened) Identity() image.Identity                             { return image.Identity{Manifest: o.digest} }
+func (o *opened) Manifest(context.Context) (image.ImageOrIndex, error) { return o.image, nil }
+func (o *opened) Local() bool                                          { return o.local }
+func (o *opened) Close() error {
+	if o.close == nil {
 		return nil
 	}
-	return s.close()
+	return o.close()
 }

@@ -17,11 +17,13 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
-// Uncompressed is an image whose layers aren't compressed yet, in a store that
+// Unpacked is an image whose layers aren't compressed yet, in a store that
 // identifies it by the digest of its config.
-type Uncompressed struct {
+type Unpacked struct {
 	// ID is the digest of the config.
 	ID v1.Hash
+	// Digest is what the store calls the image: its ID, unless the store has no config to the byte.
+	Digest v1.Hash
 	// DiffIDs are the digests of the uncompressed layers, lowest first.
 	DiffIDs []v1.Hash
 	// Platform is what the config says the image runs on.
@@ -34,6 +36,18 @@ type Uncompressed struct {
 
 	config []byte             // nil where only the export has it
 	layers map[string]v1.Hash // diff IDs by file name, where they are known beforehand
+	close  func() error       // nil if nothing is held open
+}
+
+// Identity returns the image's ID. See [Source].
+func (u *Unpacked) Identity() image.Identity { return image.Identity{Config: u.ID} }
+
+// Close releases what the image holds open. See [Source].
+func (u *Unpacked) Close() error {
+	if u.close == nil {
+		return nil
+	}
+	return u.close()
 }
 
 // LayerVisitor is called with a layer when the export comes to it: its diff ID, or
@@ -45,7 +59,7 @@ type LayerVisitor func(diffID v1.Hash, content io.Reader) error
 // returns the image's config, nil if the export has none. It calls layer for
 // every file that may be a layer, and stops when it has the config and done
 // returns true.
-func (u *Uncompressed) Read(ctx context.Context, done func() bool, layer LayerVisitor) (config []byte, err error) {
+func (u *Unpacked) Read(ctx context.Context, done func() bool, layer LayerVisitor) (config []byte, err error) {
 	if u.config != nil && done() {
 		return u.config, nil
 	}
@@ -54,7 +68,7 @@ func (u *Uncompressed) Read(ctx context.Context, done func() bool, layer LayerVi
 		return nil, err
 	}
 	defer func() { _ = stream.Close() }()
-	w := walker{Uncompressed: u, config: u.config, entries: newTarStream(stream), legacy: map[string]v1.Hash{}}
+	w := walker{Unpacked: u, config: u.config, entries: newTarStream(stream), legacy: map[string]v1.Hash{}}
 	for header, err := range w.entries.files() {
 		if err != nil {
 			return nil, err
@@ -72,7 +86,7 @@ func (u *Uncompressed) Read(ctx context.Context, done func() bool, layer LayerVi
 // walker is one pass over a stream of the form that `docker save` writes, in
 // any of its dialects.
 type walker struct {
-	*Uncompressed
+	*Unpacked
 	config  []byte // nil until it was read
 	entries *tarStream
 	legacy  map[string]v1.Hash // diff IDs by folder, proven by v1 JSON

@@ -1,0 +1,236 @@
+package publish
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/pack"
+	"github.com/charmhub-actions/upload-resource/pkg/registry"
+	"github.com/charmhub-actions/upload-resource/pkg/source"
+)
+
+// locate returns the image to publish: found in the repository, as it is where it comes from, packed, or joined of several.
+// With no parts it is the image recorded under the key, nil if there is none.
+func (r *imageRun) locate(ctx context.Context, platform *v1.Platform) (*remoteImage, error) {
+	switch {
+	case len(r.parts) == 0:
+		keyed, err := r.repository.FindKey(ctx, r.Key)
+		if err != nil || keyed.Image == nil {
+			return nil, err
+		}
+		return present(registry.Found{Image: keyed.Image}, keyed.Source, platform)
+	case len(r.parts) == 1 && r.parts[0].Platform == nil:
+		return r.locatePart(ctx, r.parts[0], platform)
+	}
+	return r.join(ctx, platform)
+}
+
+// join locates all parts and makes one index of them.
+func (r *imageRun) join(ctx context.Context, platform *v1.Platform) (*remoteImage, error) {
+	joined := &remoteImage{}
+	var parts []image.Part
+	for _, part := range r.parts {
+		one, err := r.locatePart(ctx, part, platform)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, image.Part{Name: part.Text, Image: one.image, Platform: part.Platform})
+		if _, index := one.image.(v1.ImageIndex); !index { // what an index lists is joined; itself it isn't pushed
+			joined.parts = append(joined.parts, one)
+		}
+	}
+	index, err := image.Join(parts)
+	if err == nil {
+		joined.image = index
+		joined.source, err = index.Digest()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot join the images into one index: %w", err)
+	}
+	return joined, nil
+}
+
+// locatePart looks for a part in the repository, and if it isn't there, reads or packs it.
+func (r *imageRun) locatePart(ctx context.Context, part *openedPart, platform *v1.Platform) (*remoteImage, error) {
+	found, err := r.find(ctx, part, platform)
+	if err != nil || found != nil {
+		return found, err
+	}
+	if part.Kind == source.KindRegistry {
+		if part.source, err = r.Sources.Open(ctx, part.Reference); err != nil {
+			return nil, err
+		}
+	}
+	switch src := part.source.(type) {
+	case *source.Unpacked:
+		return r.pack(ctx, part, src)
+	case source.Backed:
+		return r.read(ctx, part, src, platform)
+	}
+	return nil, explainNotFound(*part, r.repository)
+}
+
+// find returns a part that the repository provably has, nil if it hasn't.
+func (r *imageRun) find(ctx context.Context, part *openedPart, platform *v1.Platform) (*remoteImage, error) {
+	// A source is opened already, unless only the repository may have the image. What an engine knows as an image ID can't
+	// be a manifest's digest.
+	if digest, full := part.Digest(); full && (part.source == nil || storeDigest(part.source) != digest) {
+		id := image.Identity{Manifest: digest}
+		if part.Kind == source.KindDigest && part.source == nil { // it may be an image ID that no engine has any more
+			id.Config = digest
+		}
+		if found, err := r.repository.Find(ctx, id); err != nil || found.Image != nil {
+			return presentOr(found, err, digest, platform)
+		}
+	}
+	switch src := part.source.(type) {
+	case *source.Unpacked:
+		return r.findUnpacked(ctx, part, src, platform)
+	case source.Backed:
+		if src.Local() {
+			return nil, nil // reading it costs nothing and tells more
+		}
+		return r.findStored(ctx, src.Identity(), platform)
+	}
+	return nil, nil
+}
+
+// findUnpacked looks in the repository for an image by its ID.
+func (r *imageRun) findUnpacked(ctx context.Context, part *openedPart, src *source.Unpacked, platform *v1.Platform) (*remoteImage, error) {
+	if platform != nil && !image.Satisfies(src.Platform, *platform) {
+		return nil, fmt.Errorf("%s runs on %s, not on %s", part.Text, cmp.Or(src.Platform.String(), "no platform that its config tells"), platform)
+	}
+	found, err := r.repository.Find(ctx, src.Identity())
+	if err != nil || found.Image == nil {
+		return nil, err
+	}
+	img, err := present(found, src.Digest, platform)
+	if err == nil {
+		img.platforms = []v1.Platform{src.Platform}
+	}
+	return img, err
+}
+
+// findStored looks in the repository for an image that an engine has with its manifest: by its digest, as an index that
+// differs in attestations alone, or as the one image of an index that is asked for.
+func (r *imageRun) findStored(ctx context.Context, id image.Identity, platform *v1.Platform) (*remoteImage, error) {
+	source, images := id.Manifest, id.Images
+	if platform != nil {
+		id.Images = nil
+	}
+	found, err := r.repository.Find(ctx, id)
+	if child, ok := wanted(images, platform); ok && err == nil && found.Image == nil {
+		found, err = r.repository.Find(ctx, image.Identity{Manifest: child.Digest})
+	}
+	if err != nil || found.Image == nil {
+		return nil, err
+	}
+	if digest, err := found.Image.Digest(); err == nil && platform == nil && digest != source {
+		r.Runner.Logger().Info("The registry has the images of this index: only attestations differ",
+			zap.Stringer("source", source), zap.Stringer("remote", digest))
+	}
+	return present(found, source, platform)
+}
+
+// wanted returns the image for the platform that was asked for.
+func wanted(images []v1.Descriptor, platform *v1.Platform) (v1.Descriptor, bool) {
+	if platform == nil {
+		return v1.Descriptor{}, false
+	}
+	platforms := make([]v1.Platform, len(images))
+	for n, d := range images {
+		platforms[n] = *d.Platform
+	}
+	at := image.Prefer(platforms, *platform)
+	if at < 0 {
+		return v1.Descriptor{}, false
+	}
+	return images[at], true
+}
+
+// read returns an image with its manifest from where it comes from.
+func (r *imageRun) read(ctx context.Context, part *openedPart, src source.Backed, platform *v1.Platform) (*remoteImage, error) {
+	known := src.Identity()
+	m, err := src.Manifest(ctx)
+	if err == nil {
+		m, err = choose(m, platform)
+	}
+	if err != nil {
+		return nil, explain([]*openedPart{part}, m, err)
+	}
+	img := &remoteImage{image: m, source: known.Digest()}
+	if src.Local() {
+		digest, err := m.Digest()
+		if err != nil {
+			return nil, explain([]*openedPart{part}, m, err)
+		}
+		found, err := r.repository.Find(ctx, image.Identity{Manifest: digest})
+		img.present = found.Image != nil
+		return img, err
+	}
+	images := src.Identity().Images
+	if platform != nil || len(images) == 0 {
+		return img, nil
+	}
+	if known.Images == nil { // the export has shown what is in the index
+		found, err := r.findStored(ctx, image.Identity{Manifest: known.Manifest, Images: images}, nil)
+		if err != nil || found != nil {
+			return found, err
+		}
+	}
+	img.indexedBy = images[0].Digest
+	return img, nil
+}
+
+// pack makes an image with a manifest of an unpacked one.
+func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpacked) (*remoteImage, error) {
+	defer r.Runner.Group("Pack the image")()
+	add, done := r.Runner.Progress("Compressing layers", src.Size)
+	defer done()
+	packed, err := pack.Image(ctx, src, pack.Options{Compression: r.Compression, Known: r.repository.Layers(ctx), Progress: add})
+	if err != nil {
+		return nil, during(stageCompress, fmt.Errorf("%s: %w", part.Text, err))
+	}
+	r.packed = append(r.packed, packed)
+	r.Runner.Logger().Info(fmt.Sprintf("Packed %s: %s compressed, %d known to the registry",
+		src.Digest, plural(packed.Compressed, "layer"), packed.Reused))
+	return &remoteImage{image: packed, source: src.Digest, compared: true, platforms: []v1.Platform{src.Platform}}, nil
+}
+
+// choose returns the one image for the platform, or m if platform is nil.
+func choose(m image.ImageOrIndex, platform *v1.Platform) (image.ImageOrIndex, error) {
+	if platform == nil || m == nil {
+		return m, nil
+	}
+	return image.SelectPlatform(m, *platform)
+}
+
+// present returns an image that was found in the repository. An image selected from an index in the repository is also there.
+func present(found registry.Found, source v1.Hash, platform *v1.Platform) (*remoteImage, error) {
+	m, err := choose(found.Image, platform)
+	if err != nil {
+		return nil, fmt.Errorf("%s in the charm's repository: %w", source, err)
+	}
+	return &remoteImage{image: m, source: source, present: true, compared: found.Compared}, nil
+}
+
+// presentOr is present for an image that may not be found.
+func presentOr(found registry.Found, err error, source v1.Hash, platform *v1.Platform) (*remoteImage, error) {
+	if err != nil || found.Image == nil {
+		return nil, err
+	}
+	return present(found, source, platform)
+}
+
+// storeDigest returns the digest that a source's store knows the image by.
+func storeDigest(src source.Source) v1.Hash {
+	if unpacked, ok := src.(*source.Unpacked); ok {
+		return unpacked.Digest
+	}
+	return src.Identity().Manifest
+}

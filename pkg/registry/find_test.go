@@ -1,0 +1,628 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+)
+
+func configOf(t *testing.T, img v1.Image) v1.Hash {
+	t.Helper()
+	h, err := img.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func layerOf(t *testing.T, img v1.Image) v1.Hash {
+	t.Helper()
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digestOf(t, layers[0])
+}
+
+// byID is what an engine with a graph driver knows of an image.
+func byID(t *testing.T, img v1.Image) image.Identity {
+	t.Helper()
+	return image.Identity{Config: configOf(t, img)}
+}
+
+// byEither is a digest of which nobody knows whether it is a manifest's or a config's.
+func byEither(digest v1.Hash) image.Identity { return image.Identity{Manifest: digest, Config: digest} }
+
+// uploaded pushes and records an image as a run does, and moves the tag latest to it.
+func uploaded(t *testing.T, v *View, img image.ImageOrIndex) {
+	t.Helper()
+	compared, err := v.Push(t.Context(), mustPlan(t, v, img), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if compared {
+		err = v.Record(t.Context(), img, true)
+	}
+	if err == nil {
+		err = v.MoveLatest(t.Context(), img)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantFound compares what a view finds with an image; nil for nothing.
+func wantFound(t *testing.T, v *View, id image.Identity, want image.ImageOrIndex, compared bool) {
+	t.Helper()
+	got, err := v.Find(t.Context(), id)
+	switch {
+	case err != nil:
+		t.Fatal(err)
+	case want == nil:
+		if got.Image != nil {
+			t.Errorf("found %s, want nothing", digestOf(t, got.Image))
+		}
+	case got.Image == nil:
+		t.Errorf("found nothing, want %s", digestOf(t, want))
+	case digestOf(t, got.Image) != digestOf(t, want) || got.Compared != compared:
+		t.Errorf("found %s, compared %t; want %s, %t", digestOf(t, got.Image), got.Compared, digestOf(t, want), compared)
+	}
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	older, newest, other := randomImage(t, 100, 2), randomImage(t, 100, 2), randomImage(t, 100, 2)
+	nothing := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}
+	s := newServer(t)
+	v, _ := s.open(t)
+	uploaded(t, v, older)
+	uploaded(t, v, newest)
+	for name, test := range map[string]struct {
+		id       image.Identity
+		want     v1.Image
+		requests map[string]int
+	}{
+		"digest":             {image.Identity{Manifest: digestOf(t, older)}, older, map[string]int{"GET": 1}},
+		"ID of the latest":   {byID(t, newest), newest, map[string]int{"GET": 2}},
+		"ID of another":      {byID(t, older), older, map[string]int{"GET": 3}},
+		"unknown ID":         {byID(t, other), nil, map[string]int{"GET": 2}},
+		"unknown digest":     {image.Identity{Manifest: digestOf(t, other)}, nil, map[string]int{"GET": 1}},
+		"either, a digest":   {byEither(digestOf(t, older)), older, map[string]int{"GET": 1}},
+		"either, an ID":      {byEither(configOf(t, newest)), newest, map[string]int{"GET": 3}},
+		"either, an old ID":  {byEither(configOf(t, older)), older, map[string]int{"GET": 4}},
+		"either, unknown":    {byEither(nothing), nil, map[string]int{"GET": 3}},
+		"nothing to look by": {image.Identity{}, nil, map[string]int{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, _ := s.open(t)
+			var want image.ImageOrIndex
+			if test.want != nil {
+				want = test.want
+			}
+			wantFound(t, v, test.id, want, false)
+			wantRequests(t, name, s.log(), test.requests)
+			wantFound(t, v, test.id, want, false)
+			wantRequests(t, name+", again", s.log(), map[string]int{})
+		})
+	}
+}
+
+// An image that another tool pushed, or that was uploaded with another token, is believed after its layers were read and
+// compared. Recorded, it is found as fast as any other from then on.
+func TestFindCompares(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(t *testing.T, s *server, img v1.Image){
+		"another tool's": func(t *testing.T, s *server, img v1.Image) { t.Helper(); s.seed(t, repoPath+":latest", img) },
+		"another token's": func(t *testing.T, s *server, img v1.Image) {
+			t.Helper()
+			v, _ := s.open(t)
+			uploaded(t, NewView(v.Repository, []byte("another key"), noProgress), img)
+		},
+		"without a key": func(t *testing.T, s *server, img v1.Image) {
+			t.Helper()
+			v, _ := s.open(t)
+			uploaded(t, NewView(v.Repository, nil, noProgress), img)
+		},
+		"named by a record without a proof": func(t *testing.T, s *server, img v1.Image) {
+			t.Helper()
+			s.seed(t, repoPath+":some", img)
+			v, _ := s.open(t)
+			if err := v.Record(t.Context(), img, false, configOf(t, img)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			img := randomImage(t, 100, 3)
+			prepare(t, s, img)
+			v, _ := s.open(t)
+			var read atomic.Int64
+			v.progress = func(_ string, total int64) (func(int64), func()) {
+				read.Add(-total)
+				return func(n int64) { read.Add(n) }, func() {}
+			}
+			wantFound(t, v, byID(t, img), img, true)
+			if read.Load() != 0 {
+				t.Errorf("progress is off by %d bytes", read.Load())
+			}
+			if n := count(s.log(), "P"); n > 0 {
+				t.Errorf("%d writes", n)
+			}
+			if err := v.Record(t.Context(), img, true); err != nil {
+				t.Fatal(err)
+			}
+			next, _ := s.open(t)
+			wantFound(t, next, byID(t, img), img, false)
+			if requests := s.log(); len(requests) > 3 {
+				t.Errorf("%q, want at most three requests", requests)
+			}
+		})
+	}
+}
+
+// tampered is an image whose manifest was changed after it was made.
+type tampered struct {
+	v1.Image
+	manifest *v1.Manifest
+}
+
+func (i tampered) Manifest() (*v1.Manifest, error) { return i.manifest, nil }
+func (i tampered) RawManifest() ([]byte, error)    { return jsonOf(i.manifest), nil }
+func (i tampered) Digest() (v1.Hash, error) {
+	h, _, err := v1.SHA256(bytes.NewReader(jsonOf(i.manifest)))
+	return h, err
+}
+func (i tampered) Size() (int64, error)                { return int64(len(jsonOf(i.manifest))), nil }
+func (i tampered) MediaType() (types.MediaType, error) { return i.manifest.MediaType, nil }
+
+func tamper(t *testing.T, img v1.Image, change func(*v1.Manifest)) v1.Image {
+	t.Helper()
+	m, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = m.DeepCopy()
+	change(m)
+	return tampered{img, m}
+}
+
+// withLayers is an image with the config of img and other layers.
+func withLayers(t *testing.T, img v1.Image, layers ...v1.Layer) v1.Image {
+	t.Helper()
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := mutate.ConfigFile(mustAppend(t, layers...), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return forged
+}
+
+// TestFindDistrusts: whoever may push can tag an image latest that has the config that is looked for.
+func TestFindDistrusts(t *testing.T) {
+	t.Parallel()
+	img, foreign := randomImage(t, 100, 2), randomImage(t, 100, 2)
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, err := foreign.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, forged := range map[string]v1.Image{
+		"other layers":     withLayers(t, img, others...),
+		"one other layer":  withLayers(t, img, layers[0], others[1]),
+		"too few":          withLayers(t, img, layers[0]),
+		"too many":         withLayers(t, img, layers[0], layers[1], layers[1]),
+		"in another order": withLayers(t, img, layers[1], layers[0]),
+		"read elsewhere":   tamper(t, img, func(m *v1.Manifest) { m.Layers[0].URLs = []string{"https://example.com/layer"} }),
+		"read in part": tamper(t, img, func(m *v1.Manifest) {
+			m.Layers[1].Annotations = map[string]string{"io.github.containers.zstd-chunked.manifest-checksum": "x"}
+		}),
+		"embedded":             tamper(t, img, func(m *v1.Manifest) { m.Layers[1].Data = []byte("x") }),
+		"config embedded":      tamper(t, img, func(m *v1.Manifest) { m.Config.Data = []byte("x") }),
+		"of an unknown type":   tamper(t, img, func(m *v1.Manifest) { m.Layers[0].MediaType = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted" }),
+		"labelled as unpacked": tamper(t, img, func(m *v1.Manifest) { m.Layers[0].MediaType = types.OCIUncompressedLayer }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.seed(t, repoPath+":latest", forged)
+			for _, id := range []image.Identity{byID(t, img), byEither(configOf(t, img))} {
+				v, _ := s.open(t)
+				wantFound(t, v, id, nil, false)
+			}
+		})
+	}
+}
+
+// TestFindDistrustsProofs: a proof is for one token, repository, source and manifest.
+func TestFindDistrustsProofs(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 100, 2)
+	others, err := randomImage(t, 100, 2).Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := withLayers(t, img, others...)
+	honest := prover{aTokensKey, repoPath}
+	source, remote := configOf(t, img), digestOf(t, forged)
+	for name, test := range map[string]struct {
+		proof string
+		found bool
+	}{
+		"this very statement":     {honest.proof(layersKind, source, remote), true},
+		"among others":            {"00," + honest.proof(layersKind, source, remote) + ",11", true},
+		"the fourth":              {"1,2,3," + honest.proof(layersKind, source, remote), true},
+		"the fifth":               {"1,2,3,4," + honest.proof(layersKind, source, remote), false},
+		"none":                    {"", false},
+		"text":                    {"verified", false},
+		"a part of it":            {honest.proof(layersKind, source, remote)[:62], false},
+		"another token's":         {prover{[]byte("another key"), repoPath}.proof(layersKind, source, remote), false},
+		"another charm's":         {prover{aTokensKey, "charm/another/my-image"}.proof(layersKind, source, remote), false},
+		"another resource's":      {prover{aTokensKey, "charm/abc123/other"}.proof(layersKind, source, remote), false},
+		"of the honest manifest":  {honest.proof(layersKind, source, digestOf(t, img)), false},
+		"of another source":       {honest.proof(layersKind, digestOf(t, img), remote), false},
+		"of a key":                {honest.proof(keyKind, source, remote), false},
+		"of a key and its source": {honest.proof(keyKind, source, remote, source), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.seed(t, repoPath+":latest", forged)
+			annotations := map[string]string{imageAnnotation: remote.String(), proofsAnnotation: test.proof, "com.github.charmhub-actions.upload-resource.verified": remote.String()}
+			v, _ := s.open(t)
+			record, err := newRecord(v.name.Digest(remote.String()), annotations)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.seed(t, repoPath+":"+recordTag(source), record)
+			var want image.ImageOrIndex
+			if test.found { // only a holder of the token can make such a proof
+				want = forged
+			}
+			wantFound(t, v, byID(t, img), want, false)
+			if learned := v.Layers(t.Context()); (len(learned) > 0) != test.found {
+				t.Errorf("learned %d layers", len(learned))
+			}
+			keyless := NewView(v.Repository, nil, noProgress)
+			wantFound(t, keyless, byID(t, img), nil, false)
+		})
+	}
+}
+
+// A record that names another image, or nothing that can be read, is ignored.
+func TestFindIgnoresRecords(t *testing.T) {
+	t.Parallel()
+	img, other := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	naming := func(digest string) func(host string) v1.Image {
+		return func(host string) v1.Image {
+			ref, err := name.NewDigest(host + "/" + repoPath + "@" + digestOf(t, img).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			record, err := newRecord(ref, map[string]string{imageAnnotation: digest})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return record
+		}
+	}
+	as := func(img v1.Image) func(string) v1.Image { return func(string) v1.Image { return img } }
+	for name, record := range map[string]func(host string) v1.Image{
+		"another image":     naming(digestOf(t, other).String()),
+		"nothing":           naming(configOf(t, img).String()),
+		"a layer":           naming(layerOf(t, other).String()),
+		"a tag":             naming("latest"),
+		"half a digest":     naming("sha256:" + strings.Repeat("a", 63)),
+		"without a word":    as(empty.Image),
+		"the image it's of": as(img),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.seed(t, repoPath+":other", other)
+			s.seed(t, repoPath+":there", img)
+			s.seed(t, repoPath+":"+recordTag(configOf(t, img)), record(s.host()))
+			v, _ := s.open(t)
+			wantFound(t, v, byID(t, img), nil, false)
+			if n := len(s.log()); n > 3 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+}
+
+// Hints that can't be read are none.
+func TestFindWithRefusedHints(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	img := randomImage(t, 100, 1)
+	s.seed(t, repoPath+":some", img)
+	for _, status := range []int{401, 403, 404, 500} {
+		s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+			hint := strings.HasSuffix(r.URL.Path, ".imgpkg") || strings.HasSuffix(r.URL.Path, "/latest")
+			return hint && answer(w, status, "DENIED")
+		})
+		v, _ := s.open(t)
+		wantFound(t, v, byEither(digestOf(t, img)), img, false)
+		wantFound(t, v, byID(t, img), nil, false)
+		v.Layers(t.Context())
+		if n := count(s.log(), "GET"); n != 3 {
+			t.Errorf("%d: %d requests, want one for each of digest, record and tag", status, n)
+		}
+	}
+}
+
+// TestFindByWhatTheRegistryCannotSay: distribution 2 answers 500 if it is asked for a blob as a manifest. The same answer for
+// what isn't a blob either is a failure.
+func TestFindByWhatTheRegistryCannotSay(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 100, 1)
+	for name, test := range map[string]struct {
+		status      int
+		blob, fails bool
+	}{
+		"a blob": {http.StatusInternalServerError, true, false},
+		"down":   {http.StatusInternalServerError, false, true},
+		"denied": {http.StatusForbidden, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			if test.blob {
+				s.seed(t, repoPath+":latest", img)
+			}
+			v, _ := s.open(t)
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				return strings.HasSuffix(r.URL.Path, "/manifests/"+configOf(t, img).String()) && answer(w, test.status, "UNKNOWN")
+			})
+			got, err := v.Find(t.Context(), byEither(configOf(t, img)))
+			if (err != nil) != test.fails || (got.Image != nil) == test.fails {
+				t.Errorf("Find = %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestFindAsksAgain: a failure in passing says nothing of the digest.
+func TestFindAsksAgain(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(w http.ResponseWriter){
+		"too many requests": func(w http.ResponseWriter) { answer(w, http.StatusTooManyRequests, "TOOMANYREQUESTS") },
+		"a gateway":         func(w http.ResponseWriter) { answer(w, http.StatusServiceUnavailable, "UNAVAILABLE") },
+		"a failure":         func(w http.ResponseWriter) { answer(w, http.StatusInternalServerError, "UNKNOWN") },
+		"a break": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = w.Write([]byte("{"))
+			panic(http.ErrAbortHandler)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			img := randomImage(t, 100, 1)
+			s.seed(t, repoPath+":some", img)
+			v, _ := s.open(t)
+			var asked atomic.Int64
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				first := strings.HasSuffix(r.URL.Path, "/manifests/"+digestOf(t, img).String()) && asked.Add(1) == 1
+				if first {
+					fail(w)
+				}
+				return first
+			})
+			wantFound(t, v, byEither(digestOf(t, img)), img, false)
+		})
+	}
+}
+
+// listing is an index of images for amd64, arm64 and so on.
+func listing(images ...v1.Image) v1.ImageIndex {
+	var index v1.ImageIndex = empty.Index
+	for i, img := range images {
+		platform := &v1.Platform{OS: "linux", Architecture: []string{"amd64", "arm64", "s390x"}[i]}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: platform}})
+	}
+	return index
+}
+
+// TestFindByImages: an index that offers the same images to run is found by the tag latest, and by the record of its first
+// image; the digest itself is asked for first.
+func TestFindByImages(t *testing.T) {
+	t.Parallel()
+	a, b := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	annotation := map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
+	attached := func(index v1.ImageIndex, platform v1.Platform) v1.ImageIndex {
+		return mutate.AppendManifests(index, mutate.IndexAddendum{Add: randomImage(t, 10, 1), Descriptor: v1.Descriptor{
+			Platform: &platform, Annotations: annotation,
+		}})
+	}
+	attested := func(index v1.ImageIndex) v1.ImageIndex {
+		return attached(index, v1.Platform{OS: "unknown", Architecture: "unknown"})
+	}
+	built := attested(listing(a, b))
+	for name, test := range map[string]struct {
+		held             v1.ImageIndex
+		latest, recorded bool
+		found            bool
+		requests         int
+	}{
+		"the same":            {built, true, true, true, 1},
+		"rebuilt, the latest": {attested(listing(a, b)), true, false, true, 3},
+		"rebuilt, recorded":   {attested(listing(a, b)), false, true, true, 4},
+		"without a hint":      {attested(listing(a, b)), false, false, false, 3},
+		"fewer images":        {attested(listing(a)), true, true, false, 3},
+		"other platforms":     {attested(listing(b, a)), true, false, false, 3},
+		// A runtime for that platform would take the foreign image, whatever its annotation says.
+		"an image that claims to be an attestation": {attached(listing(a, b), v1.Platform{OS: "linux", Architecture: "s390x"}), true, true, false, 3},
+		"an image before it for the same platform":  {attached(listing(a, b), v1.Platform{OS: "linux", Architecture: "amd64"}), true, true, false, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			v, _ := s.open(t)
+			mustPush(t, v, test.held)
+			if test.latest {
+				if err := v.MoveLatest(t.Context(), test.held); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.recorded {
+				if err := v.Record(t.Context(), test.held, false, digestOf(t, a)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			raw, err := built.RawManifest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want image.ImageOrIndex
+			if test.found {
+				want = test.held
+			}
+			for _, digest := range []v1.Hash{digestOf(t, built), {}} {
+				v, _ := s.open(t)
+				wantFound(t, v, image.Identity{Manifest: digest, Images: image.RunnableImages(raw)}, want, false)
+				if requests := s.log(); digest != (v1.Hash{}) && len(requests) > test.requests {
+					t.Errorf("%d requests %q, want at most %d", len(requests), requests, test.requests)
+				}
+			}
+		})
+	}
+}
+
+// The config of an image in an index is another thing than the index.
+func TestFindNoIndexByAConfig(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v, _ := s.open(t)
+	img := randomImage(t, 100, 1)
+	uploaded(t, v, listing(img))
+	wantFound(t, v.again(), byID(t, img), nil, false)
+}
+
+// TestFindAsksOnce: however many images of one run are looked for at once, each question is asked once.
+func TestFindAsksOnce(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v, _ := s.open(t)
+	img := randomImage(t, 100, 1)
+	uploaded(t, v, img)
+	s.log()
+	v = v.again()
+	var g sync.WaitGroup
+	for range 10 {
+		g.Go(func() {
+			if found, err := v.Find(t.Context(), byID(t, img)); err != nil || found.Image == nil {
+				t.Errorf("Find = %+v, %v", found, err)
+			}
+			v.Layers(t.Context())
+		})
+	}
+	g.Wait()
+	// latest, its record; its config; its layer.
+	wantRequests(t, "ten times at once", s.log(), map[string]int{"GET": 3, "HEAD": 1})
+}
+
+// A run that is stopped says so, and nothing else.
+func TestFindStopped(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v, _ := s.open(t)
+	img := randomImage(t, 100, 1)
+	s.seed(t, repoPath+":latest", img)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s.spoil(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/blobs/"+layerOf(t, img).String()) {
+			cancel(context.DeadlineExceeded)
+			<-r.Context().Done()
+			return true
+		}
+		return false
+	})
+	if found, err := v.Find(ctx, byID(t, img)); err == nil || found.Image != nil {
+		t.Errorf("Find = %+v, %v", found, err)
+	}
+}
+
+// TestFindWithoutABlob: a manifest counts without its blobs, if it is found by its digest or a record. If its layers have to be
+// compared, one that is missing rules the image out.
+func TestFindWithoutABlob(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 100, 2)
+	for recorded, want := range map[bool]image.ImageOrIndex{true: img, false: nil} {
+		t.Run(fmt.Sprintf("recorded %t", recorded), func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			v, _ := s.open(t)
+			s.seed(t, repoPath+":latest", img)
+			if recorded {
+				if err := v.Record(t.Context(), img, true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				return strings.HasSuffix(r.URL.Path, "/blobs/"+layerOf(t, img).String()) && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
+			})
+			wantFound(t, v.again(), byID(t, img), want, false)
+			wantFound(t, v.again(), image.Identity{Manifest: digestOf(t, img)}, img, false)
+		})
+	}
+}
+
+// TestUncompressedLayersAreTheirOwnProof: charmcraft 4 leaves layers whose digest is their diff ID. They are asked for, not read.
+func TestUncompressedLayersAreTheirOwnProof(t *testing.T) {
+	t.Parallel()
+	img := mustAppend(t, static.NewLayer([]byte("plain"), types.DockerLayer)) // a static layer is its own diff ID
+	s := newServer(t)
+	s.seed(t, repoPath+":latest", img)
+	v, _ := s.open(t)
+	wantFound(t, v, byID(t, img), img, true)
+	if requests := s.log(); slices.Contains(requests, "GET /v2/"+repoPath+"/blobs/"+layerOf(t, img).String()) {
+		t.Errorf("the layer was read: %q", requests)
+	}
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.HasSuffix(r.URL.Path, "/blobs/"+layerOf(t, img).String()) && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
+	})
+	wantFound(t, v.again(), byID(t, img), nil, false)
+}
+
+func TestProofs(t *testing.T) {
+	t.Parallel()
+	long := func(c string) string { return strings.Repeat(c, 64) }
+	for want, given := range map[string][]string{
+		long("a"):                   nil,
+		long("a") + "," + long("b"): {long("b")},
+		long("a") + "," + long("b") + "," + long("c"):                   {long("b"), long("a"), "forged", long("c")},
+		long("a") + "," + long("b") + "," + long("c") + "," + long("d"): {long("b"), long("c"), long("d"), long("e")},
+	} {
+		if got := formatProofs(long("a"), given); got != want {
+			t.Errorf("with %q: %s, want %s", given, got, want)
+		}
+	}
+	if diff := cmp.Diff([]string{"1", "2", "3", "4"}, parseProofs("1,2,3,4,5")); diff != "" {
+		t.Errorf("parsed (-want +got):\n%s", diff)
+	}
+}

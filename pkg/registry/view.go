@@ -1,0 +1,175 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
+)
+
+// latest is the tag that clients which push without a reference move: the newest image, as a rule.
+const latest = "latest"
+
+// checkers is how many questions are under way at once.
+const checkers = 8
+
+// View is one run's look at a repository. Each tag, record, manifest and blob is asked for once, so a View must not outlive
+// the run: it doesn't see what others change meanwhile. Its methods may be called from several goroutines; calling one
+// early makes a later call of another cheaper.
+type View struct {
+	*Repository
+
+	prover   prover
+	progress Progress
+
+	tags      memo[string, *remote.Descriptor]
+	manifests memo[v1.Hash, *remote.Descriptor]
+	blobs     memo[v1.Hash, bool]
+	diffIDs   memo[v1.Hash, []v1.Hash] // by the config that lists them
+	records   memo[v1.Hash, record]    // by source or key
+	learned   memo[string, Layers]     // by tag
+}
+
+// Progress shows that something of total bytes is under way. The caller adds the bytes that are done, and ends it.
+type Progress func(what string, total int64) (add func(bytes int64), done func())
+
+// NewView returns a view that has asked nothing yet. Records count if their proof was made with key, which is secret and
+// derived from the store token; with an empty key none counts, and none is made. Progress is shown while layers are
+// compared.
+func NewView(repo *Repository, key []byte, progress Progress) *View {
+	return &View{Repository: repo, prover: prover{key, repo.name.RepositoryStr()}, progress: progress}
+}
+
+// latest returns the manifest with the tag latest, nil if none can be read.
+func (v *View) latest(ctx context.Context) *remote.Descriptor {
+	d, err := v.tags.get(ctx, latest, func() (*remote.Descriptor, error) {
+		d, err := v.get(ctx, v.name.Tag(latest))
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		if d == nil {
+			v.log.Debug("The tag latest gives no hint", zap.Error(err))
+		}
+		return d, nil
+	})
+	if err != nil || d == nil {
+		return nil
+	}
+	_, _ = v.manifests.get(ctx, d.Digest, func() (*remote.Descriptor, error) { return d, nil })
+	return d
+}
+
+// manifest returns the manifest of that digest, nil if the repository has none.
+func (v *View) manifest(ctx context.Context, digest v1.Hash) (*remote.Descriptor, error) {
+	return v.manifests.get(ctx, digest, func() (*remote.Descriptor, error) {
+		return v.get(ctx, v.name.Digest(digest.String()))
+	})
+}
+
+// ambiguous is manifest for a digest that may be a config's. Distribution 2 answers 500 if that is so. If the repository has
+// no blob of the digest either, the answer is a failure like others, and the transport gets to repeat the question.
+func (v *View) ambiguous(ctx context.Context, digest v1.Hash) (*remote.Descriptor, error) {
+	d, err := v.manifest(transport.Once(ctx), digest)
+	if err == nil {
+		return d, nil
+	}
+	if isStatus(err, http.StatusInternalServerError) {
+		if isBlob, blobErr := v.hasBlob(ctx, v1.Descriptor{Digest: digest}); blobErr == nil && isBlob {
+			v.log.Debug("The digest is a blob's", zap.Stringer("digest", digest))
+			return nil, nil
+		}
+	}
+	return v.manifest(ctx, digest)
+}
+
+// follow returns the manifest of a digest that a record or an index names, nil if none can be read.
+func (v *View) follow(ctx context.Context, named v1.Hash) *remote.Descriptor {
+	d, err := v.manifest(ctx, named)
+	if d == nil {
+		v.log.Debug("A named manifest can't be read", zap.Stringer("digest", named), zap.Error(err))
+	}
+	return d
+}
+
+// hasBlob reports whether the repository holds a blob.
+func (v *View) hasBlob(ctx context.Context, d v1.Descriptor) (bool, error) {
+	return v.blobs.get(ctx, d.Digest, func() (bool, error) { return v.has(ctx, blobs, d) })
+}
+
+// hasBlobs asks for several blobs at once, and returns which of them the repository holds.
+func (v *View) hasBlobs(ctx context.Context, all []v1.Descriptor) (map[v1.Hash]bool, error) {
+	has := make([]bool, len(all))
+	g, limited := parallel.WithContext(ctx)
+	g.SetLimit(checkers)
+	for i, d := range all {
+		g.Go(func() (err error) { has[i], err = v.hasBlob(limited, d); return err })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	held := map[v1.Hash]bool{}
+	for i, d := range all {
+		held[d.Digest] = has[i]
+	}
+	return held, nil
+}
+
+// record returns what the record of a source or key says, nothing if it can't be read.
+func (v *View) record(ctx context.Context, source v1.Hash) record {
+	said, err := v.records.get(ctx, source, func() (record, error) {
+		said, err := v.readRecord(ctx, source)
+		if ctx.Err() != nil {
+			return said, err
+		}
+		if err != nil {
+			v.log.Debug("The record can't be used", zap.Stringer("source", source), zap.Error(err))
+		}
+		return said, nil
+	})
+	if err != nil {
+		return record{}
+	}
+	return said
+}
+
+// readDiffIDs returns the diff IDs that a config in the repository lists.
+func (v *View) readDiffIDs(ctx context.Context, config v1.Descriptor) ([]v1.Hash, error) {
+	return v.diffIDs.get(ctx, config.Digest, func() ([]v1.Hash, error) {
+		defer image.LockConfig(config.Size)()
+		raw, err := v.readBlob(ctx, config, image.MaxConfig)
+		if err != nil {
+			return nil, err
+		}
+		return image.DiffIDs(raw)
+	})
+}
+
+// imageOf returns the image or index of a manifest, which reads through the repository; nil for nil.
+func imageOf(d *remote.Descriptor) (image.ImageOrIndex, error) {
+	switch {
+	case d == nil:
+		return nil, nil
+	case d.MediaType.IsIndex():
+		return d.ImageIndex()
+	}
+	return d.Image()
+}
+
+var errNotAnImage = errors.New("not the manifest of a single image")
+
+// imageManifest parses the manifest of a single image.
+func imageManifest(mediaType types.MediaType, raw []byte) (*v1.Manifest, error) {
+	if !mediaType.IsImage() {
+		return nil, errNotAnImage
+	}
+	return v1.ParseManifest(bytes.NewReader(raw))
+}
