@@ -89,6 +89,9 @@ func upload(ctx context.Context, runner *action.Runner) error {
 	if err != nil {
 		return err
 	}
+	if at := in.Endpoints.Registry; at != nil && at.Scheme == "https" {
+		carrier.RequireHTTPS(at.Host)
+	}
 	var challenge *registry.Challenge
 	if at := in.Endpoints.LikelyRegistry(); at != nil && in.File == "" {
 		challenge = registry.Ask(ctx, at.Host, at.Path, carrier, carrier.Connect, runner.Logger())

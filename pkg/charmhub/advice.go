@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // The permissions that the calls need. Together they are all that a token for
@@ -70,8 +72,11 @@ func listed(prefix string, names []string, all string) string {
 func describe(r request, login string, err error) error {
 	var refused *Error
 	var unreachable net.Error
+	var untrusted *transport.CertificateError
 	switch {
 	case errors.As(err, &refused):
+	case errors.As(err, &untrusted):
+		return fmt.Errorf("cannot %s: %w", r.doing, untrusted)
 	case errors.As(err, &unreachable) && !errors.Is(err, context.Canceled):
 		return fmt.Errorf("cannot %s: %w; check its address and that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run this again later",
 			r.doing, err)

@@ -8,13 +8,18 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // explain adds to an error from the registry what a person can do about it.
 func (r *Repository) explain(err error) error {
+	var untrusted *carry.CertificateError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &untrusted):
+		return untrusted // without what was asked
 	case isStatus(err, http.StatusUnauthorized, http.StatusForbidden):
 		return fmt.Errorf("the registry refused the credentials that Charmhub gave for %s: %w; "+
 			"check that the store token's account may upload to this charm", r.name, err)

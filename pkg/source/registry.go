@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/pkg/docker/config"
@@ -54,7 +56,7 @@ func (a RegistryAccess) Resolve(ctx context.Context, tagged string) (v1.Hash, er
 	}
 	repo, err := a.open(ctx, named)
 	if err != nil {
-		return v1.Hash{}, fmt.Errorf("looking up %s: %w", tagged, err)
+		return v1.Hash{}, fmt.Errorf("looking up %s: %w", tagged, withoutAnswer(err))
 	}
 	ref := repo.name.Tag(tag.Tag())
 	found, err := remote.Head(ref, repo.options(ctx)...)
@@ -66,7 +68,7 @@ func (a RegistryAccess) Resolve(ctx context.Context, tagged string) (v1.Hash, er
 		}
 	}
 	if err != nil {
-		return v1.Hash{}, fmt.Errorf("looking up %s: %w", tagged, repo.advise(err))
+		return v1.Hash{}, fmt.Errorf("looking up %s: %w", tagged, withoutAnswer(repo.advise(err)))
 	}
 	return found.Digest, nil
 }
@@ -144,7 +146,13 @@ func (r *sourceRepository) advise(err error) error {
 		err = fmt.Errorf("asking %s: %w", r.registry, wrapped.Err)
 	}
 	var large *http.MaxBytesError
+	var limited *rateLimitError
 	switch {
+	case errors.As(err, &limited) && r.loggedIn:
+		return fmt.Errorf("%w; %s", err, limited.again())
+	case errors.As(err, &limited):
+		return fmt.Errorf("%w; log in with source-username, source-password and source-registry: %s, which raises the limit of some registries, or %s",
+			err, r.registry, limited.again())
 	case errors.As(err, &large):
 		return fmt.Errorf("the answer of %s, such as its manifest, is larger than %d bytes, more than any real one", r.registry, large.Limit)
 	case isDenied(err) && r.loggedIn:
@@ -170,6 +178,44 @@ func isStatus(err error, statuses ...int) bool {
 	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
 }
 
+// rateLimitError is the answer 429 of a registry that is asked too often, after the transport has repeated the request
+// as long as it does.
+type rateLimitError struct {
+	text  string
+	until time.Time // zero if the registry doesn't say
+}
+
+func (e *rateLimitError) Error() string {
+	return strings.TrimSuffix(fmt.Sprintf("%d %s: %s", http.StatusTooManyRequests, http.StatusText(http.StatusTooManyRequests), e.text), ": ")
+}
+
+// again says when the registry may be asked again.
+func (e *rateLimitError) again() string {
+	if e.until.IsZero() {
+		return "run this again later"
+	}
+	return "run this again after " + e.until.UTC().Format("2006-01-02 15:04 UTC")
+}
+
+// newRateLimitError reads an answer 429, and closes it.
+func newRateLimitError(res *http.Response) error {
+	defer func() { _ = res.Body.Close() }()
+	e := &rateLimitError{}
+	var answer *transport.Error
+	if errors.As(transport.CheckError(res), &answer) && len(answer.Errors) > 0 {
+		e.text = oneLine(answer.Errors[0].Message)
+	}
+	after := res.Header.Get("Retry-After")
+	if date, err := http.ParseTime(after); err == nil {
+		e.until = date
+	} else if seconds, err := strconv.ParseInt(after, 10, 32); err == nil && seconds >= 0 {
+		e.until = time.Now().Add(time.Duration(seconds) * time.Second)
+	}
+	return e
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
 // careful ends answers that are no blobs where no real one goes on, and refuses
 // to repeat a login elsewhere.
 type careful struct{ next http.RoundTripper }
@@ -185,6 +231,9 @@ func (c careful) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if !isForBlob(req) || res.StatusCode >= http.StatusMultipleChoices {
 		res.Body = http.MaxBytesReader(nil, res.Body, maxDocument)
+	}
+	if res.StatusCode == http.StatusTooManyRequests {
+		return nil, newRateLimitError(res)
 	}
 	return res, nil
 }
@@ -273,11 +322,11 @@ func (s *remoteStore) failed(what string, d v1.Descriptor, err error) error {
 	return fmt.Errorf("reading the %s %s from %s: %w", what, d.Digest, s.name, withoutAnswer(s.advise(err)))
 }
 
-// withoutAnswer returns an error that says the same as err, but in which nobody finds the answer of a registry: while
-// an image is sent, answers are those of the registry that it is sent to.
+// withoutAnswer returns an error that says the same as err on one line, but in which nobody finds the answer of a
+// registry: while an image is sent, answers are those of the registry that it is sent to.
 func withoutAnswer(err error) error {
 	if _, ok := errors.AsType[*transport.Error](err); ok {
-		return errors.New(err.Error())
+		return errors.New(oneLine(err.Error()))
 	}
 	return err
 }

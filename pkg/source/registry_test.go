@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -351,6 +352,82 @@ func TestRegistryRedirects(t *testing.T) {
 	for _, text := range append(messages, fmt.Sprint(err), fmt.Sprint(openErr)) {
 		if strings.Contains(text, "confidential") || !strings.Contains(text, "refused") {
 			t.Errorf("the message is %q", text)
+		}
+	}
+}
+
+// TestRateLimit: a registry that wants to be left alone for hours is told as that, with what helps.
+func TestRateLimit(t *testing.T) {
+	const limit = `{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your\nunauthenticated pull rate limit."}]}`
+	for name, test := range map[string]struct {
+		retryAfter, body string
+		login            bool
+		want             string
+		hours            int // until another try, 0 if that isn't known
+	}{
+		"anonymous": {"21600", limit, false, "429 Too Many Requests|" +
+			"; log in with source-username, source-password and source-registry: |, or run this again after ", 6},
+		"a date":    {time.Now().Add(7 * time.Hour).UTC().Format(http.TimeFormat), limit, false, "or run this again after ", 7},
+		"logged in": {"21600", limit, true, "; run this again after ", 6},
+		"no date":   {"", "slow down", false, ": 429 Too Many Requests; log in with|, or run this again later", 0},
+		"nonsense":  {"-5", "", true, ": 429 Too Many Requests; run this again later", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/v2/" {
+					return
+				}
+				w.Header().Set("Retry-After", test.retryAfter)
+				w.WriteHeader(http.StatusTooManyRequests)
+				_, _ = io.WriteString(w, test.body)
+			}))
+			t.Cleanup(server.Close)
+			host := server.Listener.Addr().String()
+			access := anonymous
+			if test.login {
+				access.Registry, access.Username, access.Password = host, "me", "secret"
+			}
+			_, resolveErr := access.Resolve(t.Context(), host+"/image:1")
+			_, _, openErr := openLogged(t, access, host+"/image@"+imagetest.Sum(nil).String())
+			if test.body == limit {
+				imagetest.WantError(t, openErr, ": 429 Too Many Requests: You have reached your unauthenticated pull rate limit.; ")
+			}
+			for _, err := range []error{resolveErr, openErr} {
+				imagetest.WantError(t, err, test.want)
+				if strings.ContainsAny(fmt.Sprint(err), "\n") || strings.Contains(fmt.Sprint(err), "http://") {
+					t.Errorf("error %q", err)
+				}
+				_, after, _ := strings.Cut(fmt.Sprint(err), "again after ")
+				again, _ := time.Parse("2006-01-02 15:04 UTC", after)
+				if wait := time.Until(again); test.hours > 0 && (wait-time.Duration(test.hours)*time.Hour).Abs() > 2*time.Minute {
+					t.Errorf("again in %s, want %d hours: %v", wait, test.hours, err)
+				}
+			}
+		})
+	}
+}
+
+// TestErrorsOnOneLine: some registries answer with texts of several lines.
+func TestErrorsOnOneLine(t *testing.T) {
+	for _, body := range []string{
+		`{"errors":[{"code":"DENIED","message":"Your authorization token has expired.\n\tReauthenticate\r\nand try again.\n"}]}`,
+		"<html>\n<body>\n  Reauthenticate and try again.</body>",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/v2/" {
+				w.WriteHeader(http.StatusForbidden)
+				_, _ = io.WriteString(w, body)
+			}
+		}))
+		t.Cleanup(server.Close)
+		host := server.Listener.Addr().String()
+		_, resolveErr := anonymous.Resolve(t.Context(), host+"/image:1")
+		_, _, openErr := openLogged(t, anonymous, host+"/image@"+imagetest.Sum(nil).String())
+		for _, err := range []error{resolveErr, openErr} {
+			imagetest.WantError(t, err, "Reauthenticate and try again.|give source-username and source-password")
+			if strings.ContainsAny(fmt.Sprint(err), "\r\n\t") {
+				t.Errorf("error %q", err)
+			}
 		}
 	}
 }

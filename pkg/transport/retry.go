@@ -146,7 +146,7 @@ func (t *tries) again(ctx context.Context, res *http.Response, err error) (bool,
 
 // worthAnother adds 408 to what retryablehttp finds worth another try: connection errors, 429 and 5xx except 501.
 func worthAnother(ctx context.Context, res *http.Response, err error) (bool, error) {
-	if errors.Is(err, errRefused) || errors.Is(err, http.ErrSchemeMismatch) {
+	if _, untrusted := errors.AsType[*CertificateError](err); untrusted || errors.Is(err, errRefused) || errors.Is(err, http.ErrSchemeMismatch) {
 		return false, nil // as it will be next time
 	}
 	if err == nil && res.StatusCode == http.StatusRequestTimeout {

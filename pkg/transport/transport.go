@@ -26,13 +26,15 @@ func New(mask func(string), log *zap.Logger) *Transport {
 	// Giving up a request leaves a connection of HTTP/2 to the next one, so whether it is dead has to be found out.
 	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
 	early := newEarly(base)
-	return &Transport{retrier{guard{prefetch{idle{expect{base, new(sync.Map)}}}, mask}, log}, early}
+	hosts := new(sync.Map)
+	return &Transport{retrier{guard{certificates{prefetch{idle{expect{base, new(sync.Map)}}}, hosts}, mask}, log}, early, hosts}
 }
 
 // Transport is what [New] returns.
 type Transport struct {
 	http.RoundTripper
 	early *early
+	hosts *sync.Map // see certificates
 }
 
 // Connect begins to open a connection to the host of u, for a later request

@@ -152,7 +152,11 @@ func TestNewTransport(t *testing.T) {
 	if !ok {
 		t.Fatal("a repeated request is not looked at")
 	}
-	whole, ok := guarded.base.(prefetch)
+	trusted, ok := guarded.base.(certificates)
+	if !ok {
+		t.Fatal("a certificate that can't be verified is not explained")
+	}
+	whole, ok := trusted.base.(prefetch)
 	if !ok {
 		t.Fatal("an answer that breaks off is not repeated")
 	}
