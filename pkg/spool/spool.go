@@ -15,20 +15,24 @@ type File struct {
 	size int64
 }
 
+// another says how to choose another folder. A container action sees the workspace, whose disk is the runner's; a folder
+// that doesn't exist is created.
+const another = " (in a workflow, TMPDIR: ${{ github.workspace }}/tmp below env: of the step)"
+
 // New creates an empty file in the system's folder for temporary files, TMPDIR.
 // A container from scratch has no such folder yet.
 func New() (*File, error) {
 	dir := os.TempDir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot create the folder for temporary files: %w; set TMPDIR to one that can be written", err)
+		return nil, fmt.Errorf("cannot create the folder for temporary files: %w; set TMPDIR to one that can be written"+another, err)
 	}
 	file, err := os.CreateTemp(dir, "upload-resource-*")
 	if err != nil {
-		return nil, fmt.Errorf("cannot create a temporary file: %w; set TMPDIR to a folder that can be written", err)
+		return nil, fmt.Errorf("cannot create a temporary file: %w; set TMPDIR to a folder that can be written"+another, err)
 	}
 	if err := os.Remove(file.Name()); err != nil {
 		_ = file.Close()
-		return nil, fmt.Errorf("cannot remove the name of a temporary file: %w; set TMPDIR to another folder", err)
+		return nil, fmt.Errorf("cannot remove the name of a temporary file: %w; set TMPDIR to another folder"+another, err)
 	}
 	return &File{file: file}, nil
 }
@@ -38,10 +42,19 @@ func (f *File) Write(p []byte) (int, error) {
 	n, err := f.file.Write(p)
 	f.size += int64(n)
 	if err != nil {
-		return n, fmt.Errorf("cannot write a temporary file: %w; free disk space, or set TMPDIR to a folder that has more of it", err)
+		return n, &writeError{err}
 	}
 	return n, nil
 }
+
+// writeError is about the file, whatever was copied to it.
+type writeError struct{ error }
+
+func (e *writeError) Error() string {
+	return fmt.Sprintf("cannot write a temporary file: %v; free disk space, or set TMPDIR to a folder that has more of it"+another, e.error)
+}
+
+func (e *writeError) Unwrap() error { return e.error }
 
 // Copy returns a file with everything that r has.
 func Copy(r io.Reader) (*File, error) {
@@ -50,7 +63,10 @@ func Copy(r io.Reader) (*File, error) {
 		return nil, err
 	}
 	if _, err := io.Copy(f, r); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot read the content to its end: %w", err), f.Close())
+		if _, full := errors.AsType[*writeError](err); !full {
+			err = fmt.Errorf("cannot read the content to its end: %w", err)
+		}
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
