@@ -355,3 +355,11 @@ func TestReadmeCommands(t *testing.T) {
 		}
 	}
 }
+
+// The README says that there is no release until the changelog has one.
+func TestReadmeSaysWhatRuns(t *testing.T) {
+	released := regexp.MustCompile(`(?m)^## \[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}$`).MatchString(read(t, "CHANGELOG.md"))
+	if unreleased := strings.Contains(read(t, "README.md"), "There is no release yet"); unreleased == released {
+		t.Errorf("README.md says that there is no release: %t; CHANGELOG.md has a release: %t", unreleased, released)
+	}
+}

@@ -18,16 +18,6 @@ func compilesAll(t *testing.T) {
 	}
 }
 
-// dockerfileBase returns the image that the Dockerfile builds in.
-func dockerfileBase(t *testing.T) string {
-	t.Helper()
-	found := fromBase.FindStringSubmatch(readFile(t, "../Dockerfile"))
-	if found == nil {
-		t.Fatal("the Dockerfile has no line FROM image AS build")
-	}
-	return found[1]
-}
-
 var fromBase = regexp.MustCompile(`(?m)^FROM (\S+) AS build$`)
 
 // TestDockerfile builds the image that a branch's workflow runs, and uploads with
@@ -36,9 +26,13 @@ func TestDockerfile(t *testing.T) {
 	compilesAll(t)
 	need(t, "docker")
 	const image, standIn = "upload-resource-e2e-dockerfile", "upload-resource-e2e-go:latest"
-	base := dockerfileBase(t)
+	dockerfile := readFile(t, "../Dockerfile")
+	base := fromBase.FindStringSubmatch(dockerfile)
+	if base == nil {
+		t.Fatal("the Dockerfile has no line FROM image AS build")
+	}
 	args := []string{"build", "--force-rm", "--network", "host", "--tag", image}
-	if enginePulls(base) {
+	if enginePulls(base[1]) {
 		args = append(args, "--build-arg", "GOPROXY") // by name: a proxy's address can hold a password
 	} else {
 		if err := loadStandIn(standIn); err != nil {
@@ -46,7 +40,7 @@ func TestDockerfile(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = exec.Command("docker", "rmi", standIn).Run() })
 		changed := filepath.Join(t.TempDir(), "Dockerfile")
-		writeFile(t, changed, strings.Replace(readFile(t, "../Dockerfile"), base, standIn, 1))
+		writeFile(t, changed, strings.Replace(dockerfile, base[1], standIn, 1))
 		args = append(args, "--file", changed)
 	}
 	build := exec.CommandContext(t.Context(), "docker", append(args, "..")...)
@@ -62,4 +56,15 @@ func TestDockerfile(t *testing.T) {
 func enginePulls(image string) bool {
 	return exec.Command("docker", "image", "inspect", image).Run() == nil ||
 		exec.Command("docker", "pull", "--quiet", image).Run() == nil
+}
+
+var pinnedBase = regexp.MustCompile(`^\S+:\S+@sha256:[0-9a-f]{64}$`)
+
+// TestDockerfileIsPinned: what a branch is built in is named by its content.
+func TestDockerfileIsPinned(t *testing.T) {
+	t.Parallel()
+	base := fromBase.FindStringSubmatch(readFile(t, "../Dockerfile"))
+	if base == nil || !pinnedBase.MatchString(base[1]) {
+		t.Errorf("the Dockerfile builds in %q, want name:tag@sha256:…", base)
+	}
 }

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,7 +28,18 @@ var program, shell string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	runMoreAtOnce()
 	os.Exit(buildAndRun(m))
+}
+
+// runMoreAtOnce lets twice as many tests run at once as there are cores, unless
+// the command line says how many: many of them wait for a time-out.
+func runMoreAtOnce() {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	}
 }
 
 func buildAndRun(m *testing.M) int {

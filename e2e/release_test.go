@@ -1,20 +1,33 @@
 package e2e
 
 import (
+	"archive/tar"
 	"bytes"
 	"debug/buildinfo"
+	"debug/elf"
 	"encoding/json"
+	"io"
+	"log"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/charmhub-actions/upload-resource/internal/releaseimage"
 )
 
 type workflow struct {
@@ -68,8 +81,9 @@ func TestOwnWorkflows(t *testing.T) {
 	}
 	release := readWorkflow(t, "../.github/workflows/release.yml")
 	want := map[string]map[string]string{
-		"image": {"contents": "read", "packages": "write", "id-token": "write", "attestations": "write"},
-		"tag":   {"contents": "write"},
+		"image":   {"actions": "read", "contents": "read", "packages": "write", "id-token": "write", "attestations": "write"},
+		"tag":     {"contents": "write"},
+		"publish": {"contents": "write"},
 	}
 	for job, j := range release.Jobs {
 		if diff := cmp.Diff(want[job], j.Permissions); diff != "" {
@@ -85,8 +99,22 @@ type release struct {
 	temp string
 }
 
-// run runs the script of a step as a runner does, and returns its outputs.
-func (r release) run(t *testing.T, job, id string, env ...string) (outputs map[string]string, err error) {
+// fails fails the test unless the script of a step fails and prints the texts.
+func (r release) fails(t *testing.T, job, id string, texts ...string) {
+	t.Helper()
+	log, err := r.run(t, job, id)
+	if err == nil {
+		t.Errorf("step %s succeeded", id)
+	}
+	for _, text := range append(texts, "::error::") {
+		if !strings.Contains(log, text) {
+			t.Errorf("step %s doesn't say %q:\n%s", id, text, log)
+		}
+	}
+}
+
+// run runs the script of a step as a runner does, and returns its log.
+func (r release) run(t *testing.T, job, id string, env ...string) (log string, err error) {
 	t.Helper()
 	for _, s := range readWorkflow(t, "../.github/workflows/release.yml").Jobs[job].Steps {
 		if s.ID != id {
@@ -98,69 +126,290 @@ func (r release) run(t *testing.T, job, id string, env ...string) (outputs map[s
 		return r.bash(t, s.Run, env)
 	}
 	t.Fatalf("job %s has no step %s", job, id)
-	return nil, nil
+	return "", nil
 }
 
-func (r release) bash(t *testing.T, script string, env []string) (map[string]string, error) {
+func (r release) bash(t *testing.T, script string, env []string) (string, error) {
 	t.Helper()
-	output := filepath.Join(t.TempDir(), "output")
-	writeFile(t, output, "")
 	command := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", script)
 	command.Dir = r.dir
-	command.Env = append(os.Environ(), "GITHUB_OUTPUT="+output, "RUNNER_TEMP="+r.temp, "DOCKER_BUILDKIT=0")
-	command.Env = append(append(command.Env, r.env...), env...)
-	var log bytes.Buffer
-	command.Stdout, command.Stderr = &log, &log
-	err := command.Run()
-	t.Logf("%s", log.String())
-	outputs := map[string]string{}
-	for line := range strings.Lines(readFile(t, output)) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		outputs[name] = value
-	}
-	return outputs, err
+	command.Env = append(append(append(os.Environ(), "RUNNER_TEMP="+r.temp), r.env...), env...)
+	out, err := command.CombinedOutput()
+	t.Logf("%s", out)
+	return string(out), err
 }
 
 // TestRelease lets act run the whole workflow, on this machine as it is: what it
 // builds is pushed to a registry here, pulled from there, tried, and tagged. The
-// actions that sign are GitHub's alone; stand-ins say what they were asked for.
-func TestRelease(t *testing.T) { // not parallel: builds for two architectures need the whole machine
+// actions that sign are GitHub's alone, as is gh; stand-ins say what they were
+// asked for. The same version, built in another folder and with an empty cache,
+// has the same digest.
+func TestRelease(t *testing.T) {
 	compilesAll(t)
-	need(t, "docker", "act", "git", "jq")
-	base := dockerfileBase(t)
-	if !enginePulls(base) {
-		if err := loadStandIn(base); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = exec.Command("docker", "rmi", base).Run() })
-	}
-	host := anonymousRegistry(t)
-	image := host + "/someone/upload-resource"
-	for _, tag := range []string{":v0.1.0-amd64", ":v0.1.0-arm64"} {
-		removeImage(t, image+tag)
-	}
-	origin, dir := cloneOf(t, "..", host)
+	need(t, "docker", "act", "crane", "git", "jq", "qemu-aarch64-static")
+	registry := startPackages(t)
+	image := registry.host + "/someone/upload-resource"
+	origin, dir := cloneOf(t, "..", registry.host)
 
 	r := actRelease(t, dir, "v0.1.0")
 	r.succeeded(t)
 	action := run(t, "git", "-C", origin, "show", "v0.1.0:action.yml")
-	pushed := regexp.MustCompile(`(?m)^  image: docker://(\S+@sha256:[0-9a-f]{64})$`).FindStringSubmatch(action)
+	pushed := regexp.MustCompile(`(?m)^  image: docker://(\S+@(sha256:[0-9a-f]{64}))$`).FindStringSubmatch(action)
 	if pushed == nil || !strings.HasPrefix(pushed[1], image+"@") {
 		t.Fatalf("the tag's action.yml doesn't name an image in %s:\n%s", image, action)
 	}
 	removeImage(t, pushed[1])
-	if diff := cmp.Diff([]string{"linux/amd64", "linux/arm64"}, pushedFor(t, pushed[1])); diff != "" {
-		t.Errorf("platforms of the image (-want +got):\n%s", diff)
-	}
+	run(t, "crane", "validate", "--remote", pushed[1])
+	programsOf(t, pushed[1])
 	if major := run(t, "git", "-C", origin, "show", "v0:action.yml"); major != action {
 		t.Errorf("v0 has another action.yml than v0.1.0:\n%s", major)
 	}
-	r.logged(t, "ok  \tgithub.com/charmhub-actions/upload-resource/e2e", "signed "+pushed[1]+" for .", "signed "+pushed[1]+" for v0.1.0.")
+	r.logged(t, "https://example.com/ci/1 passed", "arm64 starts", "ppc64le starts", "riscv64 starts", "s390x starts", "amd64 starts",
+		"ok  \tgithub.com/charmhub-actions/upload-resource/e2e", "signed "+pushed[1]+" for .", "signed "+pushed[1]+" for v0.1.0.",
+		"gh release create v0.1.0 --repo someone/upload-resource --verify-tag")
+
+	_, other := cloneOf(t, "..", registry.host)
+	t.Setenv("GOCACHE", t.TempDir())
+	again, err := releaseimage.Index(t.Context(), other, "v0.1.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if digest, err := again.Digest(); err != nil || digest.String() != pushed[2] {
+		t.Errorf("built again in another folder, the image is %s instead of %s: %v", digest, pushed[2], err)
+	}
 
 	if r = actRelease(t, dir, "v0.1"); !r.failed {
 		t.Error("a version of another form was released")
 	}
 	r.logged(t, "v0.1 is not of the form vX.Y.Z")
+}
+
+// programsOf fails the test unless an index has an image for each platform of a
+// release, with a program that is for it.
+func programsOf(t *testing.T, reference string) {
+	t.Helper()
+	want := map[string]elf.Machine{
+		"linux/amd64": elf.EM_X86_64, "linux/arm64": elf.EM_AARCH64, "linux/ppc64le": elf.EM_PPC64,
+		"linux/riscv64": elf.EM_RISCV, "linux/s390x": elf.EM_S390,
+	}
+	ref, err := name.ParseReference(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := remote.Index(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]elf.Machine{}
+	for _, child := range manifest.Manifests {
+		img, err := index.Image(child.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		program, err := elf.NewFile(bytes.NewReader(fileOf(t, img, "upload-resource")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[child.Platform.String()] = program.Machine
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("programs of the image (-want +got):\n%s", diff)
+	}
+}
+
+// fileOf returns the content of a file in an image.
+func fileOf(t *testing.T, img v1.Image, name string) []byte {
+	t.Helper()
+	stream := mutate.Extract(img)
+	defer func() { _ = stream.Close() }()
+	for reader := tar.NewReader(stream); ; {
+		header, err := reader.Next()
+		if err != nil {
+			t.Fatalf("%s isn't in the image: %v", name, err)
+		}
+		if header.Name != name {
+			continue
+		}
+		content, err := io.ReadAll(reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+}
+
+// packages is a registry in which everybody may read, and those who log in may
+// write, unless the packages are private.
+type packages struct {
+	host    string
+	private atomic.Bool
+}
+
+// startPackages starts a registry that hands out bearer tokens, as GitHub's does.
+func startPackages(t *testing.T) *packages {
+	t.Helper()
+	p := &packages{}
+	store := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	p.host = strings.TrimPrefix(serveHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" {
+			_, _, login := r.BasicAuth()
+			switch {
+			case login:
+				_, _ = io.WriteString(w, `{"token": "write"}`)
+			case p.private.Load():
+				w.WriteHeader(http.StatusForbidden)
+			default:
+				_, _ = io.WriteString(w, `{"token": "read"}`)
+			}
+			return
+		}
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if reads := r.Method == http.MethodGet || r.Method == http.MethodHead; token == "write" || token == "read" && reads {
+			store.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="`+r.Host+`"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	})), "http://")
+	return p
+}
+
+// TestReleaseStart: an image is released if each platform can be pulled without a
+// login, and starts.
+func TestReleaseStart(t *testing.T) {
+	t.Parallel()
+	need(t, "docker", "bash", "qemu-aarch64-static")
+	module := t.TempDir()
+	writeFile(t, filepath.Join(module, "go.mod"), "module example.com/small\n\ngo 1.26.0\n\ntoolchain "+runtime.Version()+"\n")
+	for _, test := range []struct {
+		program string
+		private bool
+		want    []string // errors; none if it is released
+	}{
+		{`println("nothing")`, true, []string{
+			"can't be pulled without a login",
+			"open https://github.com/someone/upload-resource/pkgs/container/upload-resource, Package settings, Change visibility",
+		}},
+		{`println("nothing")`, false, []string{"the image for arm64 doesn't start"}},
+		{`os.Stdout.WriteString("::error title=upload-resource::input charm: missing\n"); os.Exit(1)`, false, nil},
+	} {
+		writeFile(t, filepath.Join(module, "main.go"), "package main\n\nimport \"os\"\n\nvar _ = os.Exit\n\nfunc main() { "+test.program+" }\n")
+		index, err := releaseimage.Index(t.Context(), module, "v1.0.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		registry := startPackages(t)
+		image := registry.host + "/someone/upload-resource"
+		tag, err := name.NewTag(image + ":v1.0.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.WriteIndex(tag, index, remote.WithAuth(&authn.Basic{Username: "someone", Password: "secret"})); err != nil {
+			t.Fatal(err)
+		}
+		registry.private.Store(test.private)
+		digest, err := index.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		removeImage(t, image+"@"+digest.String())
+		r := release{dir: "..", temp: t.TempDir(), env: []string{
+			"IMAGE=" + image, "DIGEST=" + digest.String(), "GITHUB_SERVER_URL=https://github.com", "GITHUB_REPOSITORY=someone/upload-resource",
+		}}
+		if test.want != nil {
+			r.fails(t, "image", "start", test.want...)
+			continue
+		}
+		log, err := r.run(t, "image", "start")
+		if err != nil {
+			t.Errorf("an image that starts isn't released: %v", err)
+		}
+		for _, architecture := range []string{"amd64", "arm64", "ppc64le", "riscv64", "s390x"} {
+			if !strings.Contains(log, "\n"+architecture+" starts\n") {
+				t.Errorf("the image for %s wasn't started", architecture)
+			}
+		}
+	}
+}
+
+// TestReleaseNeedsCI: only a commit that CI passed on is released.
+func TestReleaseNeedsCI(t *testing.T) {
+	t.Parallel()
+	need(t, "bash")
+	for passed, ok := range map[string]bool{"https://example.com/ci/1": true, "": false} {
+		r := release{dir: t.TempDir(), temp: t.TempDir()}
+		r.env = []string{
+			"PATH=" + standInGH(t, passed) + ":" + os.Getenv("PATH"), "GITHUB_REPOSITORY=someone/upload-resource", "GITHUB_SHA=" + strings.Repeat("a", 40),
+		}
+		if ok {
+			_, err := r.run(t, "image", "passed")
+			if err != nil {
+				t.Errorf("a commit that CI passed on isn't released: %v", err)
+			}
+			continue
+		}
+		r.fails(t, "image", "passed", "ci.yml has not passed on "+strings.Repeat("a", 40))
+	}
+}
+
+// standInGH returns a folder with a gh that prints what it is asked for, and
+// knows one run of ci.yml, or none. With a file of notes, it prints that.
+func standInGH(t *testing.T, passed string) string {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "gh"), `#!/bin/sh
+case "$1 $2" in
+"run list") echo '`+passed+`' ;;
+*) echo "gh $*" && cat "$RUNNER_TEMP/notes.md" ;;
+esac
+`)
+	return dir
+}
+
+// TestReleaseNotes: what a release says is the changelog's section on it, with
+// links that lead to the version's pages.
+func TestReleaseNotes(t *testing.T) {
+	t.Parallel()
+	need(t, "bash", "git")
+	r := release{dir: t.TempDir(), temp: t.TempDir()}
+	writeFile(t, filepath.Join(r.dir, "CHANGELOG.md"), `# Changelog
+
+## [1.1.0] - 2027-02-01
+
+- Not this.
+
+## [1.0.0] - 2027-01-01
+
+### Added
+
+- A [page](docs/releases.md#a-new-charm) and a
+  [site](https://example.com/a).
+
+## [0.9.0] - 2026-12-01
+
+- Nor this.
+`)
+	r.env = []string{
+		"PATH=" + standInGH(t, "") + ":" + os.Getenv("PATH"), "GITHUB_REPOSITORY=someone/upload-resource", "GITHUB_SERVER_URL=https://github.com",
+	}
+	if _, err := r.run(t, "publish", "publish", "VERSION=v1.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	want := `
+### Added
+
+- A [page](https://github.com/someone/upload-resource/blob/v1.0.0/docs/releases.md#a-new-charm) and a [site](https://example.com/a).
+
+`
+	if diff := cmp.Diff(want, readFile(t, filepath.Join(r.temp, "notes.md"))); diff != "" {
+		t.Errorf("notes (-want +got):\n%s", diff)
+	}
+	r.env = append(r.env, "VERSION=v2.0.0")
+	r.fails(t, "publish", "publish", "CHANGELOG.md has nothing on v2.0.0")
 }
 
 // cloneOf makes a repository of a folder's files, as they are now, and a clone
@@ -177,8 +426,11 @@ func cloneOf(t *testing.T, folder, host string) (origin, dir string) {
 			t.Fatal(err)
 		}
 		text := readFile(t, filepath.Join(folder, name))
-		if name == ".github/workflows/release.yml" {
+		switch name {
+		case ".github/workflows/release.yml":
 			text = strings.ReplaceAll(text, "ghcr.io", host)
+		case "CHANGELOG.md":
+			text += "\n## [0.1.0] - 2026-01-01\n\n- Everything.\n"
 		}
 		writeFile(t, to, text)
 	}
@@ -201,7 +453,7 @@ func actRelease(t *testing.T, dir, version string) job {
 		"--platform", "ubuntu-latest=-self-hosted", "--no-cache-server", "--secret", "GITHUB_TOKEN=none",
 		"--env", "DOCKER_BUILDKIT=0", "--env", "GOFLAGS=-buildvcs=false",
 	}
-	for _, name := range []string{"GOPROXY", "GOCACHE", "GOMODCACHE"} {
+	for _, name := range []string{"GOPROXY", "GOCACHE", "GOMODCACHE", "CGO_ENABLED"} {
 		args = append(args, "--env", name+"="+goEnv(name))
 	}
 	used := regexp.MustCompile(`uses: (actions/(setup-go|attest)@[0-9a-f]{40})`)
@@ -211,7 +463,10 @@ func actRelease(t *testing.T, dir, version string) job {
 		args = append(args, "--local-repository", found[1]+"="+folder)
 	}
 	command := exec.CommandContext(t.Context(), "act", args...)
-	command.Env = []string{"HOME=" + home, "XDG_CACHE_HOME=" + home, "PATH=" + os.Getenv("PATH"), "DOCKER_HOST=" + os.Getenv("DOCKER_HOST")}
+	command.Env = []string{
+		"HOME=" + home, "XDG_CACHE_HOME=" + home, "DOCKER_HOST=" + os.Getenv("DOCKER_HOST"),
+		"PATH=" + standInGH(t, "https://example.com/ci/1") + ":" + os.Getenv("PATH"),
+	}
 	out, err := command.CombinedOutput()
 	if command.ProcessState == nil {
 		t.Fatal(err)
@@ -239,27 +494,6 @@ runs:
         DIGEST: ${{ inputs.subject-digest }}
         SBOM: ${{ inputs.sbom-path }}
 `,
-}
-
-// pushedFor returns the platforms of an index in a registry.
-func pushedFor(t *testing.T, reference string) (names []string) {
-	t.Helper()
-	ref, err := name.ParseReference(reference)
-	if err != nil {
-		t.Fatal(err)
-	}
-	index, err := remote.Index(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifest, err := index.IndexManifest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, child := range manifest.Manifests {
-		names = append(names, child.Platform.String())
-	}
-	return names
 }
 
 // TestReleaseSBOM: the list of what is in the image has every linked module at
@@ -300,8 +534,8 @@ func TestReleaseSBOM(t *testing.T) {
 			t.Errorf("%s %s is listed as %q", module.Path, module.Version, listed[module.Path])
 		}
 	}
-	if listed["std"] != built.GoVersion || len(listed) != len(built.Deps)+1 {
-		t.Errorf("%d components with Go %q, want %d with %s", len(listed), listed["std"], len(built.Deps)+1, built.GoVersion)
+	if listed["std"] != built.GoVersion || len(listed) != len(built.Deps)+2 || listed["golang.org/x/crypto/x509roots/fallback"] == "" {
+		t.Errorf("%d components with Go %q, want %d with %s and the CA bundle", len(listed), listed["std"], len(built.Deps)+2, built.GoVersion)
 	}
 }
 
@@ -310,8 +544,10 @@ func TestReleaseVersion(t *testing.T) {
 	need(t, "git", "bash")
 	_, r := newRelease(t)
 	run(t, "git", "-C", r.dir, "tag", "v1.0.0")
+	writeFile(t, filepath.Join(r.dir, "CHANGELOG.md"), "## [1.2.3] - 2027-01-01\n\n## [1.0.0] - 2026-12-01\n\n## [1.2.4] - unreleased\n")
 	for version, valid := range map[string]bool{
 		"v1.2.3": true, "v1.0.0": false, "1.2.3": false, "v1.2": false, "v1.2.3-rc1": false, "v1.2.3\nx": false, "v1.2.3; true": false, "": false,
+		"v1.2.4": false, "v1.2.5": false, // not in the changelog
 	} {
 		if _, err := r.run(t, "image", "check", "VERSION="+version); (err == nil) != valid {
 			t.Errorf("version %q: got error %v", version, err)
@@ -372,8 +608,15 @@ func TestReleaseTags(t *testing.T) {
 			}
 		}
 	}
+	if err := release("v1.0.1", "d"); err != nil || at("v1.0.1", "action.yml") != image("d") || at("v1", "action.yml") != image("b") {
+		t.Errorf("after v1.0.1 with error %v, the action at v1.0.1 runs %q and v1 %q, want %q still",
+			err, at("v1.0.1", "action.yml"), at("v1", "action.yml"), image("b"))
+	}
+	if err := release("v1.10.0", "e"); err != nil || at("v1", "action.yml") != image("e") {
+		t.Errorf("after v1.10.0 with error %v, v1 runs %q", err, at("v1", "action.yml"))
+	}
 	run(t, "git", "-C", r.dir, "tag", "--delete", "v1.0.0") // as in a fresh clone without tags
-	if err := release("v1.0.0", "c"); err == nil || at("v1", "action.yml") != image("b") || at("v1.0.0", "action.yml") != image("a") {
+	if err := release("v1.0.0", "c"); err == nil || at("v1", "action.yml") != image("e") || at("v1.0.0", "action.yml") != image("a") {
 		t.Errorf("released again with error %v: v1.0.0 runs %q, v1 %q", err, at("v1.0.0", "action.yml"), at("v1", "action.yml"))
 	}
 	if err := release("v2.0.0", "../x"); err == nil {
