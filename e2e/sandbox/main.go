@@ -1,7 +1,7 @@
 // Command sandbox serves a Charmhub with its registry on loopback until it is
 // interrupted, for trying the action without an account:
 //
-//	go run ./e2e/sandbox -charm my-charm -resource my-image=oci-image -resource my-file=file -env-file PATH
+//	go run ./e2e/sandbox -charm my-charm -resource my-image=oci-image -resource my-file=file,optional -env-file PATH
 //
 // It prints one line for each request. When it is ready it writes to PATH the
 // variables that lead the action, charmcraft and workflows in act to it, one
@@ -32,9 +32,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	addr := flags.String("addr", "127.0.0.1:0", "address of the store, on 127.0.0.1; the other servers take the four ports after a fixed one")
 	envFile := flags.String("env-file", "", "file to write the variables to that lead the action to the sandbox")
 	registry := flags.String("registry", "", "distribution binary to run as the registry, such as docker-registry; default is one within the sandbox")
-	flags.Func("resource", "resource of the charm, NAME=oci-image or NAME=file; may be repeated", func(text string) error {
-		name, kind, _ := strings.Cut(text, "=")
-		charm.Resources = append(charm.Resources, server.Resource{Name: name, Type: kind})
+	const usage = "resource of the charm, NAME=oci-image or NAME=file, with ,optional if it can be released without; may be repeated"
+	flags.Func("resource", usage, func(text string) error {
+		charm.Resources = append(charm.Resources, parseResource(text))
 		return nil
 	})
 	if err := flags.Parse(args); err != nil {
@@ -57,6 +57,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	_, _ = fmt.Fprintf(out, "serving charm %s: store %s, registry %s\n", charm.Name, sandbox.StoreURL, sandbox.RegistryURL)
 	<-ctx.Done()
 	return sandbox.Close()
+}
+
+// parseResource reads NAME=TYPE or NAME=TYPE,optional.
+func parseResource(text string) server.Resource {
+	name, kind, _ := strings.Cut(text, "=")
+	kind, optional := strings.CutSuffix(kind, ",optional")
+	return server.Resource{Name: name, Type: kind, Optional: optional}
 }
 
 // writeFile puts the whole file in place at once, so that who waits for it

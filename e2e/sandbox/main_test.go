@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
 func TestCommandServesUntilItIsInterrupted(t *testing.T) {
@@ -19,7 +21,7 @@ func TestCommandServesUntilItIsInterrupted(t *testing.T) {
 	reader, writer := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-charm", "c", "-resource", "i=oci-image", "-resource", "f=file", "-env-file", path}, writer)
+		ended <- run(ctx, []string{"-charm", "c", "-resource", "i=oci-image", "-resource", "f=file,optional", "-env-file", path}, writer)
 	}()
 	lines := bufio.NewScanner(reader)
 	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "serving charm c: store http://127.0.0.1:") {
@@ -36,6 +38,17 @@ func TestCommandServesUntilItIsInterrupted(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file of variables stayed: %v", err)
+	}
+}
+
+func TestResourcesAreRequired(t *testing.T) {
+	for text, want := range map[string]server.Resource{
+		"i=oci-image":     {Name: "i", Type: server.TypeImage},
+		"f=file,optional": {Name: "f", Type: server.TypeFile, Optional: true},
+	} {
+		if got := parseResource(text); got != want {
+			t.Errorf("%s: got %+v", text, got)
+		}
 	}
 }
 

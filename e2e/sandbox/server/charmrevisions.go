@@ -123,7 +123,7 @@ func (s *Server) reviewCharm(c *charm, content stored) *review {
 			return &review{charm: c, settle: func(state) {}, reject: duplicateOf(content, r.number)}
 		}
 	}
-	number := 1
+	number := s.options.firstRevision()
 	for _, r := range c.revisions {
 		number = max(number, r.number+1)
 	}

@@ -15,6 +15,7 @@ type charm struct {
 	id           string
 	name         string
 	tracks       []string // latest first
+	defaultTrack string   // empty for latest
 	resources    []*resource
 	revisions    []*charmRevision // by number
 	releases     []release        // one for each channel and base
@@ -33,7 +34,7 @@ type resource struct {
 func newCharms(declared []Charm) map[string]*charm {
 	charms := map[string]*charm{}
 	for _, d := range declared {
-		c := &charm{id: charmID(d.Name), name: d.Name, tracks: append([]string{"latest"}, d.Tracks...)}
+		c := &charm{id: charmID(d.Name), name: d.Name, tracks: append([]string{"latest"}, d.Tracks...), defaultTrack: d.DefaultTrack}
 		for _, r := range d.Resources {
 			number := max(1, r.CharmRevision)
 			if c.revision(number) == nil {
@@ -41,7 +42,7 @@ func newCharms(declared []Charm) map[string]*charm {
 					number: number, state: approvedState, bases: []ReleaseBase{defaultBase}, created: time.Now(),
 				})
 			}
-			c.declare(&resource{name: r.Name, typ: r.Type, charmRevision: number, required: r.Required})
+			c.declare(&resource{name: r.Name, typ: r.Type, charmRevision: number, required: !r.Optional})
 		}
 		slices.SortFunc(c.revisions, func(a, b *charmRevision) int { return a.number - b.number })
 		charms[d.Name] = c

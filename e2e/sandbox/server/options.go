@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -17,6 +18,8 @@ type Charm struct {
 	Name      string
 	Resources []Resource
 	Tracks    []string // beside latest
+	// DefaultTrack is the track of a channel without one; default latest.
+	DefaultTrack string
 }
 
 // Resource is a resource that a revision of a charm declares.
@@ -27,8 +30,8 @@ type Resource struct {
 	// Several may declare one name, each with its own type: the newest counts,
 	// and they share the resource's revisions.
 	CharmRevision int
-	// Required says that the charm can't be released without it.
-	Required bool
+	// Optional says that the charm can be released without it.
+	Optional bool
 }
 
 // Options say what a sandbox holds and how it behaves. The zero value is an
@@ -59,8 +62,11 @@ type Options struct {
 	// NoReleaseBase refuses a release that names a base, which no client of
 	// Charmhub's publishers sends.
 	NoReleaseBase bool
-	// FromZero numbers a resource's revisions from 0, which Charmhub has done
-	// as well; else from 1.
+	// IgnoreReleaseBase releases for all bases of a revision, also where an entry
+	// of the request names one of them.
+	IgnoreReleaseBase bool
+	// FromZero numbers revisions from 0, which Charmhub has done for resources; else
+	// from 1.
 	FromZero bool
 	// UnstableBlobs makes each text for an image differ from the one before.
 	UnstableBlobs bool
@@ -103,7 +109,7 @@ func (o Options) withDefaults() (Options, error) {
 	return o, o.check()
 }
 
-// firstRevision is the number of a resource's first revision.
+// firstRevision is the number of the first revision of a resource or a charm.
 func (o Options) firstRevision() int {
 	if o.FromZero {
 		return 0
@@ -120,6 +126,9 @@ func (o Options) check() error {
 			if !trackForm.MatchString(track) {
 				return fmt.Errorf("charm %q can't have a track %q", c.Name, track)
 			}
+		}
+		if c.DefaultTrack != "" && !slices.Contains(c.Tracks, c.DefaultTrack) {
+			return fmt.Errorf("charm %q has no track %q, which is to be its default", c.Name, c.DefaultTrack)
 		}
 		for _, r := range c.Resources {
 			if r.Name == "" || (r.Type != TypeImage && r.Type != TypeFile) {

@@ -14,8 +14,11 @@ import (
 // risks are those of a channel, from the safest.
 var risks = []string{"stable", "candidate", "beta", "edge"}
 
-// trackForm is Charmhub's rule for the names of tracks, taken for branches too.
-var trackForm = regexp.MustCompile(`^[a-zA-Z0-9](?:[_.-]?[a-zA-Z0-9])*$`)
+// The rules for the names of tracks and branches. That for tracks is Charmhub's.
+var (
+	trackForm  = regexp.MustCompile(`^[a-zA-Z0-9](?:[_.-]?[a-zA-Z0-9])*$`)
+	branchForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.+~-]*$`)
+)
 
 // branchLife is how long a branch of a channel lasts.
 const branchLife = 30 * 24 * time.Hour
@@ -35,6 +38,7 @@ type release struct {
 	revision  int
 	resources map[string]int
 	when      time.Time
+	closes    bool // in a request: the channel is closed for the base
 }
 
 // Releases returns a charm's channel map, sorted by channel and base. It panics if
@@ -180,7 +184,7 @@ func (s *Server) release(c call) (any, error) {
 			return nil, err
 		}
 		for _, entry := range entries {
-			if slices.ContainsFunc(todo, func(r release) bool { return r.channel == entry.channel && r.base == entry.base }) {
+			if !s.options.IgnoreReleaseBase && slices.ContainsFunc(todo, func(r release) bool { return r.channel == entry.channel && r.base == entry.base }) {
 				return nil, refuse(http.StatusBadRequest, "api-error", "Channel "+entry.channel+" is given twice for one base")
 			}
 			todo = append(todo, entry)
@@ -190,7 +194,7 @@ func (s *Server) release(c call) (any, error) {
 		})
 	}
 	for _, entry := range todo {
-		if entry.revision == 0 {
+		if entry.closes {
 			c.charm.close(entry.channel, entry.base)
 			continue
 		}
@@ -199,8 +203,7 @@ func (s *Server) release(c call) (any, error) {
 	return map[string]any{"released": released}, nil
 }
 
-// check returns the entries that a request makes, with revision 0 for those that
-// it closes.
+// check returns the entries that a request makes.
 func (s *Server) check(c call, request releaseRequest) ([]release, error) {
 	channel, err := c.charm.channel(request.Channel)
 	if err != nil {
@@ -224,7 +227,7 @@ func (s *Server) check(c call, request releaseRequest) ([]release, error) {
 		return nil, err
 	}
 	bases := revision.bases
-	if request.Base != nil {
+	if request.Base != nil && !s.options.IgnoreReleaseBase {
 		if !slices.Contains(bases, *request.Base) {
 			return nil, refuse(http.StatusBadRequest, "api-error", fmt.Sprintf("Revision %d is not for base %v", revision.number, *request.Base))
 		}
@@ -241,7 +244,7 @@ func (c *charm) closing(channel string) ([]release, error) {
 	var entries []release
 	for _, r := range c.releases {
 		if r.channel == channel {
-			entries = append(entries, release{channel: channel, base: r.base})
+			entries = append(entries, release{channel: channel, base: r.base, closes: true})
 		}
 	}
 	if len(entries) == 0 {
@@ -257,7 +260,7 @@ func (c *charm) channel(name string) (string, error) {
 	if slices.Contains(risks, parts[0]) {
 		parts = append([]string{c.tracks[0]}, parts...)
 	}
-	if len(parts) < 2 || len(parts) > 3 || !slices.Contains(risks, parts[1]) || len(parts) == 3 && !trackForm.MatchString(parts[2]) {
+	if len(parts) < 2 || len(parts) > 3 || !slices.Contains(risks, parts[1]) || len(parts) == 3 && !branchForm.MatchString(parts[2]) {
 		return "", refuse(http.StatusBadRequest, "api-error", "Invalid channel: "+name)
 	}
 	if !slices.Contains(c.tracks, parts[0]) {
@@ -317,6 +320,10 @@ func (s *Server) metadata(c call) (any, error) {
 			"name": name, "created-at": "2020-01-02T03:04:05Z", "version-pattern": nil, "automatic-phasing-percentage": nil,
 		})
 	}
+	var defaultTrack any
+	if c.charm.defaultTrack != "" {
+		defaultTrack = c.charm.defaultTrack
+	}
 	status := "registered"
 	if len(c.charm.releases) > 0 {
 		status = "published"
@@ -324,6 +331,6 @@ func (s *Server) metadata(c call) (any, error) {
 	return map[string]any{"metadata": map[string]any{
 		"id": c.charm.id, "name": c.charm.name, "type": "charm", "status": status, "private": false, "store": "ubuntu",
 		"publisher":     map[string]any{"id": charmID(Publisher), "username": Publisher, "display-name": Publisher, "validation": "unproven"},
-		"default-track": nil, "tracks": tracks, "track-guardrails": []any{},
+		"default-track": defaultTrack, "tracks": tracks, "track-guardrails": []any{},
 	}}, nil
 }

@@ -207,6 +207,71 @@ func TestReleaseRefuses(t *testing.T) {
 	expect(t, publisher(t, s, http.MethodPost, releasesPath, "[]"), 400, "api-error")
 }
 
+// TestReleaseIgnoresBases: each entry is for all bases of its revision, and the last one
+// counts.
+func TestReleaseIgnoresBases(t *testing.T) {
+	s := startReleasable(t, server.Options{IgnoreReleaseBase: true})
+	s.PutCharm("my-charm", strings.NewReader(charmFile(t, "my-charm", noble)))
+	const resources = `"resources":[{"name":"my-image","revision":1},{"name":"my-file","revision":null}]}`
+	post := func(revision, base string) string {
+		return `{"channel":"edge","revision":` + revision + base + `,` + resources
+	}
+	const onJammy = `,"base":{"name":"ubuntu","channel":"22.04","architecture":"amd64"}`
+	one := map[string]int{"my-image": 1}
+	expect(t, publisher(t, s, http.MethodPost, releasesPath, "["+post("2", "")+","+post("1", onJammy)+"]"), 200, "")
+	want := []server.Release{
+		{Channel: "latest/edge", Base: jammy, Revision: 1, Resources: one}, {Channel: "latest/edge", Base: noble, Revision: 1, Resources: one},
+	}
+	if diff := cmp.Diff(want, s.Releases("my-charm")); diff != "" {
+		t.Errorf("releases (-want +got):\n%s", diff)
+	}
+}
+
+// TestRevisionZeroOfACharm is released as any other.
+func TestRevisionZeroOfACharm(t *testing.T) {
+	s := startReleasable(t, server.Options{FromZero: true})
+	expect(t, publisher(t, s, http.MethodPost, releasesPath,
+		`[{"channel":"edge","revision":0,"resources":[{"name":"my-image","revision":0},{"name":"my-file","revision":null}]}]`), 200, "")
+	want := server.Release{Channel: "latest/edge", Base: noble, Revision: 0, Resources: map[string]int{"my-image": 0}}
+	if released := s.Releases("my-charm"); len(released) != 2 || !cmp.Equal(released[1], want) {
+		t.Errorf("released %+v", released)
+	}
+}
+
+// TestResourcesOfARevision: those that this revision of the charm declares.
+func TestResourcesOfARevision(t *testing.T) {
+	s := startReleasable(t, server.Options{})
+	s.PutCharm("my-charm", strings.NewReader(charmtest.File(t, "name: my-charm\nresources: {my-image: {type: oci-image, optional: true}}\n", noble)))
+	for query, want := range map[string]string{
+		"?revision=1": `{"resources":[{"name":"my-file","optional":true,"revision":1,"type":"file"},` +
+			`{"name":"my-image","optional":false,"revision":1,"type":"oci-image"}]}`,
+		"?revision=2": `{"resources":[{"name":"my-image","optional":true,"revision":2,"type":"oci-image"}]}`,
+	} {
+		if got := publisher(t, s, http.MethodGet, resources+query, ""); strings.TrimSpace(got.text) != want {
+			t.Errorf("%s: got %s, want %s", query, got.text, want)
+		}
+	}
+	expect(t, publisher(t, s, http.MethodGet, resources+"?revision=7", ""), 404, "resource-not-found")
+	expect(t, publisher(t, s, http.MethodGet, resources+"?revision=x", ""), 400, "api-error")
+}
+
+// TestDefaultTrack is null unless the charm has one.
+func TestDefaultTrack(t *testing.T) {
+	s, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm"}, {Name: "other-charm", Tracks: []string{"2"}, DefaultTrack: "2"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	for name, want := range map[string]any{"my-charm": nil, "other-charm": "2"} {
+		if got := publisher(t, s, http.MethodGet, "/v1/charm/"+name, "").field(t, "metadata", "default-track"); got != want {
+			t.Errorf("%s: default track %v, want %v", name, got, want)
+		}
+	}
+	if _, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm", DefaultTrack: "3"}}}); err == nil {
+		t.Error("a default track that the charm hasn't is taken")
+	}
+}
+
 func TestTokensDecideWhoMayRelease(t *testing.T) {
 	s := startReleasable(t, server.Options{})
 	const body = `[{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1},{"name":"my-file","revision":null}]}]`

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -12,13 +13,26 @@ import (
 var architectures = []string{"all", "amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"}
 
 // listResources lists every declaration of a resource, oldest first, each with
-// the revision of the charm that makes it.
+// the revision of the charm that makes it; or those of the revision in the query.
 func (s *Server) listResources(c call) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	asked := -1
+	if query := c.URL.Query(); query.Has("revision") {
+		number, err := strconv.ParseUint(query.Get("revision"), 10, 31)
+		if err != nil {
+			return nil, refuse(http.StatusBadRequest, "api-error", "revision is not a number")
+		}
+		if asked = int(number); c.charm.revision(asked) == nil {
+			return nil, refuse(http.StatusNotFound, "resource-not-found", fmt.Sprintf("Revision %d not found for %s", asked, c.charm.name))
+		}
+	}
 	listed := []map[string]any{}
 	for _, r := range c.charm.resources {
 		for _, declared := range append(slices.Clone(r.older), r) {
+			if asked >= 0 && declared.charmRevision != asked {
+				continue
+			}
 			listed = append(listed, map[string]any{
 				"name": declared.name, "type": declared.typ, "revision": declared.charmRevision, "optional": !declared.required,
 			})

@@ -121,14 +121,14 @@ func TestMissingPermissionIsNamed(t *testing.T) {
 // the newest decides on the type.
 func TestDeclarations(t *testing.T) {
 	s, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm", Resources: []server.Resource{
-		{Name: "my-file", Type: server.TypeFile, CharmRevision: 7}, {Name: "my-file", Type: server.TypeImage, CharmRevision: 3},
+		{Name: "my-file", Type: server.TypeFile, CharmRevision: 7, Optional: true}, {Name: "my-file", Type: server.TypeImage, CharmRevision: 3},
 	}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	listed := publisher(t, s, http.MethodGet, resources, "").text
-	const want = `{"resources":[{"name":"my-file","optional":true,"revision":3,"type":"oci-image"},` +
+	const want = `{"resources":[{"name":"my-file","optional":false,"revision":3,"type":"oci-image"},` +
 		`{"name":"my-file","optional":true,"revision":7,"type":"file"}]}`
 	if strings.TrimSpace(listed) != want {
 		t.Errorf("listed %s, want %s", listed, want)
