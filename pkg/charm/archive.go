@@ -111,7 +111,8 @@ func open(archive *zip.Reader, name string) (io.Reader, error) {
 	return file, nil
 }
 
-// readBases reads the bases of a charm's manifest, each with one architecture.
+// readBases reads the bases of a charm's manifest, each with one architecture. There is at
+// least one.
 func readBases(manifest io.Reader) ([]Base, error) {
 	d, err := readYAML(manifest)
 	if err != nil {
@@ -121,7 +122,11 @@ func readBases(manifest io.Reader) ([]Base, error) {
 	for _, n := range d.entries(d.fields(d.root, "the manifest")["bases"], "bases") {
 		fields := d.fields(n, "a base")
 		base := Base{Name: d.text(fields["name"], "name"), Channel: d.text(fields["channel"], "channel")}
-		for _, n := range d.entries(fields["architectures"], "architectures") {
+		architectures := d.entries(fields["architectures"], "architectures")
+		if base.Name == "" || base.Channel == "" || len(architectures) == 0 {
+			d.complain(n, "a base lacks its name, channel or architectures")
+		}
+		for _, n := range architectures {
 			base.Architecture = d.text(n, "an architecture")
 			if err := CheckArchitecture(base.Architecture); err != nil {
 				d.complain(n, "architecture %w", err)
@@ -129,5 +134,8 @@ func readBases(manifest io.Reader) ([]Base, error) {
 			bases = append(bases, base)
 		}
 	}
-	return bases, d.err()
+	if err := d.err(); err != nil || len(bases) > 0 {
+		return bases, err
+	}
+	return nil, errors.New("no bases")
 }

@@ -64,7 +64,7 @@ func TestReadArchive(t *testing.T) {
 }
 
 func TestReadBases(t *testing.T) {
-	got, err := readBases(strings.NewReader("a: &a [amd64]\nbases:\n- {name: ubuntu, channel: 22.10, architectures: *a}\n-\n- {name: x}\n"))
+	got, err := readBases(strings.NewReader("a: &a [amd64]\nbases:\n- {name: ubuntu, channel: 22.10, architectures: *a}\n"))
 	if diff := cmp.Diff([]Base{{"ubuntu", "22.10", "amd64"}}, got); err != nil || diff != "" {
 		t.Errorf("bases (-want +got), error %v:\n%s", err, diff)
 	}
@@ -99,6 +99,12 @@ func TestHostileArchives(t *testing.T) {
 		"two manifests in one":     {packed(t, metadataEntry, entry{name: "manifest.yaml", text: manifestEntry.text + "---\nbases: []\n"}), "manifest.yaml: line 5: a second document begins"},
 		"bases twice":              {packed(t, metadataEntry, entry{name: "manifest.yaml", text: manifestEntry.text + "bases: []\n"}), `the key "bases" is there twice`},
 		"no architecture":          {packed(t, metadataEntry, entry{name: "manifest.yaml", text: "bases: [{name: a, channel: b, architectures: [vax]}]"}), `"vax"`},
+		"no bases":                 {packed(t, metadataEntry, entry{name: "manifest.yaml", text: "charmcraft-version: 4.0.0\n"}), "manifest.yaml: no bases"},
+		"an empty list of bases":   {packed(t, metadataEntry, entry{name: "manifest.yaml", text: "bases: []\n"}), "manifest.yaml: no bases"},
+		"a base without a name":    {packed(t, metadataEntry, entry{name: "manifest.yaml", text: manifestEntry.text + "- {channel: '22.04', architectures: [amd64]}\n"}), "line 5: a base lacks its name, channel or architectures"},
+		"a base without a channel": {packed(t, metadataEntry, entry{name: "manifest.yaml", text: "bases: [{name: ubuntu, architectures: [amd64]}]"}), "a base lacks its name, channel or architectures"},
+		"without architectures":    {packed(t, metadataEntry, entry{name: "manifest.yaml", text: manifestEntry.text + "- {name: ubuntu, channel: '22.04'}\n"}), "a base lacks its name, channel or architectures"},
+		"a base that is null":      {packed(t, metadataEntry, entry{name: "manifest.yaml", text: manifestEntry.text + "-\n"}), "a base lacks its name, channel or architectures"},
 		"bases that are none":      {packed(t, metadataEntry, entry{name: "manifest.yaml", text: "bases: ubuntu"}), "manifest.yaml"},
 		"too many files":           {packed(t, many...), "directory has more than 16777216 bytes"},
 		"packed in an unknown way": {unknown, "unsupported compression algorithm"},
