@@ -139,11 +139,11 @@ func releaseCharm(ctx context.Context, runner *action.Runner) error {
 		Runner: runner,
 		Wait:   transport.Sleep,
 	}
-	done, err := releaser.Release(ctx, in)
-	if err != nil && !done.Released {
+	result, err := releaser.Release(ctx, in)
+	if !result.IsReportable() {
 		return err
 	}
-	return errors.Join(err, release.Report(runner, time.Since(start), done))
+	return errors.Join(err, release.Report(runner, time.Since(start), result))
 }
 
 // store returns the client of Charmhub for an upload, or for a release.

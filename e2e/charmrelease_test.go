@@ -98,6 +98,24 @@ func sent(sandbox *server.Server) (uploads, releases int) {
 	return uploads, releases
 }
 
+// goesWithout is the warning about charm revision 1 on a channel without its optional resource.
+func goesWithout(channel string) string {
+	return "Optional resource 'my-file': charm revision 1 on " + channel + " goes without it"
+}
+
+// warned fails the test unless the run succeeded with these warnings.
+func (r result) warned(t *testing.T, warnings ...string) {
+	t.Helper()
+	if n := strings.Count(r.log, "::warning"); r.exit != 0 || n != len(warnings) {
+		t.Errorf("exit %d with %d warnings, want 0 with %d:\n%s", r.exit, n, len(warnings), withoutMasks(r.log))
+	}
+	for _, warning := range warnings {
+		if !strings.Contains(r.log, "::warning::"+warning) {
+			t.Errorf("no warning %q:\n%s", warning, withoutMasks(r.log))
+		}
+	}
+}
+
 // TestNewCharm: nothing is on Charmhub but the charm's name. Its files are uploaded,
 // then its resources, and then all is released. A second job changes nothing.
 func TestNewCharm(t *testing.T) {
@@ -110,7 +128,7 @@ func TestNewCharm(t *testing.T) {
 	image := writeArchive(t, 1000, 1)
 	job := func(unchanged bool) result {
 		t.Helper()
-		uploaded := putOnChannels(t, sandbox, "charm=", "metadata="+metadata, "charms="+files)
+		uploaded := putOnChannels(t, sandbox, "charm=", "metadata="+metadata, "charms="+files, "channel=none")
 		uploaded.succeeded(t)
 		uploaded.has(t, map[string]string{"released": "false", "releases": "[]"})
 		one := action(t, sandbox, "resource="+imageResource, "image="+image)
@@ -138,9 +156,9 @@ func TestNewCharm(t *testing.T) {
 		t.Errorf("%d uploads and %d releases, want 4 and 1", uploads, releases)
 	}
 	entries := fmt.Sprintf(`[{"channel":"latest/edge","base":{"name":"ubuntu","channel":"22.04","architecture":"amd64"},"revision":%d,`+
-		`"resources":{"my-file":1,"my-image":1},"before":null,"changed":true},`+
+		`"resources":{"my-file":1,"my-image":1},"before":null,"changed":true,"kept":{"revision":false,"resources":[]}},`+
 		`{"channel":"latest/edge","base":{"name":"ubuntu","channel":"24.04","architecture":"amd64"},"revision":%d,`+
-		`"resources":{"my-file":1,"my-image":1},"before":null,"changed":true}]`, one, two)
+		`"resources":{"my-file":1,"my-image":1},"before":null,"changed":true,"kept":{"revision":false,"resources":[]}}]`, one, two)
 	first.has(t, map[string]string{"releases": entries})
 	row := fmt.Sprintf("| <code>latest/edge</code> | ubuntu 24&#46;04 &#40;amd64&#41; | **%d** | **my-file&#58;1**, **my-image&#58;1** |", two)
 	if !strings.Contains(first.summary, row) {
@@ -190,15 +208,15 @@ func TestWorkflowNewCharm(t *testing.T) {
 func TestCharmThatIsThereAlready(t *testing.T) {
 	t.Parallel()
 	sandbox := startCharm(t, server.Options{})
-	file := "charms=" + writeCharm(t, charmMetadata, noble)
-	putOnChannels(t, sandbox, file).succeeded(t)
+	file := []string{"channel=none", "charms=" + writeCharm(t, charmMetadata, noble)}
+	putOnChannels(t, sandbox, file...).succeeded(t)
 	sandbox.Fault(func(r server.Request) *server.Fault {
 		if r.Method != http.MethodGet || !strings.HasSuffix(r.Path, "/my-charm/revisions") {
 			return nil
 		}
 		return &server.Fault{Status: http.StatusOK, Body: `{"revisions":[]}`}
 	})
-	again := putOnChannels(t, sandbox, file)
+	again := putOnChannels(t, sandbox, file...)
 	again.succeeded(t)
 	again.has(t, map[string]string{"charm-revisions": "1", "released": "false"})
 	if n := len(sandbox.CharmRevisions(charm)); n != 1 {
@@ -222,10 +240,16 @@ func TestOnlyTheImageChanged(t *testing.T) {
 		entry.Resources = with{imageResource: 2, fileResource: 1 + n%2}
 		want = append(want, entry)
 	}
-	r := putOnChannels(t, sandbox, "channel=2/beta", "resources=my-image:2")
+	r := putOnChannels(t, sandbox, "channel=2/beta", "charm-revision=keep", "resources=my-image:2")
 	r.succeeded(t)
 	r.has(t, map[string]string{"released": "true", "charm-revisions": "1 2 3 4 5 6"})
-	r.logged(t, "2/beta for ubuntu 20.04 (arm64): charm revision 2 with my-file:2, my-image:2 (was 1), released")
+	r.logged(t, "2/beta for ubuntu 20.04 (arm64): charm revision 2 (kept) with my-file:2 (kept), my-image:2 (was 1), released")
+	if row := "| 2 (kept) | my-file&#58;2 (kept), **my-image&#58;2** (was 1) |"; !strings.Contains(r.summary, row) {
+		t.Errorf("the summary has no %s:\n%s", row, r.summary)
+	}
+	if kept := `"kept":{"revision":true,"resources":["my-file"]}`; strings.Count(r.outputs["releases"], kept) != len(sixBases) {
+		t.Errorf("releases %s, want %s for each base", r.outputs["releases"], kept)
+	}
 	isReleased(t, sandbox, want...)
 	if uploads, releases := sent(sandbox); uploads != 0 || releases != 1 {
 		t.Errorf("%d uploads and %d releases, want 0 and 1", uploads, releases)
@@ -250,18 +274,24 @@ func TestPromote(t *testing.T) {
 	promote := []string{"from-channel=edge", "channel=latest/candidate"}
 
 	planned := putOnChannels(t, sandbox, append(promote, "dry-run=true")...)
-	planned.succeeded(t)
+	planned.warned(t, goesWithout("latest/candidate"))
 	planned.has(t, map[string]string{"released": "false", "charm-revisions": "1"})
 	planned.logged(t, "latest/candidate for ubuntu 24.04 (amd64): charm revision 1 with my-file:1, my-image:2, to be released")
 	isReleased(t, sandbox, before...)
 
 	r := putOnChannels(t, sandbox, promote...)
-	r.succeeded(t)
+	r.warned(t, goesWithout("latest/candidate"))
 	r.has(t, map[string]string{"released": "true", "releases": planned.outputs["releases"]})
 	isReleased(t, sandbox, append(after, before...)...)
 
 	sandbox.ResetRequests()
-	again := putOnChannels(t, sandbox, promote...)
+	again := putOnChannels(t, sandbox, append(promote, "dry-run=true")...)
+	again.succeeded(t)
+	again.logged(t, "Done in 0.00 s: dry run, nothing would change")
+	if title := "### Charm <code>my-charm</code>: dry run, nothing would change\n"; !strings.HasPrefix(again.summary, title) {
+		t.Errorf("summary:\n%s", again.summary)
+	}
+	again = putOnChannels(t, sandbox, promote...)
 	again.succeeded(t)
 	again.has(t, map[string]string{"released": "false", "charm-revisions": "1"})
 	if _, releases := sent(sandbox); releases != 0 {
@@ -281,11 +311,11 @@ func TestPromoteWhereNoBaseCanBeNamed(t *testing.T) {
 	for _, entry := range before {
 		sandbox.PutRelease(charm, entry)
 	}
-	r := putOnChannels(t, sandbox, "from-channel=edge", "channel=beta")
+	r := putOnChannels(t, sandbox, "from-channel=latest/edge", "channel=latest/beta")
 	r.releaseFailed(t, "'base' was unexpected", "name a base", "give the input resources")
 	isReleased(t, sandbox, before...)
 	// The same resources for both don't take it.
-	putOnChannels(t, sandbox, "from-channel=edge", "channel=beta", "resources=my-image:2").succeeded(t)
+	putOnChannels(t, sandbox, "from-channel=latest/edge", "channel=latest/beta", "resources=my-image:2").warned(t, goesWithout("latest/beta"))
 }
 
 // TestSeveralChannels: branches among them, each with what it has.
@@ -293,20 +323,20 @@ func TestSeveralChannels(t *testing.T) {
 	t.Parallel()
 	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
 	sandbox.PutRelease(charm, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 2, fileResource: 2}})
-	r := putOnChannels(t, sandbox, "charm-revision=1", "channel=latest/edge, edge/pr-12\n2/edge", "resources=my-image:2")
-	r.succeeded(t)
+	r := putOnChannels(t, sandbox, "charm-revision=1", "channel=latest/edge, edge/fix--12\n2/edge", "resources=my-image:2")
+	r.warned(t, goesWithout("2/edge"), goesWithout("latest/edge/fix--12"))
 	isReleased(t, sandbox,
 		server.Release{Channel: "2/edge", Base: noble, Revision: 1, Resources: with{imageResource: 2}},
 		server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 2, fileResource: 2}},
-		server.Release{Channel: "latest/edge/pr-12", Base: noble, Revision: 1, Resources: with{imageResource: 2}})
+		server.Release{Channel: "latest/edge/fix--12", Base: noble, Revision: 1, Resources: with{imageResource: 2}})
 }
 
-// TestRevisionZeroIsReleased: a resource's revisions may start from 0.
+// TestRevisionZeroIsReleased: revisions may start from 0.
 func TestRevisionZeroIsReleased(t *testing.T) {
 	t.Parallel()
-	sandbox := startCharm(t, server.Options{FromZero: true}, []server.ReleaseBase{noble})
-	putOnChannels(t, sandbox, "charm-revision=1", "channel=edge", "resources=my-image:0").succeeded(t)
-	isReleased(t, sandbox, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 0}})
+	sandbox := startCharm(t, server.Options{FromZero: true}, []server.ReleaseBase{noble}, []server.ReleaseBase{jammy})
+	putOnChannels(t, sandbox, "charm-revision=0", "channel=edge", "resources=my-image:0 my-file:0").succeeded(t)
+	isReleased(t, sandbox, server.Release{Channel: "latest/edge", Base: noble, Revision: 0, Resources: with{imageResource: 0, fileResource: 0}})
 }
 
 // TestSomebodyElseReleases: what another job puts on the channel between our reading
@@ -339,7 +369,7 @@ func TestSomebodyElseReleases(t *testing.T) {
 	t.Run("before ours", func(t *testing.T) {
 		t.Parallel()
 		sandbox := start(t, func(r server.Request, reads int) bool { return r.Method == http.MethodGet && reads == 2 })
-		r := putOnChannels(t, sandbox, "channel=edge", "resources=my-image:2")
+		r := putOnChannels(t, sandbox, "channel=latest/edge", "charm-revision=keep", "resources=my-image:2")
 		const warning = "Somebody else released to latest/edge for ubuntu 24.04 (amd64) in the meantime: it has charm revision 1 with my-file:2, my-image:1 now"
 		if r.exit != 0 || !strings.Contains(r.log, "::warning") || !strings.Contains(r.log, warning) {
 			t.Errorf("exit %d:\n%s", r.exit, r.log)
@@ -349,8 +379,8 @@ func TestSomebodyElseReleases(t *testing.T) {
 	t.Run("after ours", func(t *testing.T) {
 		t.Parallel()
 		sandbox := start(t, func(r server.Request, reads int) bool { return r.Method == http.MethodGet && reads == 3 })
-		r := putOnChannels(t, sandbox, "channel=edge", "resources=my-image:2")
-		if r.exit != 1 || !strings.Contains(theError(r), "charm revision 1 with my-file:2, my-image:1 is there instead of charm revision 1 with my-file:1, my-image:2; somebody else released at the same time") {
+		r := putOnChannels(t, sandbox, "channel=latest/edge", "charm-revision=keep", "resources=my-image:2")
+		if r.exit != 1 || !strings.Contains(theError(r), "charm revision 1 with my-file:2, my-image:1 is there instead of charm revision 1 with my-file:1, my-image:2; somebody else released at the same time, or") {
 			t.Errorf("exit %d:\n%s", r.exit, r.log)
 		}
 		isReleased(t, sandbox, theirs)
@@ -390,43 +420,42 @@ func TestReleaseFailures(t *testing.T) {
 		options server.Options
 		want    []string
 	}{
-		"undeclared":       {inputs: []string{"channel=edge", "resources=imgae:1"}, want: []string{"release resource 'imgae': no charm revision of this release declares it, but my-file, my-image; correct its name"}},
-		"missing":          {inputs: []string{"channel=stable", "charm-revision=1"}, want: []string{"this charm revision needs resource 'my-image', of which no revision is there; give one with the input resources, as my-image:REVISION"}},
-		"no such revision": {inputs: []string{"channel=edge", "resources=my-image:70"}, want: []string{"release revision 70 of resource 'my-image': there is no such revision, the newest is 2"}},
+		"undeclared":       {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=imgae:1"}, want: []string{"release resource 'imgae': no charm revision of this release declares it, but my-file, my-image; correct its name"}},
+		"missing":          {inputs: []string{"channel=latest/stable", "charm-revision=1", "resources=keep"}, want: []string{"this charm revision needs resource 'my-image', of which no revision is there; give one with the input resources, as my-image:REVISION"}},
+		"no such revision": {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:70"}, want: []string{"release revision 70 of resource 'my-image': there is no such revision, the newest is 2"}},
 		"no such charm revision": {
 			inputs: []string{"channel=edge", "charm-revision=12"}, want: []string{"release revision 12 of the charm: there is no such revision, the newest is 1"}},
 		"no such track":   {inputs: []string{"channel=3/edge", "from-channel=edge"}, want: []string{"the charm has no track 3, but latest, 2; create it with `charmcraft create-track`"}},
-		"no such channel": {inputs: []string{"channel=latest/egde"}, want: []string{`input channel: "latest/egde" is not a channel`, "stable, candidate, beta, edge"}},
-		"nothing there":   {inputs: []string{"channel=beta", "resources=my-image:1"}, want: []string{"no charm revision is there yet; give one with the input charms, charm-revision or from-channel"}},
+		"no such channel": {inputs: []string{"channel=latest/egde", "from-channel=latest/beta"}, want: []string{`input channel: "latest/egde" is not a channel`, "stable, candidate, beta, edge"}},
+		"nothing there":   {inputs: []string{"channel=beta", "charm-revision=keep", "resources=my-image:1"}, want: []string{"no charm revision is there yet; give one with the input charms, charm-revision or from-channel"}},
 		"from nothing":    {inputs: []string{"channel=stable", "from-channel=beta"}, want: []string{"nothing is released on latest/beta"}},
-		"a foreign file":  {inputs: []string{"channel=edge", "charms=" + foreign}, want: []string{"is of charm 'other-charm', not 'my-charm'; give files of one charm"}},
+		"a foreign file":  {inputs: []string{"channel=edge", "charms=" + foreign, "resources=keep"}, want: []string{"is of charm 'other-charm', not 'my-charm'; give files of one charm"}},
 		"a file that is none": {
 			inputs: []string{"channel=edge", "charms=" + text}, want: []string{"x.charm: not a charm file: zip: not a valid zip file; give one that `charmcraft pack` made"}},
 		"a file that is not there": {inputs: []string{"channel=edge", "charms=nowhere.charm"}, want: []string{"input charms: cannot find nowhere.charm: "}},
 		"several ways": {
 			inputs: []string{"channel=edge", "charm-revision=1", "from-channel=edge"}, want: []string{"inputs charm-revision, from-channel: given together"}},
-		"no way":                {inputs: nil, want: []string{"inputs channel, charms: none is given"}},
-		"no name for resources": {inputs: []string{"channel=edge", "resources=3"}, want: []string{`"3" lacks a revision; write name:revision`}},
+		"no name for resources": {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=3"}, want: []string{`"3" lacks a revision; write name:revision`}},
 		"resources of a dry run": {
-			inputs: []string{"channel=edge", `resources=[{"name":"my-image","created":false}]`}, want: []string{`"my-image" is without a revision, as a dry run leaves it`}},
-		"an unknown charm": {inputs: []string{"charm=unknown", "channel=edge"}, want: []string{"404", "Charmhub knows no charm 'unknown'"}},
+			inputs: []string{"channel=edge", "charm-revision=keep", `resources=[{"name":"my-image","created":false}]`}, want: []string{`"my-image" is without a revision, as a dry run leaves it`}},
+		"an unknown charm": {inputs: []string{"charm=unknown", "channel=latest/edge", "from-channel=latest/beta"}, want: []string{"404", "Charmhub knows no charm 'unknown'"}},
 		"a rejected file": {
 			inputs: []string{"channel=edge", "charms=" + uploaded, "resources=my-image:1"}, options: server.Options{RejectReason: "too big"},
 			want: []string{"the store rejected the upload: too big"}},
 		"may not view releases": {
-			inputs: []string{"channel=edge", "resources=my-image:2"}, token: permissions("package-manage", "package-view-revisions"),
+			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"}, token: permissions("package-manage", "package-view-revisions"),
 			want: []string{"403", "lacks the permission package-view-releases", "--permission=package-manage-releases --permission=package-view-releases"}},
 		"may not view revisions": {
-			inputs: []string{"channel=edge", "resources=my-image:2"}, token: permissions("package-manage", "package-view-releases"),
+			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"}, token: permissions("package-manage", "package-view-releases"),
 			want: []string{"403", "lacks the permission package-view-revisions"}},
 		"may not release": {
-			inputs: []string{"channel=edge", "resources=my-image:2"}, token: permissions("package-manage-revisions", "package-view"),
+			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"}, token: permissions("package-manage-revisions", "package-view"),
 			want: []string{"cannot release charm 'my-charm'", "403", "lacks the permission package-manage-releases"}},
 		"may not upload": {
 			inputs: []string{"channel=edge", "charms=" + uploaded, "resources=my-image:2"}, token: permissions("package-manage-releases", "package-view"),
 			want: []string{"403", "lacks the permission package-manage-revisions"}},
 		"not for the channel": {
-			inputs: []string{"channel=edge", "resources=my-image:2"},
+			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"},
 			token: func(s *server.Server) string {
 				return "store-token=" + s.Mint(server.Grant{Channels: []string{"latest/beta"}})
 			},
@@ -458,7 +487,7 @@ func TestWrongType(t *testing.T) {
 		}
 		return &server.Fault{Status: http.StatusOK, Body: `{"revisions":[{"revision":1,"type":"file"}]}`}
 	})
-	r := putOnChannels(t, sandbox, "channel=edge", "resources=my-image:1")
+	r := putOnChannels(t, sandbox, "channel=latest/edge", "charm-revision=keep", "resources=my-image:1")
 	r.releaseFailed(t, "release revision 1 of resource 'my-image': that revision is of type file, but charm revision 1 declares oci-image; give a revision of that type")
 }
 
@@ -519,7 +548,7 @@ func TestReleaseOutputIsJSON(t *testing.T) {
 	t.Parallel()
 	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
 	sandbox.PutRelease(charm, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 1}})
-	r := putOnChannels(t, sandbox, "channel=edge", "resources=my-image:2", "charms="+writeCharm(t, charmMetadata+"summary: new\n", noble), "dry-run=true")
+	r := putOnChannels(t, sandbox, "channel=edge", "resources=my-image:2 my-file:1", "charms="+writeCharm(t, charmMetadata+"summary: new\n", noble), "dry-run=true")
 	r.succeeded(t)
 	var releases []struct {
 		Channel, Base any
@@ -536,7 +565,7 @@ func TestReleaseOutputIsJSON(t *testing.T) {
 	if len(releases) != 1 || releases[0].Revision != nil || releases[0].Resources[imageResource] != 2 || releases[0].Before.Revision != 1 {
 		t.Errorf("releases %s", r.outputs["releases"])
 	}
-	r.logged(t, "latest/edge for ubuntu 24.04 (amd64): charm revision to be created (was 1) with my-image:2 (was 1), to be released")
+	r.logged(t, "latest/edge for ubuntu 24.04 (amd64): charm revision to be created (was 1) with my-file:1, my-image:2 (was 1), to be released")
 	if n := len(sandbox.CharmRevisions(charm)); n != 1 {
 		t.Errorf("a dry run made revision %d", n)
 	}

@@ -18,11 +18,12 @@ const (
 	manageRevisions = "package-manage-revisions"
 	viewReleases    = "package-view-releases"
 	manageReleases  = "package-manage-releases"
+	viewMetadata    = "package-view-metadata" // only to ask for a default track; not in the command for a token
 )
 
-// loginCommand returns the command that makes a token with the permissions of a run
+// LoginCommand returns the command that makes a token with the permissions of a run
 // and no others, for 90 days; charmcraft's own default is 30 hours.
-func loginCommand(charm string, releases bool) string {
+func LoginCommand(charm string, releases bool) string {
 	if charm == "" {
 		charm = "CHARM"
 	}

@@ -12,7 +12,7 @@ func TestSecurityPolicyNamesTheCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "\n    " + loginCommand("my-charm", false) + "\n"; !strings.Contains(string(policy), want) {
+	if want := "\n    " + LoginCommand("my-charm", false) + "\n"; !strings.Contains(string(policy), want) {
 		t.Errorf("SECURITY.md lacks the line %q", want)
 	}
 }

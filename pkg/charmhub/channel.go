@@ -13,7 +13,7 @@ import (
 // Channel is a place that charms are released to and installed from: track/risk,
 // or a branch of that.
 type Channel struct {
-	Track  string
+	Track  string // empty in an input that names none
 	Risk   string // one of Risks
 	Branch string // empty for the channel itself
 }
@@ -21,34 +21,45 @@ type Channel struct {
 // Risks are the risks of a track, from the safest.
 var Risks = []string{"stable", "candidate", "beta", "edge"}
 
-// defaultTrack is the track of a channel that names none.
-const defaultTrack = "latest"
+// Latest is the track that every charm has. It is the default track of a charm that
+// sets no other.
+const Latest = "latest"
 
-// partForm is Charmhub's rule for the name of a track; branches
-// are taken to follow it as well.
-var partForm = regexp.MustCompile(`^[A-Za-z0-9](?:[_.-]?[A-Za-z0-9])*$`)
+// partForm is what the name of a track or a branch may be. It is wider than Charmhub's
+// rule for tracks, fix--1 is a branch: Charmhub knows which ones there are.
+var partForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]*$`)
 
-// ParseChannel reads [track/]risk[/branch]. Without a track it is of the track
-// latest, whatever the charm's default track is.
+// ParseChannel reads [track/]risk[/branch].
 func ParseChannel(text string) (Channel, error) {
-	parts := strings.Split(text, "/")
-	if slices.Contains(Risks, parts[0]) {
-		parts = append([]string{defaultTrack}, parts...)
+	track, rest, _ := strings.Cut(text, "/")
+	ok := validPart(track)
+	if slices.Contains(Risks, track) {
+		track, rest = "", text
 	}
-	ok := len(parts) == 2 || len(parts) == 3
-	for n, part := range parts {
-		ok = ok && (n != 1 || slices.Contains(Risks, part)) && len(part) <= 128 && partForm.MatchString(part)
-	}
-	if !ok {
+	risk, branch, branched := strings.Cut(rest, "/")
+	if !ok || !slices.Contains(Risks, risk) || branched && !validPart(branch) {
 		return Channel{}, fmt.Errorf("%.80q is not a channel; give track/risk or track/risk/branch, with a risk of %s",
 			text, strings.Join(Risks, ", "))
 	}
-	return Channel{Track: parts[0], Risk: parts[1], Branch: strings.Join(parts[2:], "")}, nil
+	return Channel{Track: track, Risk: risk, Branch: branch}, nil
 }
 
-// String returns the channel with its track, as Charmhub lists it.
+func validPart(name string) bool { return len(name) <= 128 && partForm.MatchString(name) }
+
+// listedChannel reads a channel as Charmhub lists it, with its track. Compatible servers
+// leave out the track latest.
+func listedChannel(text string) (Channel, error) {
+	channel, err := ParseChannel(text)
+	channel.Track = cmp.Or(channel.Track, Latest)
+	return channel, err
+}
+
+// String returns the channel as Charmhub lists it.
 func (c Channel) String() string {
-	name := c.Track + "/" + c.Risk
+	name := c.Risk
+	if c.Track != "" {
+		name = c.Track + "/" + c.Risk
+	}
 	if c.Branch != "" {
 		name += "/" + c.Branch
 	}

@@ -8,12 +8,15 @@ import (
 
 func TestParseChannel(t *testing.T) {
 	for text, want := range map[string]Channel{
-		"edge":                   {"latest", "edge", ""},
+		"edge":                   {"", "edge", ""},
 		"latest/stable":          {"latest", "stable", ""},
 		"2.0/candidate":          {"2.0", "candidate", ""},
-		"beta/fix-1":             {"latest", "beta", "fix-1"},
+		"beta/fix-1":             {"", "beta", "fix-1"},
 		"latest/edge/pr-12":      {"latest", "edge", "pr-12"},
-		"stable/edge":            {"latest", "stable", "edge"},
+		"latest/edge/fix--1":     {"latest", "edge", "fix--1"},
+		"latest/edge/fix_.1-":    {"latest", "edge", "fix_.1-"},
+		"latest/edge/1+2~3":      {"latest", "edge", "1+2~3"},
+		"stable/edge":            {"", "stable", "edge"},
 		"3-k8s_x/edge/feat_2.x":  {"3-k8s_x", "edge", "feat_2.x"},
 		"latest/stable/stable":   {"latest", "stable", "stable"},
 		"1.15-24.04/edge/pr.1-2": {"1.15-24.04", "edge", "pr.1-2"},

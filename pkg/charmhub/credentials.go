@@ -51,7 +51,7 @@ func (c *Credentials) DeriveKey(purpose string) []byte {
 func ParseCredentials(text string) (*Credentials, error) {
 	c, err := parseCredentials(text)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the store token: %w; give the one line that `%s` writes to token.txt", err, loginCommand("", false))
+		return nil, fmt.Errorf("cannot read the store token: %w; give the one line that `%s` writes to token.txt", err, LoginCommand("", false))
 	}
 	return c, nil
 }

@@ -3,7 +3,6 @@ package charmhub
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -21,9 +20,9 @@ type Release struct {
 	Base     charm.Base // zero in a request: every base of the revision
 	Revision int        // the charm's
 
-	// Resources are the revisions of the charm's resources by name. A missing
-	// name means the same as NoRevision; in a request, it leaves open what
-	// Charmhub does with a resource that was released before.
+	// Resources are the revisions of the charm's resources by name, NoRevision for a
+	// declared one that has none. A missing name means the same; in a request, it
+	// leaves open what Charmhub does with a resource that was released before.
 	Resources map[string]int
 }
 
@@ -64,7 +63,7 @@ type releasesAnswer struct {
 func (a releasesAnswer) releases() Releases {
 	releases := Releases{Revisions: charmRevisions(a.Revisions)}
 	for _, entry := range a.Map {
-		channel, err := ParseChannel(entry.Channel)
+		channel, err := listedChannel(entry.Channel)
 		if err != nil || entry.Revision == nil {
 			continue // a channel without a valid name, or a closed one
 		}
@@ -86,6 +85,7 @@ func (a releasesAnswer) releases() Releases {
 func revisionsOf(list []attached) map[string]int {
 	resources := map[string]int{}
 	for _, resource := range list {
+		resources[resource.Name] = NoRevision
 		if resource.Revision != nil {
 			resources[resource.Name] = *resource.Revision
 		}
@@ -93,40 +93,27 @@ func revisionsOf(list []attached) map[string]int {
 	return resources
 }
 
-// Release puts revisions of charm on channels, all of them or none, and returns
-// what the store says that it released, one entry for each of those given: POST
-// …/releases. After an error that is [ErrUnclear] the channel map shows whether it
-// happened.
+// Release puts revisions of charm on channels, all of them or none: POST …/releases. The
+// answer repeats the request, so the channel map is what shows that it happened, also after
+// an error that is [ErrUnclear].
 //
 // Every resource that a revision declares should be in its entry, as NoRevision
 // where there is none: what a store does with those that are left out differs.
-// charmcraft never names a base, and a store may refuse entries that do.
-func (c *Client) Release(ctx context.Context, charm string, entries []Release) ([]Release, error) {
+// charmcraft never names a base, and a store may refuse entries that do, or ignore it.
+func (c *Client) Release(ctx context.Context, charm string, entries []Release) error {
 	body := []released{}
 	for _, entry := range entries {
 		body = append(body, entry.wire())
 	}
-	r := request{
+	var answer struct{}
+	return c.ask(ctx, request{
 		doing: "release charm " + quoted(charm),
 		charm: charm, path: "/releases", permission: manageReleases,
 		method: http.MethodPost, body: jsonBody(body), creates: true,
-	}
-	var answer struct{ Released []released }
-	if err := c.ask(ctx, r, &answer); err != nil {
-		return nil, err
-	}
-	var list []Release
-	for _, entry := range answer.Released {
-		channel, err := ParseChannel(entry.Channel)
-		if err != nil || entry.Revision == nil {
-			return nil, fmt.Errorf("cannot %s: %w", r.doing, r.unclear(fmt.Errorf("the answer names channel %.80q without a revision on it", entry.Channel)))
-		}
-		list = append(list, Release{Channel: channel, Revision: *entry.Revision, Resources: revisionsOf(entry.Resources)})
-	}
-	return list, nil
+	}, &answer)
 }
 
-// released is an entry of a channel map, of a request to release, and of the answer.
+// released is an entry of a channel map, and of a request to release.
 type released struct {
 	Channel   string      `json:"channel"`
 	Revision  *int        `json:"revision"`

@@ -35,6 +35,7 @@ func TestReleases(t *testing.T) {
 			  {"base":null,"channel":"latest/edge/pr-12","expiration-date":"2020-08-16T18:46:02Z","revision":11,"resources":null},
 			  {"base":{"name":"ubuntu","channel":"22.04","architecture":"amd64"},"channel":"latest/edge","revision":11,"resources":[]},
 			  {"base":null,"channel":"latest/beta","revision":null,"resources":[]},
+			  {"base":null,"channel":"edge/fix--1","revision":10,"resources":[]},
 			  {"base":null,"channel":"what is this","revision":4,"resources":[]}],
 			 "package":{"channels":[{"name":"latest/stable","track":"latest","risk":"stable","branch":null,"fallback":null},
 			  {"name":"latest/edge","track":"latest","risk":"edge"},{"name":"2/edge","track":"2","risk":"edge"},{}]},
@@ -43,7 +44,8 @@ func TestReleases(t *testing.T) {
 			Releases{
 				Map: []Release{
 					{Channel: edge, Base: jammy, Revision: 11, Resources: map[string]int{}},
-					{Channel: edge, Base: noble, Revision: 12, Resources: map[string]int{"a": 3, "c": 0}},
+					{Channel: edge, Base: noble, Revision: 12, Resources: map[string]int{"a": 3, "b": NoRevision, "c": 0}},
+					{Channel: Channel{"latest", "edge", "fix--1"}, Revision: 10, Resources: map[string]int{}},
 					{Channel: Channel{"latest", "edge", "pr-12"}, Revision: 11, Resources: map[string]int{}},
 				},
 				Tracks:    []string{"latest", "2"},
@@ -79,21 +81,13 @@ func TestRelease(t *testing.T) {
 		answer(200, `{"released":[{"channel":"edge","revision":12,"resources":[{"name":"a","revision":3},{"name":"b","revision":null}]},
 			{"channel":"latest/edge/pr-1","revision":13,"resources":null},{"channel":"latest/edge","revision":14,"resources":[]}]}`)(w, r)
 	})
-	got, err := client.Release(t.Context(), "c", []Release{
+	err := client.Release(t.Context(), "c", []Release{
 		{Channel: edge, Revision: 12, Resources: map[string]int{"b": NoRevision, "a": 3, "zero": 0}},
 		{Channel: Channel{"latest", "edge", "pr-1"}, Revision: 13},
 		{Channel: edge, Base: noble, Revision: 14, Resources: map[string]int{"a": 4}},
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	want := []Release{
-		{Channel: edge, Revision: 12, Resources: map[string]int{"a": 3}},
-		{Channel: Channel{"latest", "edge", "pr-1"}, Revision: 13, Resources: map[string]int{}},
-		{Channel: edge, Revision: 14, Resources: map[string]int{}},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("released (-want +got):\n%s", diff)
 	}
 	golden, err := os.ReadFile(filepath.Join("testdata", "release.json"))
 	if err != nil {
@@ -116,7 +110,6 @@ func TestReleaseIsUnclearOrRefused(t *testing.T) {
 	}{
 		"lost in a gateway":    {502, `<html>`, true, []string{"cannot release charm 'c'", "502"}},
 		"no JSON":              {200, `<html>`, true, []string{"not the JSON"}},
-		"released nothing":     {200, `{"released":[{"channel":"latest/edge","revision":null}]}`, true, []string{`"latest/edge" without a revision`}},
 		"no such track":        {400, `{"error-list":[{"code":null,"message":"Invalid track: 3"}]}`, false, []string{"Invalid track: 3"}},
 		"no permission":        {403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-manage-releases"}]}`, false, []string{"lacks the permission package-manage-releases", "--permission=package-manage-releases --permission=package-view-releases"}},
 		"not for this channel": {403, `{"error-list":[{"code":"macaroon-permission-required","message":"Macaroon is not valid for channel latest/edge"}]}`, false, []string{"or is for other charms or channels", "on the channels latest/beta"}},
@@ -131,7 +124,7 @@ func TestReleaseIsUnclearOrRefused(t *testing.T) {
 				answer(c.status, c.body)(w, r)
 			})
 			client.config.Releases = true
-			_, err := client.Release(t.Context(), "c", []Release{{Channel: edge, Revision: 1}})
+			err := client.Release(t.Context(), "c", []Release{{Channel: edge, Revision: 1}})
 			if err == nil || errors.Is(err, ErrUnclear) != c.unclear {
 				t.Fatal(err)
 			}
@@ -192,8 +185,8 @@ func FuzzReleases(f *testing.F) {
 			Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return reply(r, http.StatusOK, body), nil }),
 		})
 		releases, _ := client.Releases(t.Context(), "charm")
-		released, _ := client.Release(t.Context(), "charm", releases.Map)
-		for _, r := range append(releases.Map, released...) {
+		_ = client.Release(t.Context(), "charm", releases.Map)
+		for _, r := range releases.Map {
 			if channel, err := ParseChannel(r.Channel.String()); err != nil || channel != r.Channel {
 				t.Errorf("channel %+v", r.Channel)
 			}

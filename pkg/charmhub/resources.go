@@ -1,6 +1,7 @@
 package charmhub
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,8 +51,8 @@ func (c *Client) whoami(ctx context.Context) (account, error) {
 type Resource struct {
 	Name          string
 	Type          string // charm.TypeImage or charm.TypeFile
-	CharmRevision int    `json:"revision"` // the charm's, not the resource's; 0 if the store doesn't say
-	Optional      bool
+	CharmRevision *int   `json:"revision"` // the charm's, not the resource's; nil if the store doesn't say
+	Optional      bool   // the charm can be released without it
 }
 
 // Resources lists what the revisions of charm on Charmhub declare, in the store's
@@ -64,6 +65,31 @@ func (c *Client) Resources(ctx context.Context, charm string) ([]Resource, error
 		charm: charm, path: "/resources", permission: viewRevisions,
 	}, &answer)
 	return answer.Resources, err
+}
+
+// ResourcesOf lists what one revision of charm declares: GET
+// /v1/charm/{charm}/resources?revision=N. The list may be incomplete.
+func (c *Client) ResourcesOf(ctx context.Context, charm string, revision int) ([]Resource, error) {
+	var answer struct{ Resources []Resource }
+	err := c.ask(ctx, request{
+		doing: fmt.Sprintf("list the resources of revision %d of charm %s", revision, quoted(charm)),
+		charm: charm, path: fmt.Sprintf("/resources?revision=%d", revision), permission: viewRevisions,
+	}, &answer)
+	return answer.Resources, err
+}
+
+// DefaultTrack returns the track of a channel of charm that names none, as Juju takes
+// it: GET /v1/charm/{charm}. No other call needs the permission package-view-metadata.
+func (c *Client) DefaultTrack(ctx context.Context, charm string) (string, error) {
+	var answer struct {
+		Metadata struct {
+			DefaultTrack string `json:"default-track"` // null: latest
+		}
+	}
+	err := c.ask(ctx, request{
+		doing: "ask for the default track of charm " + quoted(charm), charm: charm, permission: viewMetadata,
+	}, &answer)
+	return cmp.Or(answer.Metadata.DefaultTrack, Latest), err
 }
 
 // RegistryCredentials give access to the repository of one image resource.

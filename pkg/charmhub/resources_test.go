@@ -32,18 +32,69 @@ func TestWhoami(t *testing.T) {
 func TestResources(t *testing.T) {
 	client, rec := serve(t, answer(200, `{"resources":[
 		{"name":"image","type":"oci-image","revision":3,"optional":false},
-		{"name":"blob","type":"file","revision":null,"optional":true}]}`))
+		{"name":"blob","type":"file","revision":null,"optional":true},
+		{"name":"first","type":"file","revision":0,"optional":true}]}`))
 	got, err := client.Resources(t.Context(), "my-charm")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Resource{{"image", charm.TypeImage, 3, false}, {"blob", charm.TypeFile, 0, true}}
+	want := []Resource{
+		{"image", charm.TypeImage, new(3), false}, {"blob", charm.TypeFile, nil, true}, {"first", charm.TypeFile, new(0), true},
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if rec.log() != "GET /v1/charm/my-charm/resources" {
 		t.Error(rec.log())
 	}
+}
+
+func TestResourcesOf(t *testing.T) {
+	for body, want := range map[string][]Resource{
+		`{"resources":[{"name":"a","type":"file","revision":4,"optional":true}]}`: {{"a", charm.TypeFile, new(4), true}},
+		`{"resources":null}`: nil,
+	} {
+		client, rec := serve(t, answer(200, body))
+		got, err := client.ResourcesOf(t.Context(), "my-charm", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		if rec.log() != "GET /v1/charm/my-charm/resources?revision=0" {
+			t.Error(rec.log())
+		}
+	}
+	client, _ := serve(t, answer(404, `{}`))
+	_, err := client.ResourcesOf(t.Context(), "my-charm", 7)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	wantIn(t, err.Error(), "list the resources of revision 7 of charm 'my-charm'", "404")
+}
+
+func TestDefaultTrack(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"metadata":{"name":"c","default-track":"2"}}`:  "2",
+		`{"metadata":{"name":"c","default-track":null}}`: "latest",
+		`{"metadata":{"name":"c"}}`:                      "latest",
+	} {
+		client, rec := serve(t, answer(200, body))
+		got, err := client.DefaultTrack(t.Context(), "c")
+		if err != nil || got != want {
+			t.Errorf("%s: got %q, error %v", body, got, err)
+		}
+		if rec.log() != "GET /v1/charm/c" {
+			t.Error(rec.log())
+		}
+	}
+	client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-view-metadata"}]}`))
+	_, err := client.DefaultTrack(t.Context(), "c")
+	if err == nil {
+		t.Fatal("no error")
+	}
+	wantIn(t, err.Error(), "ask for the default track of charm 'c'", "package-view-metadata")
 }
 
 func TestUploadCredentials(t *testing.T) {

@@ -78,12 +78,18 @@ func (r *Reader) Token() string {
 	return token
 }
 
-// Credentials parses the text of the store's credentials, and masks the secrets in it.
-func (r *Reader) Credentials(token string) *charmhub.Credentials {
+// Credentials parses the text of the store's credentials, and masks the secrets in it. A
+// complaint that there are none says how to make those that a run needs for the charm;
+// releases is whether it releases.
+func (r *Reader) Credentials(token, charm string, releases bool) *charmhub.Credentials {
 	if token == "" {
-		r.Complain("input store-token: no credentials for Charmhub are given; make some with `charmcraft login --export=token.txt`, " +
-			"store what that file holds as a secret of the repository, and pass it with " +
-			"store-token: ${{ secrets.CHARMHUB_TOKEN }} (" + NoSecrets + ")")
+		secret := "CHARMHUB_TOKEN"
+		if releases {
+			secret = "CHARMHUB_RELEASE_TOKEN"
+		}
+		r.Complain("input store-token: no credentials for Charmhub are given; make some with `%s`, store what that file holds as a "+
+			"secret of the repository, and pass it with store-token: ${{ secrets.%s }} (%s)",
+			charmhub.LoginCommand(charm, releases), secret, NoSecrets)
 		return nil
 	}
 	credentials, err := charmhub.ParseCredentials(token)

@@ -201,7 +201,7 @@ func (p *Publisher) checkType(ctx context.Context, t Target, want, instead strin
 		switch {
 		case resource.Name != t.Resource && !slices.Contains(names, resource.Name):
 			names = append(names, resource.Name)
-		case resource.Name == t.Resource && (declared.Name == "" || resource.CharmRevision > declared.CharmRevision):
+		case resource.Name == t.Resource && (declared.Name == "" || newer(resource, declared)):
 			declared = resource
 		}
 	}
@@ -214,6 +214,12 @@ func (p *Publisher) checkType(ctx context.Context, t Target, want, instead strin
 			t.Resource, t.Charm, declared.Type, want, instead)
 	}
 	return nil
+}
+
+// newer reports whether a newer revision of the charm declares a than b. A revision that
+// the store doesn't say is older than any other.
+func newer(a, b charmhub.Resource) bool {
+	return a.CharmRevision != nil && (b.CharmRevision == nil || *a.CharmRevision > *b.CharmRevision)
 }
 
 func together(steps ...func() error) error { return parallel.All(steps...) }

@@ -2,12 +2,14 @@ package release
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,21 +38,24 @@ func newRunner(e env) (*action.Runner, *bytes.Buffer) {
 
 // fakeStore is a Charmhub in memory, whose answers a test can replace by errors.
 type fakeStore struct {
-	mu        sync.Mutex
-	on        []charmhub.Release       // the channel map
-	shown     [][]charmhub.Release     // channel maps to show first, each once
-	revisions []charmhub.CharmRevision // newest first
-	declared  []charmhub.Resource
-	images    []charmhub.Revision // newest first, of every resource
-	unlisted  int                 // calls for the list of these that miss the newest
+	mu         sync.Mutex
+	on         []charmhub.Release       // the channel map
+	shown      [][]charmhub.Release     // channel maps to show first, each once
+	revisions  []charmhub.CharmRevision // newest first
+	unreleased bool                     // the channel map's answer has none of them
+	declared   []charmhub.Resource      // those of each charm revision
+	track      string                   // the default one; empty for latest
+	images     []charmhub.Revision      // newest first, of every resource
+	unlisted   int                      // calls for the list of these that miss the newest
+	anyBase    bool                     // bases in requests are ignored
+	ignored    int                      // entries at the end of a request that are
 
 	existed bool                     // the revisions of charm files, as their reviews say
 	numbers map[string]int           // of the revisions that charm files become, by the files' names
 	sent    map[string]charm.Archive // charm files, by name
 
-	fail     map[string][]error // by method; each call takes the first, nil for none
-	done     bool               // a request to release that fails is carried out all the same
-	answer   func([]charmhub.Release) []charmhub.Release
+	fail     map[string][]error   // by method; each call takes the first, nil for none
+	done     bool                 // a request to release that fails is carried out all the same
 	releases [][]charmhub.Release // that were asked for
 	calls    []string
 	hook     func(call string)
@@ -61,7 +66,7 @@ func newStore(on ...charmhub.Release) *fakeStore {
 	return &fakeStore{
 		on:        slices.Clone(on),
 		revisions: []charmhub.CharmRevision{{Revision: 1, Bases: []charm.Base{noble}}},
-		declared:  []charmhub.Resource{{Name: "my-image", Type: charm.TypeImage, CharmRevision: 1}},
+		declared:  []charmhub.Resource{{Name: "my-image", Type: charm.TypeImage, CharmRevision: new(1)}},
 		images:    []charmhub.Revision{{Revision: 2}, {Revision: 1}},
 		sent:      map[string]charm.Archive{},
 	}
@@ -85,16 +90,22 @@ func (s *fakeStore) called(name, of string) error {
 // changes are the calls that are no questions, sorted.
 func (s *fakeStore) changes() []string {
 	calls := slices.DeleteFunc(slices.Clone(s.calls), func(call string) bool {
-		return slices.Contains([]string{"Resources", "Revisions", "CharmRevisions", "Releases"}, strings.Fields(call)[0])
+		return slices.Contains([]string{"ResourcesOf", "Revisions", "CharmRevisions", "Releases", "DefaultTrack"}, strings.Fields(call)[0])
 	})
 	slices.Sort(calls)
 	return calls
 }
 
-func (s *fakeStore) Resources(context.Context, string) ([]charmhub.Resource, error) {
-	err := s.called("Resources", "")
+func (s *fakeStore) DefaultTrack(context.Context, string) (string, error) {
+	err := s.called("DefaultTrack", "")
 	defer s.mu.Unlock()
-	return s.declared, err
+	return cmp.Or(s.track, charmhub.Latest), err
+}
+
+func (s *fakeStore) ResourcesOf(_ context.Context, _ string, revision int) ([]charmhub.Resource, error) {
+	err := s.called("ResourcesOf", strconv.Itoa(revision))
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.declared), func(r charmhub.Resource) bool { return *r.CharmRevision != revision }), err
 }
 
 func (s *fakeStore) Revisions(_ context.Context, _, resource string) ([]charmhub.Revision, error) {
@@ -124,17 +135,17 @@ func (s *fakeStore) Releases(context.Context, string) (charmhub.Releases, error)
 		shown, s.shown = s.shown[0], s.shown[1:]
 	}
 	revisions := slices.DeleteFunc(slices.Clone(s.revisions), func(r charmhub.CharmRevision) bool {
-		return !slices.ContainsFunc(shown, func(release charmhub.Release) bool { return release.Revision == r.Revision })
+		return s.unreleased || !slices.ContainsFunc(shown, func(release charmhub.Release) bool { return release.Revision == r.Revision })
 	})
 	return charmhub.Releases{Map: shown, Revisions: revisions}, err
 }
 
-func (s *fakeStore) Release(_ context.Context, _ string, entries []charmhub.Release) ([]charmhub.Release, error) {
+func (s *fakeStore) Release(_ context.Context, _ string, entries []charmhub.Release) error {
 	err := s.called("Release", "")
 	defer s.mu.Unlock()
 	s.releases = append(s.releases, entries)
 	if err == nil || s.done {
-		for _, entry := range entries {
+		for _, entry := range entries[:len(entries)-s.ignored] {
 			for _, base := range s.basesOf(entry) {
 				s.on = slices.DeleteFunc(s.on, func(r charmhub.Release) bool { return r.Channel == entry.Channel && r.Base == base })
 				entry.Base, entry.Resources = base, maps.Clone(entry.Resources)
@@ -142,16 +153,13 @@ func (s *fakeStore) Release(_ context.Context, _ string, entries []charmhub.Rele
 			}
 		}
 	}
-	if err == nil && s.answer != nil {
-		return s.answer(entries), nil
-	}
-	return entries, err
+	return err
 }
 
 // basesOf are those that an entry is for.
 func (s *fakeStore) basesOf(entry charmhub.Release) []charm.Base {
 	at := slices.IndexFunc(s.revisions, func(r charmhub.CharmRevision) bool { return r.Revision == entry.Revision })
-	if at < 0 || entry.Base != (charm.Base{}) {
+	if at < 0 || entry.Base != (charm.Base{}) && !s.anyBase {
 		return []charm.Base{entry.Base}
 	}
 	return s.revisions[at].Bases

@@ -3,6 +3,8 @@ package release
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,54 +14,110 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 )
 
-// Inputs is what a step was asked to release, checked. At most one of Files,
-// Revisions and From is set. Without Channels, Files is set: they are uploaded and
-// nothing is released.
+// Inputs is what a step was asked to do, checked. Exactly one of Files, Revisions, From
+// and KeepRevisions is set.
 type Inputs struct {
-	Charm       string             // name on Charmhub; with Metadata it may be empty
-	Metadata    string             // path of charmcraft.yaml or metadata.yaml, which has the name
-	Channels    []charmhub.Channel // where to release; none to upload charm files only
-	Files       []string           // paths of charm files
-	Revisions   []int              // of the charm
-	From        charmhub.Channel   // to promote from; zero for none
-	Resources   map[string]int     // revisions by name
-	DryRun      bool               // plan only
+	Charm    string             // name on Charmhub; with Metadata it may be empty
+	Metadata string             // path of charmcraft.yaml or metadata.yaml, which has the name
+	Channels []charmhub.Channel // where to release; none to upload charm files only
+
+	Files         []string         // paths of charm files
+	Revisions     []int            // of the charm
+	From          charmhub.Channel // to promote from; zero for none
+	KeepRevisions bool             // each base keeps the charm revision that it has on the channel
+
+	Resources     map[string]int // revisions by name
+	KeepResources bool           // the charm revisions get the resources that the channel has
+
+	DryRun      bool // plan only
 	Credentials *charmhub.Credentials
 	Endpoints   inputs.Endpoints
 }
 
+// keep and none are the words for what a step does without being given revisions or a channel.
+const (
+	keep = "keep"
+	none = "none"
+)
+
 // ReadInputs reads the inputs of the step and checks them. The error joins every
 // complaint there is, each with what to write instead. It makes no call.
 func ReadInputs(runner *action.Runner) (Inputs, error) {
-	r := &reader{inputs.Reader{Runner: runner}}
+	r := &reader{Reader: inputs.Reader{Runner: runner}, flawed: map[string]bool{}}
 	token := r.Token()
 	in := Inputs{Metadata: r.Input("metadata")}
-	for _, line := range r.List("charms", r.Lines) {
-		in.Files = append(in.Files, strings.Fields(line)...)
-	}
 	if in.Charm = r.Input("charm"); in.Charm != "" || in.Metadata == "" {
 		r.CheckName("charm", "my-charm", charm.CheckName)
 	}
-	in.Channels = r.channels("channel")
-	in.Revisions = r.revisions()
-	if from := r.channels("from-channel"); len(from) == 1 {
+	for _, line := range r.list("charms", r.Lines) {
+		in.Files = append(in.Files, strings.Fields(line)...)
+	}
+	in.Revisions, in.KeepRevisions = r.charmRevisions()
+	if from := r.channels("from-channel", r.list("from-channel", r.Words)); len(from) == 1 {
 		in.From = from[0]
 	} else if len(from) > 1 {
 		r.Complain("input from-channel: %q is more than one channel; give one", r.Input("from-channel"))
 	}
-	in.Resources = r.resources()
-	r.checkRelease()
+	in.Resources, in.KeepResources = r.resources()
+	in.Channels = r.target()
+	r.checkSource()
+	r.checkKept(in)
 	in.DryRun = r.Bool("dry-run", false)
 	in.Endpoints = r.Endpoints()
-	in.Credentials = r.Credentials(token)
+	in.Credentials = r.Credentials(token, in.Charm, true)
 	return in, errors.Join(r.Complaints...)
 }
 
-// reader reads the inputs of a release.
-type reader struct{ inputs.Reader }
+// checkResources returns an error if the inputs don't say which revisions the declared
+// resources get.
+func (in Inputs) checkResources(declared []string) error {
+	if len(declared) == 0 || len(in.Channels) == 0 || len(in.Resources) > 0 || in.KeepResources {
+		return nil
+	}
+	slices.Sort(declared)
+	return fmt.Errorf("input resources: missing, and the charm declares %s; give the revisions to release, "+
+		"or keep for those that the channel has (an expression whose step or output doesn't exist is empty)",
+		strings.Join(slices.Compact(declared), ", "))
+}
 
-func (r *reader) channels(input string) (channels []charmhub.Channel) {
-	for _, word := range r.List(input, r.Words) {
+// reader reads the inputs of a release.
+type reader struct {
+	inputs.Reader
+	flawed map[string]bool // lists with empty entries
+}
+
+// list reads an input that is a list, and complains about what is empty in it.
+func (r *reader) list(input string, read func(string) ([]string, error)) []string {
+	before := len(r.Complaints)
+	entries := r.List(input, read)
+	r.flawed[input] = len(r.Complaints) > before
+	return entries
+}
+
+// given reports whether an input has a value, if only a wrong one.
+func (r *reader) given(input string) bool { return r.Given(input) || r.flawed[input] }
+
+// target reads the channels to release to; none for the word none.
+func (r *reader) target() []charmhub.Channel {
+	words := r.list("channel", r.Words)
+	switch {
+	case !slices.Contains(words, none):
+		if !r.given("channel") {
+			r.Complain("input channel: missing; give where to release, for example latest/edge, or none to upload charm files and release nothing")
+		}
+		return r.channels("channel", words)
+	case len(words) > 1:
+		r.Complain("input channel: none is given together with others; keep none, or the others")
+	case r.given("charm-revision") || r.given("from-channel"):
+		r.Complain("input channel: none is given without charms, but is for charm files that are uploaded and not released; give where to release")
+	case r.given("resources"):
+		r.Complain("input resources: given with channel none, which releases nothing; leave out resources, or give where to release")
+	}
+	return nil
+}
+
+func (r *reader) channels(input string, words []string) (channels []charmhub.Channel) {
+	for _, word := range words {
 		channel, err := charmhub.ParseChannel(word)
 		if err != nil {
 			r.Complain("input %s: %w", input, err)
@@ -69,50 +127,79 @@ func (r *reader) channels(input string) (channels []charmhub.Channel) {
 	return channels
 }
 
-func (r *reader) revisions() (numbers []int) {
-	for _, word := range r.List("charm-revision", r.Words) {
-		number, ok := revision(word)
+// charmRevisions reads the numbers of charm revisions, or the word keep.
+func (r *reader) charmRevisions() (numbers []int, kept bool) {
+	words := r.list("charm-revision", r.Words)
+	if slices.Contains(words, keep) {
+		if len(words) > 1 {
+			r.Complain("input charm-revision: keep is given together with others; keep it, or the others")
+		}
+		return nil, true
+	}
+	for _, word := range words {
+		number, ok := parseRevision(word)
 		if !ok {
-			r.Complain("input charm-revision: %.80q is no revision; give numbers, as `charmcraft revisions` lists them", word)
+			r.Complain("input charm-revision: %.80q is no revision; give numbers, as `charmcraft revisions` lists them, "+
+				"or keep for those that are on the channel", word)
 		}
 		numbers = append(numbers, number)
 	}
-	return numbers
+	return numbers, false
 }
 
-// revision reads the number of a revision, from 0 on.
-func revision(text string) (number int, ok bool) {
+// parseRevision reads the number of a revision, from 0 on.
+func parseRevision(text string) (number int, ok bool) {
 	parsed, err := strconv.ParseUint(text, 10, 31)
 	return int(parsed), err == nil
 }
 
 // resources reads lines, each of which is an upload's output of that name, or has
-// name:revision.
-func (r *reader) resources() map[string]int {
-	given := map[string]int{}
+// name:revision; or the word keep.
+func (r *reader) resources() (revisions map[string]int, kept bool) {
+	revisions = map[string]int{}
 	add := func(name string, revision int) {
 		if err := charm.CheckResourceName(name); err != nil {
 			r.Complain("input resources: %.80q is invalid; %w", name, err)
-		} else if other, twice := given[name]; twice && other != revision {
+		} else if other, twice := revisions[name]; twice && other != revision {
 			r.Complain("input resources: %s is given with the revisions %d and %d; give one of them", name, other, revision)
 		}
-		given[name] = revision
+		revisions[name] = revision
 	}
-	for _, line := range r.List("resources", r.Lines) {
+	lines := r.list("resources", r.Lines)
+	if slices.Equal(lines, []string{keep}) {
+		return revisions, true
+	}
+	for _, line := range lines {
 		if strings.HasPrefix(line, "[") {
 			r.uploaded(line, add)
 			continue
 		}
-		for _, word := range words(line) {
-			name, number, _ := strings.Cut(word, ":")
-			if revision, ok := revision(number); ok {
-				add(name, revision)
-				continue
+		for _, between := range strings.Split(line, ",") {
+			words := strings.Fields(between)
+			if len(words) == 0 {
+				r.Complain("input resources: %.80q has an empty entry; give what belongs there, or leave it out "+
+					"(an expression whose step, output or matrix value doesn't exist is empty)", line)
+				break
 			}
-			r.Complain("input resources: %.80q lacks a revision; write name:revision, for example my-image:3, or pass the output resources of an upload", word)
+			for _, word := range words {
+				r.resource(word, add)
+			}
 		}
 	}
-	return given
+	return revisions, false
+}
+
+func (r *reader) resource(word string, add func(name string, revision int)) {
+	name, number, _ := strings.Cut(word, ":")
+	revision, ok := parseRevision(number)
+	switch {
+	case ok:
+		add(name, revision)
+	case word == keep:
+		r.Complain("input resources: keep is given together with others; leave it out, since what isn't given is kept")
+	default:
+		r.Complain("input resources: %.80q lacks a revision; write name:revision, for example my-image:3, or pass the output resources of an upload", word)
+	}
 }
 
 // uploaded reads the output resources of an upload.
@@ -123,6 +210,9 @@ func (r *reader) uploaded(text string, add func(name string, revision int)) {
 	}
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
 		r.Complain("input resources: a line is not the output resources of an upload; pass ${{ steps.ID.outputs.resources }} as it is")
+	} else if len(list) == 0 {
+		r.Complain("input resources: an upload's list is empty, as after the question for a key that isn't known; " +
+			"pass the output resources of a step that uploaded something")
 	}
 	for _, resource := range list {
 		switch {
@@ -136,26 +226,32 @@ func (r *reader) uploaded(text string, add func(name string, revision int)) {
 	}
 }
 
-// checkRelease complains about inputs that don't go together.
-func (r *reader) checkRelease() {
+// checkSource complains unless exactly one input says which charm revisions to release.
+func (r *reader) checkSource() {
 	var given []string
 	for _, name := range []string{"charms", "charm-revision", "from-channel"} {
-		if r.Given(name) {
+		if r.given(name) {
 			given = append(given, name)
 		}
 	}
 	switch {
 	case len(given) > 1:
-		r.Complain("inputs %s: given together; leave out all but the one that says which charm revisions to release", strings.Join(given, ", "))
-	case r.Given("channel"):
-	case r.Given("charm-revision") || r.Given("from-channel") || r.Given("resources"):
-		r.Complain("input channel: missing; give where to release, for example latest/edge")
-	case !r.Given("charms"):
-		r.Complain("inputs channel, charms: none is given; give channel to release, charms to upload charm files, or both")
+		r.Complain("inputs %s: given together; keep the one that says which charm revisions to release", strings.Join(given, ", "))
+	case len(given) == 0:
+		r.Complain("inputs charms, charm-revision, from-channel: none is given; give the one that says which charm revisions to release, " +
+			"or charm-revision: keep for those that are on the channel (an expression whose step or output doesn't exist is empty)")
 	}
 }
 
-// words returns the parts of a text that blanks, commas and lines separate.
-func words(text string) []string {
-	return strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(", \t\r\n", c) })
+// checkKept complains where nothing would be released, or what is kept can't be known.
+func (r *reader) checkKept(in Inputs) {
+	switch {
+	case in.KeepRevisions && in.KeepResources:
+		r.Complain("input resources: keep is given with charm-revision keep, so nothing would be released; give the revisions to release")
+	case in.KeepRevisions && !r.given("resources"):
+		r.Complain("input resources: missing, and charm-revision keep releases nothing but them; give the revisions to release " +
+			"(an expression whose step or output doesn't exist is empty)")
+	case in.KeepResources && r.given("from-channel"):
+		r.Complain("input resources: keep is given with from-channel, whose resources are promoted; leave it out")
+	}
 }

@@ -46,17 +46,17 @@ func TestReleaseOutputs(t *testing.T) {
 	}{
 		"released": {
 			Result{Released: true, Charms: []CharmFile{file(5, true)}, Plan: planOf(channelmap.Row{Before: &before, After: after})},
-			"5", `[{` + place + `"revision":5,"resources":{"my-image":2},` + was + `"changed":true}]`, "released",
+			"5", `[{` + place + `"revision":5,"resources":{"my-image":2},` + was + `"changed":true,"kept":{"revision":false,"resources":[]}}]`, "released",
 			[]string{action.Code("my.charm"), "**5**, new", listBases([]charm.Base{noble, nobleArm}), "latest/edge"},
 		},
 		"unchanged": {
 			Result{Plan: planOf(channelmap.Row{Before: &same, After: same})},
-			"1", `[{` + place + `"revision":1,"resources":{"my-image":2},"before":{"revision":1,"resources":{"my-image":2}},"changed":false}]`, "unchanged",
+			"1", `[{` + place + `"revision":1,"resources":{"my-image":2},"before":{"revision":1,"resources":{"my-image":2}},"changed":false,"kept":{"revision":false,"resources":[]}}]`, "unchanged",
 			[]string{"latest/edge", "unchanged"},
 		},
 		"to a place without a base, where nothing was": {
 			Result{Released: true, Charms: []CharmFile{file(0, true)}, Plan: planOf(channelmap.Row{After: anyBase})},
-			"0", `[{"channel":"latest/beta","base":null,"revision":0,"resources":{"my-image":2},"before":null,"changed":true}]`, "released",
+			"0", `[{"channel":"latest/beta","base":null,"revision":0,"resources":{"my-image":2},"before":null,"changed":true,"kept":{"revision":false,"resources":[]}}]`, "released",
 			[]string{"latest/beta", "any base"},
 		},
 		"revisions once, of all places": {
@@ -69,18 +69,30 @@ func TestReleaseOutputs(t *testing.T) {
 		},
 		"a dry run": {
 			Result{DryRun: true, Charms: []CharmFile{file(-1, false)}, Plan: planOf(channelmap.Row{Before: &before, After: planned})},
-			"", `[{` + place + `"revision":null,"resources":{"my-image":2},` + was + `"changed":true}]`, "dry run, nothing was released",
+			"", `[{` + place + `"revision":null,"resources":{"my-image":2},` + was + `"changed":true,"kept":{"revision":false,"resources":[]}}]`, "dry run, nothing was released",
 			[]string{"would be created (dry run)", "latest/edge"},
 		},
 		"a dry run of nothing": {
-			Result{DryRun: true, Plan: planOf(channelmap.Row{Before: &same, After: same})}, "1", "", "unchanged", []string{"unchanged"},
+			Result{DryRun: true, Plan: planOf(channelmap.Row{Before: &same, After: same})}, "1", "", "dry run, nothing would change", []string{"dry run, nothing would change"},
+		},
+		"what is kept": {
+			Result{Plan: planOf(channelmap.Row{Before: &same, After: same, KeepsRevision: true, KeptResources: []string{"my-image"}})},
+			"1", `[{` + place + `"revision":1,"resources":{"my-image":2},"before":{"revision":1,"resources":{"my-image":2}},"changed":false,` +
+				`"kept":{"revision":true,"resources":["my-image"]}}]`, "unchanged", []string{"| 1 (kept), unchanged | my-image&#58;2 (kept) |"},
+		},
+		"one of two files failed": {
+			Result{Failed: true, Charms: []CharmFile{file(-1, false), file(6, true)}}, "6", "[]", "failed", []string{"my-charm</code>: failed", "**failed**", "**6**, new"},
+		},
+		"what the channel map doesn't show": {
+			Result{Failed: true, Released: true, NotShown: []channelmap.Row{{After: anyBase}}, Plan: planOf(channelmap.Row{After: anyBase}, channelmap.Row{Before: &same, After: same})},
+			"1", "", "failed", []string{"**0**, sent, but not on the channel map"},
 		},
 		"uploaded alone":           {Result{Charms: []CharmFile{file(3, true)}}, "3", "[]", "uploaded, nothing to release", []string{"**3**, new"}},
 		"there, without a channel": {Result{Charms: []CharmFile{file(3, false)}}, "3", "[]", "unchanged", []string{"**3**, unchanged"}},
 		"a dry run of an upload": {
 			Result{DryRun: true, Charms: []CharmFile{file(-1, false)}}, "", "[]", "dry run, nothing was uploaded", []string{"would be created (dry run)"},
 		},
-		"a dry run of no upload": {Result{DryRun: true, Charms: []CharmFile{file(3, false)}}, "3", "[]", "unchanged", []string{"**3**, unchanged"}},
+		"a dry run of no upload": {Result{DryRun: true, Charms: []CharmFile{file(3, false)}}, "3", "[]", "dry run, nothing would change", []string{"**3**, unchanged"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.done.Charm = "my-charm"

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/charmhub-actions/upload-resource/internal/charmtest"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
@@ -31,7 +32,7 @@ var (
 )
 
 // toEdge asks for revision 2 of the image on latest/edge.
-var toEdge = Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, Resources: map[string]int{"my-image": 2}}
+var toEdge = Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, KeepRevisions: true, Resources: map[string]int{"my-image": 2}}
 
 func withImage(revision int) charmhub.Release {
 	return charmhub.Release{Channel: edge, Base: noble, Revision: 1, Resources: map[string]int{"my-image": revision}}
@@ -40,6 +41,7 @@ func withImage(revision int) charmhub.Release {
 func TestRelease(t *testing.T) {
 	unclear := fmt.Errorf("cannot release: %w", charmhub.ErrUnclear)
 	refused := &charmhub.Error{Doing: "release", Status: http.StatusBadRequest, Message: "Invalid track: 3"}
+	unknown := &charmhub.Error{Doing: "release", Status: http.StatusNotFound, Message: "Revision 1 not found"}
 	one, two := []charmhub.Release{withImage(1)}, []charmhub.Release{withImage(2)}
 	for name, test := range map[string]struct {
 		on       []charmhub.Release
@@ -79,23 +81,29 @@ func TestRelease(t *testing.T) {
 		},
 		"an answer lost, and then somebody else's release": {
 			on: one, shown: [][]charmhub.Release{one, one, {withImage(3)}}, requests: []error{unclear}, waits: seconds(1),
-			errs: []string{"charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time"},
+			errs: []string{"charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time, or the store released for a base that it was not asked for; look at `charmcraft status my-charm`, and restore it with `charmcraft release my-charm --revision=1 --channel=latest/edge --resource=my-image:2`"},
 		},
 		"too busy for now": {
 			on: one, requests: []error{&charmhub.Error{Status: http.StatusTooManyRequests, RetryAfter: 7 * time.Second}, nil},
 			released: true, waits: seconds(7),
+		},
+		"a revision that isn't known everywhere yet": {
+			on: one, requests: slices.Concat(slices.Repeat([]error{unknown}, 5), []error{nil}), released: true, waits: seconds(1, 2, 3, 4, 5),
+		},
+		"a revision that isn't known": {
+			on: one, requests: slices.Repeat([]error{unknown}, 11), waits: seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), errs: []string{"Revision 1 not found"},
 		},
 		"a refusal": {on: one, requests: []error{refused}, errs: []string{"Invalid track: 3"}},
 		"a channel map that lags behind": {
 			on: one, shown: [][]charmhub.Release{one, one, one, one}, requests: []error{nil}, released: true, waits: seconds(1, 2),
 		},
 		"one that lags behind for long": {
-			on: one, shown: [][]charmhub.Release{one, one, one, one, one}, requests: []error{nil}, released: true, waits: seconds(1, 2),
-			log: "doesn't show it on the channel map yet",
+			on: one, shown: slices.Repeat([][]charmhub.Release{one}, 12), requests: []error{nil}, released: true,
+			waits: seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
 		},
 		"one that can't be read afterwards": {
 			on: one, requests: []error{nil}, reading: []error{nil, nil, errGone}, released: true,
-			log: "Warning: Released, but could not read it back",
+			errs: []string{"release charm 'my-charm': Charmhub accepted it, but the channel map can't be read to see it: gone; look at `charmcraft status my-charm`, or run this again"},
 		},
 		"one that can't be read in between": {on: one, reading: []error{nil, errGone}, errs: []string{"gone"}},
 		"somebody else in between": {
@@ -109,13 +117,13 @@ func TestRelease(t *testing.T) {
 		},
 		"somebody else afterwards": {
 			on: one, shown: [][]charmhub.Release{one, one, {withImage(3)}}, requests: []error{nil}, released: true,
-			errs: []string{"after the release, charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time"},
+			errs: []string{"after the release, charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time, or the store released for a base that it was not asked for; look at `charmcraft status my-charm`, and restore it with `charmcraft release my-charm --revision=1 --channel=latest/edge --resource=my-image:2`"},
 		},
 		"a revision that is not listed yet": {
-			on: one, unlisted: 2, requests: []error{nil}, released: true, waits: seconds(1, 2), log: "Looking again, since lists of Charmhub lag behind",
+			on: one, unlisted: 5, requests: []error{nil}, released: true, waits: seconds(1, 2, 3, 4, 5), log: "Looking again, since Charmhub may not show yet what was made seconds ago",
 		},
 		"a revision that is not listed": {
-			on: one, unlisted: 9, waits: seconds(1, 2), errs: []string{"release revision 2 of resource 'my-image': there is no such revision, the newest is 1"},
+			on: one, unlisted: 11, waits: seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10), errs: []string{"release revision 2 of resource 'my-image': there is no such revision, the newest is 1"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -383,14 +391,15 @@ func TestReleaseCharmFilesFail(t *testing.T) {
 		fail  map[string][]error
 		want  []string
 		waits []time.Duration
+		one   bool // file has a revision all the same
 	}{
-		"one rejected":      {map[string][]error{"Await": {rejected}}, []string{"upload ", ".charm: the store rejected it"}, nil},
-		"both rejected":     {map[string][]error{"Await": {rejected, rejected}}, []string{"amd64.charm: the store rejected it\nupload ", "arm64.charm: the store rejected it"}, nil},
-		"not taken":         {map[string][]error{"Upload": {errGone}}, []string{".charm: gone"}, nil},
-		"not to be created": {map[string][]error{"CreateCharmRevision": {errGone}}, []string{".charm: gone"}, nil},
+		"one rejected":      {map[string][]error{"Await": {rejected}}, []string{"upload ", ".charm: the store rejected it"}, nil, true},
+		"both rejected":     {map[string][]error{"Await": {rejected, rejected}}, []string{"amd64.charm: the store rejected it\nupload ", "arm64.charm: the store rejected it"}, nil, false},
+		"not taken":         {map[string][]error{"Upload": {errGone}}, []string{".charm: gone"}, nil, true},
+		"not to be created": {map[string][]error{"CreateCharmRevision": {errGone}}, []string{".charm: gone"}, nil, true},
 		"no clear answer": {
 			map[string][]error{"Await": slices.Repeat([]error{unclear}, 2*upload.Attempts)},
-			[]string{".charm: cannot create: the store gave no clear answer"}, seconds(1, 1, 2, 2),
+			[]string{".charm: cannot create: the store gave no clear answer"}, seconds(1, 1, 2, 2), false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -401,8 +410,11 @@ func TestReleaseCharmFilesFail(t *testing.T) {
 			releaser := newReleaser(store)
 			done, err := releaser.Release(t.Context(), in)
 			wantError(t, err, test.want...)
-			if done.Released || len(store.releases) > 0 {
+			if done.Released || len(store.releases) > 0 || len(done.Plan.Rows) > 0 {
 				t.Errorf("released by %v", store.releases)
+			}
+			if list, err := done.outputs(); err != nil || done.IsReportable() != test.one || (list[0].Value != "") != test.one {
+				t.Errorf("outputs %v, error %v, reportable %t", list, err, done.IsReportable())
 			}
 			slices.Sort(releaser.waited) // the files are uploaded at once
 			if diff := cmp.Diff(test.waits, releaser.waited); diff != "" {
@@ -461,13 +473,15 @@ func TestReleaseFailsFirst(t *testing.T) {
 	broken := imagetest.TempFile(t, "broken.yaml", []byte("name: [\n"))
 	missing := filepath.Join(t.TempDir(), "none")
 	refused := &charmhub.Error{Doing: "list", Host: "api.example", Status: http.StatusForbidden}
+	file := imagetest.TempFile(t, "file.charm", []byte(charmtest.File(t, "name: my-charm\nresources: {my-image: {type: file}, my-file: {type: file}}\n", noble)))
 	for name, test := range map[string]struct {
 		in    Inputs
 		fail  map[string][]error
 		files Files
+		track string
 		want  []string
 	}{
-		"a file of another charm": {in: Inputs{Files: []string{good, foreign}}, want: []string{"input charms: ", "foreign.charm is of charm 'their-charm', not 'my-charm'"}},
+		"a file of another charm": {in: Inputs{Files: []string{good, foreign}, KeepResources: true}, want: []string{"input charms: ", "foreign.charm is of charm 'their-charm', not 'my-charm'"}},
 		"a folder":                {in: Inputs{Files: []string{t.TempDir()}}, want: []string{"input charms: ", "is a folder; give the file that `charmcraft pack` made"}},
 		"no such file":            {in: Inputs{Files: []string{missing}}, want: []string{"input charms: cannot find"}},
 		"no charm":                {in: Inputs{Files: []string{text}}, want: []string{"input charms: ", "text.charm: not a charm file"}},
@@ -475,9 +489,9 @@ func TestReleaseFailsFirst(t *testing.T) {
 		"no metadata":             {in: Inputs{Metadata: missing}, want: []string{"input metadata: cannot find"}},
 		"broken metadata":         {in: Inputs{Metadata: broken}, want: []string{"cannot read ", "broken.yaml: yaml:"}},
 		"no name":                 {in: Inputs{Metadata: nameless}, want: []string{"charmcraft.yaml has no name; give the charm's with the input charm"}},
-		"no list of revisions":    {in: Inputs{Files: []string{good}}, fail: map[string][]error{"CharmRevisions": {refused}}, want: []string{"403"}},
+		"no list of revisions":    {in: Inputs{Files: []string{good}, KeepResources: true}, fail: map[string][]error{"CharmRevisions": {refused}}, want: []string{"403"}},
 		"no channel map":          {fail: map[string][]error{"Releases": {refused}}, want: []string{"403"}},
-		"no list of resources":    {fail: map[string][]error{"Resources": {refused}}, want: []string{"403"}},
+		"no list of resources":    {fail: map[string][]error{"ResourcesOf": {refused}}, want: []string{"403"}},
 		"no list of a resource's revisions": {
 			in: Inputs{Resources: map[string]int{"my-image": 2}}, fail: map[string][]error{"Revisions": {refused}}, want: []string{"403"},
 		},
@@ -487,15 +501,42 @@ func TestReleaseFailsFirst(t *testing.T) {
 		},
 		"a resource that only the file declares": {
 			in:   Inputs{Files: []string{good}, Resources: map[string]int{"my-file": 9}},
-			fail: map[string][]error{"Revisions": slices.Repeat([]error{&charmhub.Error{Status: http.StatusNotFound}}, upload.Attempts)},
+			fail: map[string][]error{"Revisions": slices.Repeat([]error{&charmhub.Error{Status: http.StatusNotFound}}, 2*upload.AttemptsForAMinute)},
 			want: []string{"release revision 9 of resource 'my-file': there is none on Charmhub; upload it first"},
+		},
+		"a kept resource of another type": {
+			in:   Inputs{Files: []string{file}, Resources: map[string]int{"my-file": 2}},
+			want: []string{"release revision 2 of resource 'my-image': that revision is of type oci-image, but a new charm revision declares file"},
+		},
+		"resources that aren't given": {
+			in:   Inputs{Files: []string{good}, Channels: []charmhub.Channel{beta}},
+			want: []string{"input resources: missing, and the charm declares my-file, my-image; give the revisions to release, or keep for those that the channel has"},
+		},
+		"resources of a charm revision that aren't given": {
+			in:   Inputs{Revisions: []int{1}},
+			want: []string{"input resources: missing, and the charm declares my-image; give the revisions to release, or keep for those that the channel has"},
+		},
+		"a channel of another track": {
+			in: Inputs{KeepRevisions: true, Channels: []charmhub.Channel{beta, {Risk: "edge"}}, Resources: map[string]int{"my-image": 2}}, track: "2",
+			want: []string{"input channel: edge names no track, and 2 is the charm's default one; give the channel that is meant, 2/edge or latest/edge"},
+		},
+		"a channel of another track to promote": {
+			in: Inputs{From: charmhub.Channel{Risk: "edge"}, Channels: []charmhub.Channel{beta}}, track: "2",
+			want: []string{"input from-channel: edge names no track, and 2 is the charm's default one; give"},
+		},
+		"a default track that the token may not ask for": {
+			in: Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}}, fail: map[string][]error{"DefaultTrack": {refused}},
+			want: []string{"input channel: stable names no track, and the store token lacks the permission to ask for the charm's default one; give the channel with its track, for example latest/stable"},
+		},
+		"a default track that nobody knows": {
+			in: Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}}, fail: map[string][]error{"DefaultTrack": {errGone}}, want: []string{"gone"},
 		},
 		"a resource of another type": {
 			in:   Inputs{Resources: map[string]int{"my-image": 1}},
 			want: []string{"release revision 1 of resource 'my-image': that revision is of type file, but charm revision 1 declares oci-image"},
 		},
 		"a resource without a revision": {
-			in:   Inputs{Files: []string{good}, Channels: []charmhub.Channel{beta}},
+			in:   Inputs{Files: []string{good}, KeepResources: true, Channels: []charmhub.Channel{beta}},
 			want: []string{"release a new charm revision to latest/beta for ubuntu 24.04 (amd64): this charm revision needs resource 'my-image', of which no revision is there"},
 		},
 		"no such charm revision": {in: Inputs{Revisions: []int{7}}, want: []string{"release revision 7 of the charm: there is no such revision, the newest is 1"}},
@@ -503,7 +544,7 @@ func TestReleaseFailsFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newStore(withImage(2))
-			store.fail = test.fail
+			store.fail, store.track = test.fail, test.track
 			store.images = []charmhub.Revision{{Revision: 2, Type: charm.TypeImage}, {Revision: 1, Type: charm.TypeFile}}
 			if test.in.Metadata == "" {
 				test.in.Charm = "my-charm"
@@ -517,10 +558,129 @@ func TestReleaseFailsFirst(t *testing.T) {
 			}
 			done, err := releaser.Release(t.Context(), test.in)
 			wantError(t, err, test.want...)
-			if done.Released || len(store.changes()) > 0 {
+			if done.Released || len(store.changes()) > 0 || done.IsReportable() {
 				t.Errorf("calls: %v", store.changes())
 			}
 		})
+	}
+}
+
+// What the files say by themselves is complained about before the store is asked.
+func TestReleaseAsksNothingInVain(t *testing.T) {
+	store := newStore()
+	_, err := newReleaser(store).Release(t.Context(), Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, Files: []string{charmFile(t, "my.charm", "my-charm", noble)}})
+	wantError(t, err, "input resources: missing")
+	if len(store.calls) > 0 {
+		t.Errorf("calls: %v", store.calls)
+	}
+}
+
+// A channel without a track is one of latest where that is the default track, for which
+// the store is asked only then.
+func TestReleaseAddsTheTrack(t *testing.T) {
+	store := newStore(withImage(1))
+	in := toEdge
+	in.Channels = []charmhub.Channel{{Risk: "edge"}, edge}
+	releaser := newReleaser(store)
+	done, err := releaser.Release(t.Context(), in)
+	if err != nil || !done.Released || len(done.Plan.Rows) != 1 || !slices.Contains(store.calls, "DefaultTrack") {
+		t.Errorf("got %+v, error %v, after the calls %v", done, err, store.calls)
+	}
+	if in.Channels[0].Track != "" {
+		t.Error("the inputs were changed")
+	}
+	store.calls = nil
+	if _, err := releaser.Release(t.Context(), toEdge); err != nil || slices.Contains(store.calls, "DefaultTrack") {
+		t.Errorf("calls %v, error %v", store.calls, err)
+	}
+}
+
+// Where the channel map's answer lacks a charm revision, the list of revisions has its
+// bases. Where that lacks it, too, no request is for all of its bases.
+func TestReleaseOfUnlistedRevisions(t *testing.T) {
+	both := []charm.Base{noble, nobleArm}
+	for name, test := range map[string]struct {
+		listed []charmhub.CharmRevision
+		base   charm.Base // in the request
+	}{
+		"for one base":      {[]charmhub.CharmRevision{{Revision: 1, Bases: []charm.Base{noble}}}, charm.Base{}},
+		"for two bases":     {[]charmhub.CharmRevision{{Revision: 1, Bases: both}}, noble},
+		"for unknown bases": {nil, noble},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newStore(withImage(1))
+			store.revisions, store.unreleased = test.listed, true
+			done, err := newReleaser(store).Release(t.Context(), toEdge)
+			if err != nil || !done.Released || len(store.releases) != 1 {
+				t.Fatalf("got %+v, error %v", done, err)
+			}
+			want := withImage(2)
+			want.Base = test.base
+			if diff := cmp.Diff([]charmhub.Release{want}, store.releases[0]); diff != "" {
+				t.Errorf("request (-want +got):\n%s", diff)
+			}
+			if !slices.Contains(store.calls, "CharmRevisions") {
+				t.Errorf("calls %v", store.calls)
+			}
+		})
+	}
+}
+
+// Each charm revision of the release is asked for what it declares, once. One that the
+// store lists and doesn't know was made seconds ago.
+func TestReleaseAsksForDeclarations(t *testing.T) {
+	store := newStore(withImage(1))
+	store.revisions = []charmhub.CharmRevision{{Revision: 2, Bases: []charm.Base{nobleArm}}, {Revision: 1, Bases: []charm.Base{noble}}}
+	store.declared = append(store.declared, charmhub.Resource{Name: "my-image", CharmRevision: new(2)})
+	store.fail = map[string][]error{"ResourcesOf": {&charmhub.Error{Status: http.StatusNotFound}}}
+	releaser := newReleaser(store)
+	in := toEdge
+	in.KeepRevisions, in.Revisions = false, []int{1, 2}
+	done, err := releaser.Release(t.Context(), in)
+	if err != nil || !done.Released {
+		t.Fatalf("got %+v, error %v", done, err)
+	}
+	asked := slices.DeleteFunc(slices.Clone(store.calls), func(call string) bool { return !strings.HasPrefix(call, "ResourcesOf") })
+	slices.Sort(asked)
+	if diff := cmp.Diff([]string{"ResourcesOf 1", "ResourcesOf 1", "ResourcesOf 2", "ResourcesOf 2"}, asked); diff != "" { // in two tries
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(seconds(1), releaser.waited); diff != "" {
+		t.Errorf("pauses (-want +got):\n%s", diff)
+	}
+}
+
+// What the release goes without, and what it takes off a channel, is told by name, once.
+func TestReleaseWarns(t *testing.T) {
+	before := withImage(1)
+	before.Resources["old"] = 4
+	arm := before
+	arm.Base = nobleArm
+	const missing = "Optional resource 'my-file': charm revision 2 on latest/edge goes without it; give a revision of it with the input resources if it needs one"
+	const dropped = "Resource 'old': charm revision 2 on latest/edge doesn't declare it, and the channel had revision 4 of it"
+	for _, dryRun := range []bool{true, false} {
+		store := newStore(before, arm)
+		store.revisions = []charmhub.CharmRevision{{Revision: 2, Bases: []charm.Base{noble, nobleArm}}}
+		store.declared = []charmhub.Resource{
+			{Name: "my-image", Type: charm.TypeImage, CharmRevision: new(2)}, {Name: "my-file", Type: charm.TypeFile, CharmRevision: new(2), Optional: true},
+		}
+		in := toEdge
+		in.KeepRevisions, in.Revisions, in.DryRun = false, []int{2}, dryRun
+		releaser := newReleaser(store)
+		for _, times := range []int{1, 0} { // unchanged the second time
+			releaser.out.Reset()
+			if _, err := releaser.Release(t.Context(), in); err != nil {
+				t.Fatal(err)
+			}
+			if dryRun {
+				times = 1
+			}
+			for _, warning := range []string{missing, dropped} {
+				if n := strings.Count(releaser.out.String(), "Warning: "+warning); n != times {
+					t.Errorf("dry run %t: %q is there %d times, want %d:\n%s", dryRun, warning, n, times, releaser.out)
+				}
+			}
+		}
 	}
 }
 
@@ -559,11 +719,11 @@ func TestReleaseRequest(t *testing.T) {
 			on: []charmhub.Release{on(beta, noble, 1, 2), on(beta, nobleArm, 1, 2)}, want: []charmhub.Release{on(edge, all, 1, 2)},
 		},
 		"a revision, with the resources that are there": {
-			in: Inputs{Channels: []charmhub.Channel{edge}, Revisions: []int{2}},
+			in: Inputs{Channels: []charmhub.Channel{edge}, Revisions: []int{2}, KeepResources: true},
 			on: []charmhub.Release{on(edge, noble, 1, 1)}, want: []charmhub.Release{on(edge, all, 2, 1)},
 		},
 		"an optional resource": {
-			in: Inputs{Channels: []charmhub.Channel{edge}, Revisions: []int{1}}, optional: true,
+			in: Inputs{Channels: []charmhub.Channel{edge}, Revisions: []int{1}, KeepResources: true}, optional: true,
 			want: []charmhub.Release{on(edge, all, 1, charmhub.NoRevision)},
 		},
 		"promoted": {
@@ -585,8 +745,8 @@ func TestReleaseRequest(t *testing.T) {
 			store := newStore(test.on...)
 			store.revisions = []charmhub.CharmRevision{{Revision: 2, Bases: []charm.Base{noble}}, {Revision: 1, Bases: both}}
 			store.declared = []charmhub.Resource{
-				{Name: "my-image", Type: charm.TypeImage, CharmRevision: 1, Optional: test.optional},
-				{Name: "my-image", Type: charm.TypeImage, CharmRevision: 2},
+				{Name: "my-image", Type: charm.TypeImage, CharmRevision: new(1), Optional: test.optional},
+				{Name: "my-image", Type: charm.TypeImage, CharmRevision: new(2)},
 			}
 			test.in.Charm, test.in.DryRun = "my-charm", true
 			releaser := newReleaser(store)
@@ -643,30 +803,43 @@ func TestReleaseShownInParts(t *testing.T) {
 	}
 }
 
-// What the store says that it released is what it was asked for.
-func TestReleaseAnswers(t *testing.T) {
-	other := withImage(2)
-	other.Channel = beta
-	for name, test := range map[string]struct {
-		answer []charmhub.Release
-		ok     bool
-	}{
-		"as asked for":           {[]charmhub.Release{other, withImage(2)}, true},
-		"nothing":                {nil, false},
-		"another channel":        {[]charmhub.Release{other}, false},
-		"another charm revision": {[]charmhub.Release{{Channel: edge, Base: noble, Revision: 7}}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			store := newStore(withImage(1))
-			store.answer = func([]charmhub.Release) []charmhub.Release { return test.answer }
-			done, err := newReleaser(store).Release(t.Context(), toEdge)
-			if !done.Released || (err == nil) != test.ok {
-				t.Errorf("released %t, error %v", done.Released, err)
-			}
-			if !test.ok {
-				wantError(t, err, "release charm revision 1 to latest/edge: Charmhub's answer doesn't have it")
-			}
-		})
+// What is called released is on the channel map. An entry that the store ignored isn't.
+func TestReleaseIsShown(t *testing.T) {
+	onBeta, toBeta := withImage(1), withImage(2)
+	onBeta.Channel, toBeta.Channel = beta, beta
+	in := toEdge
+	in.Channels = []charmhub.Channel{beta, edge}
+	store := newStore(onBeta, withImage(1))
+	store.ignored = 1
+	releaser := newReleaser(store)
+	done, err := releaser.Release(t.Context(), in)
+	wantError(t, err, "release to latest/edge for ubuntu 24.04 (amd64): Charmhub accepted charm revision 1 with my-image:2, but the channel map doesn't "+
+		"show it after a minute: charm revision 1 with my-image:1 is there; look at `charmcraft status my-charm`, and run this again")
+	if !done.Released || !done.Failed || len(done.NotShown) != 1 || done.NotShown[0].After.Channel != edge {
+		t.Errorf("got %+v", done)
+	}
+	if diff := cmp.Diff(seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10), releaser.waited); diff != "" {
+		t.Errorf("pauses (-want +got):\n%s", diff)
+	}
+	list, err := done.outputs()
+	if err != nil || strings.Contains(list[2].Value, "latest/edge") || !strings.Contains(list[2].Value, "latest/beta") {
+		t.Errorf("outputs %v, error %v", list, err)
+	}
+}
+
+// A store that ignores bases puts charm revisions where nobody asked for them: that is
+// said, with what puts it right.
+func TestReleaseOfIgnoredBases(t *testing.T) {
+	onBeta := charmhub.Release{Channel: beta, Base: nobleArm, Revision: 7, Resources: map[string]int{"my-image": 1}}
+	store := newStore(withImage(2), onBeta)
+	store.anyBase = true
+	store.revisions = []charmhub.CharmRevision{{Revision: 7, Bases: []charm.Base{nobleArm}}, {Revision: 1, Bases: []charm.Base{noble, nobleArm}}}
+	done, err := newReleaser(store).Release(t.Context(), Inputs{Charm: "my-charm", Channels: []charmhub.Channel{beta}, From: edge})
+	wantError(t, err, "release to latest/beta for ubuntu 24.04 (arm64): after the release, charm revision 1 with my-image:2 is there instead of charm revision 7 with my-image:1; ",
+		"or the store released for a base that it was not asked for; look at `charmcraft status my-charm`, and restore it with "+
+			"`charmcraft release my-charm --revision=7 --channel=latest/beta --resource=my-image:1`")
+	if !done.Released || !done.Failed {
+		t.Errorf("got %+v", done)
 	}
 }
 
@@ -687,10 +860,10 @@ func TestReleaseOfBasesRefused(t *testing.T) {
 	} {
 		store := newStore()
 		store.fail = map[string][]error{"Release": {&charmhub.Error{Status: test.status, Message: "no"}}}
-		released, err := newReleaser(store).send(t.Context(), "my-charm", plan(test.base))
+		err := newReleaser(store).send(t.Context(), "my-charm", plan(test.base))
 		wantError(t, err, ": no")
-		if released || strings.Contains(err.Error(), "give the input resources, which are for all bases") != test.advice {
-			t.Errorf("%s: released %t, error %v", name, released, err)
+		if strings.Contains(err.Error(), "give the input resources, which are for all bases") != test.advice {
+			t.Errorf("%s: error %v", name, err)
 		}
 	}
 }

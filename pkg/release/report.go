@@ -51,39 +51,59 @@ func (d Result) entry(row channelmap.Row) string {
 		}
 		text += before + resource.String()
 	}
-	if !row.Changed() {
-		return text + ", unchanged"
+	return text + ", " + d.rowState(row)
+}
+
+func (d Result) rowState(row channelmap.Row) string {
+	switch {
+	case d.isNotShown(row):
+		return "sent, but not on the channel map"
+	case !row.Changed():
+		return "unchanged"
+	default:
+		return d.verb("released", "to be released")
 	}
-	return text + d.verb(", released", ", to be released")
+}
+
+// isNotShown reports whether the channel map lacks the row, though the store took it.
+func (d Result) isNotShown(row channelmap.Row) bool {
+	return slices.ContainsFunc(d.NotShown, func(other channelmap.Row) bool {
+		return other.After.Channel == row.After.Channel && other.After.Base == row.After.Base
+	})
 }
 
 // change is a revision, of the charm or of a resource, that a channel map entry has.
 type change struct {
 	now, was string // was is empty if there was none, or the same one
 	changed  bool
+	kept     bool // since nothing else was asked for
 }
 
 func (c change) String() string {
-	if c.was == "" {
+	switch {
+	case c.kept:
+		return c.now + " (kept)"
+	case c.was != "":
+		return fmt.Sprintf("%s (was %s)", c.now, c.was)
+	default:
 		return c.now
 	}
-	return fmt.Sprintf("%s (was %s)", c.now, c.was)
 }
 
 // markdown is the change, with what changed in bold type.
 func (c change) markdown() string {
-	if !c.changed {
-		return action.Escape(c.now)
+	c.now = action.Escape(c.now)
+	if c.changed {
+		c.now = "**" + c.now + "**"
 	}
-	c.now = "**" + action.Escape(c.now) + "**"
 	return c.String()
 }
 
 // compare returns the changes of a channel map entry, each with what was there before.
 func compare(row channelmap.Row) (revision change, resources []change) {
 	var before charmhub.Release
-	revision = change{now: strconv.Itoa(row.After.Revision), changed: true}
-	if row.After.Revision < 0 {
+	revision = change{now: strconv.Itoa(row.After.Revision), changed: true, kept: row.KeepsRevision}
+	if channelmap.IsPlanned(row.After.Revision) {
 		revision.now = "to be created"
 	}
 	if row.Before != nil {
@@ -102,7 +122,7 @@ func compare(row channelmap.Row) (revision change, resources []change) {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		now, was := numberOf(row.After, name), numberOf(before, name)
-		p := change{now: fmt.Sprintf("%s:%d", name, now), changed: now != was}
+		p := change{now: fmt.Sprintf("%s:%d", name, now), changed: now != was, kept: slices.Contains(row.KeptResources, name)}
 		switch {
 		case now == charmhub.NoRevision && was == charmhub.NoRevision:
 			continue
@@ -126,10 +146,12 @@ func (d Result) verb(done, planned string) string {
 
 func (d Result) state() string {
 	switch {
+	case d.Failed:
+		return "failed"
 	case len(d.Plan.Entries) > 0:
 		return d.verb("released", "dry run, nothing was released")
 	case len(d.Plan.Rows) > 0 || !slices.ContainsFunc(d.Charms, CharmFile.isNew):
-		return "unchanged"
+		return d.verb("unchanged", "dry run, nothing would change")
 	default:
 		return d.verb("uploaded, nothing to release", "dry run, nothing was uploaded")
 	}
@@ -139,7 +161,7 @@ func (d Result) state() string {
 func (d Result) charmRevisions() []string {
 	var numbers []string
 	add := func(number int) {
-		if text := strconv.Itoa(number); number >= 0 && !slices.Contains(numbers, text) {
+		if text := strconv.Itoa(number); !channelmap.IsPlanned(number) && !slices.Contains(numbers, text) {
 			numbers = append(numbers, text)
 		}
 	}
@@ -148,7 +170,9 @@ func (d Result) charmRevisions() []string {
 	}
 	if len(d.Charms) == 0 {
 		for _, row := range d.Plan.Rows {
-			add(row.After.Revision)
+			if !d.isNotShown(row) {
+				add(row.After.Revision)
+			}
 		}
 	}
 	return numbers
@@ -159,16 +183,21 @@ func (d Result) outputs() ([]action.Output, error) {
 		Revision  *int           `json:"revision"` // null for one that a dry run would create
 		Resources map[string]int `json:"resources"`
 	}
+	type kept struct {
+		Revision  bool     `json:"revision"`
+		Resources []string `json:"resources"`
+	}
 	type entry struct {
 		Channel string      `json:"channel"`
 		Base    *charm.Base `json:"base"`
 		content
 		Before  *content `json:"before"`
 		Changed bool     `json:"changed"`
+		Kept    kept     `json:"kept"`
 	}
 	contentOf := func(r charmhub.Release) content {
 		c := content{Resources: map[string]int{}}
-		if r.Revision >= 0 {
+		if !channelmap.IsPlanned(r.Revision) {
 			c.Revision = &r.Revision
 		}
 		for name, number := range r.Resources {
@@ -180,7 +209,13 @@ func (d Result) outputs() ([]action.Output, error) {
 	}
 	entries := []entry{}
 	for _, row := range d.Plan.Rows {
-		e := entry{Channel: row.After.Channel.String(), content: contentOf(row.After), Changed: row.Changed()}
+		if d.isNotShown(row) {
+			continue
+		}
+		e := entry{
+			Channel: row.After.Channel.String(), content: contentOf(row.After), Changed: row.Changed(),
+			Kept: kept{row.KeepsRevision, append([]string{}, row.KeptResources...)},
+		}
 		if row.After.Base != (charm.Base{}) {
 			e.Base = &row.After.Base
 		}
@@ -210,8 +245,8 @@ func (d Result) summary() string {
 	for _, row := range d.Plan.Rows {
 		revision, resources := compare(row)
 		state := revision.markdown()
-		if !row.Changed() {
-			state += ", unchanged"
+		if !row.Changed() || d.isNotShown(row) {
+			state += ", " + d.rowState(row)
 		}
 		var cells []string
 		for _, resource := range resources {
@@ -221,7 +256,7 @@ func (d Result) summary() string {
 		fmt.Fprintf(&b, "| <code>%s</code> | %s | %s | %s |\n", channel, action.Escape(row.After.Base.String()),
 			state, strings.Join(cells, ", "))
 		command := fmt.Sprintf("juju refresh %s --channel=%s\n", action.Escape(d.Charm), channel)
-		if d.Released && row.Changed() && !slices.Contains(commands, command) {
+		if d.Released && row.Changed() && !d.isNotShown(row) && !slices.Contains(commands, command) {
 			commands = append(commands, command)
 		}
 	}
@@ -231,18 +266,20 @@ func (d Result) summary() string {
 	if len(d.Charms) > 0 {
 		b.WriteString("\n| File | Revision | Bases |\n|---|---|---|\n")
 		for _, file := range d.Charms {
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", action.Code(file.Path), file.state(), listBases(file.Bases))
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", action.Code(file.Path), file.state(d.Failed), listBases(file.Bases))
 		}
 	}
 	return b.String()
 }
 
 // isNew reports whether the file is, or would be, a new revision.
-func (f CharmFile) isNew() bool { return f.Created || f.Revision < 0 }
+func (f CharmFile) isNew() bool { return f.Created || f.isPlanned() }
 
-func (f CharmFile) state() string {
+func (f CharmFile) state(failed bool) string {
 	switch {
-	case f.Revision < 0:
+	case f.isPlanned() && failed:
+		return "**failed**"
+	case f.isPlanned():
 		return "would be created (dry run)"
 	case f.Created:
 		return fmt.Sprintf("**%d**, new", f.Revision)

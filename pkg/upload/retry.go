@@ -1,8 +1,9 @@
 // Package upload has what every upload to Charmhub needs: it checks content while it
-// is sent, and says after which errors a revision is asked for again.
+// is sent, and repeats calls of the store that failed in passing.
 package upload
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -12,9 +13,30 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// Attempts is how often a revision is asked for. More than one is safe:
-// Charmhub answers with the revision that has the same content, if there is one.
-const Attempts = 3
+// Attempts is how often a call that failed in passing is made. AttemptsForAMinute is how
+// often one is made that fails until the store has noticed what happened before.
+const (
+	Attempts           = 3
+	AttemptsForAMinute = 11
+)
+
+// Repeat calls try until it asks for no other try, at most so many times, and returns its
+// last error. Before the next try it waits as long as try says, and at least a second more
+// each time. It ends early when the wait does.
+func Repeat(
+	ctx context.Context, wait func(context.Context, time.Duration) error, attempts int,
+	try func() (pause time.Duration, again bool, err error),
+) error {
+	for attempt := 1; ; attempt++ {
+		pause, again, err := try()
+		if !again || attempt == attempts || ctx.Err() != nil {
+			return err
+		}
+		if wait(ctx, max(pause, time.Duration(attempt)*time.Second)) != nil {
+			return err
+		}
+	}
+}
 
 // RetryAfter returns whether another try may succeed after this error of
 // CreateRevision, which the transport doesn't repeat, and the pause before it that

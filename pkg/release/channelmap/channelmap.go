@@ -9,6 +9,7 @@
 package channelmap
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -20,18 +21,40 @@ import (
 // without both, the charm revisions that are on each channel now stay there.
 type Wanted struct {
 	Channels  []charmhub.Channel
-	Revisions []int            // of the charm
+	Revisions []int            // of the charm; see [Planned]
 	From      charmhub.Channel // whose charm revisions and resources are promoted; zero for none
 	Resources map[string]int   // revisions by name, for every charm revision that declares the name
+}
+
+// Planned returns a number for the nth charm file that is to be uploaded, until the
+// store gives it one. No revision has such a number.
+func Planned(n int) int { return -1 - n }
+
+// IsPlanned reports whether a charm revision is one that is to be created.
+func IsPlanned(revision int) bool { return revision < 0 }
+
+// Describe names a revision of the charm in a sentence.
+func Describe(revision int) string {
+	if IsPlanned(revision) {
+		return "a new charm revision"
+	}
+	return fmt.Sprintf("charm revision %d", revision)
 }
 
 // Known is what the store has of the charm.
 type Known struct {
 	Releases  charmhub.Releases
 	Revisions []charmhub.CharmRevision // those that can be released
-	Declared  []charmhub.Resource      // by each of these
 
-	// Resources are the revisions of the resources in [Wanted].
+	// Declared are the resources of charm revisions, as the store lists them. A list may
+	// be incomplete: what a revision has on the map is declared by it, too.
+	Declared map[int][]charmhub.Resource
+	// Files are charm files by the revision that each of them is. A file's metadata says
+	// what its revision declares, whatever the store lists.
+	Files map[int]charm.Archive
+
+	// Resources are the revisions of the resources in [Wanted], and of those that a
+	// charm revision may keep from another one.
 	Resources map[string][]charmhub.Revision
 }
 
@@ -39,27 +62,63 @@ type Known struct {
 type Plan struct {
 	Rows []Row // sorted by channel and base; those that stay as they are, too
 
-	// Entries are to be sent in one request; none if all is so already. One
-	// without a base is for all bases of its charm revision. A base is named only
-	// where they differ in what they get.
+	// Entries are to be sent in one request; none if all is so already. One without a
+	// base is for all bases of its charm revision. A base is named only where they
+	// differ in what they get. Entries that name one are first: what a store that
+	// ignores it puts in the wrong place is replaced by the entries after them.
 	Entries []charmhub.Release
+
+	// Others are the entries of the channels that the release isn't about.
+	Others []charmhub.Release
 }
 
 // Row is a channel map entry: a channel and a base.
 type Row struct {
 	Before *charmhub.Release // nil if nothing is there
 	After  charmhub.Release  // with every resource that its charm revision declares
+
+	// What the entry has of what was on the channel before, since nothing else was asked for.
+	KeepsRevision bool
+	KeptResources []string // sorted
 }
 
 // Changed reports whether the row becomes something else.
-func (r Row) Changed() bool { return r.Before == nil || !same(*r.Before, r.After) }
+func (r Row) Changed() bool { return r.Before == nil || !sameContent(*r.Before, r.After) }
+
+// Missing returns the names of the resources that the entry goes without, though its
+// charm revision declares them.
+func (r Row) Missing() []string {
+	return namesOf(r.After.Resources, func(_ string, revision int) bool { return revision == charmhub.NoRevision })
+}
+
+// Dropped returns the names of the resources that are there now and won't be, since the
+// new charm revision doesn't declare them.
+func (r Row) Dropped() []string {
+	if r.Before == nil {
+		return nil
+	}
+	return namesOf(r.Before.Resources, func(name string, revision int) bool {
+		_, declared := r.After.Resources[name]
+		return revision != charmhub.NoRevision && !declared
+	})
+}
+
+func namesOf(resources map[string]int, chosen func(name string, revision int) bool) []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(resources)) {
+		if chosen(name, resources[name]) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // Unmet returns the rows of the plan that are not on the map, with what is there in
 // the place of what was there when the plan was made.
 func (p Plan) Unmet(now charmhub.Releases) []Row {
 	var unmet []Row
 	for _, row := range p.Rows {
-		row.Before = at(now, row.After.Channel, row.After.Base)
+		row.Before = releaseFor(now, row.After.Channel, row.After.Base)
 		if row.Changed() {
 			unmet = append(unmet, row)
 		}
@@ -72,8 +131,8 @@ func (p Plan) Unmet(now charmhub.Releases) []Row {
 func (p Plan) Outdated(now charmhub.Releases) []Row {
 	var outdated []Row
 	for _, row := range p.Rows {
-		there := at(now, row.After.Channel, row.After.Base)
-		if (there == nil) != (row.Before == nil) || there != nil && !same(*there, *row.Before) {
+		there := releaseFor(now, row.After.Channel, row.After.Base)
+		if !sameOrNothing(there, row.Before) {
 			row.Before = there
 			outdated = append(outdated, row)
 		}
@@ -81,10 +140,62 @@ func (p Plan) Outdated(now charmhub.Releases) []Row {
 	return outdated
 }
 
-// same reports whether two entries have the same content. A resource that one goes without
-// may be missing in the other.
-func same(a, b charmhub.Release) bool {
+// Conflict is an entry that is neither as it was when a plan was made, nor as the plan
+// makes it.
+type Conflict struct {
+	Channel charmhub.Channel
+	Base    charm.Base
+	Want    *charmhub.Release // nil for nothing
+	Now     *charmhub.Release // nil for nothing
+}
+
+// Conflicts returns what is on the plan's channels now and should not be: after the
+// release somebody else released there, or the store released for other bases than it
+// was asked to.
+func (p Plan) Conflicts(now charmhub.Releases) []Conflict {
+	var conflicts []Conflict
+	for _, row := range p.Outdated(now) {
+		if row.Changed() {
+			conflicts = append(conflicts, Conflict{row.After.Channel, row.After.Base, &row.After, row.Before})
+		}
+	}
+	for _, other := range p.Others {
+		if there := releaseFor(now, other.Channel, other.Base); !sameOrNothing(there, &other) {
+			conflicts = append(conflicts, Conflict{other.Channel, other.Base, &other, there})
+		}
+	}
+	for _, release := range now.Map {
+		if p.namesBase(release.Channel) && !p.expects(release) {
+			conflicts = append(conflicts, Conflict{release.Channel, release.Base, nil, &release})
+		}
+	}
+	return conflicts
+}
+
+// namesBase reports whether a request to release to the channel names a base.
+func (p Plan) namesBase(channel charmhub.Channel) bool {
+	return slices.ContainsFunc(p.Entries, func(entry charmhub.Release) bool {
+		return entry.Channel == channel && entry.Base != charm.Base{}
+	})
+}
+
+// expects reports whether there may be an entry for the channel and base of release.
+func (p Plan) expects(release charmhub.Release) bool {
+	here := func(other charmhub.Release) bool {
+		return other.Channel == release.Channel && other.Base == release.Base
+	}
+	return release.Base == charm.Base{} || slices.ContainsFunc(p.Others, here) ||
+		slices.ContainsFunc(p.Rows, func(row Row) bool { return here(row.After) })
+}
+
+// sameContent reports whether two entries have the same content. A resource that one
+// goes without may be missing in the other.
+func sameContent(a, b charmhub.Release) bool {
 	return a.Revision == b.Revision && maps.Equal(attached(a.Resources), attached(b.Resources))
+}
+
+func sameOrNothing(a, b *charmhub.Release) bool {
+	return a == nil && b == nil || a != nil && b != nil && sameContent(*a, *b)
 }
 
 func attached(resources map[string]int) map[string]int {
@@ -93,11 +204,11 @@ func attached(resources map[string]int) map[string]int {
 	return clone
 }
 
-// at returns what is on a channel for a base; nil for nothing. An entry without a
-// base is for those that have none of their own.
-func at(releases charmhub.Releases, channel charmhub.Channel, base charm.Base) *charmhub.Release {
+// releaseFor returns what is on a channel for a base; nil for nothing. An entry without
+// a base is for those that have none of their own.
+func releaseFor(releases charmhub.Releases, channel charmhub.Channel, base charm.Base) *charmhub.Release {
 	var found *charmhub.Release
-	for _, release := range on(releases, channel) {
+	for _, release := range releasesOn(releases, channel) {
 		if release.Base == base || release.Base == (charm.Base{}) && found == nil {
 			found = &release
 		}
@@ -105,7 +216,7 @@ func at(releases charmhub.Releases, channel charmhub.Channel, base charm.Base) *
 	return found
 }
 
-func on(releases charmhub.Releases, channel charmhub.Channel) []charmhub.Release {
+func releasesOn(releases charmhub.Releases, channel charmhub.Channel) []charmhub.Release {
 	var entries []charmhub.Release
 	for _, release := range releases.Map {
 		if release.Channel == channel {
@@ -115,78 +226,39 @@ func on(releases charmhub.Releases, channel charmhub.Channel) []charmhub.Release
 	return entries
 }
 
-// entries returns what has to be sent for the rows.
-func entries(rows []Row, known Known) []charmhub.Release {
-	type place struct {
-		channel  charmhub.Channel
-		revision int
-	}
-	together := map[place][]Row{}
-	var places []place
-	for _, row := range rows {
-		p := place{row.After.Channel, row.After.Revision}
-		if together[p] == nil {
-			places = append(places, p)
-		}
-		together[p] = append(together[p], row)
-	}
-	var send []charmhub.Release
-	for _, p := range places {
-		rows := together[p]
-		if !slices.ContainsFunc(rows, Row.Changed) {
-			continue
-		}
-		if alike(rows, known.bases(p.revision)) {
-			all := rows[0].After
-			all.Base = charm.Base{}
-			send = append(send, all)
-			continue
-		}
-		for _, row := range rows {
-			if row.Changed() {
-				send = append(send, row.After)
-			}
-		}
-	}
-	return send
-}
-
-// alike reports whether the rows of a charm revision are for all of its bases, and get
-// the same.
-func alike(rows []Row, bases []charm.Base) bool {
-	covered := map[charm.Base]bool{}
-	for _, row := range rows {
-		if !same(row.After, rows[0].After) {
-			return false
-		}
-		covered[row.After.Base] = true
-	}
-	return covered[charm.Base{}] || !slices.ContainsFunc(bases, func(b charm.Base) bool { return !covered[b] })
-}
-
-// bases are those of a charm revision.
+// bases are those of a charm revision; none if they aren't known.
 func (k Known) bases(revision int) []charm.Base {
 	for _, r := range k.Revisions {
 		if r.Revision == revision && len(r.Bases) > 0 {
 			return r.Bases
 		}
 	}
-	return nil
+	return k.Files[revision].Bases
 }
 
-// With returns k with a revision of the charm that a charm file is: its bases, and
-// the resources that it declares, unless the store lists them already.
-func (k Known) With(revision int, file charm.Archive) Known {
-	if !slices.ContainsFunc(k.Revisions, func(r charmhub.CharmRevision) bool { return r.Revision == revision && len(r.Bases) > 0 }) {
-		k.Revisions = append(slices.Clone(k.Revisions), charmhub.CharmRevision{Revision: revision, SHA3: file.SHA3, Bases: file.Bases})
+// DeclaredBy returns the resources that a charm revision declares, sorted by name.
+func (k Known) DeclaredBy(revision int) []charmhub.Resource {
+	byName := map[string]charmhub.Resource{}
+	if file, ok := k.Files[revision]; ok {
+		for name, r := range file.Resources {
+			byName[name] = charmhub.Resource{Name: name, Type: r.Type, Optional: r.Optional}
+		}
+	} else {
+		for _, release := range k.Releases.Map {
+			if release.Revision != revision {
+				continue
+			}
+			for name := range release.Resources { // the store knows whether it's optional
+				byName[name] = charmhub.Resource{Name: name, Optional: true}
+			}
+		}
+		for _, r := range k.Declared[revision] {
+			byName[r.Name] = r
+		}
 	}
-	if slices.ContainsFunc(k.Declared, func(r charmhub.Resource) bool { return r.CharmRevision == revision }) {
-		return k
+	var declared []charmhub.Resource
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		declared = append(declared, byName[name])
 	}
-	k.Declared = slices.Clone(k.Declared)
-	for _, name := range slices.Sorted(maps.Keys(file.Resources)) {
-		r := file.Resources[name]
-		k.Declared = append(k.Declared, charmhub.Resource{Name: name, Type: r.Type, CharmRevision: revision, Optional: r.Optional})
-	}
-	return k
+	return declared
 }

@@ -32,31 +32,48 @@ func (e *NotListedError) Error() string {
 		e.Revision, subject, e.newest, command)
 }
 
+// MayBeNew reports whether the revision may have been made since the store made the list.
+func (e *NotListedError) MayBeNew() bool {
+	const atOnce = 10 // revisions that a job can make before its release
+	return e.Revision > e.newest && e.Revision <= e.newest+atOnce
+}
+
 // New plans the release that makes the channels of the charm as wanted. The error
 // names every reason that makes this impossible; the plan is empty then.
 func New(wanted Wanted, known Known) (Plan, error) {
 	if err := errors.Join(checkChannels(wanted, known), checkRevisions(wanted, known)); err != nil {
 		return Plan{}, err
 	}
-	var rows []Row
+	var plan Plan
 	var complaints []error
 	for _, channel := range unique(wanted.Channels) {
-		placed, err := place(channel, wanted, known)
+		releases, err := charmsFor(channel, wanted, known)
 		complaints = append(complaints, err)
-		for _, after := range placed {
-			rows = append(rows, Row{Before: at(known.Releases, channel, after.Base), After: after})
+		for _, after := range releases {
+			plan.Rows = append(plan.Rows, Row{
+				Before: releaseFor(known.Releases, channel, after.Base), After: after,
+				KeepsRevision: len(wanted.Revisions) == 0 && wanted.From == charmhub.Channel{},
+			})
 		}
 	}
 	if err := errors.Join(complaints...); err != nil {
 		return Plan{}, err
 	}
-	slices.SortFunc(rows, func(a, b Row) int {
+	slices.SortFunc(plan.Rows, func(a, b Row) int {
 		return cmp.Or(a.After.Channel.Compare(b.After.Channel), a.After.Base.Compare(b.After.Base))
 	})
-	if err := bind(rows, wanted, known); err != nil {
+	if err := assignResources(plan.Rows, wanted, known); err != nil {
 		return Plan{}, err
 	}
-	return Plan{Rows: rows, Entries: entries(rows, known)}, nil
+	plan.Entries = entriesFor(plan.Rows, known)
+	for _, channel := range unique(wanted.Channels) {
+		for _, release := range releasesOn(known.Releases, channel) {
+			if !plan.expects(release) {
+				plan.Others = append(plan.Others, release)
+			}
+		}
+	}
+	return plan, nil
 }
 
 // checkChannels complains about channels that can't be released to or from.
@@ -71,6 +88,24 @@ func checkChannels(wanted Wanted, known Known) error {
 		if channel == wanted.From {
 			complaints = append(complaints, fmt.Errorf("promote from %s: the channel is the target as well; give another channel", channel))
 		}
+		complaints = append(complaints, checkProgressive("release to", channel, known))
+	}
+	if !slices.Contains(wanted.Channels, wanted.From) {
+		complaints = append(complaints, checkProgressive("promote from", wanted.From, known))
+	}
+	return errors.Join(complaints...)
+}
+
+// checkProgressive complains about a channel that has two entries for one base.
+func checkProgressive(doing string, channel charmhub.Channel, known Known) error {
+	seen := map[charm.Base]charmhub.Release{}
+	var complaints []error
+	for _, release := range releasesOn(known.Releases, channel) {
+		if first, twice := seen[release.Base]; twice {
+			complaints = append(complaints, fmt.Errorf("%s %s: the channel has two entries for %s, with %s and %s, as during a progressive release; "+
+				"end that first, so that there is one", doing, channel, release.Base, Describe(first.Revision), Describe(release.Revision)))
+		}
+		seen[release.Base] = release
 	}
 	return errors.Join(complaints...)
 }
@@ -79,7 +114,8 @@ func checkChannels(wanted Wanted, known Known) error {
 func checkRevisions(wanted Wanted, known Known) error {
 	var complaints []error
 	for _, number := range unique(wanted.Revisions) {
-		newest, found := -1, false
+		newest := -1
+		_, found := known.Files[number]
 		for _, r := range known.Revisions {
 			newest, found = max(newest, r.Revision), found || r.Revision == number
 		}
@@ -92,22 +128,32 @@ func checkRevisions(wanted Wanted, known Known) error {
 		for _, r := range known.Resources[name] {
 			newest, found = max(newest, r.Revision), found || r.Revision == wanted.Resources[name]
 		}
-		declared := slices.ContainsFunc(known.Declared, func(r charmhub.Resource) bool { return r.Name == name })
-		if !found && declared { // else it has the wrong name
+		if !found && known.someDeclare(name) { // else it has the wrong name
 			complaints = append(complaints, &NotListedError{Resource: name, Revision: wanted.Resources[name], newest: newest})
 		}
 	}
 	return errors.Join(complaints...)
 }
 
-// place returns the charm revisions that are to be on a channel, with the resources
+// someDeclare reports whether a charm revision declares the resource.
+func (k Known) someDeclare(name string) bool {
+	revisions := slices.AppendSeq(slices.Collect(maps.Keys(k.Declared)), maps.Keys(k.Files))
+	for _, release := range k.Releases.Map {
+		revisions = append(revisions, release.Revision)
+	}
+	return slices.ContainsFunc(revisions, func(revision int) bool {
+		return slices.ContainsFunc(k.DeclaredBy(revision), func(r charmhub.Resource) bool { return r.Name == name })
+	})
+}
+
+// charmsFor returns the charm revisions that are to be on a channel, with the resources
 // that they would have there if none was given.
-func place(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Release, error) {
+func charmsFor(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Release, error) {
 	switch {
 	case len(wanted.Revisions) > 0:
-		return placeRevisions(channel, wanted, known)
+		return givenCharms(channel, wanted, known)
 	case wanted.From != charmhub.Channel{}:
-		promoted := on(known.Releases, wanted.From)
+		promoted := releasesOn(known.Releases, wanted.From)
 		if len(promoted) == 0 {
 			return nil, fmt.Errorf("promote from %s to %s: nothing is released on %s; give another channel, or release there first",
 				wanted.From, channel, wanted.From)
@@ -117,7 +163,7 @@ func place(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Rel
 		}
 		return promoted, nil
 	default:
-		there := on(known.Releases, channel)
+		there := releasesOn(known.Releases, channel)
 		if len(there) == 0 {
 			return nil, fmt.Errorf("release to %s: no charm revision is there yet; give one with the input charms, charm-revision or from-channel", channel)
 		}
@@ -125,9 +171,9 @@ func place(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Rel
 	}
 }
 
-// placeRevisions puts each charm revision on all of its bases.
-func placeRevisions(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Release, error) {
-	var placed []charmhub.Release
+// givenCharms puts each charm revision on all of its bases.
+func givenCharms(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Release, error) {
+	var releases []charmhub.Release
 	taken := map[charm.Base]int{}
 	for _, number := range unique(wanted.Revisions) {
 		bases := known.bases(number)
@@ -141,42 +187,37 @@ func placeRevisions(channel charmhub.Channel, wanted Wanted, known Known) ([]cha
 			}
 			taken[base] = number
 			release := charmhub.Release{Channel: channel, Base: base, Revision: number}
-			if now := at(known.Releases, channel, base); now != nil {
+			if now := releaseFor(known.Releases, channel, base); now != nil {
 				release.Resources = now.Resources
 			}
-			placed = append(placed, release)
+			releases = append(releases, release)
 		}
 	}
-	return placed, nil
+	return releases, nil
 }
 
-// Describe names a revision of the charm in a sentence. A negative number is in the
-// place of one that is still to be created.
-func Describe(revision int) string {
-	if revision < 0 {
-		return "a new charm revision"
-	}
-	return fmt.Sprintf("charm revision %d", revision)
-}
-
-// bind gives each row the resources that its charm revision declares.
-func bind(rows []Row, wanted Wanted, known Known) error {
+// assignResources gives each row the resources that its charm revision declares.
+func assignResources(rows []Row, wanted Wanted, known Known) error {
 	var complaints []error
 	used, complained := map[string]bool{}, map[string]bool{}
 	for n := range rows {
-		after := &rows[n].After
-		from := after.Resources
+		row := &rows[n]
+		after, from := &row.After, row.After.Resources
 		after.Resources = map[string]int{}
-		for _, declared := range known.declared(after.Revision) {
+		for _, declared := range known.DeclaredBy(after.Revision) {
+			used[declared.Name] = true
 			number, given := wanted.Resources[declared.Name]
 			there, isThere := from[declared.Name]
-			used[declared.Name] = true
 			var err error
 			switch {
 			case given:
-				err = known.checkType(declared, number)
-			case isThere:
+				err = known.checkType(after.Revision, declared, number)
+			case isThere && there != charmhub.NoRevision:
 				number = there
+				err = known.checkType(after.Revision, declared, number)
+				if wanted.From == (charmhub.Channel{}) {
+					row.KeptResources = append(row.KeptResources, declared.Name)
+				}
 			case declared.Optional:
 				number = charmhub.NoRevision
 			default:
@@ -203,42 +244,78 @@ func bind(rows []Row, wanted Wanted, known Known) error {
 	return errors.Join(complaints...)
 }
 
-// declared are the resources that a charm revision declares. Where the store lists
-// none, they are those that were released with it, each of which it needs.
-func (k Known) declared(revision int) []charmhub.Resource {
-	var declared []charmhub.Resource
-	for _, r := range k.Declared {
-		if r.CharmRevision == revision || r.CharmRevision == 0 {
-			declared = append(declared, r)
-		}
-	}
-	if len(declared) > 0 {
-		return declared
-	}
-	names := map[string]bool{}
-	for _, release := range k.Releases.Map {
-		if release.Revision == revision {
-			for name := range release.Resources {
-				names[name] = true
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		declared = append(declared, charmhub.Resource{Name: name})
-	}
-	return declared
-}
-
 // checkType complains about a revision that was uploaded when the charm declared the
 // resource as something else.
-func (k Known) checkType(declared charmhub.Resource, number int) error {
+func (k Known) checkType(charmRevision int, declared charmhub.Resource, number int) error {
 	for _, r := range k.Resources[declared.Name] {
 		if r.Revision == number && r.Type != "" && declared.Type != "" && r.Type != declared.Type {
-			return fmt.Errorf("release revision %d of resource '%s': that revision is of type %s, but %s declares %s; give a revision of that type",
-				number, declared.Name, r.Type, Describe(declared.CharmRevision), declared.Type)
+			return fmt.Errorf("release revision %d of resource '%s': that revision is of type %s, but %s declares %s; "+
+				"give a revision of that type with the input resources", number, declared.Name, r.Type, Describe(charmRevision), declared.Type)
 		}
 	}
 	return nil
+}
+
+// entriesFor returns what has to be sent for the rows.
+func entriesFor(rows []Row, known Known) []charmhub.Release {
+	type group struct {
+		channel  charmhub.Channel
+		revision int
+	}
+	grouped := map[group][]Row{}
+	var groups []group
+	for _, row := range rows {
+		g := group{row.After.Channel, row.After.Revision}
+		if grouped[g] == nil {
+			groups = append(groups, g)
+		}
+		grouped[g] = append(grouped[g], row)
+	}
+	var named, all []charmhub.Release
+	for _, g := range groups {
+		if coversBases(grouped[g], known.bases(g.revision)) {
+			continue
+		}
+		for _, row := range grouped[g] {
+			if row.Changed() {
+				named = append(named, row.After)
+			}
+		}
+	}
+	for _, g := range groups {
+		rows := grouped[g]
+		if !coversBases(rows, known.bases(g.revision)) {
+			continue
+		}
+		if slices.ContainsFunc(rows, Row.Changed) || slices.ContainsFunc(rows, func(row Row) bool { return mayBeReplaced(row, named, known) }) {
+			entry := rows[0].After
+			entry.Base = charm.Base{}
+			all = append(all, entry)
+		}
+	}
+	return append(named, all...)
+}
+
+// coversBases reports whether the rows of a charm revision are for all of its bases, and
+// get the same. It is not so for bases that aren't known.
+func coversBases(rows []Row, bases []charm.Base) bool {
+	covered := map[charm.Base]bool{}
+	for _, row := range rows {
+		if !sameContent(row.After, rows[0].After) {
+			return false
+		}
+		covered[row.After.Base] = true
+	}
+	return covered[charm.Base{}] || len(bases) > 0 && !slices.ContainsFunc(bases, func(b charm.Base) bool { return !covered[b] })
+}
+
+// mayBeReplaced reports whether a store that ignores bases in a request would put
+// something else in the place of the row.
+func mayBeReplaced(row Row, named []charmhub.Release, known Known) bool {
+	return slices.ContainsFunc(named, func(entry charmhub.Release) bool {
+		bases := known.bases(entry.Revision)
+		return entry.Channel == row.After.Channel && (len(bases) == 0 || slices.Contains(bases, row.After.Base))
+	})
 }
 
 // unique returns the values in their order, each once.

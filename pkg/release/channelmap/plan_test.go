@@ -79,14 +79,15 @@ func known(t *testing.T, entries ...entry) Known {
 			"image": {{Revision: 5}, {Revision: 4}, {Revision: 3}, {Revision: 2, Type: charm.TypeFile}},
 			"file":  {{Revision: 1}, {Revision: 0}},
 		},
+		Declared: map[int][]charmhub.Resource{},
 	}
 	for n, base := range all {
 		k.Revisions = append(k.Revisions, charmhub.CharmRevision{Revision: 11 + n, Bases: []charm.Base{base}})
 	}
 	for _, r := range k.Revisions {
-		k.Declared = append(k.Declared,
-			charmhub.Resource{Name: "image", Type: charm.TypeImage, CharmRevision: r.Revision},
-			charmhub.Resource{Name: "file", Type: charm.TypeFile, CharmRevision: r.Revision, Optional: true})
+		k.Declared[r.Revision] = []charmhub.Resource{
+			{Name: "image", Type: charm.TypeImage}, {Name: "file", Type: charm.TypeFile, Optional: true},
+		}
 	}
 	return k
 }
@@ -108,6 +109,8 @@ func TestPlan(t *testing.T) {
 		to     []string
 		rows   int
 		send   []entry
+
+		otherwise bool // with a store that ignores bases
 	}{
 		"a new charm": {
 			wanted: Wanted{Revisions: []int{1}, Resources: with{"image": 3, "file": 1}}, to: []string{"latest/edge"},
@@ -144,20 +147,20 @@ func TestPlan(t *testing.T) {
 		},
 		"promote": {
 			now:    onAll("latest/edge", with{"image": 3, "file": 1}),
-			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/candidate"},
+			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/candidate"},
 			rows: 6, send: withoutBases(onAll("latest/candidate", with{"image": 3, "file": 1})),
 		},
 		"promote one charm revision with other resources on each base": {
 			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4}}},
-			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/candidate"},
-			rows: 2, send: []entry{{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}}, {"latest/candidate", noble, 1, with{"image": 4, "file": none}}},
+			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/candidate"},
+			otherwise: true, rows: 2, send: []entry{{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}}, {"latest/candidate", noble, 1, with{"image": 4, "file": none}}},
 		},
 		"promote it again": {
 			now: []entry{
 				{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}}, {"latest/candidate", noble, 1, with{"image": 4, "file": none}},
 				{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4}},
 			},
-			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/candidate"},
+			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/candidate"},
 			rows: 2,
 		},
 		"promote it after one of the two": {
@@ -165,27 +168,27 @@ func TestPlan(t *testing.T) {
 				{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}}, {"latest/candidate", noble, 15, with{"image": 4}},
 				{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4}},
 			},
-			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/candidate"},
-			rows: 2, send: []entry{{"latest/candidate", noble, 1, with{"image": 4, "file": none}}},
+			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/candidate"},
+			otherwise: true, rows: 2, send: []entry{{"latest/candidate", noble, 1, with{"image": 4, "file": none}}},
 		},
 		"promote one image for all bases": {
 			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4, "file": 0}}},
-			wanted: Wanted{From: channel(t, "edge"), Resources: with{"image": 5}}, to: []string{"latest/candidate"},
+			wanted: Wanted{From: channel(t, "latest/edge"), Resources: with{"image": 5}}, to: []string{"latest/candidate"},
 			rows: 2, send: []entry{{"latest/candidate", charm.Base{}, 1, with{"image": 5, "file": 0}}},
 		},
 		"promote a charm revision that is not there for all of its bases": {
 			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}},
-			wanted: Wanted{From: channel(t, "edge")}, to: []string{"latest/beta"},
+			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/beta"},
 			rows: 2, send: []entry{{"latest/beta", jammy, 1, with{"image": 3, "file": none}}, {"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
 		},
 		"to a branch": {
 			now:    []entry{{"latest/edge", noble, 15, with{"image": 3}}},
-			wanted: Wanted{From: channel(t, "edge"), Resources: with{"image": 4}}, to: []string{"latest/edge/pr-1"},
+			wanted: Wanted{From: channel(t, "latest/edge"), Resources: with{"image": 4}}, to: []string{"latest/edge/pr-1"},
 			rows: 1, send: []entry{{"latest/edge/pr-1", charm.Base{}, 15, with{"image": 4, "file": none}}},
 		},
 		"from a branch": {
 			now:    []entry{{"latest/edge/pr-1", noble, 15, with{"image": 4}}, {"latest/edge", noble, 15, with{"image": 3}}},
-			wanted: Wanted{From: channel(t, "edge/pr-1")}, to: []string{"latest/edge"},
+			wanted: Wanted{From: channel(t, "latest/edge/pr-1")}, to: []string{"latest/edge"},
 			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 15, with{"image": 4, "file": none}}},
 		},
 		"to several channels, each with what it has": {
@@ -209,7 +212,38 @@ func TestPlan(t *testing.T) {
 		"a charm revision of which the store tells nothing": {
 			now:    []entry{{"latest/edge", noble, 9, with{"image": 3, "other": 7}}},
 			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
-			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 9, with{"image": 4, "other": 7}}},
+			rows: 1, send: []entry{{"latest/edge", noble, 9, with{"image": 4, "other": 7}}},
+		},
+		"revision 0 of the charm": {
+			now:    []entry{{"latest/edge", noble, 0, with{"other": 1}}, {"2/edge", noble, 15, with{"image": 3}}},
+			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"2/edge"},
+			rows: 1, send: []entry{{"2/edge", charm.Base{}, 15, with{"image": 4, "file": none}}},
+		},
+		"a resource that the store's list lacks": {
+			now:    []entry{{"latest/edge", noble, 15, with{"image": 3, "unlisted": 2, "unused": none}}},
+			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
+			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 15, with{"image": 4, "file": none, "unlisted": 2, "unused": none}}},
+		},
+		"one that is on another channel": {
+			now:    []entry{{"latest/edge", noble, 15, with{"image": 3}}, {"latest/beta", noble, 15, with{"image": 3, "unlisted": 2}}},
+			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
+			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 15, with{"image": 4, "file": none, "unlisted": none}}},
+		},
+		"bases that are named are first": {
+			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}, {"latest/edge", focal, 11, with{"image": 3}}},
+			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/beta"}, rows: 3,
+			send: []entry{
+				{"latest/beta", jammy, 1, with{"image": 3, "file": none}},
+				{"latest/beta", charm.Base{}, 11, with{"image": 3, "file": none}}, {"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}},
+			},
+		},
+		"what a store that ignores bases would replace is sent as well": {
+			now: []entry{
+				{"latest/edge", jammy, 1, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}},
+				{"latest/beta", noble, 15, with{"image": 3}}, {"latest/beta", focal, 11, with{"image": 3}},
+			},
+			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/beta"}, rows: 2,
+			send: []entry{{"latest/beta", jammy, 1, with{"image": 3, "file": none}}, {"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
 		},
 	}
 	for name, test := range tests {
@@ -226,9 +260,15 @@ func TestPlan(t *testing.T) {
 			if len(plan.Rows) != test.rows || slices.ContainsFunc(plan.Rows, Row.Changed) != (len(test.send) > 0) {
 				t.Errorf("rows %+v", plan.Rows)
 			}
-			after := carryOut(k, plan)
+			after := carryOut(k, plan, false)
 			if unmet := plan.Unmet(after); len(unmet) > 0 {
 				t.Errorf("not so after it: %+v", unmet)
+			}
+			if !test.otherwise {
+				ignored := carryOut(k, plan, true)
+				if unmet := plan.Unmet(ignored); len(unmet) > 0 || len(plan.Conflicts(ignored)) > 0 {
+					t.Errorf("with a store that ignores bases: not so after it: %+v, in the way: %+v", unmet, plan.Conflicts(ignored))
+				}
 			}
 			k.Releases = after
 			if again, err := New(test.wanted, k); err != nil || len(again.Entries) > 0 {
@@ -247,12 +287,12 @@ func withoutBases(entries []entry) []entry {
 
 // carryOut does with the channel map what Charmhub does: an entry is for each base of
 // its charm revision, unless it names one.
-func carryOut(k Known, plan Plan) charmhub.Releases {
+func carryOut(k Known, plan Plan, ignoresBases bool) charmhub.Releases {
 	r := k.Releases
 	r.Map = slices.Clone(r.Map)
 	for _, sent := range plan.Entries {
 		bases := k.bases(sent.Revision)
-		if sent.Base != (charm.Base{}) {
+		if sent.Base != (charm.Base{}) && !ignoresBases {
 			bases = []charm.Base{sent.Base}
 		}
 		if bases == nil {
@@ -282,11 +322,11 @@ func TestImpossiblePlans(t *testing.T) {
 			want: []string{"release to 3/edge: the charm has no track 3, but latest, 2; create it with `charmcraft create-track`"},
 		},
 		"onto itself": {
-			now: edge, wanted: Wanted{From: channel(t, "edge")}, to: "latest/edge",
+			now: edge, wanted: Wanted{From: channel(t, "latest/edge")}, to: "latest/edge",
 			want: []string{"promote from latest/edge: the channel is the target as well"},
 		},
 		"from nothing": {
-			now: edge, wanted: Wanted{From: channel(t, "beta")}, to: "latest/stable",
+			now: edge, wanted: Wanted{From: channel(t, "latest/beta")}, to: "latest/stable",
 			want: []string{"promote from latest/beta to latest/stable: nothing is released on latest/beta"},
 		},
 		"nothing on the channel": {
@@ -315,7 +355,7 @@ func TestImpossiblePlans(t *testing.T) {
 		},
 		"declared by another charm revision": {
 			now: edge, wanted: Wanted{Resources: with{"old": 3}}, to: "latest/edge", change: func(k *Known) {
-				k.Declared = append(k.Declared, charmhub.Resource{Name: "old", CharmRevision: 1})
+				k.Declared[1] = append(k.Declared[1], charmhub.Resource{Name: "old"})
 				k.Resources["old"] = []charmhub.Revision{{Revision: 3}}
 			},
 			want: []string{"release resource 'old': no charm revision of this release declares it"},
@@ -335,8 +375,30 @@ func TestImpossiblePlans(t *testing.T) {
 		},
 		"a new one and another that are for one base": {
 			wanted: Wanted{Revisions: []int{-1, 15}, Resources: with{"image": 3}}, to: "latest/edge",
-			change: func(k *Known) { *k = k.With(-1, charm.Archive{Bases: []charm.Base{noble}}) },
+			change: func(k *Known) { k.Files = map[int]charm.Archive{-1: {Bases: []charm.Base{noble}}} },
 			want:   []string{"release to latest/edge: a new charm revision and charm revision 15 are both for ubuntu 24.04 (amd64), where there is place for one"},
+		},
+		"two entries for one base": {
+			now: append(edge, entry{"latest/edge", noble, 14, with{"image": 3}}), wanted: Wanted{Resources: with{"image": 4}}, to: "latest/edge",
+			want: []string{"release to latest/edge: the channel has two entries for ubuntu 24.04 (amd64), with charm revision 15 and charm revision 14, as during a progressive release; end that first"},
+		},
+		"two entries for one base to promote": {
+			now: append(edge, entry{"latest/edge", noble, 14, with{"image": 3}}), wanted: Wanted{From: channel(t, "latest/edge")}, to: "latest/beta",
+			want: []string{"promote from latest/edge: the channel has two entries for ubuntu 24.04 (amd64)"},
+		},
+		"a type from earlier, of a resource that is kept": {
+			now: []entry{{"latest/edge", noble, 9, with{"image": 2}}}, wanted: Wanted{Revisions: []int{15}}, to: "latest/edge",
+			want: []string{"release revision 2 of resource 'image': that revision is of type file, but charm revision 15 declares oci-image; give a revision of that type with the input resources"},
+		},
+		"a file that declares another type": {
+			now: edge, wanted: Wanted{Revisions: []int{-1}, Resources: with{"file": 0}}, to: "latest/edge",
+			change: func(k *Known) {
+				k.Resources["image"][2].Type = charm.TypeImage
+				k.Files = map[int]charm.Archive{-1: {Bases: []charm.Base{noble}, Metadata: charm.Metadata{Resources: map[string]charm.Resource{
+					"image": {Type: charm.TypeFile}, "file": {Type: charm.TypeFile},
+				}}}}
+			},
+			want: []string{"release revision 3 of resource 'image': that revision is of type oci-image, but a new charm revision declares file"},
 		},
 		"a type from earlier": {
 			now: edge, wanted: Wanted{Resources: with{"image": 2}}, to: "latest/edge",
@@ -374,11 +436,106 @@ func TestImpossiblePlans(t *testing.T) {
 	}
 }
 
+// TestFilesDeclare: the metadata of a charm file says what its revision declares,
+// whatever the store lists.
+func TestFilesDeclare(t *testing.T) {
+	k := known(t, entry{"latest/edge", noble, 15, with{"image": 3, "file": 1, "unlisted": 2}})
+	k.Resources["more"] = []charmhub.Revision{{Revision: 7}}
+	k.Files = map[int]charm.Archive{15: {Metadata: charm.Metadata{Resources: map[string]charm.Resource{
+		"image": {Type: charm.TypeImage}, "more": {Type: charm.TypeFile},
+	}}}}
+	plan, err := New(Wanted{Channels: channels(t, "latest/edge"), Revisions: []int{15}, Resources: with{"more": 7}}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := releases(t, entry{"latest/edge", charm.Base{}, 15, with{"image": 3, "more": 7}}).Map
+	if diff := cmp.Diff(want, plan.Entries); diff != "" {
+		t.Errorf("entries (-want +got):\n%s", diff)
+	}
+	if dropped := plan.Rows[0].Dropped(); !slices.Equal(dropped, []string{"file", "unlisted"}) {
+		t.Errorf("dropped %v", dropped)
+	}
+}
+
+// TestKept: a row says what it keeps of what the channel had, and what it goes without.
+func TestKept(t *testing.T) {
+	now := []entry{{"latest/edge", noble, 14, with{"image": 3, "old": 1}}}
+	for name, test := range map[string]struct {
+		wanted    Wanted
+		to        string
+		revision  bool
+		resources []string
+		missing   []string
+		dropped   []string
+	}{
+		"all but a resource":     {Wanted{Resources: with{"file": 1}}, "latest/edge", true, []string{"image", "old"}, nil, nil},
+		"nothing":                {Wanted{Revisions: []int{15}, Resources: with{"file": 1, "image": 4}}, "latest/edge", false, nil, nil, []string{"old"}},
+		"a resource":             {Wanted{Revisions: []int{15}}, "latest/edge", false, []string{"image"}, []string{"file"}, []string{"old"}},
+		"what is promoted":       {Wanted{From: channel(t, "latest/edge")}, "latest/beta", false, nil, []string{"file"}, nil},
+		"where there is nothing": {Wanted{Revisions: []int{15}, Resources: with{"image": 4}}, "latest/beta", false, nil, []string{"file"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.wanted.Channels = channels(t, test.to)
+			plan, err := New(test.wanted, known(t, now...))
+			if err != nil || len(plan.Rows) != 1 {
+				t.Fatalf("%+v, %v", plan.Rows, err)
+			}
+			row := plan.Rows[0]
+			if row.KeepsRevision != test.revision || !slices.Equal(row.KeptResources, test.resources) {
+				t.Errorf("keeps its revision %t and %v", row.KeepsRevision, row.KeptResources)
+			}
+			if !slices.Equal(row.Missing(), test.missing) || !slices.Equal(row.Dropped(), test.dropped) {
+				t.Errorf("goes without %v, drops %v", row.Missing(), row.Dropped())
+			}
+		})
+	}
+}
+
+// TestConflicts: a store that ignores a base in a request puts a charm revision where
+// nobody asked for it, or replaces another one.
+func TestConflicts(t *testing.T) {
+	onEdge := []entry{{"latest/edge", jammy, 1, with{"image": 3}}}
+	for name, test := range map[string]struct {
+		beta      []entry // before
+		after     []entry
+		want, now int // charm revisions; -1 for nothing, -2 for no conflict
+	}{
+		"as asked for":           {nil, []entry{{"latest/beta", jammy, 1, with{"image": 3}}}, -2, -2},
+		"not shown yet":          {nil, nil, -2, -2},
+		"another base":           {nil, []entry{{"latest/beta", jammy, 1, with{"image": 3}}, {"latest/beta", noble, 1, with{"image": 3}}}, -1, 1},
+		"another base, replaced": {[]entry{{"latest/beta", noble, 15, with{"image": 3}}}, []entry{{"latest/beta", jammy, 1, with{"image": 3}}, {"latest/beta", noble, 1, with{"image": 3}}}, 15, 1},
+		"another base, closed":   {[]entry{{"latest/beta", noble, 15, with{"image": 3}}}, []entry{{"latest/beta", jammy, 1, with{"image": 3}}}, 15, -1},
+		"the base":               {nil, []entry{{"latest/beta", jammy, 12, with{"image": 3}}}, 1, 12},
+		"any base":               {nil, []entry{{"latest/beta", charm.Base{}, 1, with{"image": 3}}}, -2, -2},
+		"elsewhere":              {nil, []entry{{"2/beta", noble, 12, with{"image": 3}}}, -2, -2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan, err := New(Wanted{Channels: channels(t, "latest/beta"), From: channel(t, "latest/edge")}, known(t, append(test.beta, onEdge...)...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			revision := func(r *charmhub.Release) int {
+				if r == nil {
+					return -1
+				}
+				return r.Revision
+			}
+			want, now := -2, -2
+			for _, c := range plan.Conflicts(releases(t, append(test.after, onEdge...)...)) {
+				want, now = revision(c.Want), revision(c.Now)
+			}
+			if want != test.want || now != test.now {
+				t.Errorf("wanted %d, there is %d; want %d, %d", want, now, test.want, test.now)
+			}
+		})
+	}
+}
+
 // TestSomebodyElseReleases between the reading and the sending, or after it.
 func TestSomebodyElseReleases(t *testing.T) {
 	now := []entry{{"latest/edge", jammy, 13, with{"image": 3, "file": 1}}, {"latest/edge", noble, 15, with{"image": 3}}}
 	k := known(t, now...)
-	plan, err := New(Wanted{Channels: channels(t, "edge"), Resources: with{"image": 4}}, k)
+	plan, err := New(Wanted{Channels: channels(t, "latest/edge"), Resources: with{"image": 4}}, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -404,7 +561,7 @@ func TestSomebodyElseReleases(t *testing.T) {
 	if outdated := plan.Outdated(releases(t, append(now, entry{"latest/beta", jammy, 1, nil})...)); outdated != nil {
 		t.Errorf("another channel: outdated %+v", outdated)
 	}
-	after := carryOut(k, plan)
+	after := carryOut(k, plan, false)
 	after.Map[0].Revision = 7
 	if unmet := plan.Unmet(after); len(unmet) != 1 || unmet[0].Before.Revision != 7 {
 		t.Errorf("unmet after it: %+v", unmet)

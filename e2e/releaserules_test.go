@@ -1,0 +1,321 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/internal/charmtest"
+)
+
+// TestReleaseMistakes: an expression that lost its value leaves an input empty. That never
+// chooses something else to do: it is an error of one sentence, and nothing is changed.
+func TestReleaseMistakes(t *testing.T) {
+	t.Parallel()
+	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
+	onEdge := server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 1, fileResource: 1}}
+	sandbox.PutRelease(charm, onEdge)
+	file := "charms=" + writeCharm(t, charmMetadata+"summary: new\n", noble)
+	const toEdge, image = "channel=latest/edge", "resources=my-image:2"
+	const noneGiven = "inputs charms, charm-revision, from-channel: none is given; give the one that says which charm revisions to release"
+	const noResources = "input resources: missing, and the charm declares my-file, my-image; give the revisions to release, or keep for those that the channel has"
+	for name, test := range map[string]struct {
+		inputs []string
+		want   string
+	}{
+		"charms of a mistyped step":             {[]string{"charms=", toEdge, image}, noneGiven},
+		"from-channel of a mistyped step":       {[]string{"from-channel=", "channel=latest/beta"}, noneGiven},
+		"charm-revision of a mistyped step":     {[]string{"charm-revision=", toEdge, image}, noneGiven},
+		"channel of a mistyped step":            {[]string{file, "channel=", image}, "input channel: missing; give where to release"},
+		"resources of a mistyped step":          {[]string{file, toEdge, "resources="}, noResources},
+		"resources for a revision":              {[]string{"charm-revision=1", toEdge, "resources="}, noResources},
+		"resources for kept charm revisions":    {[]string{"charm-revision=keep", toEdge, "resources="}, "input resources: missing, and charm-revision keep releases nothing but them"},
+		"charms of a mistyped step, uploaded":   {[]string{"charms=", "channel=none"}, noneGiven},
+		"resources that are a comma":            {[]string{"charm-revision=keep", toEdge, "resources=,"}, `input resources: "," has an empty entry`},
+		"channels that end in a comma":          {[]string{"charm-revision=keep", "channel=latest/edge,", image}, "input channel: entry 2 is empty"},
+		"charm revisions that end in one":       {[]string{"charm-revision=1,", toEdge, image}, "input charm-revision: entry 2 is empty"},
+		"resources of an upload of nothing":     {[]string{"charm-revision=keep", toEdge, "resources=[]"}, "input resources: an upload's list is empty"},
+		"resources kept, where nothing is left": {[]string{"charm-revision=keep", toEdge, "resources=keep"}, "so nothing would be released"},
+		"nothing at all":                        {[]string{toEdge}, noneGiven},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := putOnChannels(t, sandbox, test.inputs...)
+			r.releaseFailed(t, test.want)
+			if text := theError(r); strings.Contains(text, "\n") {
+				t.Errorf("more than one sentence: %s", text)
+			}
+		})
+	}
+	if sent := changes(sandbox); len(sent) > 0 {
+		t.Errorf("requests that change something: %v", sent)
+	}
+	isReleased(t, sandbox, onEdge)
+}
+
+// TestKeepIsSaid: the words for what an empty input doesn't mean.
+func TestKeepIsSaid(t *testing.T) {
+	t.Parallel()
+	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
+	sandbox.PutRelease(charm, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 1, fileResource: 1}})
+	file := "charms=" + writeCharm(t, charmMetadata+"summary: new\n", noble)
+	uploaded := putOnChannels(t, sandbox, file, "channel=none")
+	uploaded.succeeded(t)
+	uploaded.has(t, map[string]string{"charm-revisions": "2", "released": "false"})
+	r := putOnChannels(t, sandbox, file, "channel=latest/edge", "resources=keep")
+	r.succeeded(t)
+	r.logged(t, "latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with my-file:1 (kept), my-image:1 (kept), released")
+	isReleased(t, sandbox, server.Release{Channel: "latest/edge", Base: noble, Revision: 2, Resources: with{imageResource: 1, fileResource: 1}})
+}
+
+// TestIgnoredBase: a store that ignores bases in a request doesn't replace a newer charm
+// revision by an older one. Where that can't be avoided, the error says what to restore.
+func TestIgnoredBase(t *testing.T) {
+	t.Parallel()
+	one, two := with{imageResource: 1, fileResource: 1}, with{imageResource: 2, fileResource: 1}
+	start := func(t *testing.T, entries ...server.Release) *server.Server {
+		t.Helper()
+		sandbox := startCharm(t, server.Options{IgnoreReleaseBase: true}, []server.ReleaseBase{jammy, noble}, []server.ReleaseBase{noble})
+		for _, entry := range entries {
+			sandbox.PutRelease(charm, entry)
+		}
+		return sandbox
+	}
+	onJammy := server.Release{Channel: "latest/edge", Base: jammy, Revision: 1, Resources: one}
+	onNoble := server.Release{Channel: "latest/edge", Base: noble, Revision: 2, Resources: one}
+	promote := []string{"from-channel=latest/edge", "channel=latest/beta"}
+	to := func(r server.Release, resources with) server.Release {
+		r.Channel, r.Resources = "latest/beta", resources
+		return r
+	}
+	t.Run("right all the same", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t, onJammy, onNoble)
+		putOnChannels(t, sandbox, promote...).succeeded(t)
+		isReleased(t, sandbox, to(onJammy, one), to(onNoble, one), onJammy, onNoble)
+	})
+	t.Run("right where the newer one is there already", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t, onJammy, onNoble, to(onNoble, one))
+		putOnChannels(t, sandbox, promote...).succeeded(t)
+		isReleased(t, sandbox, to(onJammy, one), to(onNoble, one), onJammy, onNoble)
+	})
+	t.Run("wrong", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t, onJammy, to(onNoble, two))
+		r := putOnChannels(t, sandbox, promote...)
+		r.reported(t, "release to latest/beta for ubuntu 24.04 (amd64): after the release, charm revision 1 with my-file:1, my-image:1 is there instead of "+
+			"charm revision 2 with my-file:1, my-image:2; somebody else released at the same time, or the store released for a base that it was not asked for; "+
+			"look at `charmcraft status my-charm`, and restore it with `charmcraft release my-charm --revision=2 --channel=latest/beta --resource=my-file:1 --resource=my-image:2`")
+		r.has(t, map[string]string{"released": "true"})
+	})
+	t.Run("other resources on each base", func(t *testing.T) {
+		t.Parallel()
+		alsoOne := onNoble
+		alsoOne.Revision, alsoOne.Resources = 1, two
+		sandbox := start(t, onJammy, alsoOne)
+		r := putOnChannels(t, sandbox, promote...)
+		r.reported(t, "release to latest/beta for ubuntu 22.04 (amd64): after the release, charm revision 1 with my-file:1, my-image:2 is there instead of charm revision 1 with my-file:1, my-image:1; ")
+		if strings.Contains(r.log, "22.04 (amd64): charm revision 1 with my-file:1, my-image:1, released") || strings.Contains(r.outputs["releases"], "22.04") {
+			t.Errorf("called released what isn't:\n%s\n%s", withoutMasks(r.log), r.outputs["releases"])
+		}
+	})
+}
+
+// reported fails the test unless the run ended in one error with this text, and outputs.
+func (r result) reported(t *testing.T, fragment string) {
+	t.Helper()
+	if r.exit != 1 || errorLines(r) != 1 || len(r.outputs) == 0 || !strings.Contains(theError(r), fragment) {
+		t.Errorf("exit %d with %d errors and outputs %v, want 1, 1 and some, and the text %q:\n%s", r.exit, errorLines(r), r.outputs, fragment, withoutMasks(r.log))
+	}
+}
+
+// TestIncompleteResources: a list of the resources that a charm revision declares may lack
+// some. What is released with the revision, or declared in the charm file, isn't dropped.
+func TestIncompleteResources(t *testing.T) {
+	t.Parallel()
+	both := with{imageResource: 1, fileResource: 1}
+	start := func(t *testing.T, list string) *server.Server {
+		t.Helper()
+		sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble}, []server.ReleaseBase{noble, jammy})
+		sandbox.PutRelease(charm, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: both})
+		sandbox.Fault(func(r server.Request) *server.Fault {
+			if r.Method != http.MethodGet || !strings.HasSuffix(r.Path, "/my-charm/resources") {
+				return nil
+			}
+			return &server.Fault{Status: http.StatusOK, Body: list}
+		})
+		return sandbox
+	}
+	for name, list := range map[string]string{
+		"nothing":                   `{"resources":[]}`,
+		"the image":                 `{"resources":[{"name":"my-image","type":"oci-image","revision":1,"optional":false}]}`,
+		"of another charm revision": `{"resources":[{"name":"my-image","type":"oci-image","revision":7,"optional":false}]}`,
+		"of an unknown one":         `{"resources":[{"name":"my-image","type":"oci-image","revision":null,"optional":false}]}`,
+		"of charm revision 0":       `{"resources":[{"name":"my-image","type":"oci-image","revision":0,"optional":false}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			after := with{imageResource: 2, fileResource: 1}
+			sandbox := start(t, list)
+			putOnChannels(t, sandbox, "charm-revision=keep", "channel=latest/edge", "resources=my-image:2").succeeded(t)
+			isReleased(t, sandbox, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: after})
+
+			sandbox = start(t, list)
+			file := "charms=" + writeCharm(t, charmMetadata, noble)
+			putOnChannels(t, sandbox, file, "channel=latest/edge", "resources=my-image:2").succeeded(t)
+			isReleased(t, sandbox, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: after})
+		})
+	}
+}
+
+// TestResourcesOfTheRevision: each charm revision that is released is asked for what it
+// declares, by one request; a resource that it doesn't declare isn't carried along.
+func TestResourcesOfTheRevision(t *testing.T) {
+	t.Parallel()
+	sandbox := startCharm(t, server.Options{FromZero: true}, []server.ReleaseBase{noble})
+	sandbox.PutCharm(charm, strings.NewReader(charmtest.File(t, "name: my-charm\nresources: {my-image: {type: oci-image}}\n", noble)))
+	sandbox.PutRelease(charm, server.Release{Channel: "latest/edge", Base: noble, Revision: 0, Resources: with{imageResource: 1, fileResource: 1}})
+	sandbox.ResetRequests()
+	r := putOnChannels(t, sandbox, "charm-revision=1", "channel=latest/edge", "resources=keep")
+	r.warned(t, "Resource 'my-file': charm revision 1 on latest/edge doesn't declare it, and the channel had revision 1 of it")
+	isReleased(t, sandbox, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 1}})
+	asked := 0
+	for _, request := range sandbox.Requests() {
+		if strings.HasSuffix(request.Path, "/my-charm/resources") {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times for what a charm revision declares", asked)
+	}
+}
+
+// TestDefaultTrack: a channel without a track means another one to Juju where the charm
+// has a default track.
+func TestDefaultTrack(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{InMemory: true, Charms: []server.Charm{{Name: charm, Tracks: []string{"2"}, DefaultTrack: "2"}}})
+	sandbox.PutCharm(charm, strings.NewReader(charmtest.File(t, "name: my-charm\n", noble)))
+	r := putOnChannels(t, sandbox, "charm-revision=1", "channel=edge")
+	r.releaseFailed(t, "input channel: edge names no track, and 2 is the charm's default one; give the channel that is meant, 2/edge or latest/edge")
+	if sent := changes(sandbox); len(sent) > 0 {
+		t.Errorf("requests that change something: %v", sent)
+	}
+	token := "store-token=" + sandbox.Mint(server.Grant{Permissions: []string{"package-view-revisions", "package-manage-releases", "package-view-releases"}})
+	r = putOnChannels(t, sandbox, "charm-revision=1", "channel=edge", token)
+	r.releaseFailed(t, "input channel: edge names no track, and the store token lacks the permission to ask for the charm's default one; give the channel with its track, for example latest/edge")
+	putOnChannels(t, sandbox, "charm-revision=1", "channel=2/edge", token).succeeded(t)
+	isReleased(t, sandbox, server.Release{Channel: "2/edge", Base: noble, Revision: 1, Resources: with{}})
+}
+
+// TestProgressiveRelease: two entries for one channel and base are told, not called
+// unchanged or both sent.
+func TestProgressiveRelease(t *testing.T) {
+	t.Parallel()
+	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
+	const entry = `{"base":{"name":"ubuntu","channel":"24.04","architecture":"amd64"},"channel":"latest/edge","revision":1,"resources":[{"name":"my-image","revision":1}],` +
+		`"progressive":{"paused":false,"percentage":50}}`
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.Path, "/releases") {
+			return nil
+		}
+		return &server.Fault{Status: http.StatusOK, Body: `{"channel-map":[` + entry + `,` + entry + `]}`}
+	})
+	for _, inputs := range [][]string{
+		{"charm-revision=keep", "channel=latest/edge", "resources=my-image:2"}, {"charm-revision=1", "channel=latest/edge", "resources=keep"},
+		{"from-channel=latest/edge", "channel=latest/beta"},
+	} {
+		r := putOnChannels(t, sandbox, inputs...)
+		r.releaseFailed(t, "latest/edge: the channel has two entries for ubuntu 24.04 (amd64), with charm revision 1 and charm revision 1, as during a progressive release; end that first")
+	}
+	if sent := changes(sandbox); len(sent) > 0 {
+		t.Errorf("requests that change something: %v", sent)
+	}
+}
+
+// TestKeptType: what the charm file declares as another type is no resource that it can
+// keep, which is found before the file is uploaded.
+func TestKeptType(t *testing.T) {
+	t.Parallel()
+	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
+	sandbox.PutRelease(charm, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 1, fileResource: 1}})
+	file := "charms=" + writeCharm(t, "name: my-charm\nresources:\n  my-image: {type: file}\n  my-file: {type: file}\n", noble)
+	r := putOnChannels(t, sandbox, file, "channel=latest/edge", "resources=my-file:2")
+	r.releaseFailed(t, "release revision 1 of resource 'my-image': that revision is of type oci-image, but a new charm revision declares file; give a revision of that type")
+	if sent := changes(sandbox); len(sent) > 0 {
+		t.Errorf("requests that change something: %v", sent)
+	}
+}
+
+// TestRequiredResource: a charm that needs its image doesn't reach a channel without one.
+func TestRequiredResource(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{InMemory: true, Charms: []server.Charm{{Name: charm, Resources: []server.Resource{
+		{Name: imageResource, Type: server.TypeImage}, {Name: fileResource, Type: server.TypeFile, Optional: true},
+	}}}})
+	r := putOnChannels(t, sandbox, "charm-revision=1", "channel=latest/stable", "resources=keep")
+	r.releaseFailed(t, "this charm revision needs resource 'my-image', of which no revision is there")
+	isReleased(t, sandbox)
+}
+
+// TestRevisionsThatTheMapLacks: bases of a charm revision that the channel map's answer
+// lacks are looked up, so that its image isn't released for bases that nobody asked for.
+func TestRevisionsThatTheMapLacks(t *testing.T) {
+	t.Parallel()
+	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{jammy, noble}, []server.ReleaseBase{noble})
+	const resources = `"resources":[{"name":"my-image","revision":1},{"name":"my-file","revision":1}]`
+	before := []server.Release{
+		{Channel: "latest/edge", Base: jammy, Revision: 1, Resources: with{imageResource: 1, fileResource: 1}},
+		{Channel: "latest/edge", Base: noble, Revision: 2, Resources: with{imageResource: 2, fileResource: 1}},
+	}
+	for _, entry := range before {
+		sandbox.PutRelease(charm, entry)
+	}
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.Path, "/releases") || len(sandbox.Releases(charm)) > 2 {
+			return nil
+		}
+		return &server.Fault{Status: http.StatusOK, Body: `{"channel-map":[{"base":{"name":"ubuntu","channel":"22.04","architecture":"amd64"},` +
+			`"channel":"latest/edge","revision":1,` + resources + `}]}`}
+	})
+	putOnChannels(t, sandbox, "from-channel=latest/edge", "channel=latest/beta").succeeded(t)
+	beta := before[0]
+	beta.Channel = "latest/beta"
+	isReleased(t, sandbox, append([]server.Release{beta}, before...)...)
+}
+
+// TestRevisionOfSecondsAgo: a store that doesn't know yet what was made seconds ago is
+// asked again.
+func TestRevisionOfSecondsAgo(t *testing.T) {
+	t.Parallel()
+	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
+	var requests atomic.Int64
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.Path, "/releases") || requests.Add(1) > 2 {
+			return nil
+		}
+		return &server.Fault{Status: http.StatusNotFound, Body: `{"error-list":[{"code":"resource-not-found","message":"Revision 1 not found for my-charm"}]}`}
+	})
+	putOnChannels(t, sandbox, "charm-revision=1", "channel=latest/edge", "resources=my-image:1 my-file:1").succeeded(t)
+	isReleased(t, sandbox, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 1, fileResource: 1}})
+}
+
+// TestOneOfTwoFiles: if one charm file is rejected, the revision of the other is told.
+func TestOneOfTwoFiles(t *testing.T) {
+	t.Parallel()
+	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
+	files := writeCharm(t, charmMetadata+"summary: one\n", noble) + " " + writeCharm(t, charmMetadata+"summary: two\n", jammy)
+	var uploads atomic.Int64
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Server != "storage" || uploads.Add(1) != 2 {
+			return nil
+		}
+		return &server.Fault{Status: http.StatusBadRequest, Body: "no"}
+	})
+	r := putOnChannels(t, sandbox, "charms="+files, "channel=latest/edge", "resources=my-image:1")
+	r.reported(t, "upload ")
+	r.has(t, map[string]string{"charm-revisions": "2", "released": "false", "releases": "[]"})
+	isReleased(t, sandbox)
+}

@@ -1,0 +1,159 @@
+package release
+
+import (
+	"context"
+	"crypto/sha3"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
+	"github.com/charmhub-actions/upload-resource/pkg/workspace"
+)
+
+// CharmFile is a charm file, and the revision that it is.
+type CharmFile struct {
+	charm.Archive
+	Path     string
+	Size     int64 // in bytes
+	Revision int   // see [channelmap.Planned] for a file that is none yet
+	Created  bool  // the revision is new
+}
+
+func (f CharmFile) isPlanned() bool { return channelmap.IsPlanned(f.Revision) }
+
+// readFiles reads the charm files, none twice. They must be the charm's, and what they
+// declare must have been thought of.
+func (r *Releaser) readFiles(ctx context.Context, in Inputs, name string) ([]CharmFile, error) {
+	var files []CharmFile
+	var complaints []error
+	var declared []string
+	for _, path := range in.Files {
+		file, err := r.readFile(ctx, path)
+		switch {
+		case err != nil:
+			complaints = append(complaints, fmt.Errorf("input charms: %w", err))
+		case file.Name != name:
+			complaints = append(complaints, fmt.Errorf("input charms: %s is of charm '%s', not '%s'; give files of one charm, by its name", path, file.Name, name))
+		case !slices.ContainsFunc(files, func(other CharmFile) bool { return other.SHA3 == file.SHA3 }):
+			declared = slices.AppendSeq(declared, maps.Keys(file.Resources))
+			file.Revision = channelmap.Planned(len(files))
+			files = append(files, file)
+		}
+	}
+	return files, errors.Join(append(complaints, in.checkResources(declared))...)
+}
+
+func (r *Releaser) readFile(ctx context.Context, path string) (CharmFile, error) {
+	file, err := r.Files.Open(path)
+	switch {
+	case errors.Is(err, workspace.ErrFolder):
+		return CharmFile{}, fmt.Errorf("%s is a folder; give the file that `charmcraft pack` made", path)
+	case err != nil:
+		return CharmFile{}, err
+	}
+	// A large file takes long to read: a run that is stopped ends that.
+	stop := context.AfterFunc(ctx, func() { _ = file.Close() })
+	defer func() { stop(); _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return CharmFile{}, err
+	}
+	archive, err := charm.ReadArchive(file, info.Size())
+	if err != nil {
+		return CharmFile{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return CharmFile{Archive: archive, Path: path, Size: info.Size()}, nil
+}
+
+// withRevisions returns the files with the numbers of those that are among the revisions.
+func withRevisions(files []CharmFile, revisions []charmhub.CharmRevision) []CharmFile {
+	files = slices.Clone(files)
+	for n := range files {
+		if at := slices.IndexFunc(revisions, func(r charmhub.CharmRevision) bool { return r.SHA3 == files[n].SHA3 }); at >= 0 {
+			files[n].Revision = revisions[at].Revision
+		}
+	}
+	return files
+}
+
+// filesAtOnce is how many charm files are uploaded at once.
+const filesAtOnce = 4
+
+// uploadFiles makes revisions of the files that are none yet, and returns all files with
+// their revisions. If one fails, the others are uploaded all the same.
+func (r *Releaser) uploadFiles(ctx context.Context, name string, planned planned) ([]CharmFile, error) {
+	files := slices.Clone(planned.files)
+	errs := make([]error, len(files))
+	var group parallel.Group
+	group.SetLimit(filesAtOnce)
+	for n := range files {
+		file := &files[n]
+		group.Go(func() error {
+			if !file.isPlanned() {
+				r.Runner.Logger().Info("Charm file unchanged", zap.String("file", file.Path), zap.Int("revision", file.Revision))
+				return nil
+			}
+			reviewed, err := r.createRevision(ctx, name, *file)
+			if err != nil {
+				errs[n] = fmt.Errorf("upload %s: %w", file.Path, err)
+				return nil
+			}
+			// The store answers with an older revision if that has the content,
+			// which a list that lags behind may not have shown.
+			file.Revision = reviewed.Revision
+			file.Created = !reviewed.Existed && !slices.ContainsFunc(planned.known.Revisions,
+				func(r charmhub.CharmRevision) bool { return r.Revision >= reviewed.Revision })
+			what := "Charm file unchanged"
+			if file.Created {
+				what = "Charm revision created"
+			}
+			r.Runner.Logger().Info(what, zap.String("file", file.Path), zap.Int("revision", file.Revision))
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in their order in errs
+	return files, errors.Join(errs...)
+}
+
+// createRevision uploads a charm file and waits for its revision. It tries again after
+// temporary failures, which is safe: the store answers with the revision that the
+// file is, if it is one.
+func (r *Releaser) createRevision(ctx context.Context, name string, file CharmFile) (reviewed charmhub.Reviewed, err error) {
+	first := true
+	err = upload.Repeat(ctx, r.Wait, upload.Attempts, func() (pause time.Duration, again bool, err error) {
+		reviewed, err = r.createOnce(ctx, name, file)
+		reviewed.Existed = reviewed.Existed && first // what exists may come of an earlier try
+		first = false
+		if pause, again = upload.RetryAfter(err); again {
+			r.Runner.Logger().Info("Trying again to upload a charm file", zap.String("file", file.Path), zap.Error(err))
+		}
+		return pause, again, err
+	})
+	return reviewed, err
+}
+
+func (r *Releaser) createOnce(ctx context.Context, name string, file CharmFile) (reviewed charmhub.Reviewed, err error) {
+	add, end := r.Runner.Progress("Sending "+filepath.Base(file.Path), file.Size)
+	open := func() (io.ReadCloser, error) { return r.Files.Open(file.Path) }
+	id, err := r.Store.Upload(ctx, filepath.Base(file.Path), file.Size, upload.Verified(open, sha3.New384, file.SHA3, add))
+	end()
+	if err != nil {
+		return reviewed, err
+	}
+	status, err := r.Store.CreateCharmRevision(ctx, name, id)
+	if err != nil {
+		return reviewed, err
+	}
+	return r.Store.Await(ctx, status)
+}

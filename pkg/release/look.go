@@ -1,0 +1,241 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
+)
+
+// planned is a plan, and what it was made of.
+type planned struct {
+	channelmap.Plan
+	files []CharmFile
+	known channelmap.Known
+}
+
+// plan looks at the store and makes the plan. A revision that the store doesn't know
+// may have been made seconds ago, by the step before this one, so it looks again for
+// that.
+func (r *Releaser) plan(ctx context.Context, in Inputs, name string, files []CharmFile) (p planned, err error) {
+	err = upload.Repeat(ctx, r.Wait, upload.AttemptsForAMinute, func() (pause time.Duration, again bool, err error) {
+		if p, err = r.look(ctx, in, name, files); err == nil {
+			p, err = p.with(in)
+		}
+		again = mayBeNew(err)
+		if again {
+			r.Runner.Logger().Info("Looking again, since Charmhub may not show yet what was made seconds ago", zap.Error(err))
+		}
+		return 0, again, err
+	})
+	return p, err
+}
+
+// with makes the plan.
+func (p planned) with(in Inputs) (planned, error) {
+	wanted := channelmap.Wanted{Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources}
+	p.known.Files = map[int]charm.Archive{}
+	for _, file := range p.files {
+		wanted.Revisions = append(slices.Clip(wanted.Revisions), file.Revision)
+		p.known.Files[file.Revision] = file.Archive
+	}
+	var declared []string
+	for _, revision := range in.Revisions {
+		for _, resource := range p.known.DeclaredBy(revision) {
+			declared = append(declared, resource.Name)
+		}
+	}
+	err := in.checkResources(declared)
+	if err == nil && len(in.Channels) > 0 {
+		p.Plan, err = channelmap.New(wanted, p.known)
+	}
+	return p, err
+}
+
+// mayBeNew reports whether an error can be due to revisions that were made seconds ago,
+// and to nothing else.
+func mayBeNew(err error) bool {
+	switch err := err.(type) { //nolint:errorlint // all that was joined counts, not any
+	case interface{ Unwrap() []error }:
+		return !slices.ContainsFunc(err.Unwrap(), func(one error) bool { return !mayBeNew(one) })
+	case *channelmap.NotListedError:
+		return err.MayBeNew()
+	case *notFoundError:
+		return true
+	}
+	return false
+}
+
+// notFoundError is about a revision that the store lists and, asked for it, doesn't find.
+type notFoundError struct{ error }
+
+func (e *notFoundError) Unwrap() error { return e.error }
+
+func isNotFound(err error) bool {
+	refused, ok := errors.AsType[*charmhub.Error](err)
+	return ok && refused.Status == http.StatusNotFound
+}
+
+// look reads from the store what a plan depends on.
+func (r *Releaser) look(ctx context.Context, in Inputs, name string, files []CharmFile) (p planned, err error) {
+	given := slices.Sorted(maps.Keys(in.Resources))
+	revisions := make([][]charmhub.Revision, len(given))
+	steps := []func() error{func() (err error) {
+		if len(in.Files)+len(in.Revisions) > 0 { // others are on the channel map
+			p.known.Revisions, err = r.Store.CharmRevisions(ctx, name)
+		}
+		return err
+	}}
+	if len(in.Channels) > 0 {
+		steps = append(steps, func() (err error) { p.known.Releases, err = r.Store.Releases(ctx, name); return err })
+	}
+	for n, resource := range given {
+		steps = append(steps, func() (err error) { revisions[n], err = r.resourceRevisions(ctx, name, resource); return err })
+	}
+	if err := parallel.All(steps...); err != nil {
+		return p, err
+	}
+	p.known.Resources = map[string][]charmhub.Revision{}
+	for n, resource := range given {
+		p.known.Resources[resource] = revisions[n]
+	}
+	p.known.Revisions = mergeRevisions(p.known.Revisions, p.known.Releases.Revisions)
+	p.files = withRevisions(files, p.known.Revisions)
+	p.known, err = r.lookCloser(ctx, in, name, p.known)
+	return p, err
+}
+
+// lookCloser adds what the channel map makes necessary to know: what the charm revisions
+// declare that are to be released, their bases if the map doesn't say, and the types of
+// what a charm revision may keep from the one before it.
+func (r *Releaser) lookCloser(ctx context.Context, in Inputs, name string, known channelmap.Known) (channelmap.Known, error) {
+	var steps []func() error
+	listed := func(revision int) bool {
+		return slices.ContainsFunc(known.Revisions, func(r charmhub.CharmRevision) bool { return r.Revision == revision && len(r.Bases) > 0 })
+	}
+	undeclared, attached := in.lookFor(known)
+	declared := make([][]charmhub.Resource, len(undeclared))
+	for n, revision := range undeclared {
+		steps = append(steps, func() (err error) { declared[n], err = r.declaredBy(ctx, name, revision); return err })
+	}
+	var all []charmhub.CharmRevision
+	asked := len(in.Files)+len(in.Revisions) > 0
+	if !asked && slices.ContainsFunc(undeclared, func(revision int) bool { return !listed(revision) }) {
+		steps = append(steps, func() (err error) { all, err = r.Store.CharmRevisions(ctx, name); return err })
+	}
+	revisions := make([][]charmhub.Revision, len(attached))
+	for n, resource := range attached {
+		steps = append(steps, func() (err error) { revisions[n], err = r.resourceRevisions(ctx, name, resource); return err })
+	}
+	if err := parallel.All(steps...); err != nil {
+		return known, err
+	}
+	known.Declared, known.Resources = maps.Clone(known.Declared), maps.Clone(known.Resources)
+	if known.Declared == nil {
+		known.Declared = map[int][]charmhub.Resource{}
+	}
+	for n, revision := range undeclared {
+		known.Declared[revision] = declared[n]
+	}
+	for n, resource := range attached {
+		known.Resources[resource] = revisions[n]
+	}
+	known.Revisions = mergeRevisions(all, known.Revisions)
+	return known, nil
+}
+
+// lookFor returns the charm revisions of the release of which it isn't known what they
+// declare, and the resources on its channels of which no revisions are known and which
+// another charm revision may keep.
+func (in Inputs) lookFor(known channelmap.Known) (undeclared []int, attached []string) {
+	released, channels := in.Revisions, in.Channels
+	if in.From != (charmhub.Channel{}) {
+		channels = []charmhub.Channel{in.From}
+	}
+	var names []string
+	for _, release := range known.Releases.Map {
+		if !slices.Contains(channels, release.Channel) {
+			continue
+		}
+		if len(in.Files)+len(in.Revisions) > 0 {
+			names = slices.AppendSeq(names, maps.Keys(release.Resources))
+		} else {
+			released = append(slices.Clip(released), release.Revision)
+		}
+	}
+	for _, revision := range released {
+		isListed := slices.ContainsFunc(known.Revisions, func(r charmhub.CharmRevision) bool { return r.Revision == revision })
+		if _, ok := known.Declared[revision]; !ok && (isListed || len(in.Revisions) == 0) && !slices.Contains(undeclared, revision) {
+			undeclared = append(undeclared, revision)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if _, ok := known.Resources[name]; !ok {
+			attached = append(attached, name)
+		}
+	}
+	return undeclared, attached
+}
+
+// declaredBy returns what a charm revision declares that the store lists.
+func (r *Releaser) declaredBy(ctx context.Context, name string, revision int) ([]charmhub.Resource, error) {
+	declared, err := r.Store.ResourcesOf(ctx, name, revision)
+	if isNotFound(err) {
+		return nil, &notFoundError{err}
+	}
+	return declared, err
+}
+
+// resourceRevisions returns the revisions of a resource; none of one that no charm
+// revision declares yet, of which the plan says so if none of the files does.
+func (r *Releaser) resourceRevisions(ctx context.Context, name, resource string) ([]charmhub.Revision, error) {
+	revisions, err := r.Store.Revisions(ctx, name, resource)
+	if isNotFound(err) {
+		return nil, nil
+	}
+	return revisions, err
+}
+
+// mergeRevisions returns both lists, of which the second may repeat the first.
+func mergeRevisions(all, more []charmhub.CharmRevision) []charmhub.CharmRevision {
+	all = slices.Clone(all)
+	for _, revision := range more {
+		if !slices.ContainsFunc(all, func(r charmhub.CharmRevision) bool { return r.Revision == revision.Revision }) {
+			all = append(all, revision)
+		}
+	}
+	return all
+}
+
+// planAgain makes the plan that is sent: with the numbers of the revisions that were
+// created, and from the channel map as it is now, since somebody else may have
+// released in the meantime.
+func (r *Releaser) planAgain(ctx context.Context, in Inputs, name string, files []CharmFile, before planned) (planned, error) {
+	now, err := r.Store.Releases(ctx, name)
+	if err != nil {
+		return before, err
+	}
+	for _, row := range before.Outdated(now) {
+		r.Runner.Logger().Warn(fmt.Sprintf("Somebody else released to %s for %s in the meantime: it has %s now, which is what this release starts from",
+			row.After.Channel, row.After.Base, describe(row.Before)))
+	}
+	after := planned{files: files, known: before.known}
+	after.known.Releases = now
+	after.known.Revisions = mergeRevisions(before.known.Revisions, now.Revisions)
+	if after.known, err = r.lookCloser(ctx, in, name, after.known); err != nil {
+		return before, err
+	}
+	return after.with(in)
+}
