@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"net/http"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -241,6 +242,32 @@ func testImageInRepository(t *testing.T, options server.Options) {
 		`"source-digest":"`+first.outputs["source-digest"], `"source-digest":"`+digest, 1)
 	first.outputs["source-digest"] = digest
 	rerun(t, sandbox, first, "digest="+digest, noEngine(t))
+}
+
+// TestImageInFailingRepository: if only the repository can know a digest, and fails each time that it is asked, that is
+// what went wrong. The image isn't unknown.
+func TestImageInFailingRepository(t *testing.T) {
+	t.Parallel()
+	eachRegistry(t, func(t *testing.T, options server.Options) {
+		t.Helper()
+		sandbox := startSandbox(t, options)
+		first := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 1000, 1), "push-only=true")
+		first.succeeded(t)
+		// An image ID leads to its manifest by the tag latest and by a record, which is a tag, too.
+		for digest, byTag := range map[string]bool{first.outputs["remote-digest"]: false, first.outputs["source-digest"]: true} {
+			sandbox.Fault(func(r server.Request) *server.Fault {
+				if _, asked, ok := strings.Cut(r.Path, "/manifests/"); ok && byTag != strings.Contains(asked, ":") {
+					return &server.Fault{Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"0"}}}
+				}
+				return nil
+			})
+			r := action(t, sandbox, "resource="+imageResource, "digest="+digest, noEngine(t))
+			r.failed(t, sandbox, digest, "503 Service Unavailable")
+			if text := annotation(r, "error"); strings.Contains(text, "unknown") || strings.Contains(text, "is not in") {
+				t.Errorf("the error is %q", text)
+			}
+		}
+	})
 }
 
 func TestImageWithoutRecord(t *testing.T) {

@@ -194,7 +194,7 @@ func (r *repository) called(name string) error {
 func (r *repository) Name() string { return "registry.example/my-charm/my-image" }
 
 func (r *repository) Find(_ context.Context, id image.Identity) (found registry.Found, err error) {
-	call, found := "Find", registry.Found{Image: r.images[id.Manifest]}
+	call, found := "Find", registry.Found{Image: r.images[id.Manifest], Unread: r.fail["unread"]}
 	switch {
 	case len(id.Images) > 0:
 		call += " images"

@@ -343,6 +343,7 @@ func TestImageFails(t *testing.T) {
 		"no engine":               {[]string{someDigest}, nil, func(h *house) { h.sources.fail[someDigest] = unreachable }, []string{"is not in the charm's repository", "gone"}},
 		"no engine, short digest": {[]string{someDigest[7:20]}, nil, func(h *house) { h.sources.fail[someDigest[7:20]] = unreachable }, []string{"gone"}},
 		"Find":                    {[]string{someDigest}, nil, func(h *house) { h.repository.fail["Find config"] = gone }, []string{"gone"}},
+		"a search that fails":     {[]string{someDigest}, nil, func(h *house) { h.repository.fail["unread"] = gone }, []string{"image " + someDigest + " may be in the charm's repository", "gone; run this again later"}},
 		"Find of an ID":           {[]string{unpacked().ID.String()}, unpacked(), func(h *house) { h.repository.fail["Find config"] = gone }, []string{"gone"}},
 		"Find of a stored one":    {[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Find"] = gone }, []string{"gone"}},
 		"another registry":        {[]string{"x/y@" + someDigest}, nil, func(h *house) { h.sources.fail["x/y@"+someDigest] = gone }, []string{"gone"}},

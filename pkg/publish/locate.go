@@ -86,6 +86,9 @@ func (r *imageRun) find(ctx context.Context, part *openedPart, platform *v1.Plat
 		}
 		if found, err := r.repository.Find(ctx, id); err != nil || found.Image != nil {
 			return presentOr(found, err, digest, platform)
+		} else if found.Unread != nil && part.source == nil {
+			return nil, fmt.Errorf("image %s may be in the charm's repository %s, which couldn't be searched: %w; run this again later",
+				part.Text, r.repository.Name(), found.Unread)
 		}
 	}
 	switch src := part.source.(type) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -34,6 +35,16 @@ func (r *Repository) explain(err error) error {
 func isStatus(err error, statuses ...int) bool {
 	var answer *transport.Error
 	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
+}
+
+// isFailure reports whether the registry failed to answer, and may answer another time.
+func isFailure(err error) bool {
+	var answer *transport.Error
+	if errors.As(err, &answer) {
+		return answer.StatusCode >= http.StatusInternalServerError || answer.StatusCode == http.StatusTooManyRequests
+	}
+	var unanswered *url.Error
+	return errors.As(err, &unanswered)
 }
 
 // isCode reports whether the error is the registry's answer with one of these error codes (distribution spec, "Error

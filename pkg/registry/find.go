@@ -21,6 +21,8 @@ type Found struct {
 	// Compared is true if the image's layers were read and compared with their diff IDs, because no record says that they
 	// were compared before. Record it, and the next run need not.
 	Compared bool
+	// Unread is set if there is no image, but the registry failed to answer a question that may have led to one.
+	Unread error
 }
 
 // Find returns the image of an identity if the repository has it, with one of three proofs:
@@ -117,11 +119,12 @@ func (v *View) findByConfig(ctx context.Context, config v1.Hash) (Found, error) 
 			v.log.Warn("An image in the charm's repository has the config of the image to be uploaded, but other layers; "+
 				"it isn't used. Find out who pushed it", zap.Stringer("manifest", d.Digest), zap.Error(err))
 		default:
+			v.note(err)
 			v.log.Info("An image in the charm's repository can't be compared with the image to be uploaded; it isn't used",
 				zap.Stringer("manifest", d.Digest), zap.Error(err))
 		}
 	}
-	return Found{}, nil
+	return Found{Unread: v.failure()}, nil
 }
 
 // Keyed is an image that was recorded under a key.

@@ -375,6 +375,30 @@ func TestFindWithRefusedHints(t *testing.T) {
 	}
 }
 
+// TestFindSaysWhatItCouldNotRead: a tag and a record that the registry fails to give may have led to the image. What it
+// refuses leads nowhere, also the next time.
+func TestFindSaysWhatItCouldNotRead(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 100, 1)
+	for status, unread := range map[int]bool{200: false, 401: false, 403: false, 404: false, 429: true, 500: true, 503: true} {
+		for _, hint := range []string{"/manifests/latest", ".imgpkg"} {
+			s := newServer(t)
+			s.seed(t, repoPath+":some", img)
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				return status != 200 && strings.HasSuffix(r.URL.Path, hint) && answer(w, status, "UNAVAILABLE")
+			})
+			v, _ := s.open(t)
+			got, err := v.Find(t.Context(), byID(t, img))
+			if err != nil || got.Image != nil || (got.Unread != nil) != unread {
+				t.Errorf("%s, %d: %+v, %v", hint, status, got, err)
+			}
+			if unread && !strings.Contains(got.Unread.Error(), "UNAVAILABLE") {
+				t.Errorf("%s, %d: %v", hint, status, got.Unread)
+			}
+		}
+	}
+}
+
 // TestFindByWhatTheRegistryCannotSay: distribution 2 answers 500 if it is asked for a blob as a manifest. The same answer for
 // what isn't a blob either is a failure.
 func TestFindByWhatTheRegistryCannotSay(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -37,6 +38,29 @@ type View struct {
 	diffIDs   memo[v1.Hash, []v1.Hash] // by the config that lists them
 	records   memo[v1.Hash, record]    // by source or key
 	learned   memo[string, Layers]     // by tag
+
+	failed atomic.Pointer[error] // the first failure of the registry that wasn't returned
+}
+
+// ignore tells the debug log why a candidate can't be read.
+func (v *View) ignore(what string, of zap.Field, err error) {
+	v.log.Debug(what, of, zap.Error(err))
+	v.note(err)
+}
+
+// note remembers an error that isn't returned if it is a failure of the registry.
+func (v *View) note(err error) {
+	if isFailure(err) {
+		v.failed.CompareAndSwap(nil, &err)
+	}
+}
+
+// failure returns why the registry didn't answer a question for a candidate, nil if it answered all.
+func (v *View) failure() error {
+	if err := v.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Progress shows that something of total bytes is under way. The caller adds the bytes that are done, and ends it.
@@ -57,7 +81,7 @@ func (v *View) latest(ctx context.Context) *remote.Descriptor {
 			return nil, err
 		}
 		if d == nil {
-			v.log.Debug("The tag latest gives no hint", zap.Error(err))
+			v.ignore("The tag latest gives no hint", zap.Skip(), err)
 		}
 		return d, nil
 	})
@@ -95,7 +119,7 @@ func (v *View) ambiguous(ctx context.Context, digest v1.Hash) (*remote.Descripto
 func (v *View) follow(ctx context.Context, named v1.Hash) *remote.Descriptor {
 	d, err := v.manifest(ctx, named)
 	if d == nil {
-		v.log.Debug("A named manifest can't be read", zap.Stringer("digest", named), zap.Error(err))
+		v.ignore("A named manifest can't be read", zap.Stringer("digest", named), err)
 	}
 	return d
 }
@@ -131,7 +155,7 @@ func (v *View) record(ctx context.Context, source v1.Hash) record {
 			return said, err
 		}
 		if err != nil {
-			v.log.Debug("The record can't be used", zap.Stringer("source", source), zap.Error(err))
+			v.ignore("The record can't be used", zap.Stringer("source", source), err)
 		}
 		return said, nil
 	})
