@@ -355,7 +355,7 @@ var hostileArchives = map[string]struct {
 			d = f.index(d)
 		}
 		f.top(d)
-	}, "more than 1000 images"},
+	}, "indexes are nested more than 8 deep"},
 	"indexes that multiply": {"image.tar", func(f files) {
 		d := f.image(asItIs)
 		for range 20 {
@@ -364,7 +364,7 @@ var hostileArchives = map[string]struct {
 			d = f.index(d, other)
 		}
 		f.top(d)
-	}, "more than 1000 images"},
+	}, "indexes are nested more than 8 deep"},
 
 	"an archive that explodes": {"image.tar.gz", func(f files) { f.zeros("layer.tar", 5<<30) },
 		"a decompression bomb"},

@@ -22,7 +22,7 @@ func (e *CertificateError) Error() string {
 		advice = "if the server has a certificate of your own CA, or a proxy replaces certificates, set the variable SSL_CERT_FILE " +
 			"to a PEM file with the CA's certificate, which must lie in the workspace"
 		if file := os.Getenv("SSL_CERT_FILE"); file != "" {
-			if _, err := os.ReadFile(file); err != nil { //nolint:gosec // the variable is for this
+			if _, err := os.ReadFile(file); err != nil {
 				advice += fmt.Sprintf("; now it is set, but %v", err)
 			}
 		}
