@@ -74,9 +74,12 @@ var forms = map[Compression]form{
 type Options struct {
 	// Compression is how layers are compressed; gzip if empty.
 	Compression Compression
-	// Known has the compressed blobs that the target repository is known to
-	// have, by diff ID. Their layers are neither compressed nor spooled.
-	Known map[v1.Hash]v1.Descriptor
+	// Known returns the compressed blobs that the target repository is known to have, by diff ID; nil knows none. Their
+	// layers are neither compressed nor spooled. It is called when the first of them is needed, once the export has begun.
+	Known func() map[v1.Hash]v1.Descriptor
+	// Packed, if not nil, is called with each layer as soon as it is compressed, before the next one is read. It must not
+	// wait for long. The layer can be opened until the image is closed.
+	Packed func(v1.Layer)
 	// Progress is called with each number of uncompressed bytes read.
 	Progress func(n int64)
 }
@@ -116,7 +119,6 @@ func Image(ctx context.Context, u *source.Unpacked, opts Options) (*Packed, erro
 	for _, diffID := range u.DiffIDs {
 		p.wanted[diffID] = true
 	}
-	p.reuseKnown()
 	image, err := p.pack(ctx, u)
 	if err != nil {
 		_ = p.Close()
@@ -136,12 +138,18 @@ type packer struct {
 	form   form
 	wanted map[v1.Hash]bool
 	blobs  map[v1.Hash]*blob // by diff ID
+	asked  bool              // for known blobs
 }
 
-// reuseKnown takes the known blobs that fit the manifest.
+// reuseKnown takes the known blobs that fit the manifest, the first time that it is called.
 func (p *packer) reuseKnown() {
+	if p.asked || p.opts.Known == nil {
+		return
+	}
+	p.asked = true
+	known := p.opts.Known()
 	for diffID := range p.wanted {
-		known := p.opts.Known[diffID]
+		known := known[diffID]
 		if mediaType, ok := p.form.reuse[known.MediaType]; ok {
 			p.blobs[diffID] = &blob{descriptor: v1.Descriptor{MediaType: mediaType, Size: known.Size, Digest: known.Digest}}
 			p.Reused++
@@ -150,7 +158,7 @@ func (p *packer) reuseKnown() {
 }
 
 func (p *packer) pack(ctx context.Context, u *source.Unpacked) (v1.Image, error) {
-	done := func() bool { return len(p.blobs) == len(p.wanted) }
+	done := func() bool { p.reuseKnown(); return len(p.blobs) == len(p.wanted) }
 	config, err := u.Read(ctx, done, p.layer)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -166,6 +174,7 @@ func (p *packer) pack(ctx context.Context, u *source.Unpacked) (v1.Image, error)
 
 // layer compresses one layer, unless that blob is there already.
 func (p *packer) layer(diffID v1.Hash, content io.Reader) error {
+	p.reuseKnown()
 	named := diffID != v1.Hash{}
 	if _, ok := p.blobs[diffID]; ok && named {
 		return nil
@@ -191,7 +200,14 @@ func (p *packer) layer(diffID v1.Hash, content io.Reader) error {
 		content: spooled,
 	}
 	p.Compressed++
-	return nil
+	if p.opts.Packed == nil {
+		return nil
+	}
+	packed, err := partial.CompressedToLayer(p.blobs[got])
+	if err == nil {
+		p.opts.Packed(packed)
+	}
+	return err
 }
 
 // write writes a layer's content, compressed, to out, and returns its diff ID. Some tools save layers that are compressed already, each in its way: those

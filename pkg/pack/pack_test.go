@@ -251,7 +251,7 @@ func TestPackZstdMediaTypes(t *testing.T) {
 	example := imagetest.Example()
 	gzipped := v1.Descriptor{MediaType: types.DockerLayer, Digest: imagetest.Sum([]byte("elsewhere")), Size: 9}
 	img := packed(t, uncompressed(example, imagetest.Tar(example.DockerOld()...)), pack.Options{
-		Compression: pack.Zstd, Known: map[v1.Hash]v1.Descriptor{example.DiffIDs[1]: gzipped},
+		Compression: pack.Zstd, Known: knowing(map[v1.Hash]v1.Descriptor{example.DiffIDs[1]: gzipped}),
 	})
 	manifest, err := img.Manifest()
 	if err != nil {
@@ -264,6 +264,54 @@ func TestPackZstdMediaTypes(t *testing.T) {
 	want := []types.MediaType{types.OCIManifestSchema1, types.OCIConfigJSON, types.OCILayerZStd, types.OCILayer, types.OCILayer}
 	if !slices.Equal(mediaTypes, want) {
 		t.Errorf("media types %v, want %v", mediaTypes, want)
+	}
+}
+
+func knowing(known map[v1.Hash]v1.Descriptor) func() map[v1.Hash]v1.Descriptor {
+	return func() map[v1.Hash]v1.Descriptor { return known }
+}
+
+// TestPackGivesLayersAsTheyAreDone: each compressed layer can be read before the next one is, and what the repository knows is
+// asked for once, after the export has begun.
+func TestPackGivesLayersAsTheyAreDone(t *testing.T) {
+	example := imagetest.Example()
+	archive := imagetest.Tar(example.DockerOld()...)
+	exported, asked := false, 0
+	u := uncompressed(example, archive)
+	export := u.Export
+	u.Export = func(ctx context.Context) (io.ReadCloser, error) { exported = true; return export(ctx) }
+	var given []string
+	img := packed(t, u, pack.Options{
+		Known: func() map[v1.Hash]v1.Descriptor {
+			if asked++; !exported {
+				t.Error("asked before the export has begun")
+			}
+			return nil
+		},
+		Packed: func(layer v1.Layer) {
+			content, err := layer.Compressed()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := io.ReadAll(content)
+			if err != nil {
+				t.Fatal(err)
+			}
+			given = append(given, imagetest.Sum(raw).String())
+		},
+	})
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, layer := range layers {
+		digest, err := layer.Digest()
+		if err != nil || !slices.Contains(given, digest.String()) {
+			t.Errorf("%s wasn't given: %v", digest, err)
+		}
+	}
+	if asked != 1 || len(given) != img.Compressed {
+		t.Errorf("asked %d times, given %d layers of %d", asked, len(given), img.Compressed)
 	}
 }
 
@@ -294,7 +342,7 @@ func TestPackReusesKnownLayers(t *testing.T) {
 		"of another image":  {map[v1.Hash]v1.Descriptor{imagetest.Sum(nil): big}, 2, 0},
 	} {
 		for dialect, archive := range map[string][]byte{"old": imagetest.Tar(example.DockerOld()...), "new": imagetest.Tar(example.DockerNew()...)} {
-			img := packed(t, uncompressed(example, archive), pack.Options{Known: try.known})
+			img := packed(t, uncompressed(example, archive), pack.Options{Known: knowing(try.known)})
 			if got := digestOf(t, img); got != golden {
 				t.Errorf("%s, %s: got %s, want %s", name, dialect, got, golden)
 			}
@@ -311,7 +359,7 @@ func TestPackTakesKnownDescriptor(t *testing.T) {
 	example := imagetest.Example()
 	known := v1.Descriptor{MediaType: types.OCILayer, Digest: imagetest.Sum([]byte("elsewhere")), Size: 9}
 	img := packed(t, uncompressed(example, imagetest.Tar(example.DockerOld()...)),
-		pack.Options{Known: map[v1.Hash]v1.Descriptor{example.DiffIDs[1]: known}})
+		pack.Options{Known: knowing(map[v1.Hash]v1.Descriptor{example.DiffIDs[1]: known})})
 	manifest, err := img.Manifest()
 	if err != nil {
 		t.Fatal(err)
@@ -342,7 +390,7 @@ func TestPackWritesNothingForKnownLayers(t *testing.T) {
 	needed := bytes.TrimRight(imagetest.Tar(entries[:2]...), "\x00")
 	u := uncompressed(example, slices.Concat(needed, bytes.Repeat([]byte{0xff}, 4096))) // and then no tar any more
 	t.Setenv("TMPDIR", "/nowhere/to/write")
-	img := packed(t, u, pack.Options{Known: known, Progress: func(int64) { t.Error("a layer is read") }})
+	img := packed(t, u, pack.Options{Known: knowing(known), Progress: func(int64) { t.Error("a layer is read") }})
 	if img.Compressed != 0 || img.Reused != 2 {
 		t.Errorf("%d compressed, %d reused, want 0 and 2", img.Compressed, img.Reused)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,12 +173,14 @@ type repository struct {
 	images   map[v1.Hash]image.ImageOrIndex
 	located  map[v1.Hash]image.ImageOrIndex // by ID, or by the first of an index's images
 	present  bool                           // Plan finds what Manifest doesn't
+	lacks    bool                           // the config
 	compared bool                           // by Find of an ID, or by Push
 	keyed    image.ImageOrIndex             // under any key; nil for none
 	fail     map[string]error
 
 	keyedSource v1.Hash
 	calls       []string
+	early       atomic.Int64 // layers sent early
 }
 
 func newRepository() *repository {
@@ -217,6 +220,16 @@ func (r *repository) FindKey(context.Context, v1.Hash) (registry.Keyed, error) {
 func (r *repository) Layers(context.Context) registry.Layers {
 	_ = r.called("Layers")
 	return registry.Layers{}
+}
+
+func (r *repository) Lacks(context.Context, v1.Hash) (bool, error) { return r.lacks, r.called("Lacks") }
+
+func (r *repository) SendBlob(_ context.Context, layer v1.Layer) error {
+	if _, err := layer.Digest(); err != nil {
+		return err
+	}
+	r.early.Add(1) // at any time
+	return r.fail["SendBlob"]
 }
 
 func (r *repository) Plan(_ context.Context, img image.ImageOrIndex, _ registry.Layers) (*registry.Plan, error) {

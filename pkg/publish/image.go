@@ -97,6 +97,10 @@ type imageRun struct {
 	repository Repository
 	parts      []*openedPart
 	packed     []*pack.Packed // their layers are needed until the image is sent
+
+	ctx    context.Context //nolint:containedctx // of what is sent early, until the run is closed
+	cancel context.CancelFunc
+	early  parallel.Group
 }
 
 // openedPart is a part whose source was looked for. A digest may be in the charm's repository alone, so that it has no
@@ -121,6 +125,7 @@ type remoteImage struct {
 // begin makes the requests that don't depend on each other. Close what it returns, also after an error.
 func (p *Publisher) begin(ctx context.Context, t Target, parts []Part) (*imageRun, error) {
 	run := &imageRun{Publisher: p, target: t, parts: make([]*openedPart, len(parts))}
+	run.ctx, run.cancel = context.WithCancel(ctx)
 	steps := []func() error{
 		func() error {
 			if len(parts) == 0 { // it was checked when the key was recorded
@@ -166,6 +171,8 @@ func (r *imageRun) open(ctx context.Context, part *openedPart) error {
 }
 
 func (r *imageRun) close() {
+	r.cancel()
+	_ = r.early.Wait() // errors are in the log
 	for _, part := range r.parts {
 		if part != nil && part.source != nil {
 			_ = part.source.Close()

@@ -105,6 +105,9 @@ func unpacked() *source.Unpacked {
 func (h *house) wantCalls(tb testing.TB, want ...string) {
 	tb.Helper()
 	got := slices.Clone(h.repository.calls)
+	if layers := slices.Index(got, "Layers"); layers > 0 && got[layers-1] == "Lacks" { // which are asked at once
+		got[layers-1], got[layers] = got[layers], got[layers-1]
+	}
 	if pushed := slices.Index(got, "Push"); pushed >= 0 {
 		slices.Sort(got[pushed+1:]) // what is done concurrently then
 		slices.Sort(want[slices.Index(want, "Push")+1:])
@@ -250,8 +253,36 @@ func TestImageIsPacked(t *testing.T) {
 	if !r.Created || r.SourceDigest != src.ID.String() || r.RemoteDigest == r.SourceDigest {
 		t.Errorf("got %+v", r)
 	}
-	h.wantCalls(t, "Open", "Find config", "Layers", "Plan", "Push", "Record true", "MoveLatest")
+	h.wantCalls(t, "Open", "Find config", "Layers", "Lacks", "Plan", "Push", "Record true", "MoveLatest")
 	h.wantLog(t, "Packed "+src.ID.String()+": 1 layer compressed, 0 known to the registry")
+}
+
+// Layers are sent while others are packed only if no manifest of the image can be there, and not in a dry run. What fails
+// then is left to Push.
+func TestLayersAreSentEarly(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		lacks, dry bool
+		lookup     error
+		early      int64
+	}{
+		"the config is absent": {lacks: true, early: 1},
+		"the config is there":  {},
+		"it isn't known":       {lacks: true, lookup: errors.New("down")},
+		"a dry run":            {lacks: true, dry: true},
+	} {
+		h := newHouse(nil)
+		h.DryRun = test.dry
+		h.repository.lacks, h.repository.fail["Lacks"] = test.lacks, test.lookup
+		h.repository.fail["SendBlob"] = errors.New("refused")
+		src := unpacked()
+		if r := h.publish(t, nil, h.add(t, src.ID.String(), src)); r.Uploaded == test.dry {
+			t.Errorf("%s: got %+v", name, r)
+		}
+		if got := h.repository.early.Load(); got != test.early {
+			t.Errorf("%s: %d layers were sent early, want %d", name, got, test.early)
+		}
+	}
 }
 
 func TestStoredIsExported(t *testing.T) {
@@ -289,7 +320,7 @@ func TestImagesAreJoined(t *testing.T) {
 	if len(r.Platforms) != 2 || r.SourceDigest != r.RemoteDigest {
 		t.Errorf("got %+v", r)
 	}
-	h.wantCalls(t, "Open", "Find", "Find config", "Layers", "Plan", "Push", "Record true", "Record true", "MoveLatest")
+	h.wantCalls(t, "Open", "Find", "Find config", "Layers", "Lacks", "Plan", "Push", "Record true", "Record true", "MoveLatest")
 	if diff := cmp.Diff([]string{"amd64", "arm64"}, h.store.created[0].Architectures); diff != "" {
 		t.Errorf("architectures (-want +got):\n%s", diff)
 	}

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/pack"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
@@ -190,12 +192,25 @@ func (r *imageRun) read(ctx context.Context, part *openedPart, src source.Backed
 	return img, nil
 }
 
-// pack makes an image with a manifest of an unpacked one.
+// pack makes an image with a manifest of an unpacked one. If the repository lacks the image's config, no manifest of the image
+// can be there, so each layer is sent as soon as it is packed. Else the manifest is computed before anything is sent.
 func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpacked) (*remoteImage, error) {
 	defer r.Runner.Group("Pack the image")()
+	known := ahead(func() registry.Layers { return r.repository.Layers(ctx) })
+	absent := ahead(func() bool {
+		lacks, err := r.repository.Lacks(ctx, src.ID)
+		return lacks && err == nil && !r.DryRun
+	})
 	add, done := r.Runner.Progress("Compressing layers", src.Size)
 	defer done()
-	packed, err := pack.Image(ctx, src, pack.Options{Compression: r.Compression, Known: r.repository.Layers(ctx), Progress: add})
+	packed, err := pack.Image(ctx, src, pack.Options{
+		Compression: r.Compression, Known: known, Progress: add,
+		Packed: func(layer v1.Layer) {
+			if absent() {
+				r.sendEarly(layer)
+			}
+		},
+	})
 	if err != nil {
 		return nil, during(stageCompress, fmt.Errorf("%s: %w", part.Text, err))
 	}
@@ -203,6 +218,23 @@ func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpac
 	r.Runner.Logger().Info(fmt.Sprintf("Packed %s: %s compressed, %d known to the registry",
 		src.Digest, plural(packed.Compressed, "layer"), packed.Reused))
 	return &remoteImage{image: packed, source: src.Digest, compared: true, platforms: []v1.Platform{src.Platform}}, nil
+}
+
+// sendEarly starts to send a layer. If that fails, Push tries again.
+func (r *imageRun) sendEarly(layer v1.Layer) {
+	r.early.Go(func() error {
+		if err := r.repository.SendBlob(r.ctx, layer); err != nil {
+			r.Runner.Logger().Debug("A layer could not be sent early", zap.Error(err))
+		}
+		return nil
+	})
+}
+
+// ahead starts f, and returns a function that waits for its result.
+func ahead[T any](f func() T) (result func() T) {
+	result = sync.OnceValue(f)
+	go func() { _ = parallel.Guard(func() error { result(); return nil }) }() // who waits for it panics, too
+	return result
 }
 
 // choose returns the one image for the platform, or m if platform is nil.

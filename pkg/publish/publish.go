@@ -52,12 +52,14 @@ type Finder interface {
 	Name() string
 	Find(ctx context.Context, id image.Identity) (registry.Found, error)
 	FindKey(ctx context.Context, key v1.Hash) (registry.Keyed, error)
+	Lacks(ctx context.Context, config v1.Hash) (bool, error)
 	Layers(ctx context.Context) registry.Layers
 	Plan(ctx context.Context, img image.ImageOrIndex, packedLayers registry.Layers) (*registry.Plan, error)
 }
 
 // Writer sends images, and records what they are found by.
 type Writer interface {
+	SendBlob(ctx context.Context, layer v1.Layer) error
 	Push(ctx context.Context, plan *registry.Plan, progress func(bytes int64)) (compared bool, err error)
 	Record(ctx context.Context, img image.ImageOrIndex, compared bool, sources ...v1.Hash) error
 	RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrIndex, source v1.Hash) error

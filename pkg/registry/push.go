@@ -9,6 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"go.uber.org/zap"
@@ -23,24 +24,41 @@ const (
 	manifestTries = 6 // of a manifest whose blobs the registry doesn't find yet
 )
 
+// SendBlob sends a layer of an image that will be planned and pushed, unless the repository has it. Several may be sent at
+// once; a call waits until few enough are under way. Sending early is never needed: Push sends what no call of SendBlob has
+// sent, and waits for those that are under way.
+func (v *View) SendBlob(ctx context.Context, layer v1.Layer) error {
+	d, err := partial.Descriptor(layer)
+	if err != nil {
+		return err
+	}
+	if has, err := v.hasBlob(ctx, *d); has || err != nil {
+		return err
+	}
+	_, err = v.sendOnce(ctx, blob{desc: *d, open: func() (v1.Layer, error) { return layer, nil }})
+	return err
+}
+
 // Push sends what the plan says is missing: blobs first, then manifests, several at once, the image's own last, so
 // that no incomplete image can be found. It is pushed by digest; no tag is changed. Every byte of a blob is
 // verified before the registry is asked to store it. The first error stops the rest.
 //
-// Progress, if not nil, is called with the number of further bytes that the registry has received, never twice for
-// the same ones and never at the same time; it need not reach the plan's total, since blobs can be mounted.
+// Progress, if not nil, is called with the number of further bytes that the registry has received, also before Push was
+// called, never twice for the same ones and never at the same time; it need not reach the plan's total, since blobs can be
+// mounted.
 //
 // Layers that aren't proven to have the diff IDs that configs give them are decompressed and compared while they are
-// sent; one that has another is an error. Verified is whether each layer is proven to have its diff ID, since it was
+// sent; one that has another is an error. Compared is whether each layer is proven to have its diff ID, since it was
 // packed so, or compared; it is false where parts of the image were in the registry before.
-func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) (verified bool, err error) {
+func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compared bool, err error) {
+	defer v.meter.show(progress)()
 	var missing []blob
 	for _, d := range p.Missing {
 		b := p.blobs[d.Digest]
 		b.diffID = p.expectedDiffIDs[d.Digest]
 		missing = append(missing, b)
 	}
-	proven, err := r.pushBlobs(ctx, missing, progress)
+	proven, err := v.pushBlobs(ctx, missing, v.sendOnce)
 	if err != nil {
 		return false, err
 	}
@@ -53,18 +71,59 @@ func (r *Repository) Push(ctx context.Context, p *Plan, progress func(n int64)) 
 		g, ctx := parallel.WithContext(ctx)
 		g.SetLimit(senders)
 		for _, d := range rest[:n] {
-			g.Go(func() error { return r.putByDigest(ctx, d, p.manifests[d.Digest]) })
+			g.Go(func() error { return v.putByDigest(ctx, d, p.manifests[d.Digest]) })
 		}
 		if err := g.Wait(); err != nil {
 			return false, err
 		}
 		rest = rest[n:]
 	}
-	verified = r.decompress != nil && !p.partial
+	compared = v.decompress != nil && !p.partial
 	for blob := range p.expectedDiffIDs {
-		verified = verified && proven[blob]
+		compared = compared && proven[blob]
 	}
-	return verified, nil
+	return compared, nil
+}
+
+// sendOnce sends a blob, unless another call has sent it, or is sending it.
+func (v *View) sendOnce(ctx context.Context, b blob) (proven bool, err error) {
+	return v.sent.get(ctx, b.desc.Digest, func() (bool, error) {
+		select {
+		case v.slots <- struct{}{}:
+			defer func() { <-v.slots }()
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+		return v.pushBlob(ctx, b, v.meter.add)
+	})
+}
+
+// meter counts the bytes that are sent, and shows them as soon as somebody wants to see them.
+type meter struct {
+	mu       sync.Mutex
+	unshown  int64
+	progress func(bytes int64) // nil if nobody wants to see them
+}
+
+func (m *meter) add(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unshown += bytes; m.progress != nil {
+		m.progress(m.unshown)
+		m.unshown = 0
+	}
+}
+
+// show shows the bytes to progress, which may be nil, until hide is called.
+func (m *meter) show(progress func(bytes int64)) (hide func()) {
+	set := func(progress func(bytes int64)) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.progress = progress
+	}
+	set(progress)
+	m.add(0)
+	return func() { set(nil) }
 }
 
 // putByDigest stores a manifest whose blobs the repository has. Distribution 2 doesn't find a blob for a moment when another
@@ -81,16 +140,9 @@ func (r *Repository) putByDigest(ctx context.Context, d v1.Descriptor, raw []byt
 	}
 }
 
-// pushBlobs returns which of the blobs were proven to have their diff IDs; others were mounted, for example.
-func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, progress func(int64)) (map[v1.Hash]bool, error) {
-	var mu sync.Mutex // of progress and proven
-	oneAtATime := func(n int64) {
-		mu.Lock()
-		defer mu.Unlock()
-		if progress != nil {
-			progress(n)
-		}
-	}
+// pushBlobs sends blobs, and returns which of them were proven to have their diff IDs; others were mounted, for example.
+func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, send func(context.Context, blob) (bool, error)) (map[v1.Hash]bool, error) {
+	var mu sync.Mutex
 	proven := map[v1.Hash]bool{}
 	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(senders)
@@ -98,7 +150,7 @@ func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, progress func(
 	largest := func(a, b blob) int { return cmp.Compare(b.desc.Size, a.desc.Size) }
 	for _, b := range slices.SortedStableFunc(slices.Values(blobs), largest) {
 		g.Go(func() error {
-			verified, err := r.pushBlob(ctx, b, oneAtATime)
+			ok, err := send(ctx, b)
 			if err != nil {
 				return fmt.Errorf("sending the blob %s (%s) to %s: %w",
 					b.desc.Digest, humanize.Bytes(uint64(max(b.desc.Size, 0))), r.name, r.explain(err))
@@ -106,7 +158,7 @@ func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, progress func(
 			r.log.Debug("Blob sent", zap.Stringer("digest", b.desc.Digest), zap.Int64("bytes", b.desc.Size))
 			mu.Lock()
 			defer mu.Unlock()
-			proven[b.desc.Digest] = verified
+			proven[b.desc.Digest] = ok
 			return nil
 		})
 	}

@@ -177,7 +177,9 @@ func (r *Repository) pushTagged(ctx context.Context, images map[string]v1.Image)
 			listed[b.desc.Digest] = true
 		}
 	}
-	if _, err := r.pushBlobs(ctx, parts, nil); err != nil {
+	if _, err := r.pushBlobs(ctx, parts, func(ctx context.Context, b blob) (bool, error) {
+		return r.pushBlob(ctx, b, func(int64) {})
+	}); err != nil {
 		return err
 	}
 	g, ctx := parallel.WithContext(ctx)

@@ -4,11 +4,14 @@
 //
 //   - [View.Find] returns the image of an identity, if the repository provably has it. It reads no layer of an image that an
 //     earlier run with the same store token recorded.
+//
 //   - [View.Layers] returns which blobs hold which uncompressed layers.
+//
 //   - [View.Plan] returns which manifests and blobs of an image are missing.
 //
-// A [Repository] is where one writes. [Repository.Push] sends what a plan says, and nothing else; [View.Record] and
-// [View.MoveLatest] write what Find finds the image by next time.
+//   - [View.Push] sends what a plan says, and nothing else. [View.SendBlob] may send layers before the plan is known.
+//
+//   - [View.Record] and [View.MoveLatest] write what Find finds the image by next time.
 //
 // The package never lists, deletes or rewrites anything but records and the tag latest; the bytes of an image stay as they
 // are. It follows the OCI distribution specification v1.1 and CNCF distribution's token authentication.

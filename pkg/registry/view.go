@@ -40,6 +40,10 @@ type View struct {
 	learned   memo[string, Layers]     // by tag
 
 	failed atomic.Pointer[error] // the first failure of the registry that wasn't returned
+
+	sent  memo[v1.Hash, bool] // whether the blob was proven to have its diff ID
+	slots chan struct{}       // one for each blob under way
+	meter meter
 }
 
 // ignore tells the debug log why a candidate can't be read.
@@ -70,7 +74,9 @@ type Progress func(what string, total int64) (add func(bytes int64), done func()
 // derived from the store token; with an empty key none counts, and none is made. Progress is shown while layers are
 // compared.
 func NewView(repo *Repository, key []byte, progress Progress) *View {
-	return &View{Repository: repo, prover: prover{key, repo.name.RepositoryStr()}, progress: progress}
+	return &View{
+		Repository: repo, prover: prover{key, repo.name.RepositoryStr()}, progress: progress, slots: make(chan struct{}, senders),
+	}
 }
 
 // latest returns the manifest with the tag latest, nil if none can be read.
@@ -127,6 +133,12 @@ func (v *View) follow(ctx context.Context, named v1.Hash) *remote.Descriptor {
 // hasBlob reports whether the repository holds a blob.
 func (v *View) hasBlob(ctx context.Context, d v1.Descriptor) (bool, error) {
 	return v.blobs.get(ctx, d.Digest, func() (bool, error) { return v.has(ctx, blobs, d) })
+}
+
+// Lacks reports whether the repository lacks a config: then no manifest with that config can be there.
+func (v *View) Lacks(ctx context.Context, config v1.Hash) (bool, error) {
+	has, err := v.hasBlob(ctx, v1.Descriptor{Digest: config})
+	return !has && err == nil, err
 }
 
 // hasBlobs asks for several blobs at once, and returns which of them the repository holds.
