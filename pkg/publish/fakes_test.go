@@ -103,7 +103,10 @@ func (s *store) UploadCredentials(_ context.Context, charm, resource string) (ch
 }
 
 func (s *store) ImageBlob(_ context.Context, _, _, digest string) ([]byte, error) {
-	return []byte("description of " + digest), s.called("ImageBlob")
+	if err := s.called("ImageBlob"); err != nil {
+		return nil, err
+	}
+	return []byte("description of " + digest), nil
 }
 
 func (s *store) PrepareUpload(context.Context) {}

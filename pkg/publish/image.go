@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
@@ -27,7 +28,7 @@ import (
 // what was done before it.
 func (p *Publisher) PublishImage(ctx context.Context, t Target, parts []Part, platform *v1.Platform) (result Result, err error) {
 	log := p.Runner.Logger()
-	run, err := p.begin(ctx, t, parts)
+	run, err := p.begin(ctx, t, parts, platform)
 	defer run.close()
 	if err != nil {
 		return result, err
@@ -98,6 +99,10 @@ type imageRun struct {
 	parts      []*openedPart
 	packed     []*pack.Packed // their layers are needed until the image is sent
 
+	single bool          // the image is the one part, whole
+	digest v1.Hash       // of the image, if it was known at the start; else zero
+	text   func() []byte // that describes that image to Juju; nil if the store didn't give it
+
 	ctx    context.Context //nolint:containedctx // of what is sent early, until the run is closed
 	cancel context.CancelFunc
 	early  parallel.Group
@@ -123,9 +128,10 @@ type remoteImage struct {
 }
 
 // begin makes the requests that don't depend on each other. Close what it returns, also after an error.
-func (p *Publisher) begin(ctx context.Context, t Target, parts []Part) (*imageRun, error) {
+func (p *Publisher) begin(ctx context.Context, t Target, parts []Part, platform *v1.Platform) (*imageRun, error) {
 	run := &imageRun{Publisher: p, target: t, parts: make([]*openedPart, len(parts))}
 	run.ctx, run.cancel = context.WithCancel(ctx)
+	run.single = len(parts) == 1 && parts[0].Platform == nil && platform == nil
 	steps := []func() error{
 		func() error {
 			if len(parts) == 0 { // it was checked when the key was recorded
@@ -157,6 +163,7 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part) (*imageRu
 // registry is opened when the charm's repository turns out to lack it.
 func (r *imageRun) open(ctx context.Context, part *openedPart) error {
 	if part.Kind == source.KindRegistry {
+		r.askText(part)
 		r.Sources.CheckTag(ctx, part.Reference)
 		return nil
 	}
@@ -164,15 +171,38 @@ func (r *imageRun) open(ctx context.Context, part *openedPart) error {
 	if part.err != nil {
 		part.source = nil
 	}
+	if part.source != nil {
+		r.askText(part)
+	}
 	if _, full := part.Digest(); full {
 		return nil
 	}
 	return explainNotFound(*part, nil)
 }
 
+// askText asks for the text of an image whose digest is known before anything was looked for. The text is worth something
+// only if the repository turns out to have the image.
+func (r *imageRun) askText(part *openedPart) {
+	digest, _ := part.Digest()
+	if part.source != nil {
+		digest = part.source.Identity().Manifest
+	}
+	if digest == (v1.Hash{}) || !r.single || r.PushOnly {
+		return
+	}
+	r.digest, r.text = digest, sync.OnceValue(func() []byte {
+		text, err := r.Store.ImageBlob(r.ctx, r.target.Charm, r.target.Resource, digest.String())
+		if err != nil {
+			r.Runner.Logger().Debug("The store gave no text for the image", zap.Error(err))
+		}
+		return text
+	})
+	r.early.Go(func() error { r.text(); return nil })
+}
+
 func (r *imageRun) close() {
 	r.cancel()
-	_ = r.early.Wait() // errors are in the log
+	_ = r.early.Wait() // every error is in the log
 	for _, part := range r.parts {
 		if part != nil && part.source != nil {
 			_ = part.source.Close()
@@ -200,7 +230,10 @@ func (r *imageRun) describe(ctx context.Context, img *remoteImage, result *Resul
 			return explain(r.parts, img.image, err)
 		},
 		func() (err error) {
-			if img.present && !r.PushOnly {
+			if img.present && digest == r.digest {
+				text = r.text()
+			}
+			if img.present && text == nil && !r.PushOnly {
 				text, err = r.Store.ImageBlob(ctx, r.target.Charm, r.target.Resource, result.RemoteDigest)
 			}
 			return during(stageContent, err)

@@ -257,6 +257,46 @@ func TestImageIsPacked(t *testing.T) {
 	h.wantLog(t, "Packed "+src.ID.String()+": 1 layer compressed, 0 known to the registry")
 }
 
+// The text of an image whose digest is known at the start is asked for together with everything else. If the repository lacks
+// the image, that text is thrown away, and it is no failure if the store had none.
+func TestTextIsAskedForEarly(t *testing.T) {
+	t.Parallel()
+	img := newImage(t, arm64)
+	digest := digestOf(t, img)
+	for name, test := range map[string]struct {
+		text     string
+		src      source.Source
+		present  bool
+		platform *v1.Platform
+		refused  bool
+		texts    int
+	}{
+		"a file, there":             {"./a", backed(t, img), true, nil, false, 1},
+		"a file, absent":            {"./a", backed(t, img), false, nil, false, 2},
+		"a file, absent, refused":   {"./a", backed(t, img), false, nil, true, 2},
+		"a file, there, refused":    {"./a", backed(t, img), true, nil, true, 2},
+		"stored, there":             {"docker-daemon:" + someDigest, stored(t, img, nil), true, nil, false, 1},
+		"another registry's, there": {"x/y@" + digest.String(), nil, true, nil, false, 1},
+		"of a platform":             {"./a", backed(t, img), true, &arm64, false, 1},
+		"unpacked":                  {someDigest, unpacked(), false, nil, false, 1},
+	} {
+		h := newHouse(nil)
+		if test.present {
+			h.repository.images[digest] = img
+		}
+		if test.refused {
+			h.store.fail["ImageBlob"] = []error{errors.New("unknown image")}
+		}
+		part := h.add(t, test.text, test.src)
+		if r := h.publish(t, test.platform, part); r.Uploaded == test.present {
+			t.Errorf("%s: got %+v", name, r)
+		}
+		if n := h.store.count("ImageBlob"); n != test.texts {
+			t.Errorf("%s: %d texts, want %d", name, n, test.texts)
+		}
+	}
+}
+
 // Layers are sent while others are packed only if no manifest of the image can be there, and not in a dry run. What fails
 // then is left to Push.
 func TestLayersAreSentEarly(t *testing.T) {
@@ -392,7 +432,7 @@ func TestImageFails(t *testing.T) {
 		"both for one": {[]string{"./a", "./b"}, backed(t, images["arm64"]), nil, []string{"cannot join the images", "both for linux/arm64"}},
 		"no image":     {[]string{"./a"}, backed(t, mutate.ConfigMediaType(images["arm64"], "application/x")), nil, []string{"no image to run"}},
 		"no platform":  {[]string{"./a"}, backed(t, empty.Index), nil, []string{"./a: the index lists nothing"}},
-		"ImageBlob":    {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["ImageBlob"] = []error{gone} }, []string{"gone"}},
+		"ImageBlob":    {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["ImageBlob"] = []error{gone, gone} }, []string{"gone"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
