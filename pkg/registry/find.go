@@ -48,7 +48,7 @@ func (v *View) Find(ctx context.Context, id image.Identity) (Found, error) {
 	}
 	switch {
 	case len(id.Images) > 0:
-		return found(v.findIndex(ctx, id.Images), nil)
+		return found(v.findIndex(ctx, id.Images), context.Cause(ctx))
 	case id.Config != v1.Hash{}:
 		return v.findByConfig(ctx, id.Config)
 	}
@@ -70,7 +70,7 @@ func (v *View) candidates(ctx context.Context, source v1.Hash) (all []*remote.De
 	var g parallel.Group
 	g.Go(func() error { newest = v.latest(ctx); return nil })
 	g.Go(func() error { said = v.record(ctx, source); return nil })
-	_ = g.Wait() // every error is in the log
+	_ = g.Wait() // every error is in the log, but that the run was stopped
 	if newest != nil {
 		all = append(all, newest)
 	}
@@ -124,7 +124,7 @@ func (v *View) findByConfig(ctx context.Context, config v1.Hash) (Found, error) 
 				zap.Stringer("manifest", d.Digest), zap.Error(err))
 		}
 	}
-	return Found{Unread: v.failure()}, nil
+	return Found{Unread: v.failure()}, context.Cause(ctx)
 }
 
 // Keyed is an image that was recorded under a key.
