@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
@@ -19,7 +20,7 @@ import (
 func (p *Publisher) File(ctx context.Context, t Target, path string, architectures []string) (result Result, err error) {
 	var file content
 	var known listing
-	err = together(
+	err = parallel.All(
 		func() error { return p.checkType(ctx, t, charm.TypeFile, "digest or image") },
 		func() (err error) { file, err = p.readFile(ctx, path); return err },
 		func() (err error) { known, err = p.list(ctx, t); return err },

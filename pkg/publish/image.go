@@ -74,7 +74,7 @@ func (p *Publisher) PublishImage(ctx context.Context, t Target, parts []Part, pl
 		log.Info("Image uploaded, new remote digest: " + result.RemoteDigest)
 	}
 
-	err = together(
+	err = parallel.All(
 		func() error { run.record(ctx, img, result.Uploaded); return nil },
 		func() (err error) {
 			if !p.PushOnly {
@@ -156,7 +156,7 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part, platform 
 		run.parts[n] = &openedPart{Part: part}
 		steps = append(steps, func() error { return run.open(ctx, run.parts[n]) })
 	}
-	return run, together(steps...)
+	return run, parallel.All(steps...)
 }
 
 // open looks for a part where its reference points. It fails only for what can't be found anywhere else. An image in another
@@ -222,7 +222,7 @@ func (r *imageRun) describe(ctx context.Context, img *remoteImage, result *Resul
 	}
 	result.SourceDigest, result.RemoteDigest = img.source.String(), digest.String()
 	result.RemoteImage = r.login.ImageName + "@" + result.RemoteDigest
-	err = together(
+	err = parallel.All(
 		func() (err error) {
 			if result.Platforms, err = img.runsOn(); err == nil {
 				result.Digests, err = img.digests()

@@ -224,8 +224,6 @@ func newer(a, b charmhub.Resource) bool {
 	return a.CharmRevision != nil && (b.CharmRevision == nil || *a.CharmRevision > *b.CharmRevision)
 }
 
-func together(steps ...func() error) error { return parallel.All(steps...) }
-
 // list joins names for a sentence.
 func list(names []string) string {
 	if len(names) == 0 {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"time"
 
@@ -133,43 +132,45 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 	return r, nil
 }
 
-// create uploads the content and waits until the store has made a revision of
-// it. It tries again after failures in passing; where the store's answer was
-// lost, the list of revisions is asked first. Existed is whether the store says that
-// the revision was there before.
+// create makes a revision of the content. Where the store's answer was lost, the list of
+// revisions may have it. Existed is whether the store says that the revision was there
+// before.
 func (p *Publisher) create(ctx context.Context, t Target, c content) (found charmhub.Revision, existed bool, err error) {
-	mayExist := false
-	for attempt := 1; ; attempt++ {
-		reviewed, asked, err := p.createOnce(ctx, t, c)
-		if err == nil {
-			found, err := p.created(ctx, t, c, reviewed.Revision)
-			return found, reviewed.Existed && !mayExist, err // what exists may come of an earlier try
-		}
-		mayExist = mayExist || asked
-		pause, again := upload.RetryAfter(err)
-		if attempt == upload.Attempts || !again || ctx.Err() != nil {
-			return found, false, mayHaveCreated(mayExist, err)
-		}
-		p.Runner.Logger().Info(fmt.Sprintf("Looking whether the revision was created, and trying again if not: %v", err))
-		if err := p.Wait(ctx, max(pause, time.Duration(attempt)*time.Second)); err != nil {
-			return found, false, mayHaveCreated(mayExist, during(stageContent, err))
-		}
-		revisions, lookErr := p.Store.Revisions(ctx, t.Charm, t.Resource)
-		if lookErr != nil {
-			return found, false, mayHaveCreated(mayExist, fmt.Errorf("%w; and then %w", err, lookErr))
-		}
-		if found, ok := c.find(revisions); ok {
-			return found, false, nil
-		}
+	listed := false
+	reviewed, err := upload.Uploader{Store: p.Store, Runner: p.Runner, Wait: p.Wait}.Create(ctx, upload.Content{
+		Title: "Sending to Charmhub", Name: c.name, Size: c.size, Open: c.verified,
+		Ask: func(ctx context.Context, uploadID string) (string, error) {
+			return p.Store.CreateRevision(ctx, t.Charm, t.Resource, charmhub.NewRevision{
+				UploadID: uploadID, Type: c.kind, Architectures: c.architectures,
+			})
+		},
+		Find: func(ctx context.Context) (bool, error) {
+			revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)
+			found, listed = c.find(revisions)
+			return listed, err
+		},
+	})
+	if err != nil {
+		return found, false, createError(err)
 	}
+	if listed {
+		return found, false, nil
+	}
+	found, err = p.created(ctx, t, c, reviewed.Revision)
+	return found, reviewed.Existed, err
 }
 
-// mayHaveCreated adds to err, if mayExist, that the store may have created the revision.
-func mayHaveCreated(mayExist bool, err error) error {
-	if !mayExist {
-		return err
+// createError marks an error with what was being done, and adds whether the store may have
+// created the revision.
+func createError(err error) error {
+	asked, ok := errors.AsType[*upload.AskedError](err)
+	switch {
+	case !ok:
+		return during(stageContent, err)
+	case asked.MayExist:
+		err = fmt.Errorf("%w; the revision may exist all the same; run this again, which uses the revision then", err)
 	}
-	return during(stageCreate, fmt.Errorf("%w; the revision may exist all the same; run this again, which uses the revision then", err))
+	return during(stageCreate, err)
 }
 
 // created returns the revision that the store answered with, as the list has it. Another
@@ -186,25 +187,4 @@ func (p *Publisher) created(ctx context.Context, t Target, c content, number int
 	}
 	found, _ := byNumber(revisions, number)
 	return found, nil
-}
-
-// createOnce uploads the content and asks for a revision. Asked is true after an
-// error that leaves open whether there is one.
-func (p *Publisher) createOnce(ctx context.Context, t Target, c content) (reviewed charmhub.Reviewed, asked bool, err error) {
-	add, done := p.Runner.Progress("Sending to Charmhub", c.size)
-	id, err := p.Store.Upload(ctx, c.name, c.size, c.verified(add))
-	done()
-	if err != nil {
-		return reviewed, false, during(stageContent, err)
-	}
-	status, err := p.Store.CreateRevision(ctx, t.Charm, t.Resource, charmhub.NewRevision{
-		UploadID: id, Type: c.kind, Architectures: c.architectures,
-	})
-	if err != nil {
-		return reviewed, errors.Is(err, charmhub.ErrUnclear), during(stageContent, err)
-	}
-	reviewed, err = p.Store.Await(ctx, status)
-	var network net.Error
-	var refused *charmhub.Error
-	return reviewed, errors.As(err, &network) || errors.As(err, &refused), during(stageCreate, err)
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -126,34 +125,16 @@ func (r *Releaser) uploadFiles(ctx context.Context, name string, planned planned
 	return files, errors.Join(errs...)
 }
 
-// createRevision uploads a charm file and waits for its revision. It tries again after
-// temporary failures, which is safe: the store answers with the revision that the
-// file is, if it is one.
-func (r *Releaser) createRevision(ctx context.Context, name string, file CharmFile) (reviewed charmhub.Reviewed, err error) {
-	first := true
-	err = upload.Repeat(ctx, r.Wait, upload.Attempts, func() (pause time.Duration, again bool, err error) {
-		reviewed, err = r.createOnce(ctx, name, file)
-		reviewed.Existed = reviewed.Existed && first // what exists may come of an earlier try
-		first = false
-		if pause, again = upload.RetryAfter(err); again {
-			r.Runner.Logger().Info("Trying again to upload a charm file", zap.String("file", file.Path), zap.Error(err))
-		}
-		return pause, again, err
+// createRevision makes a revision of a charm file.
+func (r *Releaser) createRevision(ctx context.Context, name string, file CharmFile) (charmhub.Reviewed, error) {
+	base := filepath.Base(file.Path)
+	return upload.Uploader{Store: r.Store, Runner: r.Runner, Wait: r.Wait}.Create(ctx, upload.Content{
+		Title: "Sending " + base, Name: base, Size: file.Size,
+		Open: func(add func(bytes int64)) func() (io.ReadCloser, error) {
+			return upload.Verified(func() (io.ReadCloser, error) { return r.Files.Open(file.Path) }, sha3.New384, file.SHA3, add)
+		},
+		Ask: func(ctx context.Context, uploadID string) (string, error) {
+			return r.Store.CreateCharmRevision(ctx, name, uploadID)
+		},
 	})
-	return reviewed, err
-}
-
-func (r *Releaser) createOnce(ctx context.Context, name string, file CharmFile) (reviewed charmhub.Reviewed, err error) {
-	add, end := r.Runner.Progress("Sending "+filepath.Base(file.Path), file.Size)
-	open := func() (io.ReadCloser, error) { return r.Files.Open(file.Path) }
-	id, err := r.Store.Upload(ctx, filepath.Base(file.Path), file.Size, upload.Verified(open, sha3.New384, file.SHA3, add))
-	end()
-	if err != nil {
-		return reviewed, err
-	}
-	status, err := r.Store.CreateCharmRevision(ctx, name, id)
-	if err != nil {
-		return reviewed, err
-	}
-	return r.Store.Await(ctx, status)
 }

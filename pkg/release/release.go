@@ -11,17 +11,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
 // Store is Charmhub, as [charmhub.Client] has it.
@@ -32,14 +30,8 @@ type Store interface {
 	Revisions(ctx context.Context, charm, resource string) ([]charmhub.Revision, error)
 	Releases(ctx context.Context, charm string) (charmhub.Releases, error)
 	Release(ctx context.Context, charm string, entries []charmhub.Release) error
-	Uploads
-}
-
-// Uploads is the part of Charmhub that takes charm files.
-type Uploads interface {
-	Upload(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) (uploadID string, err error)
 	CreateCharmRevision(ctx context.Context, charm, uploadID string) (statusURL string, err error)
-	Await(ctx context.Context, statusURL string) (charmhub.Reviewed, error)
+	upload.Store
 }
 
 // Files opens the files that inputs name, as [workspace.Workspace] does.
@@ -47,18 +39,12 @@ type Files interface {
 	Open(path string) (*os.File, error)
 }
 
-// Runner shows what is being done, as [action.Runner] does.
-type Runner interface {
-	Logger() *zap.Logger
-	Progress(what string, total int64) (add func(bytes int64), done func())
-}
-
 // Releaser uploads charm files and puts revisions on channels. It has no state of
 // its own.
 type Releaser struct {
 	Store  Store
 	Files  Files
-	Runner Runner
+	Runner upload.Runner
 	// Wait pauses, as [transport.Sleep] does.
 	Wait func(context.Context, time.Duration) error
 }

@@ -1,5 +1,5 @@
-// Package upload has what every upload to Charmhub needs: it checks content while it
-// is sent, and repeats calls of the store that failed in passing.
+// Package upload makes revisions of content on Charmhub: it checks the content while it is
+// sent, waits for the review, and repeats calls of the store that failed in passing.
 package upload
 
 import (
