@@ -26,6 +26,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/publish"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
+	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
 	"github.com/charmhub-actions/upload-resource/pkg/release"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
@@ -92,6 +93,7 @@ func upload(ctx context.Context, runner *action.Runner) error {
 	if at := in.Endpoints.Registry; at != nil && at.Scheme == "https" {
 		carrier.RequireHTTPS(at.Host)
 	}
+	hosts := new(blobupload.Hosts)
 	var challenge *registry.Challenge
 	if at := in.Endpoints.LikelyRegistry(); at != nil && in.File == "" {
 		challenge = registry.Ask(ctx, at.Host, at.Path, carrier, carrier.Connect, runner.Logger())
@@ -104,7 +106,7 @@ func upload(ctx context.Context, runner *action.Runner) error {
 		Repository: func(ctx context.Context, login charmhub.RegistryCredentials, log *zap.Logger) (publish.Repository, error) {
 			options := registry.Options{
 				Image: login.ImageName, Username: login.Username, Password: login.Password,
-				Challenge: challenge, Transport: carrier, Logger: log, Decompress: compression.Decompress,
+				Challenge: challenge, Transport: carrier, Hosts: hosts, Logger: log, Decompress: compression.Decompress,
 			}
 			if at := in.Endpoints.Registry; at != nil { // a mirror or a proxy of the registry that Charmhub names
 				_, repository, _ := strings.Cut(login.ImageName, "/")

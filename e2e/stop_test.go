@@ -32,7 +32,7 @@ const stopTime = 5 * time.Second
 // whatever it waits for.
 func TestStop(t *testing.T) {
 	t.Parallel()
-	archive := writeArchive(t, 300_000, 2)
+	archive := writeArchive(t, 2<<20, 2)
 	path := filepath.Join(t.TempDir(), "file")
 	writeFile(t, path, strings.Repeat("content", 1000))
 	image, file := []string{"resource=" + imageResource, "image=" + archive}, []string{"resource=" + fileResource, "filepath=" + path}
@@ -198,7 +198,7 @@ func TestRegistryDies(t *testing.T) {
 		}
 		return nil
 	})
-	r := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 500_000, 2))
+	r := action(t, sandbox, "resource="+imageResource, "image="+writeArchive(t, 2<<20, 2))
 	r.failed(t, sandbox, "sending the blob sha256:", "connection refused")
 	if !strings.Contains(r.log, "\nTrying again in ") {
 		t.Errorf("the log has no word about the tries:\n%s", r.log)

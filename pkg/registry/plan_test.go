@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -264,44 +262,5 @@ func TestMount(t *testing.T) {
 				t.Errorf("%d blobs sent", n)
 			}
 		})
-	}
-}
-
-// bytesLayer is a layer that says what it likes about its content.
-type bytesLayer struct {
-	v1.Layer
-	content []byte
-	stream  bool
-}
-
-func (l bytesLayer) Compressed() (io.ReadCloser, error) { return newContent(l.content, l.stream), nil }
-
-func TestDamagedLayers(t *testing.T) {
-	for _, size := range []int{5000, 200_000} { // sent at once, in chunks
-		whole := noise(size)
-		wrong := slices.Clone(whole)
-		wrong[4000] ^= 1
-		for name, test := range map[string]struct {
-			content []byte
-			want    string
-		}{
-			"a wrong byte": {wrong, fmt.Sprintf("the blob is damaged: its %d bytes hash to sha256:", size)},
-			"cut short":    {whole[:4000], fmt.Sprintf("ends after 4000 of %d bytes", size)},
-			"empty":        {nil, fmt.Sprintf("ends after 0 of %d bytes", size)},
-		} {
-			for kind, stream := range sources {
-				t.Run(fmt.Sprintf("%s in a %s of %d", name, kind, size), func(t *testing.T) {
-					s := newServer(t)
-					r, _ := s.open(t)
-					l := bytesLayer{static.NewLayer(whole, types.DockerLayer), test.content, stream}
-					p := mustPlan(t, r, mustAppend(t, l))
-					p.Missing = p.Missing[1:] // without the config, which is sound
-					wantError(t, pushError(t, r, p), "sending the blob "+digestOf(t, l).String(), test.want)
-					if n := count(s.log(), "PUT"); n != 0 {
-						t.Error("something was kept")
-					}
-				})
-			}
-		}
 	}
 }

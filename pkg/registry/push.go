@@ -43,7 +43,7 @@ func (v *View) SendBlob(ctx context.Context, layer v1.Layer) error {
 // that no incomplete image can be found. It is pushed by digest; no tag is changed. Every byte of a blob is
 // verified before the registry is asked to store it. The first error stops the rest.
 //
-// Progress, if not nil, is called with the number of further bytes that the registry has received, also before Push was
+// Progress, if not nil, is called with the number of further bytes that are sent, also before Push was
 // called, never twice for the same ones and never at the same time; it need not reach the plan's total, since blobs can be
 // mounted.
 //
@@ -171,7 +171,8 @@ func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64))
 		return false, fmt.Errorf("opening the blob: %w", err)
 	}
 	to := blobupload.Destination{
-		Uploads: r.url(blobs, "uploads/"), Do: r.do, Decompress: r.decompress, Wait: r.wait, Log: r.log,
+		Uploads: r.url(blobs, "uploads/"), Hosts: r.hosts, Do: r.do, TokenExpires: r.token.isHalfOver,
+		Decompress: r.decompress, Wait: r.wait, Log: r.log,
 		Has: func(ctx context.Context, d v1.Descriptor) (bool, error) { return r.has(ctx, blobs, d) },
 	}
 	sent := blobupload.Blob{Descriptor: b.desc, Open: layer.Compressed, DiffID: b.diffID}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -13,8 +12,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-
-	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // TestBlobsAreSeenLater: a registry may not see for a moment what was put there.
@@ -49,20 +46,6 @@ func TestIndexesComeLast(t *testing.T) {
 	}
 	if !strings.HasSuffix(last, digestOf(t, index).String()) {
 		t.Errorf("the last request is %q, want the index's", last)
-	}
-}
-
-// TestDecompressorPanics: what reads layers that others wrote may meet one that its author didn't think of.
-func TestDecompressorPanics(t *testing.T) {
-	for _, size := range []int64{100, 200_000} { // sent at once, in chunks
-		s := newServer(t)
-		r, _ := s.open(t)
-		r.decompress = func(io.Reader) (io.ReadCloser, bool, error) { panic("a layer of nobody's making") }
-		err := pushError(t, r, mustPlan(t, r, randomImage(t, size, 1)))
-		var crash *parallel.PanicError
-		if !errors.As(err, &crash) || len(crash.Stack) == 0 {
-			t.Errorf("the error is %v, which tells of no panic", err)
-		}
 	}
 }
 

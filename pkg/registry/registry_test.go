@@ -22,6 +22,8 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/klauspost/compress/gzip"
@@ -194,6 +196,15 @@ func digestOf(t *testing.T, img interface{ Digest() (v1.Hash, error) }) v1.Hash 
 func randomImage(t *testing.T, size, layers int64) v1.Image {
 	t.Helper()
 	img, err := random.Image(size, layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func mustAppend(t *testing.T, layers ...v1.Layer) v1.Image {
+	t.Helper()
+	img, err := mutate.AppendLayers(empty.Image, layers...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,8 +51,10 @@ type Options struct {
 	Challenge *Challenge
 	// Transport carries every request. Repeating requests, save those under transport.Once, is left to it, and so is giving
 	// up those that fell silent. Its ExpectContinueTimeout should not be zero, else a token that expires
-	// costs a chunk of a blob.
+	// costs a part of a blob.
 	Transport http.RoundTripper
+	// Hosts remember what the registry's host can't do; nil remembers nothing of other repositories.
+	Hosts *blobupload.Hosts
 	// Decompress looks into the layers that are sent or compared with their diff IDs; with nil none is.
 	Decompress blobupload.Decompressor
 	Logger     *zap.Logger
@@ -64,6 +67,8 @@ type Repository struct {
 	log    *zap.Logger
 
 	decompress blobupload.Decompressor
+	hosts      *blobupload.Hosts
+	token      *tokenLife
 
 	// wait pauses between tries of a blob or manifest. Tests replace it.
 	wait func(context.Context, time.Duration) error
@@ -76,10 +81,13 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the repository's name that Charmhub gave, %q: %w", o.Image, err)
 	}
-	r := &Repository{name: repo, log: o.Logger, decompress: o.Decompress, wait: transport.Sleep}
+	r := &Repository{
+		name: repo, log: o.Logger, decompress: o.Decompress, wait: transport.Sleep,
+		hosts: cmp.Or(o.Hosts, new(blobupload.Hosts)), token: new(tokenLife),
+	}
 	auth := authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password})
 	scopes := []string{repo.Scope("pull,push")}
-	authenticated, err := registryTransport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge}, scopes)
+	authenticated, err := registryTransport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge, r.token}, scopes)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", repo, r.explain(err))
 	}

@@ -17,7 +17,8 @@ import (
 // guard asks for bearer tokens, as a registry's token authentication does. Each token is good for some requests.
 type guard struct {
 	*server
-	life int
+	fields string // of a token's answer, each after a comma
+	life   int
 
 	mu    sync.Mutex
 	used  map[string]int // requests, by Authorization header
@@ -57,7 +58,7 @@ func (g *guard) issue(w http.ResponseWriter, r *http.Request) {
 	g.scope = r.URL.Query()["scope"]
 	token := fmt.Sprintf("token-%d", len(g.used))
 	g.used["Bearer "+token] = 0
-	_, _ = fmt.Fprintf(w, `{"token":%q}`, token)
+	_, _ = fmt.Fprintf(w, `{"token":%q%s}`, token, g.fields)
 }
 
 // issued is how many tokens were.

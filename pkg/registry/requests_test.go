@@ -51,7 +51,10 @@ func uploadOnce(t *testing.T, open func() *View, img v1.Image) (o outcome) {
 	return o
 }
 
-// someLayers returns layers that are each sent in one chunk.
+// smallMax is the size in bytes up to which a blob is sent by the request that ends its upload.
+const smallMax = 1 << 20
+
+// someLayers returns layers that are each sent by a request of their own.
 func someLayers(t *testing.T, n int) []v1.Layer {
 	t.Helper()
 	layers := make([]v1.Layer, n)

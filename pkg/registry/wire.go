@@ -1,10 +1,15 @@
 package registry
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // maxAnswer bounds every answer that isn't a blob: manifests, tokens, error lists. It is the limit that CNCF
@@ -19,6 +24,7 @@ type wire struct {
 	path string // before /v2/, "" for none
 
 	challenge *Challenge // answers the question how to authenticate; nil for none
+	token     *tokenLife // is told of each token; nil for nothing
 }
 
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -38,6 +44,7 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		below.Path, below.RawPath = w.path+req.URL.Path, ""
 		req.URL = &below
 	}
+	asked := time.Now()
 	res, err := w.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -50,7 +57,42 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
+	if w.token != nil && res.StatusCode == http.StatusOK && req.URL.Query().Has("scope") { // which only token services are sent
+		if err := w.token.read(res, asked); err != nil {
+			return nil, err
+		}
+	}
 	return res, nil
+}
+
+// tokenLife is how long the newest token of a registry's token service lasts.
+type tokenLife struct {
+	half atomic.Pointer[time.Time] // when half of it is over; nil without a token
+}
+
+// isHalfOver reports whether the token may have expired when a request with it arrives.
+func (l *tokenLife) isHalfOver() bool {
+	half := l.half.Load()
+	return half != nil && time.Now().After(*half)
+}
+
+// read reads the life of a token from a token service's answer, and leaves the answer to be read again.
+func (l *tokenLife) read(res *http.Response, asked time.Time) error {
+	answer, err := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	res.Body = io.NopCloser(bytes.NewReader(answer))
+	half := asked.Add(lifeOf(answer) / 2)
+	l.half.Store(&half)
+	return err
+}
+
+// lifeOf returns how long a token lasts (distribution's token specification, "Token Response Fields").
+func lifeOf(answer []byte) time.Duration {
+	token := struct {
+		Seconds float64 `json:"expires_in"`
+	}{Seconds: 60} // if it isn't said
+	_ = json.Unmarshal(answer, &token) // what isn't JSON is refused elsewhere
+	return time.Duration(min(max(token.Seconds, 0), 24*60*60) * float64(time.Second))
 }
 
 // checkRedirect refuses to be sent to another host. Registries have blobs on other hosts, and reading these takes no

@@ -19,21 +19,17 @@ import (
 // the blob is damaged, or made to fill memory or time.
 type Decompressor func(blob io.Reader) (layer io.ReadCloser, compressed bool, err error)
 
-// A check lags behind the sender by this many bytes at most: so it goes on while the sender waits for an answer, and the
+// A check lags behind the sender by this many reads at most: so it goes on while the sender waits for an answer, and the
 // sender goes on while the check decompresses.
-const (
-	blockSize = 128 << 10
-	maxBlocks = 16
-)
+const maxBlocks = 32
 
-var spareBlocks = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, blockSize)) }}
+var spareBlocks = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// diffIDCheck decompresses a blob as it comes by and compares its content with a diff ID.
+// diffIDCheck decompresses a blob as it comes by and compares its content with a diff ID. A nil check compares nothing.
 type diffIDCheck struct {
 	want   v1.Hash
-	block  *bytes.Buffer      // is filled, and then put into blocks
 	blocks chan *bytes.Buffer // on their way to be decompressed
-	closed bool               // blocks is
+	end    sync.Once          // closes blocks
 	cause  error              // why no more blocks come; set before blocks is closed
 	ended  chan struct{}      // closed when err and opaque are known
 	err    error
@@ -95,26 +91,17 @@ func (r *blockReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// write gives the check the next bytes of the blob. That the check has failed shows in the end.
+// write gives the check the next bytes of the blob. One that has failed takes no more; finish says so.
 func (c *diffIDCheck) write(p []byte) {
-	for c != nil && len(p) > 0 {
-		if c.block == nil {
-			c.block = spareBlocks.Get().(*bytes.Buffer)
-		}
-		n, _ := c.block.Write(p[:min(len(p), blockSize-c.block.Len())]) // it never fails
-		if p = p[n:]; c.block.Len() == blockSize {
-			c.pass()
-		}
+	if c == nil {
+		return
 	}
-}
-
-// pass passes on the block that was filled. A check whose result is known takes no more.
-func (c *diffIDCheck) pass() {
+	block := spareBlocks.Get().(*bytes.Buffer)
+	_, _ = block.Write(p) // it never fails
 	select {
-	case c.blocks <- c.block:
+	case c.blocks <- block:
 	case <-c.ended:
 	}
-	c.block = nil
 }
 
 // finish says that the blob is complete, and returns what came out. It may be called again.
@@ -122,10 +109,7 @@ func (c *diffIDCheck) finish() error {
 	if c == nil {
 		return nil
 	}
-	if c.block != nil {
-		c.pass()
-	}
-	c.end(io.EOF)
+	c.stop(io.EOF)
 	<-c.ended
 	return c.err
 }
@@ -136,13 +120,13 @@ func (c *diffIDCheck) compared() bool { return c != nil && !c.opaque }
 // abandon ends a check of a blob that isn't read on.
 func (c *diffIDCheck) abandon() {
 	if c != nil {
-		c.end(errAbandoned)
+		c.stop(errAbandoned)
 	}
 }
 
-func (c *diffIDCheck) end(cause error) {
-	if !c.closed {
-		c.closed, c.cause = true, cause
+func (c *diffIDCheck) stop(cause error) {
+	c.end.Do(func() {
+		c.cause = cause
 		close(c.blocks)
-	}
+	})
 }

@@ -17,7 +17,7 @@ import (
 // holds up nobody.
 func TestDiffIDCheck(t *testing.T) {
 	t.Parallel()
-	blob := bytes.Repeat([]byte("0123456789"), 2*maxBlocks*blockSize/10)
+	blob := bytes.Repeat([]byte("0123456789"), 2*maxBlocks*maxRead/10)
 	diffID, _, err := v1.SHA256(bytes.NewReader(blob))
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestDiffIDCheck(t *testing.T) {
 			c := newDiffIDCheck(test.want, test.decompress)
 			defer c.abandon()
 			for rest := blob; len(rest) > 0; {
-				n := min(len(rest), 100_000) // no divisor of a block
+				n := min(len(rest), maxRead-1)
 				c.write(rest[:n])
 				rest = rest[n:]
 			}

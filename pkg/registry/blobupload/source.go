@@ -1,6 +1,7 @@
 package blobupload
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash"
@@ -10,159 +11,162 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// streamChunkMax bounds what is held in memory of a blob that can't be read twice.
-const streamChunkMax = 8 << 20
+// errRevoked ends a read by a transport that was given up.
+var errRevoked = errors.New("the request was given up")
 
-// errRewound is reading what a stream has given and isn't held: the upload must start over with a new stream.
-var errRewound = errors.New("the blob can't be read again from that byte")
+// finalError is what no other request mends: the blob can't be read, or isn't what it should be.
+type finalError struct{ error }
 
-// readError is a failure on this side: the blob can't be read, or isn't what it should be.
-type readError struct{ error }
+func (e *finalError) Unwrap() error { return e.error }
 
-func (e *readError) Unwrap() error { return e.error }
+// gzipMagic is what gzip's format begins with (RFC 1952, section 2.3.1).
+const gzipMagic = "\x1f\x8b"
 
-// source gives the bytes of a blob by offset and verifies them on their way. In a file the offset is sought; of a stream,
-// the last bytes are held, so that what got lost can be given again. It may be read from several goroutines, as
-// HTTP transports do with the body of a request they have given up.
+// maxRead bounds the bytes of a read, and so what a check may hold in memory.
+const maxRead = 64 << 10
+
+// source gives the bytes of a blob from any offset, and verifies them when they are read for the first time. To read bytes
+// again it seeks if the content is an io.Seeker; if not, it opens the blob again and skips to the offset.
 type source struct {
-	desc    v1.Descriptor
-	content io.ReadCloser
-	seeker  io.Seeker // content, if it is one
-	next    int64     // offset of the byte that content gives next
+	blob  Blob
+	check *diffIDCheck      // nil for none
+	fresh func(reach int64) // is called with the end of the bytes that were read for the first time
 
-	mu     sync.Mutex
-	hash   hash.Hash
-	hashed int64        // bytes that went into hash
-	start  []byte       // the first of these, as many as gzipMagic has
-	check  *diffIDCheck // nil for none
-	held   []byte       // the last bytes of a stream
-	base   int64        // offset of held[0]
-	err    error        // why the source can't be read
+	mu      sync.Mutex
+	content io.ReadCloser // nil before the first read
+	next    int64         // offset of the byte that content gives next
+	current *sourceReader // the only one that may read
+	hash    hash.Hash
+	hashed  int64 // bytes that went into hash
+	gzip    bool  // the blob begins as gzip does
+	err     error // why the source can't be read
 }
 
-// newSource opens a blob. Of a stream up to window bytes are held. What is read is given to check, too.
-func newSource(b Blob, window int64, check *diffIDCheck) (*source, error) {
+// newSource returns a source whose blob is opened by the first read. A layer's content is compared with its diff ID, if
+// decompress isn't nil.
+func newSource(b Blob, decompress Decompressor, fresh func(reach int64)) (*source, error) {
 	hasher, err := v1.Hasher(b.Descriptor.Digest.Algorithm)
 	if err != nil {
-		return nil, &readError{err}
+		return nil, err
 	}
-	content, err := b.Open()
-	if err != nil {
-		return nil, &readError{fmt.Errorf("opening the blob: %w", err)}
-	}
-	s := &source{desc: b.Descriptor, content: content, hash: hasher, check: check}
-	if s.seeker, _ = content.(io.Seeker); s.seeker == nil {
-		s.held = make([]byte, 0, max(0, min(window, b.Descriptor.Size)))
+	s := &source{blob: b, fresh: fresh, hash: hasher}
+	if b.DiffID != (v1.Hash{}) && decompress != nil {
+		s.check = newDiffIDCheck(b.DiffID, decompress)
 	}
 	return s, nil
 }
 
-// window is how many bytes can be read again.
-func (s *source) window() int64 {
-	if s.seeker != nil {
-		return s.desc.Size
-	}
-	return int64(cap(s.held))
-}
-
-// release says that bytes before off will not be asked for again.
-func (s *source) release(off int64) {
+// open returns a reader of the bytes [start, end), and makes earlier readers fail.
+func (s *source) open(start, end int64) *sourceReader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if used := off - s.base; s.seeker == nil && 0 < used && used <= int64(len(s.held)) {
-		s.held = s.held[:copy(s.held, s.held[used:])]
-		s.base = off
-	}
+	s.current = &sourceReader{source: s, off: start, end: end}
+	return s.current
 }
 
-// ReadAt implements io.ReaderAt for offsets that have been read, are next, and weren't released. It may give fewer
-// bytes than are asked for.
-func (s *source) ReadAt(p []byte, off int64) (int, error) {
+// revoke makes every reader fail, and returns why one failed before, nil if none did. An HTTP transport may go on reading
+// the body of a request that it has given up; when revoke returns, it doesn't any longer.
+func (s *source) revoke() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, err := s.read(p, off)
-	if n == 0 {
-		s.err = errors.Join(s.err, err)
-		return 0, err
+	s.current = nil
+	return s.err
+}
+
+type sourceReader struct {
+	source   *source
+	off, end int64
+}
+
+func (r *sourceReader) Read(p []byte) (int, error) {
+	s := r.source
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.current != r:
+		return 0, errRevoked
+	case r.off == r.end:
+		return 0, io.EOF
 	}
-	if beyond := off + int64(n) - s.hashed; beyond > 0 {
+	n, err := s.read(p[:min(int64(len(p)), r.end-r.off, maxRead)], r.off)
+	r.off += int64(n)
+	return n, err
+}
+
+// offset returns that of the next byte.
+func (r *sourceReader) offset() int64 {
+	r.source.mu.Lock()
+	defer r.source.mu.Unlock()
+	return r.off
+}
+
+// Close leaves the source to the next reader.
+func (r *sourceReader) Close() error { return nil }
+
+func (s *source) read(p []byte, off int64) (n int, err error) {
+	if err = s.moveTo(off); err == nil {
+		n, err = io.ReadAtLeast(s.content, p, min(len(p), len(gzipMagic)))
+		s.next += int64(n)
+	}
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		err = fmt.Errorf("the blob ends after %d of %d bytes", s.next, s.blob.Descriptor.Size)
+		fallthrough
+	case err != nil:
+		s.err = &finalError{fmt.Errorf("reading the blob: %w", err)}
+		return 0, s.err
+	}
+	if beyond := s.next - s.hashed; beyond > 0 {
 		fresh := p[int64(n)-beyond : n]
-		_, _ = s.hash.Write(fresh)
+		_, _ = s.hash.Write(fresh) // it never fails
 		s.check.write(fresh)
+		s.gzip = s.gzip || s.hashed == 0 && bytes.HasPrefix(fresh, []byte(gzipMagic))
 		s.hashed += beyond
-		s.start = append(s.start, fresh[:min(len(fresh), len(gzipMagic)-len(s.start))]...)
+		s.fresh(s.hashed)
 	}
 	return n, nil
 }
 
-func (s *source) read(p []byte, off int64) (n int, err error) {
-	switch p = p[:min(int64(len(p)), s.desc.Size-off)]; {
-	case off > s.hashed || off < s.base:
-		return 0, errRewound
-	case s.seeker != nil:
-		n, err = s.seekAndRead(p, off)
-	case off < s.base+int64(len(s.held)):
-		n = copy(p, s.held[off-s.base:])
-	default:
-		n, err = s.readAndHold(p)
+// moveTo makes off the offset of the next byte.
+func (s *source) moveTo(off int64) (err error) {
+	if s.content != nil && off == s.next {
+		return nil
 	}
-	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("the blob ends after %d of %d bytes", off, s.desc.Size)
+	if seeker, ok := s.content.(io.Seeker); ok {
+		s.next, err = seeker.Seek(off, io.SeekStart)
+		return err
 	}
-	return n, err
-}
-
-// seekAndRead reads from a file.
-func (s *source) seekAndRead(p []byte, off int64) (int, error) {
-	if off != s.next {
-		if _, err := s.seeker.Seek(off, io.SeekStart); err != nil {
-			return 0, err
+	if s.content != nil && off < s.next {
+		_, s.content = s.content.Close(), nil
+	}
+	if s.content == nil {
+		if s.content, err = s.blob.Open(); err != nil {
+			return err
 		}
-		s.next = off
+		s.next = 0
 	}
-	n, err := io.ReadAtLeast(s.content, p, 1)
-	s.next += int64(n)
-	return n, err
-}
-
-// readAndHold reads from the stream, through what is held.
-func (s *source) readAndHold(p []byte) (int, error) {
-	free := s.held[len(s.held):cap(s.held)]
-	free = free[:min(len(free), len(p))]
-	n, err := io.ReadAtLeast(s.content, free, 1)
-	s.held = s.held[:len(s.held)+n]
-	return copy(p, free[:n]), err
+	skipped, err := io.CopyN(io.Discard, s.content, off-s.next)
+	s.next += skipped
+	return err
 }
 
 // verify fails unless all of the blob was read, and has its digest and, if that is checked, its diff ID.
 func (s *source) verify() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	got := fmt.Sprintf("%s:%x", s.desc.Digest.Algorithm, s.hash.Sum(nil))
-	if s.hashed != s.desc.Size || got != s.desc.Digest.String() {
-		return fmt.Errorf("the blob is damaged: its %d bytes hash to %s; build or pull the image again", s.hashed, got)
+	got := fmt.Sprintf("%s:%x", s.blob.Descriptor.Digest.Algorithm, s.hash.Sum(nil))
+	if s.hashed != s.blob.Descriptor.Size || got != s.blob.Descriptor.Digest.String() {
+		return &finalError{fmt.Errorf("the blob is damaged: its %d bytes hash to %s; build or pull the image again", s.hashed, got)}
 	}
-	return s.check.finish()
-}
-
-// gzipMagic is what gzip's format begins with (RFC 1952, section 2.3.1).
-const gzipMagic = "\x1f\x8b"
-
-// isGzip reports whether the blob begins like that.
-func (s *source) isGzip() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return string(s.start) == gzipMagic
-}
-
-// failure is why reading failed, nil if it didn't.
-func (s *source) failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
+	if err := s.check.finish(); err != nil {
+		return &finalError{err}
+	}
+	return nil
 }
 
 func (s *source) close() {
 	s.check.abandon()
-	_ = s.content.Close() // nothing was written
+	if s.content != nil {
+		_ = s.content.Close() // nothing was written
+	}
 }

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -17,41 +20,55 @@ import (
 )
 
 const (
-	// smallMax is the size in bytes up to which a blob is sent with the request that finishes its upload: a round trip
-	// less, and little to lose when the connection breaks.
-	smallMax = 128 << 10
+	// smallMax is the size in bytes up to which a blob is sent by the request that ends its upload, which saves a round trip.
+	smallMax = 1 << 20
 
-	// A chunk is a twentieth of its blob within these bounds, a quarter of the last one after every failure. So five
-	// broken connections within a large blob cost less than a tenth of it, even with a registry that forgets what it
-	// received of a broken chunk, while a round trip per chunk doesn't slow down a sound connection.
+	// Once a request to the host broke, a blob is sent in chunks. A chunk is a twentieth of its blob within these bounds, a
+	// quarter of the last one after every failure. So five broken connections within a large blob cost less than a tenth of
+	// it, even with a registry that forgets what it received of a broken chunk.
 	firstChunkMin, firstChunkMax = 4 << 20, 32 << 20
 	chunkMin                     = 256 << 10
-	soundChunks                  = 16 // that arrive before the next are twice as large, up to the first size
+	chunkGrowth                  = 16 // a chunk that arrives makes the next larger by this part, up to the first size
 
-	maxTries = 6 // failures in a row without a byte of progress
-	// maxPause bounds what a registry may ask for by Retry-After.
-	maxPause = 2 * time.Minute
+	limitMin = 64 << 10        // bytes of the smallest request that is tried after one that was too large
+	maxTries = 6               // failures in a row without a byte of progress
+	maxPause = 2 * time.Minute // that a registry may ask for by Retry-After
 
-	// An upload that the registry lost is begun again so often without getting further than one before: often when a
-	// connection broke in it, seldom when the registry forgets by itself, as several do that don't share their storage.
+	// After so many lost uploads that got no further than one before, a blob is given up: often when a connection broke in
+	// them, seldom when the registry forgets by itself, as several do that don't share their storage.
 	maxLostBroken, maxLostByItself = 32, 4
 )
 
 var (
 	// errLost is an upload that the registry doesn't know any longer, or has other bytes of than it was sent.
 	errLost = errors.New("the registry lost the upload")
-	// errStuck is an answer that says that a chunk was taken, and that nothing of it arrived.
+	// errStuck is an answer that says that bytes were taken, and that none of them arrived.
 	errStuck = errors.New("the registry says that it took a chunk, but has no more bytes than before")
 )
+
+// Hosts hold what was learned of registries' hosts in a run. The zero value is empty.
+type Hosts struct{ byName sync.Map }
+
+func (h *Hosts) of(name string) *host {
+	known, _ := h.byName.LoadOrStore(name, new(host))
+	return known.(*host)
+}
+
+// host is what was learned of one host. Uploads share it.
+type host struct {
+	careful atomic.Bool  // a request broke: blobs are sent in chunks
+	limit   atomic.Int64 // bytes of the largest request that may fit; 0 if none was too large
+}
 
 // A step is a request of an upload (distribution spec, "Pushing a blob in chunks").
 type step int
 
 const (
 	begin  step = iota // POST: begin an upload, or mount the blob
-	send               // PATCH: send a chunk
+	send               // PATCH: send the rest of the blob, or a chunk of it
 	ask                // GET: ask how many bytes the registry has
-	finish             // PUT: store the upload under the blob's digest, with the rest of the blob if it is small
+	finish             // PUT: store the upload under the blob's digest
+	whole              // PUT: send a small blob, and store it
 	done               // the repository has the blob
 )
 
@@ -61,29 +78,33 @@ type verdict int
 const (
 	goOn    verdict = iota // the registry took it
 	resume                 // ask how many bytes the registry has, and go on from there
+	shrink                 // send less at once
 	restart                // begin another upload
 	giveUp
 )
 
 // classify returns the verdict on a request by its step and its error. Again is whether the last chunk, from the same
-// byte, was refused as out of order, too. All requests but chunks were repeated by the transport.
+// byte, was refused as out of order, too. Requests that bring no bytes of the blob were repeated by the transport.
 func classify(s step, err error, again bool) verdict {
 	var answer *transport.Error
 	answered := errors.As(err, &answer)
-	var unread *readError
+	var final *finalError
+	brings := s == send || s == whole
 	switch {
 	case err == nil:
 		return goOn
-	case errors.Is(err, errLost), errors.Is(err, errRewound):
+	case errors.Is(err, errLost):
 		return restart
-	case s == begin, errors.As(err, &unread):
+	case s == begin, errors.As(err, &final):
 		return giveUp
 	case answered && isLost(answer):
 		return restart
-	case answered && answer.StatusCode == http.StatusRequestedRangeNotSatisfiable && (s != send || again):
+	case answered && answer.StatusCode == http.StatusRequestedRangeNotSatisfiable && (!brings || again):
 		// Of a body that the transport sent again, the registry may have a part, which makes the body out of order.
 		return restart
-	case s == send && (!answered || isTemporary(answer.StatusCode)):
+	case answered && answer.StatusCode == http.StatusRequestEntityTooLarge && brings:
+		return shrink
+	case brings && (!answered || isTemporary(answer.StatusCode)):
 		return resume
 	}
 	return giveUp
@@ -106,6 +127,7 @@ func isTemporary(status int) bool {
 // state is how far a blob's upload is. Only take changes it.
 type state struct {
 	size     int64    // of the blob
+	host     *host    // of the registry
 	location *url.URL // where the registry takes the upload's next request
 	minimum  int64    // bytes of the smallest chunk that the registry takes, but for the last
 
@@ -114,24 +136,40 @@ type state struct {
 	best     int64 // the most bytes it had in any upload of the blob
 	sent     int64 // bytes that were sent in this upload, arrived or not
 	refused  int64 // offset of the chunk last refused as out of order, -1 for none
+	tooLarge bool  // the last request was
 
 	chunk int64 // bytes of the next chunk
-	sound int   // chunks that arrived since the last failure or growth
 	tries int   // failures since the last progress
-	broke bool  // a request of this upload failed, other than by its order
+	broke bool  // a request of this upload broke
 	lost  int   // uploads that the registry lost since best grew
 }
 
-func newState(size int64) *state { return &state{size: size, refused: -1, chunk: firstChunk(size)} }
+func newState(size int64, h *host) *state {
+	return &state{size: size, host: h, refused: -1, chunk: firstChunk(size)}
+}
 
 func firstChunk(size int64) int64 { return min(max(size/20, firstChunkMin), firstChunkMax) }
 
+// length returns how many bytes of the blob the next request brings.
+func (s *state) length() int64 {
+	rest := s.size - s.received
+	n := rest
+	if s.host.careful.Load() {
+		n = s.chunk
+	}
+	if limit := s.host.limit.Load(); limit > 0 {
+		n = min(n, limit)
+	}
+	return min(max(n, s.minimum), rest)
+}
+
 // result is what came of a request.
 type result struct {
-	step step
-	end  int64 // offset behind the bytes that were sent, for a chunk
-	head Head
-	err  error // a *transport.Error for an answer that refuses
+	step   step
+	length int64 // bytes of the blob that the request brings
+	end    int64 // offset behind the bytes that were sent of these
+	head   Head
+	err    error // a *transport.Error for an answer that refuses
 }
 
 // take changes the state by the result of a request, and returns the next step, and how long to wait before it.
@@ -140,21 +178,23 @@ func (s *state) take(r result) (next step, pause time.Duration, err error) {
 	if r.err == nil {
 		r.err = s.advance(r)
 	}
-	switch classify(r.step, r.err, s.refused == s.received) {
+	verdict := classify(r.step, r.err, s.refused == s.received)
+	s.tooLarge = verdict == shrink
+	switch verdict {
 	case goOn:
 		return s.following(r), 0, nil
 	case resume:
-		outOfOrder := r.head.Response != nil && r.head.StatusCode == http.StatusRequestedRangeNotSatisfiable
-		if outOfOrder {
-			s.refused = s.received
+		return s.resume(r)
+	case shrink:
+		// A power of two, as many limits are.
+		limit := max(1<<bits.Len64(uint64(max(r.length-1, 0)))/2, s.minimum)
+		if limit < limitMin || limit >= r.length {
+			return done, 0, fmt.Errorf("sending %d bytes in one request: %w; raise the limit of the registry's front", r.length, r.err)
 		}
-		s.tries++
-		s.broke = s.broke || !outOfOrder
-		s.chunk, s.sound = max(s.chunk/4, chunkMin), 0
-		if s.tries >= maxTries {
-			return done, 0, fmt.Errorf("given up after %d tries without progress: %w", s.tries, r.err)
+		if known := s.host.limit.Load(); known == 0 || limit < known {
+			s.host.limit.Store(limit)
 		}
-		return ask, min(carry.Backoff(s.tries-1, r.head.Response), maxPause), nil
+		return s.following(r), 0, nil
 	case restart:
 		// Distribution 2 discards an upload in whose chunk a connection broke, with the chunks before: its Location says how
 		// many bytes came with answers, and it has more. So a blob takes as many uploads as it needs to get through in one,
@@ -175,12 +215,33 @@ func (s *state) take(r result) (next step, pause time.Duration, err error) {
 	return done, 0, r.err
 }
 
-// following returns the step after one that the registry took.
+// resume takes a failure after which the upload may go on.
+func (s *state) resume(r result) (next step, pause time.Duration, err error) {
+	switch {
+	case r.head.Response != nil && r.head.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		s.refused = s.received
+	case r.head.Response != nil && r.head.StatusCode == http.StatusTooManyRequests: // chunks would be more
+	default:
+		s.broke = true
+		s.host.careful.Store(true)
+	}
+	if r.length <= s.chunk {
+		s.chunk = max(s.chunk/4, chunkMin)
+	}
+	if s.tries++; s.tries >= maxTries {
+		return done, 0, fmt.Errorf("given up after %d tries without progress: %w", s.tries, r.err)
+	}
+	return ask, min(carry.Backoff(s.tries-1, r.head.Response), maxPause), nil
+}
+
+// following returns the step after one that the registry took, or found too large.
 func (s *state) following(r result) step {
 	switch {
-	case r.step == finish, r.step == begin && r.head.StatusCode == http.StatusCreated:
+	case r.err == nil && (r.step == finish || r.step == whole || r.step == begin && r.head.StatusCode == http.StatusCreated):
 		return done
-	case s.received < s.size && s.size > smallMax:
+	case s.received == 0 && s.size <= smallMax && s.length() == s.size:
+		return whole
+	case s.received < s.size:
 		return send
 	}
 	return finish
@@ -195,11 +256,9 @@ func (s *state) advance(r result) error {
 		if r.head.StatusCode == http.StatusCreated {
 			return nil
 		}
-		minimum, _ := strconv.ParseInt(r.head.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
-		s.minimum = min(max(minimum, 0), firstChunkMax)
+		s.minimum, _ = strconv.ParseInt(r.head.Header.Get("OCI-Chunk-Min-Length"), 10, 64) // 0 if there is none
 		return s.follow(r.head)
-	case finish:
-		s.received, s.best = s.size, s.size
+	case finish, whole:
 		return nil
 	}
 	received, err := parseRange(r.head, max(start, r.end))
@@ -209,7 +268,8 @@ func (s *state) advance(r result) error {
 	s.received = received
 	if received > s.reached {
 		s.reached, s.tries = received, 0
-		s.grow()
+		// Chunks grow again, so that one bad minute doesn't slow down the rest of a large blob by its round trips.
+		s.chunk = min(s.chunk+s.chunk/chunkGrowth, firstChunk(s.size))
 	}
 	if received > s.best {
 		s.best, s.lost = received, 0
@@ -221,14 +281,6 @@ func (s *state) advance(r result) error {
 		return errStuck
 	}
 	return nil
-}
-
-// grow makes chunks larger again after many that arrived, so that one bad minute doesn't slow down the rest of a large
-// blob by its round trips.
-func (s *state) grow() {
-	if s.sound++; s.sound >= soundChunks {
-		s.chunk, s.sound = min(2*s.chunk, max(s.chunk, firstChunk(s.size))), 0
-	}
 }
 
 // parseRange reads an upload's Range header, "0-<last byte>", and returns the number of bytes; silent without the

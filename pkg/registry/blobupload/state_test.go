@@ -26,7 +26,7 @@ func refusal(status int, codes ...transport.ErrorCode) *transport.Error {
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	all := []step{begin, send, ask, finish}
+	all, brings := []step{begin, send, ask, finish, whole}, []step{send, whole}
 	for name, test := range map[string]struct {
 		steps []step
 		err   error
@@ -35,14 +35,15 @@ func TestClassify(t *testing.T) {
 	}{
 		"taken":                          {all, nil, false, goOn},
 		"taken after a refusal":          {all, nil, true, goOn},
-		"a broken chunk":                 {[]step{send}, errReset, false, resume},
+		"a broken body":                  {brings, errReset, false, resume},
 		"other broken requests":          {[]step{begin, ask, finish}, errReset, false, giveUp}, // the transport has repeated them
 		"no progress":                    {[]step{send}, errStuck, false, resume},
-		"busy at a chunk":                {[]step{send}, refusal(503), false, resume},
+		"busy at a body":                 {brings, refusal(503), false, resume},
 		"busy":                           {[]step{begin, ask, finish}, refusal(503), false, giveUp},
-		"limited at a chunk":             {[]step{send}, refusal(429), false, resume},
-		"too slow a chunk":               {[]step{send}, refusal(408), false, resume},
-		"too large":                      {all, refusal(413), false, giveUp},
+		"limited at a body":              {brings, refusal(429), false, resume},
+		"too slow a body":                {brings, refusal(408), false, resume},
+		"too large":                      {brings, refusal(413), false, shrink},
+		"too large without a body":       {[]step{begin, ask, finish}, refusal(413), false, giveUp},
 		"refused":                        {all, refusal(403, transport.DeniedErrorCode), false, giveUp},
 		"refused, wrapped":               {all, fmt.Errorf("asking: %w", refusal(403)), false, giveUp},
 		"lost":                           {[]step{send, ask, finish}, errLost, false, restart},
@@ -51,15 +52,14 @@ func TestClassify(t *testing.T) {
 		"no such repository":             {[]step{begin}, refusal(404), false, giveUp},
 		"unknown upload":                 {[]step{send, ask, finish}, refusal(400, transport.BlobUploadUnknownErrorCode), false, restart},
 		"invalid upload":                 {[]step{send, ask, finish}, refusal(400, transport.BlobUploadInvalidErrorCode), false, restart},
-		"other bytes":                    {[]step{finish}, refusal(400, transport.DigestInvalidErrorCode), false, restart},
+		"other bytes":                    {[]step{finish, whole}, refusal(400, transport.DigestInvalidErrorCode), false, restart},
 		"lost by a failing registry":     {[]step{send, finish}, refusal(500, transport.BlobUploadUnknownErrorCode), false, restart},
 		"a chunk out of order":           {[]step{send}, refusal(416), false, resume},
 		"the same chunk out of order":    {[]step{send}, refusal(416), true, restart},
 		"anything else out of order":     {[]step{ask, finish}, refusal(416), false, restart},
-		"a stream that can't go back":    {all, &readError{errRewound}, false, restart},
-		"unreadable":                     {all, &readError{io.ErrUnexpectedEOF}, false, giveUp},
-		"unreadable, and out of order":   {all, &readError{refusal(416)}, true, giveUp},
-		"another blob than it should be": {[]step{finish}, &readError{errors.New("damaged")}, false, giveUp},
+		"unreadable":                     {all, &finalError{io.ErrUnexpectedEOF}, false, giveUp},
+		"unreadable, and out of order":   {all, &finalError{refusal(416)}, true, giveUp},
+		"another blob than it should be": {[]step{finish}, &finalError{errors.New("damaged")}, false, giveUp},
 	} {
 		for _, s := range test.steps {
 			if got := classify(s, test.err, test.again); got != test.want {
@@ -82,10 +82,10 @@ func head(status int, header ...string) Head {
 }
 
 // begun is the state of a blob's upload that the registry agreed to.
-func begun(t *testing.T, size int64, header ...string) *state {
+func begun(t *testing.T, size int64) *state {
 	t.Helper()
-	s := newState(size)
-	next, _, err := s.take(result{step: begin, head: head(202, append(header, "Location", uploads+"1")...)})
+	s := newState(size, new(host))
+	next, _, err := s.take(result{step: begin, head: head(202, "Location", uploads+"1")})
 	if want := s.following(result{step: ask}); err != nil || next != want {
 		t.Fatalf("began with step %d, %v; want %d", next, err, want)
 	}
@@ -176,8 +176,8 @@ func repeated[T any](a, b T, n int) (all []T) {
 // TestSmallBlobsTakeTwoRequests: and so does an empty one.
 func TestSmallBlobsTakeTwoRequests(t *testing.T) {
 	t.Parallel()
-	for size, want := range map[int64]step{0: finish, smallMax: finish, smallMax + 1: send} {
-		s := newState(size)
+	for size, want := range map[int64]step{0: whole, smallMax: whole, smallMax + 1: send} {
+		s := newState(size, new(host))
 		if next, _, err := s.take(result{step: begin, head: head(202, "Location", uploads+"1")}); next != want || err != nil {
 			t.Errorf("%d bytes: step %d, %v; want %d", size, next, err, want)
 		}
@@ -220,20 +220,35 @@ func TestPauseAskedFor(t *testing.T) {
 	}
 }
 
-// TestChunksGrowAgain: after many chunks that arrived, up to the first size.
+// TestChunksGrowAgain: with chunks that arrive, up to the first size.
 func TestChunksGrowAgain(t *testing.T) {
 	t.Parallel()
-	s := &state{chunk: chunkMin, size: 200 << 20}
-	for range soundChunks - 1 {
-		s.grow()
-	}
-	if s.chunk != chunkMin {
-		t.Errorf("a chunk is %d bytes after %d, want %d", s.chunk, soundChunks-1, chunkMin)
-	}
-	for range 10 * soundChunks {
-		s.grow()
+	s := begun(t, 200<<20)
+	s.host.careful.Store(true)
+	s.chunk = chunkMin
+	for next := send; next == send; {
+		end := s.received + s.length()
+		var err error
+		if next, _, err = s.take(result{step: send, length: s.length(), end: end, head: head(202)}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if want := firstChunk(s.size); s.chunk != want {
 		t.Errorf("a chunk is %d bytes in the end, want %d", s.chunk, want)
+	}
+}
+
+// TestBrokenChunksShrink: a chunk is as large as ever after a request with the whole blob broke, and a quarter after a
+// chunk did.
+func TestBrokenChunksShrink(t *testing.T) {
+	t.Parallel()
+	s := begun(t, 100<<20)
+	for i, want := range []int64{100 << 20, 5 << 20, 5 << 18, 5 << 16, chunkMin} {
+		if got := s.length(); got != want {
+			t.Errorf("after %d breaks a request has %d bytes, want %d", i, got, want)
+		}
+		if _, _, err := s.take(result{step: send, length: s.length(), err: errReset}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

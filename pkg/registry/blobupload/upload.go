@@ -1,6 +1,6 @@
-// Package blobupload sends a blob to a registry (OCI distribution specification v1.1, "Pushing a blob in chunks"), and
-// resumes where a connection broke: from the byte that the registry says it has, in another upload where it lost the
-// first. The blob is verified on its way.
+// Package blobupload sends a blob to a registry (OCI distribution specification v1.1, "Pushing blobs"): with one PATCH, and
+// a small blob with the PUT that ends the upload. After a broken connection it goes on in chunks, from the byte that the
+// registry says it has, or in another upload if the registry lost the first. The blob is verified on its way.
 //
 // Each request's result is classified by a function of the step and the error alone, and changes the upload's state in
 // one method.
@@ -9,6 +9,7 @@ package blobupload
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,19 +24,24 @@ import (
 	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// storing is how long the answer may take that ends the upload of a blob: a registry reads the blob over before it stores
-// it under its digest, but not a chunk.
+// storing is how long an answer may take. Before it ends an upload, a registry reads the blob to store it under its digest;
+// a front may hold back the bytes of a large request until it has all of them.
 const storing = 10 * time.Minute
 
-// Destination is the repository that blobs are sent to. Requests go through pkg/transport, which repeats all but chunks.
+// Destination is the repository that blobs are sent to. Requests go through pkg/transport, which repeats those that bring
+// no bytes of a blob.
 type Destination struct {
 	// Uploads is where uploads begin: https://<registry>/v2/<repository>/blobs/uploads/.
 	Uploads string
+	// Hosts remember what the registry's host can't do. Share them between the uploads of a run.
+	Hosts *Hosts
 	// Do sends a request of which only the answer's head matters. An answer with another status than those is returned
 	// with a *transport.Error.
 	Do func(req *http.Request, statuses ...int) (Head, error)
 	// Has reports whether the repository has a blob.
 	Has func(ctx context.Context, blob v1.Descriptor) (bool, error)
+	// TokenExpires reports whether the token that Do sends may expire soon; with nil it doesn't.
+	TokenExpires func() bool
 	// Decompress looks into layers, to compare them with their diff IDs; with nil none is.
 	Decompress Decompressor
 	// Wait pauses between tries.
@@ -49,8 +55,8 @@ type Head struct{ *http.Response }
 // Blob is what is sent.
 type Blob struct {
 	Descriptor v1.Descriptor
-	// Open returns the blob's bytes. In what is an io.Seeker, bytes that the registry lost are sought and read again; of
-	// another reader, some megabytes are held in memory for that.
+	// Open returns the blob's bytes. It is called again to read bytes that the registry lost, unless the first result is an
+	// io.Seeker.
 	Open func() (io.ReadCloser, error)
 	// From is another repository of the registry that holds the blob, so that it may be mounted; "" for none.
 	From string
@@ -58,25 +64,25 @@ type Blob struct {
 	DiffID v1.Hash
 }
 
-// Send mounts or sends a blob. Progress is called with the number of further bytes that the registry has received, never
-// twice for the same ones. Bytes that don't have the blob's digest are an error, before the registry is asked to store
-// them, and so is a layer that has another diff ID. Verified is whether the blob was compared with its diff ID and is
-// compressed as its type says: engines go by the content, and not each knows every format, so a layer of another one must
-// not come into other images.
+// Send mounts or sends a blob. Progress is called with the number of further bytes that are sent, never twice for the same
+// ones. Bytes that don't have the blob's digest are an error, before the registry is asked to store them, and so is a layer
+// that has another diff ID. Verified is whether the blob was compared with its diff ID and is compressed as its type says:
+// engines go by the content, and not each knows every format, so a layer of another one must not come into other images.
 func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (verified bool, err error) {
-	u, s := &upload{Destination: d, blob: b}, newState(b.Descriptor.Size)
+	at, err := url.Parse(d.Uploads)
+	if err != nil {
+		return false, err
+	}
+	u, s := &upload{Destination: d, blob: b, progress: progress}, newState(b.Descriptor.Size, d.Hosts.of(at.Host))
 	defer u.close()
 	for next := begin; next != done; {
-		r, best := u.request(ctx, s, next), s.best
+		r := u.request(ctx, s, next)
 		if r.err != nil && ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
 		var pause time.Duration
 		if next, pause, err = s.take(r); err != nil {
 			return false, err
-		}
-		if s.best > best {
-			progress(s.best - best)
 		}
 		switch {
 		case next == ask:
@@ -89,12 +95,15 @@ func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (
 			}
 		case next == begin:
 			d.Log.Info("Starting over with a blob whose upload the registry lost", zap.Stringer("digest", b.Descriptor.Digest))
+		case s.tooLarge:
+			d.Log.Debug("The registry refused a request as too large", zap.String("host", at.Host),
+				zap.Int64("bytes", r.length), zap.Int64("limit", s.host.limit.Load()))
 		case next == done && r.step == begin:
 			return false, nil // mounted
 		}
 	}
 	labelledGzip := b.Descriptor.MediaType == types.DockerLayer || b.Descriptor.MediaType == types.OCILayer
-	return u.src.check.compared() && (!labelledGzip || u.src.isGzip()), nil
+	return u.src.check.compared() && (!labelledGzip || u.src.gzip), nil
 }
 
 func humanized(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
@@ -102,8 +111,10 @@ func humanized(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
 // upload sends the requests of a blob's uploads.
 type upload struct {
 	Destination
-	blob Blob
-	src  *source // nil until the first byte is sent
+	blob     Blob
+	src      *source // of this upload
+	progress func(n int64)
+	reported int64 // bytes that progress knows of
 }
 
 // request sends the request of a step.
@@ -111,14 +122,22 @@ func (u *upload) request(ctx context.Context, s *state, next step) result {
 	r := result{step: next}
 	switch next {
 	case begin:
-		u.close()
-		r.head, r.err = u.begin(ctx)
+		if r.err = u.open(); r.err == nil {
+			r.head, r.err = u.begin(ctx)
+		}
 	case send:
-		r.head, r.end, r.err = u.send(ctx, s)
+		r.length = s.length()
+		r.head, r.end, r.err = u.send(ctx, s, r.length)
 	case ask:
 		r.head, r.err = u.do(ctx, http.MethodGet, s.location.String(), nil, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
 	case finish:
-		r.err = u.finish(ctx, s)
+		r.head, r.err = u.put(carry.AnswerWithin(ctx, storing), s, nil)
+	case whole:
+		var content []byte
+		r.length, r.end = s.size, s.size
+		if content, r.err = io.ReadAll(u.src.open(0, s.size)); r.err == nil {
+			r.head, r.err = u.put(carry.Once(ctx), s, content)
+		}
 	}
 	return r
 }
@@ -131,7 +150,8 @@ func (u *upload) do(ctx context.Context, method, target string, body []byte, sta
 	if method == http.MethodPut {
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
-	return u.Do(req, statuses...)
+	head, err := u.Do(req, statuses...)
+	return head, carry.Cause(err)
 }
 
 // begin begins an upload, or has the blob mounted.
@@ -147,18 +167,15 @@ func (u *upload) begin(ctx context.Context) (Head, error) {
 	return u.do(ctx, http.MethodPost, u.Uploads, nil, http.StatusAccepted)
 }
 
-// open opens the blob for an upload.
-func (u *upload) open(s *state) (err error) {
-	if u.src != nil {
-		return nil
-	}
-	var check *diffIDCheck
-	if u.blob.DiffID != (v1.Hash{}) && u.Decompress != nil {
-		check = newDiffIDCheck(u.blob.DiffID, u.Decompress)
-	}
-	if u.src, err = newSource(u.blob, max(streamChunkMax, s.minimum), check); err != nil {
-		check.abandon()
-	}
+// open prepares to read the blob from its start; progress hears of each byte once.
+func (u *upload) open() (err error) {
+	u.close()
+	u.src, err = newSource(u.blob, u.Decompress, func(reach int64) {
+		if n := reach - u.reported; n > 0 {
+			u.progress(n)
+			u.reported = reach
+		}
+	})
 	return err
 }
 
@@ -166,65 +183,62 @@ func (u *upload) close() {
 	if u.src != nil {
 		u.src.close()
 	}
-	u.src = nil
 }
 
-// send sends the next chunk, up to end.
-func (u *upload) send(ctx context.Context, s *state) (head Head, end int64, err error) {
-	if err := u.open(s); err != nil {
+// send sends the next bytes of the blob, and returns the offset behind those that were sent.
+func (u *upload) send(ctx context.Context, s *state, length int64) (head Head, end int64, err error) {
+	var body *sourceReader
+	open := func() (io.ReadCloser, error) {
+		// The request is sent again if its token was refused. A front that takes in all of it first lets that be known late:
+		// a chunk is quick enough for a token to last.
+		if body != nil && body.offset()-s.received > s.chunk {
+			return nil, errors.New("the registry refused the token when most of the bytes were sent")
+		}
+		body = u.src.open(s.received, s.received+length)
+		return body, nil
+	}
+	ctx = carry.Once(ctx)
+	if length > firstChunkMax {
+		ctx = carry.AnswerWithin(ctx, storing)
+	}
+	first, _ := open() // it can't fail
+	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, s.location.String(), first)
+	if err != nil {
 		return head, 0, err
 	}
-	u.src.release(s.received)
-	end = min(s.received+min(max(s.chunk, s.minimum), u.src.window()), s.size)
-	body := &chunk{src: u.src, start: s.received, end: end}
-	defer body.revoke()
-	req, err := http.NewRequestWithContext(carry.Once(ctx), http.MethodPatch, s.location.String(), body.open())
-	if err != nil {
-		return head, end, err
-	}
-	req.GetBody = func() (io.ReadCloser, error) { return body.open(), nil } // for a try with another token
-	req.ContentLength = end - s.received
+	req.GetBody, req.ContentLength = open, length
 	req.Header.Set("Content-Type", "application/octet-stream")
-	req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", s.received, end-1))
-	// An expired token is then noticed before the chunk is sent, not after.
-	req.Header.Set("Expect", "100-continue")
-	head, err = u.Do(req, http.StatusAccepted, http.StatusCreated, http.StatusNoContent)
-	if cause := u.src.failure(); err != nil && cause != nil {
-		err = &readError{fmt.Errorf("reading the blob: %w", cause)}
+	req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", s.received, s.received+length-1))
+	if s.tooLarge || u.TokenExpires != nil && u.TokenExpires() {
+		req.Header.Set("Expect", "100-continue") // the answer may be a refusal
 	}
-	return head, end, err
+	head, err = u.Do(req, http.StatusAccepted, http.StatusCreated, http.StatusNoContent)
+	if cause := u.src.revoke(); err != nil && cause != nil {
+		return head, 0, cause
+	}
+	return head, body.offset(), carry.Cause(err)
 }
 
-// finish sends the rest of a blob, if any, and has the registry store it under its digest.
-func (u *upload) finish(ctx context.Context, s *state) error {
-	if err := u.open(s); err != nil {
-		return err
-	}
-	rest, err := io.ReadAll(io.NewSectionReader(u.src, s.received, s.size-s.received))
-	if err != nil {
-		return &readError{fmt.Errorf("reading the blob: %w", err)}
-	}
+// put has the registry store an upload, with content if that isn't empty, under the blob's digest.
+func (u *upload) put(ctx context.Context, s *state, content []byte) (Head, error) {
 	if err := u.src.verify(); err != nil {
-		return &readError{err}
+		return Head{}, err
 	}
 	target, digest := *s.location, u.blob.Descriptor.Digest.String()
 	query := target.Query()
 	query.Set("digest", digest)
 	target.RawQuery = query.Encode()
-	if len(rest) == 0 {
-		ctx = carry.AnswerWithin(ctx, storing)
-	}
-	head, err := u.do(ctx, http.MethodPut, target.String(), rest, http.StatusCreated, http.StatusNoContent, http.StatusAccepted)
+	head, err := u.do(ctx, http.MethodPut, target.String(), content, http.StatusCreated, http.StatusNoContent, http.StatusAccepted)
 	if err == nil {
 		if stored := head.Header.Get("Docker-Content-Digest"); stored != "" && stored != digest {
-			return fmt.Errorf("the registry stored it as %q", stored)
+			return head, &finalError{fmt.Errorf("the registry stored it as %q", stored)}
 		}
-		return nil
+		return head, nil
 	}
 	// The answer may have been lost after the registry had stored it.
 	if has, _ := u.Has(ctx, u.blob.Descriptor); has {
-		return nil
+		return head, nil
 	}
 	u.Log.Debug("A blob was not stored", zap.String("digest", digest), zap.Error(err))
-	return err
+	return head, err
 }
