@@ -83,13 +83,13 @@ func (r *Reader) Token() string {
 // releases is whether it releases.
 func (r *Reader) Credentials(token, charm string, releases bool) *charmhub.Credentials {
 	if token == "" {
-		secret := "CHARMHUB_TOKEN"
+		name := "CHARMHUB_TOKEN"
 		if releases {
-			secret = "CHARMHUB_RELEASE_TOKEN"
+			name = "CHARMHUB_RELEASE_TOKEN"
 		}
 		r.Complain("input store-token: no credentials for Charmhub are given; make some with `%s`, store what that file holds as a "+
 			"secret of the repository, and pass it with store-token: ${{ secrets.%s }} (%s)",
-			charmhub.LoginCommand(charm, releases), secret, NoSecrets)
+			charmhub.LoginCommand(charm, releases), name, NoSecrets)
 		return nil
 	}
 	credentials, err := charmhub.ParseCredentials(token)

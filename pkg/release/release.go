@@ -24,14 +24,19 @@ import (
 
 // Store is Charmhub, as [charmhub.Client] has it.
 type Store interface {
+	Lists
+	Release(ctx context.Context, charm string, entries []charmhub.Release) error
+	CreateCharmRevision(ctx context.Context, charm, uploadID string) (statusURL string, err error)
+	upload.Store
+}
+
+// Lists is what a plan depends on.
+type Lists interface {
 	DefaultTrack(ctx context.Context, charm string) (string, error)
 	CharmRevisions(ctx context.Context, charm string) ([]charmhub.CharmRevision, error)
 	ResourcesOf(ctx context.Context, charm string, revision int) ([]charmhub.Resource, error)
 	Revisions(ctx context.Context, charm, resource string) ([]charmhub.Revision, error)
 	Releases(ctx context.Context, charm string) (charmhub.Releases, error)
-	Release(ctx context.Context, charm string, entries []charmhub.Release) error
-	CreateCharmRevision(ctx context.Context, charm, uploadID string) (statusURL string, err error)
-	upload.Store
 }
 
 // Files opens the files that inputs name, as [workspace.Workspace] does.

@@ -805,8 +805,8 @@ func TestReleaseShownInParts(t *testing.T) {
 
 // What is called released is on the channel map. An entry that the store ignored isn't.
 func TestReleaseIsShown(t *testing.T) {
-	onBeta, toBeta := withImage(1), withImage(2)
-	onBeta.Channel, toBeta.Channel = beta, beta
+	onBeta := withImage(1)
+	onBeta.Channel = beta
 	in := toEdge
 	in.Channels = []charmhub.Channel{beta, edge}
 	store := newStore(onBeta, withImage(1))
