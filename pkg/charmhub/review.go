@@ -24,8 +24,12 @@ const (
 	reportEvery  = time.Minute
 )
 
-// patience is how long Await waits for a review.
-const patience = 30 * time.Minute
+// patience is how long Await waits for a review. unknownPatience is how long a status that it doesn't know may last: one that
+// stays, such as needs_review, is changed by a person alone.
+const (
+	patience        = 30 * time.Minute
+	unknownPatience = 10 * time.Second
+)
 
 // review is one upload on the way to a revision.
 type review struct {
@@ -44,7 +48,8 @@ type Reviewed struct {
 // Await polls a status URL of [Client.CreateRevision] or
 // [Client.CreateCharmRevision] until the store has decided, and returns the
 // revision of the content, also where the store rejected it for being there already. It
-// fails with the store's reasons if the content was rejected otherwise, and after 30 minutes.
+// fails with the store's reasons if the content was rejected otherwise, if the review stays at a status that it doesn't know,
+// which a person has to change, and after 30 minutes.
 func (c *Client) Await(ctx context.Context, statusURL string) (Reviewed, error) {
 	r, uploadID, err := c.reviewRequest(statusURL)
 	if err != nil {
@@ -54,7 +59,7 @@ func (c *Client) Await(ctx context.Context, statusURL string) (Reviewed, error) 
 	defer cancel()
 	var last review
 	start := time.Now()
-	reported := start
+	reported, known := start, start
 	for pause := firstPause; ; pause = min(time.Duration(float64(pause)*pauseGrowth), longestPause) {
 		var answer struct{ Revisions []review }
 		err := c.ask(patient, r, &answer)
@@ -67,7 +72,14 @@ func (c *Client) Await(ctx context.Context, statusURL string) (Reviewed, error) 
 				return reviewed, err
 			}
 		}
-		if now := time.Now(); now.Sub(reported) >= reportEvery {
+		now := time.Now()
+		if last.moves() {
+			known = now
+		}
+		if now.Sub(known) >= unknownPatience {
+			return Reviewed{}, last.needsPerson(uploadID)
+		}
+		if now.Sub(reported) >= reportEvery {
 			reported = now
 			c.config.Logger.Info("Charmhub is still reviewing the upload", zap.String("status", string(last.Status)),
 				zap.Duration("after", now.Sub(start).Round(time.Second)), zap.Duration("limit", patience))
@@ -125,6 +137,20 @@ func (r review) outcome() (reviewed Reviewed, decided bool, err error) {
 		err = errors.New("the store rejected the upload and gave no reason")
 	}
 	return reviewed, true, err
+}
+
+// moves reports whether the review goes on by itself, as far as its status says. "" is that of a review that isn't listed yet.
+func (r review) moves() bool { return r.Status == "" || r.Status == "new" || r.Status == "scanned" }
+
+// needsPerson says what to do about a review that doesn't go on by itself.
+func (r review) needsPerson(uploadID string) error {
+	what := "it"
+	if r.Revision != nil && *r.Revision >= 0 {
+		what = fmt.Sprintf("revision %d", *r.Revision)
+	}
+	return fmt.Errorf("waiting for the store's review of the upload: it stays at the status %s; somebody at Charmhub must decide on %s: "+
+		"ask Charmhub's team about the upload %s, and run this again when it is approved, which picks up the revision",
+		quoted(string(r.Status)), what, quoted(uploadID))
 }
 
 func (r review) status() string {

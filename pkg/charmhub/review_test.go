@@ -113,6 +113,44 @@ func TestAwaitIsPatientButNotForEver(t *testing.T) {
 	})
 }
 
+func TestAwaitEndsAtAStatusThatOnlyAPersonCanChange(t *testing.T) {
+	for name, c := range map[string]struct {
+		bodies []string
+		want   []string
+		after  time.Duration // the least and, but for one pause, the most that it takes; 0 for a review that ends well
+	}{
+		"with a revision": {
+			[]string{item("new", `"revision":null`), item("needs_review", `"revision":7`)},
+			[]string{"waiting for the store's review of the upload: it stays at the status 'needs_review'", "somebody at Charmhub must decide on revision 7",
+				"ask Charmhub's team about the upload 'u'", "run this again when it is approved, which picks up the revision"},
+			10 * time.Second,
+		},
+		"without":     {[]string{item("needs_review", `"revision":null`)}, []string{"somebody at Charmhub must decide on it: ask"}, 10 * time.Second},
+		"odd":         {[]string{item("on\\u001b[1m hold", `"revision":null`)}, []string{"status 'on [1m hold'"}, 10 * time.Second},
+		"two of them": {[]string{item("a", `"revision":1`), item("b", `"revision":1`)}, []string{"status 'b'"}, 10 * time.Second},
+		"passing":     {[]string{item("queued", `"revision":null`), item("new", `"revision":null`), item("approved", `"revision":7`)}, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				client, _, _ := polled(t, c.bodies...)
+				reviewed, err := client.Await(t.Context(), statusURL)
+				took := time.Since(start)
+				if c.after == 0 {
+					if err != nil || reviewed.Revision != 7 || took > time.Second {
+						t.Errorf("got %+v, %v after %s", reviewed, err, took)
+					}
+					return
+				}
+				if err == nil || took < c.after || took > 2*c.after {
+					t.Fatalf("after %s: %+v, %v", took, reviewed, err)
+				}
+				wantIn(t, err.Error(), c.want...)
+			})
+		})
+	}
+}
+
 func TestAwaitStopsWithTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, _, _ := polled(t, item("new", `"revision":null`))
