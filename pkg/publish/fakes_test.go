@@ -13,6 +13,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
@@ -227,12 +228,17 @@ func (r *repository) Layers(context.Context) registry.Layers {
 
 func (r *repository) Lacks(context.Context, v1.Hash) (bool, error) { return r.lacks, r.called("Lacks") }
 
-func (r *repository) SendBlob(_ context.Context, layer v1.Layer) error {
-	if _, err := layer.Digest(); err != nil {
+func (r *repository) SendBlob(_ context.Context, layer partial.CompressedLayer) error {
+	r.early.Add(1) // at any time
+	if err := r.fail["SendBlob"]; err != nil {
 		return err
 	}
-	r.early.Add(1) // at any time
-	return r.fail["SendBlob"]
+	content, err := layer.Compressed()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, content)
+	return errors.Join(err, content.Close())
 }
 
 func (r *repository) Plan(_ context.Context, img image.ImageOrIndex, _ registry.Layers) (*registry.Plan, error) {

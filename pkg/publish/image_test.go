@@ -257,6 +257,57 @@ func TestImageIsPacked(t *testing.T) {
 	h.wantLog(t, "Packed "+src.ID.String()+": 1 layer compressed, 0 known to the registry")
 }
 
+// streamedSource is an engine that gives its blobs in one stream.
+type streamedSource struct {
+	*fakeSource
+	blobs    map[string]string // by what their digest is made of
+	streamed int
+	broken   error
+}
+
+func (s *streamedSource) Stream(_ context.Context, take func(v1.Descriptor, io.Reader)) error {
+	s.streamed++
+	for name, content := range s.blobs {
+		take(v1.Descriptor{Digest: imagetest.Sum([]byte(name)), Size: int64(len(content))}, strings.NewReader(content))
+	}
+	return s.broken
+}
+
+// An image that an engine exports in one stream is sent while it is exported, unless the repository has it, a platform of
+// it has to be selected first, or nothing may be sent.
+func TestStoredIsStreamed(t *testing.T) {
+	t.Parallel()
+	img := newImage(t, arm64)
+	large := strings.Repeat("large", smallBlob)
+	for name, test := range map[string]struct {
+		present, dry bool
+		platform     *v1.Platform
+		refused      error
+		streamed     int
+		early        int64
+	}{
+		"absent":        {streamed: 1, early: 3},
+		"early refused": {refused: errors.New("refused"), streamed: 1, early: 3},
+		"there":         {present: true},
+		"a platform":    {platform: &arm64},
+		"a dry run":     {dry: true, streamed: 1},
+	} {
+		h := newHouse(nil)
+		h.DryRun, h.repository.fail["SendBlob"] = test.dry, test.refused
+		if test.present {
+			h.repository.images[digestOf(t, img)] = img
+		}
+		src := &streamedSource{fakeSource: stored(t, img, nil), blobs: map[string]string{"a": "small", "b": large, "c": large}}
+		h.publish(t, test.platform, h.add(t, "docker-daemon:"+someDigest, src))
+		if got := h.repository.early.Load(); src.streamed != test.streamed || got != test.early {
+			t.Errorf("%s: streamed %d times, %d blobs sent early; want %d, %d", name, src.streamed, got, test.streamed, test.early)
+		}
+	}
+	h := newHouse(nil)
+	src := &streamedSource{fakeSource: stored(t, img, nil), broken: errors.New("the engine died")}
+	h.fails(t, []Part{h.add(t, "docker-daemon:"+someDigest, src)}, "docker-daemon:"+someDigest+": the engine died")
+}
+
 // The text of an image whose digest is known at the start is asked for together with everything else. If the repository lacks
 // the image, that text is thrown away, and it is no failure if the store had none.
 func TestTextIsAskedForEarly(t *testing.T) {

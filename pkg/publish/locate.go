@@ -1,12 +1,18 @@
 package publish
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"sync"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
@@ -161,6 +167,11 @@ func wanted(images []v1.Descriptor, platform *v1.Platform) (v1.Descriptor, bool)
 // read returns an image with its manifest from where it comes from.
 func (r *imageRun) read(ctx context.Context, part *openedPart, src source.Backed, platform *v1.Platform) (*remoteImage, error) {
 	known := src.Identity()
+	if streamed, ok := src.(source.Streamed); ok && platform == nil {
+		if err := r.stream(ctx, streamed); err != nil {
+			return nil, fmt.Errorf("%s: %w", part.Text, err)
+		}
+	}
 	m, err := src.Manifest(ctx)
 	if err == nil {
 		m, err = choose(m, platform)
@@ -192,6 +203,65 @@ func (r *imageRun) read(ctx context.Context, part *openedPart, src source.Backed
 	return img, nil
 }
 
+// stream reads an image that its engine gives in one stream, and sends each blob that the repository lacks while it is read.
+// The registry's pace slows the export. Manifests and configs are kept, and sent by Push. A dry run sends nothing.
+func (r *imageRun) stream(ctx context.Context, src source.Streamed) error {
+	defer r.Runner.Group("Export the image")()
+	if r.DryRun {
+		return src.Stream(ctx, func(v1.Descriptor, io.Reader) {})
+	}
+	r.Runner.Logger().Info("Exporting the image from the engine, and sending each layer that the registry lacks")
+	small := make(chan struct{}, smallAtOnce)
+	return src.Stream(ctx, func(d v1.Descriptor, content io.Reader) {
+		if d.Size <= smallBlob { // is held in memory, so that the export goes on while it is sent
+			small <- struct{}{}
+			raw, err := io.ReadAll(content)
+			r.early.Go(func() error {
+				defer func() { <-small }()
+				if err == nil {
+					r.sendEarly(exportedLayer{d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }})
+				}
+				return nil
+			})
+			return
+		}
+		out, in := io.Pipe()
+		r.early.Go(func() error {
+			r.sendEarly(exportedLayer{d, once(out)})
+			return out.Close() // no more is needed, if all wasn't read
+		})
+		_, err := io.Copy(in, content)
+		_ = in.CloseWithError(err)
+	})
+}
+
+const (
+	smallBlob   = 4 << 20 // bytes of a blob that is held in memory
+	smallAtOnce = 4       // of these at once
+)
+
+// once opens content that can be read once.
+func once(content io.ReadCloser) func() (io.ReadCloser, error) {
+	var opened atomic.Bool
+	return func() (io.ReadCloser, error) {
+		if opened.Swap(true) {
+			return nil, errors.New("the export went on meanwhile")
+		}
+		return content, nil
+	}
+}
+
+// exportedLayer is a layer that is given by its digest and size.
+type exportedLayer struct {
+	descriptor v1.Descriptor
+	open       func() (io.ReadCloser, error)
+}
+
+func (l exportedLayer) Digest() (v1.Hash, error)            { return l.descriptor.Digest, nil }
+func (l exportedLayer) Size() (int64, error)                { return l.descriptor.Size, nil }
+func (l exportedLayer) Compressed() (io.ReadCloser, error)  { return l.open() }
+func (l exportedLayer) MediaType() (types.MediaType, error) { return l.descriptor.MediaType, nil }
+
 // pack makes an image with a manifest of an unpacked one. If the repository lacks the image's config, no manifest of the image
 // can be there, so each layer is sent as soon as it is packed. Else the manifest is computed before anything is sent.
 func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpacked) (*remoteImage, error) {
@@ -207,7 +277,7 @@ func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpac
 		Compression: r.Compression, Known: known, Progress: add,
 		Packed: func(layer v1.Layer) {
 			if absent() {
-				r.sendEarly(layer)
+				r.early.Go(func() error { r.sendEarly(layer); return nil })
 			}
 		},
 	})
@@ -220,14 +290,11 @@ func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpac
 	return &remoteImage{image: packed, source: src.Digest, compared: true, platforms: []v1.Platform{src.Platform}}, nil
 }
 
-// sendEarly starts to send a layer. If that fails, Push tries again.
-func (r *imageRun) sendEarly(layer v1.Layer) {
-	r.early.Go(func() error {
-		if err := r.repository.SendBlob(r.ctx, layer); err != nil {
-			r.Runner.Logger().Debug("A layer could not be sent early", zap.Error(err))
-		}
-		return nil
-	})
+// sendEarly sends a layer before the plan is known. If that fails, Push tries again.
+func (r *imageRun) sendEarly(layer partial.CompressedLayer) {
+	if err := r.repository.SendBlob(r.ctx, layer); err != nil {
+		r.Runner.Logger().Debug("A layer could not be sent early", zap.Error(err))
+	}
 }
 
 // ahead starts f, and returns a function that waits for its result.

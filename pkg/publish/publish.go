@@ -18,6 +18,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
@@ -59,7 +60,7 @@ type Finder interface {
 
 // Writer sends images, and records what they are found by.
 type Writer interface {
-	SendBlob(ctx context.Context, layer v1.Layer) error
+	SendBlob(ctx context.Context, layer partial.CompressedLayer) error
 	Push(ctx context.Context, plan *registry.Plan, progress func(bytes int64)) (compared bool, err error)
 	Record(ctx context.Context, img image.ImageOrIndex, compared bool, sources ...v1.Hash) error
 	RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrIndex, source v1.Hash) error

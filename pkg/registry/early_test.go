@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 func layersIn(t *testing.T, img v1.Image) []v1.Layer {
@@ -91,5 +93,55 @@ func TestLacks(t *testing.T) {
 	s.spoil(func(w http.ResponseWriter, _ *http.Request) bool { return answer(w, http.StatusForbidden, "DENIED") })
 	if lacks, err := v.again().Lacks(t.Context(), configOf(t, img)); lacks || err == nil {
 		t.Errorf("refused: %t, %v", lacks, err)
+	}
+}
+
+// unnamed is a layer of which the digest and the size are known alone.
+type unnamed struct{ v1.Layer }
+
+func (unnamed) MediaType() (types.MediaType, error) { return "", nil }
+
+// TestSendBlobComparesLater: a layer that is sent before its image is known is compared with the image's config by Push.
+func TestSendBlobComparesLater(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 1000, 2)
+	layers := layersIn(t, img)
+	plain := static.NewLayer([]byte("not compressed"), types.DockerLayer) // a static layer is its own diff ID
+	for name, test := range map[string]struct {
+		img      v1.Image
+		sent     v1.Layer
+		compared bool
+		err      string
+	}{
+		"right":               {img, layers[1], true, ""},
+		"another layer's":     {withLayers(t, img, layers[0], layersIn(t, randomImage(t, 10, 1))[0]), nil, false, "the image's config gives the layer the diff ID"},
+		"labelled gzip, none": {mustAppend(t, layers[0], plain), plain, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			v, _ := s.open(t)
+			sent := test.sent
+			if sent == nil {
+				sent = layersIn(t, test.img)[1]
+			}
+			if err := v.SendBlob(t.Context(), unnamed{sent}); err != nil {
+				t.Fatal(err)
+			}
+			p, err := v.Plan(t.Context(), test.img, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.log()
+			compared, err := v.Push(t.Context(), p, nil)
+			if test.err != "" {
+				wantError(t, err, test.err)
+				if n := count(s.log(), "PUT /v2/"+repoPath+"/manifests/"); n > 0 {
+					t.Error("the manifest was sent")
+				}
+			} else if err != nil || compared != test.compared {
+				t.Errorf("compared: %t, error %v", compared, err)
+			}
+		})
 	}
 }

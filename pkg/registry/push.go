@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
@@ -27,7 +28,10 @@ const (
 // SendBlob sends a layer of an image that will be planned and pushed, unless the repository has it. Several may be sent at
 // once; a call waits until few enough are under way. Sending early is never needed: Push sends what no call of SendBlob has
 // sent, and waits for those that are under way.
-func (v *View) SendBlob(ctx context.Context, layer v1.Layer) error {
+//
+// A layer without a media type is one of which nothing else is known yet: what it decompresses to is kept for Push, which
+// compares it with what the image's config says.
+func (v *View) SendBlob(ctx context.Context, layer partial.CompressedLayer) error {
 	d, err := partial.Descriptor(layer)
 	if err != nil {
 		return err
@@ -35,7 +39,8 @@ func (v *View) SendBlob(ctx context.Context, layer v1.Layer) error {
 	if has, err := v.hasBlob(ctx, *d); has || err != nil {
 		return err
 	}
-	_, err = v.sendOnce(ctx, blob{desc: *d, open: func() (v1.Layer, error) { return layer, nil }})
+	b := blob{desc: *d, open: func() (partial.CompressedLayer, error) { return layer, nil }, inspect: d.MediaType == ""}
+	_, err = v.sendOnce(ctx, b)
 	return err
 }
 
@@ -58,7 +63,7 @@ func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compa
 		b.diffID = p.expectedDiffIDs[d.Digest]
 		missing = append(missing, b)
 	}
-	proven, err := v.pushBlobs(ctx, missing, v.sendOnce)
+	proven, err := v.pushBlobs(ctx, missing, v.sendProven)
 	if err != nil {
 		return false, err
 	}
@@ -85,14 +90,29 @@ func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compa
 	return compared, nil
 }
 
+// sendProven sends a blob, and reports whether it is proven to be the layer that the image's config describes, compressed as
+// its type says: engines go by the content, and not each knows every format, so a layer of another one must not come into
+// other images.
+func (v *View) sendProven(ctx context.Context, b blob) (bool, error) {
+	sent, err := v.sendOnce(ctx, b)
+	switch {
+	case err != nil || b.diffID == v1.Hash{} || sent.DiffID == v1.Hash{}:
+		return false, err
+	case sent.DiffID != b.diffID:
+		return false, wrongDiffID(b.desc.Digest, b.diffID, sent.DiffID)
+	}
+	labelledGzip := b.desc.MediaType == types.DockerLayer || b.desc.MediaType == types.OCILayer
+	return sent.Gzip || !labelledGzip, nil
+}
+
 // sendOnce sends a blob, unless another call has sent it, or is sending it.
-func (v *View) sendOnce(ctx context.Context, b blob) (proven bool, err error) {
-	return v.sent.get(ctx, b.desc.Digest, func() (bool, error) {
+func (v *View) sendOnce(ctx context.Context, b blob) (blobupload.Sent, error) {
+	return v.sent.get(ctx, b.desc.Digest, func() (blobupload.Sent, error) {
 		select {
 		case v.slots <- struct{}{}:
 			defer func() { <-v.slots }()
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return blobupload.Sent{}, context.Cause(ctx)
 		}
 		return v.pushBlob(ctx, b, v.meter.add)
 	})
@@ -165,17 +185,17 @@ func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, send func(cont
 	return proven, g.Wait()
 }
 
-func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) (verified bool, err error) {
+func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) (blobupload.Sent, error) {
 	layer, err := b.open()
 	if err != nil {
-		return false, fmt.Errorf("opening the blob: %w", err)
+		return blobupload.Sent{}, fmt.Errorf("opening the blob: %w", err)
 	}
 	to := blobupload.Destination{
 		Uploads: r.url(blobs, "uploads/"), Hosts: r.hosts, Do: r.do, TokenExpires: r.token.isHalfOver,
 		Decompress: r.decompress, Wait: r.wait, Log: r.log,
 		Has: func(ctx context.Context, d v1.Descriptor) (bool, error) { return r.has(ctx, blobs, d) },
 	}
-	sent := blobupload.Blob{Descriptor: b.desc, Open: layer.Compressed, DiffID: b.diffID}
+	sent := blobupload.Blob{Descriptor: b.desc, Open: layer.Compressed, DiffID: b.diffID, Inspect: b.inspect}
 	if m, ok := layer.(*remote.MountableLayer); ok && m.Reference.Context().Registry == r.name.Registry {
 		sent.From = m.Reference.Context().RepositoryStr()
 	}

@@ -178,7 +178,8 @@ func (r *Repository) pushTagged(ctx context.Context, images map[string]v1.Image)
 		}
 	}
 	if _, err := r.pushBlobs(ctx, parts, func(ctx context.Context, b blob) (bool, error) {
-		return r.pushBlob(ctx, b, func(int64) {})
+		_, err := r.pushBlob(ctx, b, func(int64) {})
+		return false, err
 	}); err != nil {
 		return err
 	}

@@ -22,9 +22,10 @@ type node struct {
 
 // blob is one blob of an image; open is called only for what is sent.
 type blob struct {
-	desc   v1.Descriptor
-	open   func() (v1.Layer, error)
-	diffID v1.Hash // that the image's config gives this layer; zero for what can't be decompressed
+	desc    v1.Descriptor
+	open    func() (partial.CompressedLayer, error)
+	diffID  v1.Hash // that the image's config gives this layer; zero for what can't be decompressed
+	inspect bool    // it may be a layer whose diff ID nobody knows yet
 }
 
 // layered is an index that can give any of its blobs; those of go-containerregistry can.
@@ -96,10 +97,10 @@ func (n *node) walkImage(img v1.Image) error {
 	if err != nil {
 		return err
 	}
-	n.blobs = append(n.blobs, blob{desc: m.Config, open: func() (v1.Layer, error) { return partial.ConfigLayer(img) }})
+	n.blobs = append(n.blobs, blob{desc: m.Config, open: func() (partial.CompressedLayer, error) { return partial.ConfigLayer(img) }})
 	for i, d := range m.Layers {
 		if d.MediaType.IsDistributable() || len(d.URLs) == 0 {
-			open := func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }
+			open := func() (partial.CompressedLayer, error) { return img.LayerByDigest(d.Digest) }
 			n.blobs = append(n.blobs, blob{desc: d, open: open, diffID: diffIDs[i]})
 		}
 	}
@@ -198,7 +199,7 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 		listed.Layers = append(listed.Layers, *listed.Config)
 	}
 	for _, b := range append(listed.Layers, listed.Blobs...) {
-		n.blobs = append(n.blobs, blob{desc: b, open: func() (v1.Layer, error) { return source.Layer(b.Digest) }})
+		n.blobs = append(n.blobs, blob{desc: b, open: func() (partial.CompressedLayer, error) { return source.Layer(b.Digest) }})
 	}
 	return n, n.checkSizes()
 }

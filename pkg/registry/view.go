@@ -14,6 +14,7 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -41,8 +42,8 @@ type View struct {
 
 	failed atomic.Pointer[error] // the first failure of the registry that wasn't returned
 
-	sent  memo[v1.Hash, bool] // whether the blob was proven to have its diff ID
-	slots chan struct{}       // one for each blob under way
+	sent  memo[v1.Hash, blobupload.Sent]
+	slots chan struct{} // one for each blob under way
 	meter meter
 }
 

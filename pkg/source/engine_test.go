@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -259,9 +260,8 @@ func TestEngineContainerdStore(t *testing.T) {
 		t.Error("the image was exported before it was needed")
 	}
 	imagetest.SameTree(t, imageOf(t, src), l)
-	exports := slices.DeleteFunc(slices.Clone(engine.calls), func(call string) bool { return call != "images/get" })
-	if len(exports) != 1 {
-		t.Errorf("the image was exported %d times", len(exports))
+	if engine.exports() != 1 {
+		t.Errorf("the image was exported %d times", engine.exports())
 	}
 	if err := errors.Join(src.Close(), (&Unpacked{}).Close()); err != nil {
 		t.Error(err)
@@ -288,6 +288,86 @@ func TestEngineContainerdStoreLacksPlatform(t *testing.T) {
 	}
 	_, err = child.RawManifest()
 	imagetest.WantError(t, err, gone.Digest.String()+" for linux/arm64 is listed, but not there")
+}
+
+func (e *fakeEngine) exports() int {
+	return len(slices.DeleteFunc(slices.Clone(e.calls), func(call string) bool { return call != "images/get" }))
+}
+
+// TestEngineStream: one export gives every blob that is no document, in turn; manifests and configs are kept from it, and
+// what isn't kept can still be read, from another export.
+func TestEngineStream(t *testing.T) {
+	l, root := imagetest.Rich()
+	engine := &fakeEngine{images: map[string]fakeImage{root.Digest.String(): containerdStore(l, root)}}
+	engine.start(t)
+	src, err := openText(t, root.Digest.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := map[v1.Hash][]byte{}
+	err = src.(Streamed).Stream(t.Context(), func(d v1.Descriptor, content io.Reader) {
+		if len(given) == 0 { // one that isn't read
+			given[d.Digest] = nil
+			return
+		}
+		raw, err := io.ReadAll(content)
+		if err != nil || int64(len(raw)) != d.Size || imagetest.Sum(raw) != d.Digest {
+			t.Errorf("%s of %d bytes: read %d, %v", d.Digest, d.Size, len(raw), err)
+		}
+		given[d.Digest] = raw
+	})
+	if err != nil || len(given) < 2 {
+		t.Fatalf("%d blobs, error %v", len(given), err)
+	}
+	m := imageOf(t, src)
+	if _, err := image.Platforms(m); err != nil {
+		t.Error(err)
+	}
+	if _, err := image.Digests(m); err != nil || engine.exports() != 1 {
+		t.Errorf("after the manifests and configs: %d exports, error %v", engine.exports(), err)
+	}
+	imagetest.SameTree(t, m, l)
+	if engine.exports() != 2 {
+		t.Errorf("after the layers: %d exports", engine.exports())
+	}
+	if err := src.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What the engine doesn't have isn't looked for in another export.
+func TestEngineStreamLacksPlatform(t *testing.T) {
+	l := imagetest.NewLayout()
+	here, gone := imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"), imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
+	root := l.Index(here, gone)
+	delete(l, imagetest.BlobName(gone.Digest))
+	engine := &fakeEngine{images: map[string]fakeImage{root.Digest.String(): containerdStore(l, root)}}
+	engine.start(t)
+	src, err := openText(t, root.Digest.String())
+	if err == nil {
+		err = src.(Streamed).Stream(t.Context(), func(v1.Descriptor, io.Reader) {})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]v1.Platform{*gone.Platform}, image.Missing(imageOf(t, src))); diff != "" || engine.exports() != 1 {
+		t.Errorf("%d exports, missing (-want +got):\n%s", engine.exports(), diff)
+	}
+}
+
+// A stream that breaks off is an error, and nothing of it is used.
+func TestEngineStreamBreaks(t *testing.T) {
+	l, root := imagetest.Rich()
+	dying := containerdStore(l, root)
+	dying.export, dying.dies = dying.export[:len(dying.export)/2], true
+	engine := &fakeEngine{images: map[string]fakeImage{root.Digest.String(): dying}}
+	engine.start(t)
+	src, err := openText(t, root.Digest.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = src.(Streamed).Stream(t.Context(), func(_ v1.Descriptor, content io.Reader) { _, _ = io.Copy(io.Discard, content) })
+	imagetest.WantError(t, err, "the container engine at tcp://|its answer broke off")
 }
 
 func TestOpenCancelled(t *testing.T) {

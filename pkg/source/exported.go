@@ -1,8 +1,15 @@
 package source
 
 import (
+	"archive/tar"
+	"bufio"
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"path"
+	"strings"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -11,21 +18,93 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/spool"
 )
 
-// exported is a store over what an engine saves of a manifest-backed image: an OCI
-// layout in a stream, spooled when the first object is asked for.
+// exported is a store over what an engine saves of a manifest-backed image: an OCI layout in a tar stream. It is spooled when
+// the first object is asked for, unless [exported.stream] kept that.
 type exported struct {
 	open openFunc
 
-	once    sync.Once
-	spooled *spool.File
-	content layout
-	err     error
+	streamed *streamed // nil if stream hasn't read the export to its end
+	once     sync.Once
+	spooled  *spool.File
+	content  layout
+	err      error
 }
 
-// manifest returns the image or index of that digest. Only the export
-// shows which of them it is.
+// stream exports the image once. It keeps manifests, indexes and configs, and gives every other blob to take, in the order of
+// the export. Take need not read all of the content.
+func (e *exported) stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error {
+	stream, err := e.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stream.Close() }()
+	kept, err := spool.New()
+	if err != nil {
+		return err
+	}
+	entries := newTarStream(stream)
+	s := &streamed{documents: kept, spans: map[string]span{}, seen: entries.seen, spooled: func() (layout, error) { return e.spool(ctx) }}
+	for header, err := range entries.files() {
+		if err == nil {
+			err = s.read(header, entries, take)
+		}
+		if err != nil {
+			return errors.Join(err, kept.Close())
+		}
+	}
+	e.streamed = s
+	return nil
+}
+
+// streamed is what is known of an export that was read once: its documents, and the names of the other files. What is asked
+// for besides the documents is spooled in another export.
+type streamed struct {
+	documents *spool.File
+	spans     map[string]span // of the documents, by name
+	seen      map[string]bool // names of all files
+	spooled   func() (layout, error)
+}
+
+// read keeps a document, or gives another blob to take.
+func (s *streamed) read(header *tar.Header, content io.Reader, take func(v1.Descriptor, io.Reader)) error {
+	buffered := bufio.NewReader(content)
+	first, _ := buffered.Peek(1)
+	digest, isBlob := blobOf(header.Name)
+	isDocument := !isBlob || bytes.Equal(first, []byte("{"))
+	switch {
+	case !isDocument:
+		take(v1.Descriptor{Digest: digest, Size: header.Size}, buffered)
+	case header.Size <= image.MaxConfig:
+		s.spans[header.Name] = span{s.documents.Size(), header.Size}
+		if _, err := io.Copy(s.documents, buffered); err != nil {
+			return fmt.Errorf("cannot read the content to its end: %w", err)
+		}
+	}
+	return nil
+}
+
+// blobOf returns the digest of the blob that a file of an OCI image layout is.
+func blobOf(name string) (v1.Hash, bool) {
+	dir, hex := path.Split(name)
+	algorithm, isBlob := strings.CutPrefix(dir, "blobs/")
+	digest, err := v1.NewHash(strings.TrimSuffix(algorithm, "/") + ":" + hex)
+	return digest, isBlob && err == nil
+}
+
+func (s *streamed) open(name string) (io.ReadCloser, int64, error) {
+	if _, kept := s.spans[name]; kept || !s.seen[name] {
+		return archive{file: s.documents.Open(), entries: s.spans}.open(name)
+	}
+	content, err := s.spooled()
+	if err != nil {
+		return nil, 0, err
+	}
+	return content.open(name)
+}
+
+// manifest returns the image or index of that digest. Only the export shows which of them it is.
 func (e *exported) manifest(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, error) {
-	content, err := e.export(ctx)
+	content, err := e.layout(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -33,15 +112,23 @@ func (e *exported) manifest(ctx context.Context, digest v1.Hash) (image.ImageOrI
 }
 
 func (e *exported) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	content, err := e.export(ctx)
+	content, err := e.layout(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return content.fetch(ctx, d)
 }
 
-// export exports the image once.
-func (e *exported) export(ctx context.Context) (layout, error) {
+// layout returns what the export holds: what was kept of it, or all of it.
+func (e *exported) layout(ctx context.Context) (layout, error) {
+	if e.streamed != nil {
+		return layout{e.streamed}, nil
+	}
+	return e.spool(ctx)
+}
+
+// spool exports the image to a file, once.
+func (e *exported) spool(ctx context.Context) (layout, error) {
 	e.once.Do(func() {
 		stream, err := e.open(ctx)
 		if err != nil {
@@ -56,12 +143,16 @@ func (e *exported) export(ctx context.Context) (layout, error) {
 	return e.content, e.err
 }
 
-// Close drops what was spooled.
+// Close drops what was spooled and kept.
 func (e *exported) Close() error {
-	if e.spooled == nil {
-		return nil
+	var errs []error
+	if e.streamed != nil {
+		errs = append(errs, e.streamed.documents.Close())
 	}
-	return e.spooled.Close()
+	if e.spooled != nil {
+		errs = append(errs, e.spooled.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // storedImage is an image of an engine's containerd image store. Its digest is that of its manifest or index, so a registry
@@ -94,6 +185,12 @@ func (s *storedImage) Manifest(ctx context.Context) (image.ImageOrIndex, error) 
 		s.images = image.RunnableImages(raw)
 	}
 	return s.image, nil
+}
+
+// Stream exports the image once. It keeps manifests and configs, and gives every other blob to take, in the order of the
+// export; take need not read all of the content. What is read of the image later and wasn't kept takes another export.
+func (s *storedImage) Stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error {
+	return s.export.stream(ctx, take)
 }
 
 func (s *storedImage) Local() bool  { return false }

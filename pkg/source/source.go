@@ -12,6 +12,7 @@ package source
 
 import (
 	"context"
+	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -35,6 +36,14 @@ type Backed interface {
 	Manifest(ctx context.Context) (image.ImageOrIndex, error)
 	// Local reports whether manifests and configs are read without a request or an export.
 	Local() bool
+}
+
+// Streamed is a backed image whose store gives all of its blobs in one stream, and none of them alone.
+type Streamed interface {
+	Backed
+	// Stream reads the image once. It gives each blob that is no manifest or config to take, which need not read all of the
+	// content. What take didn't read can be read later, from another stream.
+	Stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error
 }
 
 // opened is an image in a registry or an OCI layout.

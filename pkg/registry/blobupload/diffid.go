@@ -25,15 +25,15 @@ const maxBlocks = 32
 
 var spareBlocks = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// diffIDCheck decompresses a blob as it comes by and compares its content with a diff ID. A nil check compares nothing.
+// diffIDCheck decompresses a blob as it comes by, and takes the digest of its content. A nil check does nothing.
 type diffIDCheck struct {
-	want   v1.Hash
+	want   v1.Hash            // is compared with got, if it isn't zero
+	got    v1.Hash            // zero until the check has ended without an error
 	blocks chan *bytes.Buffer // on their way to be decompressed
 	end    sync.Once          // closes blocks
 	cause  error              // why no more blocks come; set before blocks is closed
-	ended  chan struct{}      // closed when err and opaque are known
+	ended  chan struct{}      // closed when err and got are known
 	err    error
-	opaque bool // decompressing takes too much memory
 }
 
 // newDiffIDCheck starts a check, which ends with finish or abandon.
@@ -42,7 +42,7 @@ func newDiffIDCheck(want v1.Hash, decompress Decompressor) *diffIDCheck {
 	go func() {
 		defer close(c.ended)
 		c.err = parallel.Guard(func() error { return c.compare(decompress) })
-		if c.opaque = errors.Is(c.err, compression.ErrWindow); c.opaque {
+		if errors.Is(c.err, compression.ErrWindow) { // decompressing takes too much memory
 			c.err = nil
 		}
 	}()
@@ -62,9 +62,10 @@ func (c *diffIDCheck) compare(decompress Decompressor) error {
 		return fmt.Errorf("decompressing the layer: %w", err)
 	}
 	got := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(hash.Sum(nil))}
-	if got != c.want {
+	if c.want != (v1.Hash{}) && got != c.want {
 		return fmt.Errorf("the image's config gives the layer the diff ID %s, but it has %s; build the image again", c.want, got)
 	}
+	c.got = got
 	return nil
 }
 
@@ -114,8 +115,13 @@ func (c *diffIDCheck) finish() error {
 	return c.err
 }
 
-// compared reports, after finish, whether there was a check and it could look into the blob.
-func (c *diffIDCheck) compared() bool { return c != nil && !c.opaque }
+// diffID returns, after finish, what came out; zero if the blob wasn't looked into.
+func (c *diffIDCheck) diffID() v1.Hash {
+	if c == nil {
+		return v1.Hash{}
+	}
+	return c.got
+}
 
 // abandon ends a check of a blob that isn't read on.
 func (c *diffIDCheck) abandon() {

@@ -28,15 +28,16 @@ func TestDiffIDCheck(t *testing.T) {
 		want       v1.Hash
 		decompress Decompressor
 		err        string
-		compared   bool
+		got        v1.Hash
 	}{
-		"right":            {diffID, plain, "", true},
-		"wrong":            {v1.Hash{Algorithm: "sha256", Hex: "00"}, plain, "but it has " + diffID.String(), true},
-		"not decompressed": {diffID, func(io.Reader) (io.ReadCloser, bool, error) { return nil, true, damaged }, "damaged", true},
-		"panic":            {diffID, func(io.Reader) (io.ReadCloser, bool, error) { panic("bug") }, "bug", true},
+		"right":            {diffID, plain, "", diffID},
+		"not compared":     {v1.Hash{}, plain, "", diffID},
+		"wrong":            {v1.Hash{Algorithm: "sha256", Hex: "00"}, plain, "but it has " + diffID.String(), v1.Hash{}},
+		"not decompressed": {diffID, func(io.Reader) (io.ReadCloser, bool, error) { return nil, true, damaged }, "damaged", v1.Hash{}},
+		"panic":            {diffID, func(io.Reader) (io.ReadCloser, bool, error) { panic("bug") }, "bug", v1.Hash{}},
 		"too large to open": {diffID, func(io.Reader) (io.ReadCloser, bool, error) {
 			return io.NopCloser(iotest.ErrReader(compression.ErrWindow)), true, nil
-		}, "", false},
+		}, "", v1.Hash{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -53,8 +54,8 @@ func TestDiffIDCheck(t *testing.T) {
 					t.Errorf("error %v, want %q", err, test.err)
 				}
 			}
-			if c.compared() != test.compared {
-				t.Errorf("compared: %t", c.compared())
+			if c.diffID() != test.got {
+				t.Errorf("got %s, want %s", c.diffID(), test.got)
 			}
 		})
 	}

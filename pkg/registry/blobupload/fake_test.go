@@ -227,7 +227,7 @@ func (f *fakeRegistry) destination(t *testing.T) *destination {
 	return d
 }
 
-func (d *destination) send(t *testing.T, b Blob) (verified bool, err error) {
+func (d *destination) send(t *testing.T, b Blob) (Sent, error) {
 	t.Helper()
 	d.progress = 0
 	return d.Send(t.Context(), b, func(n int64) { d.progress += n })

@@ -42,7 +42,7 @@ type source struct {
 	err     error // why the source can't be read
 }
 
-// newSource returns a source whose blob is opened by the first read. A layer's content is compared with its diff ID, if
+// newSource returns a source whose blob is opened by the first read. A layer is looked into, if
 // decompress isn't nil.
 func newSource(b Blob, decompress Decompressor, fresh func(reach int64)) (*source, error) {
 	hasher, err := v1.Hasher(b.Descriptor.Digest.Algorithm)
@@ -50,7 +50,7 @@ func newSource(b Blob, decompress Decompressor, fresh func(reach int64)) (*sourc
 		return nil, err
 	}
 	s := &source{blob: b, fresh: fresh, hash: hasher}
-	if b.DiffID != (v1.Hash{}) && decompress != nil {
+	if (b.Inspect || b.DiffID != v1.Hash{}) && decompress != nil {
 		s.check = newDiffIDCheck(b.DiffID, decompress)
 	}
 	return s, nil

@@ -18,7 +18,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 
 	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
@@ -62,27 +61,34 @@ type Blob struct {
 	From string
 	// DiffID is what the decompressed blob is compared with; zero for a blob that isn't.
 	DiffID v1.Hash
+	// Inspect is whether the blob is decompressed also without a DiffID, to learn what it is.
+	Inspect bool
+}
+
+// Sent is what was learned of a blob when it was sent. The zero value is right for one that was mounted.
+type Sent struct {
+	DiffID v1.Hash // the digest of what the blob decompresses to; zero if it wasn't looked into
+	Gzip   bool    // the blob begins as gzip does
 }
 
 // Send mounts or sends a blob. Progress is called with the number of further bytes that are sent, never twice for the same
 // ones. Bytes that don't have the blob's digest are an error, before the registry is asked to store them, and so is a layer
-// that has another diff ID. Verified is whether the blob was compared with its diff ID and is compressed as its type says:
-// engines go by the content, and not each knows every format, so a layer of another one must not come into other images.
-func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (verified bool, err error) {
+// that has another diff ID than b says.
+func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (Sent, error) {
 	at, err := url.Parse(d.Uploads)
 	if err != nil {
-		return false, err
+		return Sent{}, err
 	}
 	u, s := &upload{Destination: d, blob: b, progress: progress}, newState(b.Descriptor.Size, d.Hosts.of(at.Host))
 	defer u.close()
 	for next := begin; next != done; {
 		r := u.request(ctx, s, next)
 		if r.err != nil && ctx.Err() != nil {
-			return false, context.Cause(ctx)
+			return Sent{}, context.Cause(ctx)
 		}
 		var pause time.Duration
 		if next, pause, err = s.take(r); err != nil {
-			return false, err
+			return Sent{}, err
 		}
 		switch {
 		case next == ask:
@@ -91,7 +97,7 @@ func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (
 			d.Log.Info(fmt.Sprintf("Trying again in %s: sending the blob %s was interrupted, the registry has %s of %s",
 				pause.Round(100*time.Millisecond), b.Descriptor.Digest, humanized(s.received), humanized(s.size)))
 			if err := d.Wait(ctx, pause); err != nil {
-				return false, err
+				return Sent{}, err
 			}
 		case next == begin:
 			d.Log.Info("Starting over with a blob whose upload the registry lost", zap.Stringer("digest", b.Descriptor.Digest))
@@ -99,11 +105,10 @@ func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (
 			d.Log.Debug("The registry refused a request as too large", zap.String("host", at.Host),
 				zap.Int64("bytes", r.length), zap.Int64("limit", s.host.limit.Load()))
 		case next == done && r.step == begin:
-			return false, nil // mounted
+			return Sent{}, nil // mounted
 		}
 	}
-	labelledGzip := b.Descriptor.MediaType == types.DockerLayer || b.Descriptor.MediaType == types.OCILayer
-	return u.src.check.compared() && (!labelledGzip || u.src.gzip), nil
+	return Sent{DiffID: u.src.check.diffID(), Gzip: u.src.gzip}, nil
 }
 
 func humanized(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
