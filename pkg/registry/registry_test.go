@@ -19,7 +19,7 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -48,9 +48,7 @@ type server struct {
 func newServer(t *testing.T) *server {
 	t.Helper()
 	logrus.SetOutput(io.Discard)
-	config := &configuration.Configuration{Storage: configuration.Storage{
-		"filesystem": {"rootdirectory": t.TempDir()},
-	}}
+	config := &configuration.Configuration{Storage: configuration.Storage{"inmemory": {}}}
 	config.HTTP.Secret = "not a secret"
 	config.Log.AccessLog.Disabled = true
 	config.Validation.Manifests.URLs.Allow = []string{"^https://example.com/"}
