@@ -105,22 +105,30 @@ func asRoot(name string, args ...string) *exec.Cmd {
 
 // containerdStore starts a Docker engine that keeps images in containerd, as
 // engines from 29 on do unless they were upgraded, and returns its DOCKER_HOST.
-// UPLOAD_RESOURCE_DOCKERD names the dockerd; containerd is the machine's, with
-// a storage of its own.
+// UPLOAD_RESOURCE_DOCKERD names the dockerd.
 func containerdStore(t *testing.T) string {
 	t.Helper()
 	binary := os.Getenv("UPLOAD_RESOURCE_DOCKERD")
 	if binary == "" && os.Getenv("UPLOAD_RESOURCE_E2E") != "required" {
 		t.Skip("UPLOAD_RESOURCE_DOCKERD names no dockerd of version 29 or newer")
 	}
-	need(t, binary, "containerd", "docker")
+	need(t, binary, "docker")
+	containerd := startContainerd(t)
+	dir := shortDir(t)
+	host, args := commands.Dockerd(dir)
+	startNotifying(t, filepath.Join(dir, "notify"), binary, append(args, "--group", strconv.Itoa(os.Getgid()), "--containerd", containerd)...)
+	return "DOCKER_HOST=" + host
+}
+
+// startContainerd starts the machine's containerd with a storage of its own, and returns its address.
+func startContainerd(t *testing.T) string {
+	t.Helper()
+	need(t, "containerd")
 	dir := shortDir(t)
 	at := func(name string) string { return filepath.Join(dir, name) }
-	startNotifying(t, at("n1"), "containerd", "--config", "/dev/null",
+	startNotifying(t, at("notify"), "containerd", "--config", "/dev/null",
 		"--root", at("c"), "--state", at("cs"), "--address", at("c.sock"))
-	host, args := commands.Dockerd(dir)
-	startNotifying(t, at("n2"), binary, append(args, "--group", strconv.Itoa(os.Getgid()), "--containerd", at("c.sock"))...)
-	return "DOCKER_HOST=" + host
+	return at("c.sock")
 }
 
 // startNotifying starts a service and returns when it says, as sd_notify(3)

@@ -80,6 +80,12 @@ func writeArchive(t *testing.T, size, layers int64) string {
 // repository's name.
 func registryLogin(t *testing.T, sandbox *server.Server, resource string) (dir, repository string) {
 	t.Helper()
+	return loginTo(t, sandbox, charm, resource)
+}
+
+// loginTo is registryLogin for any charm.
+func loginTo(t *testing.T, sandbox *server.Server, charm, resource string) (dir, repository string) {
+	t.Helper()
 	repository, username, password := sandbox.RegistryAuth(charm, resource)
 	host, _, _ := strings.Cut(repository, "/")
 	auth := base64.StdEncoding.EncodeToString([]byte(username + ":" + password))

@@ -74,30 +74,9 @@ type blobFields struct {
 // with an [*artifactError] for what is no image, without asking for a config that
 // need not exist, and with another error for an image that no engine can run.
 func checkImage(declared types.MediaType, manifest []byte, config func() ([]byte, error)) (none v1.Platform, err error) {
-	m, err := checkForm(declared, manifest)
+	m, err := checkManifest(declared, manifest)
 	if err != nil {
 		return none, err
-	}
-	switch {
-	case m.Config == nil && m.Manifests != nil:
-		return none, fmt.Errorf("the manifest's type is %q, an image's, but the manifest lists images as an index does; build the image anew", declared)
-	case m.Config == nil || m.Config.Digest == "":
-		return none, errors.New("the manifest names no config, which says how an image is run; build the image anew")
-	case m.Config.MediaType == types.OCIEmptyJSON && m.ArtifactType != "":
-		return none, &artifactError{Type: m.ArtifactType, Of: "content"}
-	case !slices.Contains(configTypes, m.Config.MediaType):
-		return none, &artifactError{Type: m.Config.MediaType, Of: "config"}
-	}
-	if err := checkDigest(m.Config.Digest); err != nil {
-		return none, err
-	}
-	for _, layer := range m.Layers {
-		if !fileSystem.MatchString(string(layer.MediaType)) {
-			return none, &artifactError{Type: layer.MediaType, Of: "layer"}
-		}
-		if err := checkDigest(layer.Digest); err != nil {
-			return none, err
-		}
 	}
 	defer LockConfig(m.Config.Size)()
 	raw, err := config()
@@ -105,6 +84,42 @@ func checkImage(declared types.MediaType, manifest []byte, config func() ([]byte
 		return none, err
 	}
 	return checkConfig(raw, len(m.Layers))
+}
+
+// CheckManifest returns an error for the bytes of a manifest that isn't that of an image, or by which no engine can run
+// one. It doesn't look at the config.
+func CheckManifest(declared types.MediaType, manifest []byte) error {
+	_, err := checkManifest(declared, manifest)
+	return err
+}
+
+func checkManifest(declared types.MediaType, manifest []byte) (*manifestFields, error) {
+	m, err := checkForm(declared, manifest)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case m.Config == nil && m.Manifests != nil:
+		return nil, fmt.Errorf("the manifest's type is %q, an image's, but the manifest lists images as an index does; build the image anew", declared)
+	case m.Config == nil || m.Config.Digest == "":
+		return nil, errors.New("the manifest names no config, which says how an image is run; build the image anew")
+	case m.Config.MediaType == types.OCIEmptyJSON && m.ArtifactType != "":
+		return nil, &artifactError{Type: m.ArtifactType, Of: "content"}
+	case !slices.Contains(configTypes, m.Config.MediaType):
+		return nil, &artifactError{Type: m.Config.MediaType, Of: "config"}
+	}
+	if err := checkDigest(m.Config.Digest); err != nil {
+		return nil, err
+	}
+	for _, layer := range m.Layers {
+		if !fileSystem.MatchString(string(layer.MediaType)) {
+			return nil, &artifactError{Type: layer.MediaType, Of: "layer"}
+		}
+		if err := checkDigest(layer.Digest); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
 }
 
 // checkIndex fails for the bytes of an index that can't be read as one.

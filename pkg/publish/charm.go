@@ -66,13 +66,13 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 		})
 	}
 	_ = group.Wait() // failures are in the results, so that none hides another
-	return append(results, leftOut...), failures(results)
+	return slices.Concat(results, leftOut), failures(results)
 }
 
 // leftOut logs which resources of the charm have no image to publish, and why.
 func (p *Publisher) leftOut(metadata charm.Metadata, name string) (results []Result) {
 	for _, resource := range slices.Sorted(maps.Keys(metadata.Resources)) {
-		why := ""
+		var why string
 		switch declared := metadata.Resources[resource]; {
 		case declared.Type == charm.TypeImage && declared.Source != "":
 			continue

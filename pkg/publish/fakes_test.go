@@ -254,21 +254,24 @@ func (r *repository) Push(_ context.Context, plan *registry.Plan, progress func(
 	return r.compared, r.called("Push")
 }
 
-func (r *repository) Record(_ context.Context, _ image.ImageOrIndex, compared bool, sources ...v1.Hash) error {
-	call := fmt.Sprintf("Record %t", compared)
-	for _, source := range sources {
-		call += " " + source.String()
+func (r *repository) Record(_ context.Context, moveLatest bool, images ...registry.Recorded) error {
+	for _, one := range images {
+		call := fmt.Sprintf("Record %t", one.Compared)
+		for _, source := range one.Sources {
+			call += " " + source.String()
+		}
+		if one.Compared || len(one.Sources) > 0 {
+			_ = r.called(call)
+		}
 	}
-	_ = r.called(call)
+	if moveLatest {
+		_ = r.called("MoveLatest")
+	}
 	return r.fail["Record"]
 }
 
 func (r *repository) RecordKey(_ context.Context, _ v1.Hash, _ image.ImageOrIndex, source v1.Hash) error {
 	return r.called("RecordKey " + source.String())
-}
-
-func (r *repository) MoveLatest(context.Context, image.ImageOrIndex) error {
-	return r.called("MoveLatest")
 }
 
 // sources are images by the texts of their references.

@@ -292,37 +292,22 @@ func toSend(plan *registry.Plan) string {
 	return fmt.Sprintf("%s to send, %s in the registry already", amount(plan.Missing), amount(plan.Reused))
 }
 
-// record writes what the next run finds the image by, and moves the tag latest to the newest image, as charmcraft does. If a
-// registry refuses them, the next run is slower.
+// record writes what the next run finds the image by, and moves the tag latest to an image that was pushed, as charmcraft
+// does. If a registry refuses them, the next run is slower.
 func (r *imageRun) record(ctx context.Context, img *remoteImage, pushed bool) {
 	if r.DryRun || r.NoRecord {
 		return
 	}
-	var g parallel.Group // neither needs the other
-	for _, recorded := range append([]*remoteImage{img}, img.parts...) {
-		g.Go(func() error { r.recordImage(ctx, recorded); return nil })
+	var all []registry.Recorded
+	for _, one := range append([]*remoteImage{img}, img.parts...) {
+		recorded := registry.Recorded{Image: one.image, Compared: one.compared}
+		if one.indexedBy != (v1.Hash{}) {
+			recorded.Sources = append(recorded.Sources, one.indexedBy)
+		}
+		all = append(all, recorded)
 	}
-	if pushed {
-		g.Go(func() error {
-			if err := r.repository.MoveLatest(ctx, img.image); err != nil {
-				r.Runner.Logger().Debug("could not move the tag latest", zap.Error(err))
-			}
-			return nil
-		})
-	}
-	_ = g.Wait() // errors are in the log
-}
-
-func (r *imageRun) recordImage(ctx context.Context, img *remoteImage) {
-	var sources []v1.Hash
-	if img.indexedBy != (v1.Hash{}) {
-		sources = append(sources, img.indexedBy)
-	}
-	if !img.compared && len(sources) == 0 {
-		return
-	}
-	if err := r.repository.Record(ctx, img.image, img.compared, sources...); err != nil {
-		r.Runner.Logger().Debug("could not write the locations record", zap.Error(err))
+	if err := r.repository.Record(ctx, pushed, all...); err != nil {
+		r.Runner.Logger().Debug("could not write the locations record or move the tag latest", zap.Error(err))
 	}
 }
 

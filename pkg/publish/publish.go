@@ -62,9 +62,8 @@ type Finder interface {
 type Writer interface {
 	SendBlob(ctx context.Context, layer partial.CompressedLayer) error
 	Push(ctx context.Context, plan *registry.Plan, progress func(bytes int64)) (compared bool, err error)
-	Record(ctx context.Context, img image.ImageOrIndex, compared bool, sources ...v1.Hash) error
+	Record(ctx context.Context, moveLatest bool, images ...registry.Recorded) error
 	RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrIndex, source v1.Hash) error
-	MoveLatest(ctx context.Context, img image.ImageOrIndex) error
 }
 
 // Sources is where images come from, as [source.Opener] has it.

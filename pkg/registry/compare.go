@@ -2,8 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
@@ -23,69 +22,73 @@ var (
 )
 
 // compare reads the layers of a single image from the repository and compares them with the diff IDs that its config lists.
-// It returns nil if all are equal: then the image is what the config describes, whoever pushed it. Layers that are stored
-// uncompressed are their own proof and aren't read.
+// It returns nil if all are equal: then the image is what the config describes, whoever pushed it. Of layers that are stored
+// uncompressed, whose digest is their diff ID, it asks only for the size.
 func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
 	m, err := imageManifest(d.MediaType, d.Manifest)
+	if err == nil {
+		err = image.CheckManifest(d.MediaType, d.Manifest)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errIncomparable, err)
 	}
 	diffIDs, err := v.readDiffIDs(ctx, m.Config)
 	if err != nil {
 		return err
 	}
-	if len(diffIDs) != len(m.Layers) {
-		return fmt.Errorf("%w: %d layers, %d diff IDs", errOtherLayers, len(m.Layers), len(diffIDs))
-	}
-	toRead, total, err := v.unprovenLayers(ctx, m, diffIDs)
+	claims, err := layerClaims(m, diffIDs)
 	if err != nil {
 		return err
 	}
+	var total int64
+	for c := range claims {
+		if c.blob != c.diffID {
+			total += c.size
+		}
+	}
 	v.log.Info("The charm's repository has an image with this config that this store token didn't record: comparing its layers",
-		zap.Stringer("manifest", d.Digest), zap.Int("layers", len(toRead)))
+		zap.Stringer("manifest", d.Digest), zap.Int("layers", len(claims)))
 	add, done := v.progress("Comparing layers in the registry", total)
 	defer done()
 	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(senders)
-	for diffID, layer := range toRead {
-		g.Go(func() error { return v.compareLayer(ctx, layer, diffID, add) })
+	for c := range claims {
+		g.Go(func() error { return v.compareLayer(ctx, c, add) })
 	}
 	return g.Wait()
 }
 
-// unprovenLayers returns the layers that have to be read, by their diff IDs, and their size. A descriptor with urls, data
-// or annotations is refused: some runtimes take a layer's content from there, in part or whole, and not from the blob.
-func (v *View) unprovenLayers(ctx context.Context, m *v1.Manifest, diffIDs []v1.Hash) (toRead map[v1.Hash]v1.Descriptor, total int64, err error) {
-	toRead = map[v1.Hash]v1.Descriptor{}
-	var stored []v1.Descriptor
-	if !isOrdinary(m.Config) {
-		return nil, 0, fmt.Errorf("%w: its config has urls, data or annotations", errIncomparable)
+// layerClaim is what a manifest and its config say of a layer. Blob and diffID are equal if it is stored uncompressed.
+type layerClaim struct {
+	blob, diffID v1.Hash
+	size         int64 // of the blob
+}
+
+// layerClaims returns what has to be true of the layers, each claim once. A descriptor with urls, data or annotations is
+// refused: some runtimes take the content from there, in part or whole, and not from the blob. So is an image without
+// layers, since nothing shows then that its config is one.
+func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]bool, error) {
+	switch {
+	case len(diffIDs) != len(m.Layers):
+		return nil, fmt.Errorf("%w: %d layers, %d diff IDs", errOtherLayers, len(m.Layers), len(diffIDs))
+	case len(diffIDs) == 0:
+		return nil, fmt.Errorf("%w: it has no layers", errIncomparable)
+	case !isOrdinary(m.Config) || !isConfig(m.Config.MediaType):
+		return nil, fmt.Errorf("%w: its config is of type %q, or has urls, data or annotations", errIncomparable, m.Config.MediaType)
 	}
+	claims := map[layerClaim]bool{}
 	for i, layer := range m.Layers {
-		other, twice := toRead[diffIDs[i]]
 		switch {
 		case !isOrdinary(layer):
-			return nil, 0, fmt.Errorf("%w: layer %s has urls, data or annotations", errIncomparable, layer.Digest)
-		case !isCompressed(layer.MediaType) && !isPlain(layer.MediaType), v.decompress == nil:
-			return nil, 0, fmt.Errorf("%w: layer %s is of type %q", errIncomparable, layer.Digest, layer.MediaType)
-		case layer.Digest == diffIDs[i]:
-			stored = append(stored, layer)
-		case isPlain(layer.MediaType):
-			return nil, 0, fmt.Errorf("%w: layer %s is unpacked and hasn't the diff ID %s", errOtherLayers, layer.Digest, diffIDs[i])
-		case twice && other.Digest != layer.Digest:
-			return nil, 0, fmt.Errorf("%w: two blobs for the diff ID %s", errIncomparable, diffIDs[i])
-		case !twice:
-			toRead[diffIDs[i]] = layer
-			total += layer.Size
+			return nil, fmt.Errorf("%w: layer %s has urls, data or annotations", errIncomparable, layer.Digest)
+		case isPlain(layer.MediaType) && layer.Digest != diffIDs[i]:
+			return nil, fmt.Errorf("%w: layer %s is unpacked and hasn't the diff ID %s", errOtherLayers, layer.Digest, diffIDs[i])
+		case !isCompressed(layer.MediaType) && !isPlain(layer.MediaType):
+			return nil, fmt.Errorf("%w: layer %s is of type %q", errIncomparable, layer.Digest, layer.MediaType)
 		}
+		claims[layerClaim{layer.Digest, diffIDs[i], layer.Size}] = true
 	}
-	held, err := v.hasBlobs(ctx, stored)
-	for digest, has := range held {
-		if !has {
-			return nil, 0, fmt.Errorf("%w: %s is missing", errIncomplete, digest)
-		}
-	}
-	return toRead, total, err
+	return claims, nil
 }
 
 // isOrdinary reports whether a blob's digest is all that the manifest says of where its content comes from.
@@ -93,30 +96,44 @@ func isOrdinary(d v1.Descriptor) bool {
 	return len(d.URLs) == 0 && d.Data == nil && len(d.Annotations) == 0
 }
 
-// compareLayer reads one layer and compares it with its diff ID.
-func (r *Repository) compareLayer(ctx context.Context, d v1.Descriptor, diffID v1.Hash, add func(bytes int64)) error {
-	blob, err := r.openBlob(ctx, d)
-	if err != nil {
-		return fmt.Errorf("reading layer %s: %w", d.Digest, err)
+// compareLayer fails with errOtherLayers unless a claim is true.
+func (r *Repository) compareLayer(ctx context.Context, c layerClaim, add func(bytes int64)) error {
+	var size int64
+	var err error
+	diffID := c.blob
+	if c.blob == c.diffID {
+		size, err = r.sizeOf(ctx, c.blob)
+	} else {
+		size, diffID, err = r.readLayer(ctx, c.blob, add)
 	}
-	defer func() { _ = blob.Close() }()
-	counted := io.TeeReader(blob, byteCounter(add))
-	layer, _, err := r.decompress(counted)
-	if err != nil {
-		return fmt.Errorf("reading layer %s: %w", d.Digest, err)
-	}
-	defer func() { _ = layer.Close() }()
-	hash := sha256.New()
-	if _, err = io.Copy(hash, layer); err == nil {
-		_, err = io.Copy(io.Discard, counted) // to the end, where the blob's own digest is compared
-	}
-	if err != nil {
-		return fmt.Errorf("reading layer %s: %w", d.Digest, err)
-	}
-	if got := hex.EncodeToString(hash.Sum(nil)); got != diffID.Hex {
-		return fmt.Errorf("%w: layer %s has the diff ID sha256:%s, not %s", errOtherLayers, d.Digest, got, diffID)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading layer %s: %w", c.blob, err)
+	case size != c.size:
+		return fmt.Errorf("%w: layer %s has %d bytes, not %d", errOtherLayers, c.blob, size, c.size)
+	case diffID != c.diffID:
+		return fmt.Errorf("%w: layer %s has the diff ID %s, not %s", errOtherLayers, c.blob, diffID, c.diffID)
 	}
 	return nil
+}
+
+// readLayer reads a layer, and returns the size of the blob and the diff ID.
+func (r *Repository) readLayer(ctx context.Context, digest v1.Hash, add func(bytes int64)) (size int64, diffID v1.Hash, err error) {
+	blob, err := r.openBlob(ctx, digest)
+	if err != nil {
+		return 0, diffID, err
+	}
+	defer func() { _ = blob.Close() }()
+	counted := io.TeeReader(blob, byteCounter(func(n int64) { size += n; add(n) }))
+	layer, _, err := r.decompress(counted)
+	if err != nil {
+		return 0, diffID, err
+	}
+	defer func() { _ = layer.Close() }()
+	if diffID, _, err = v1.SHA256(layer); err == nil {
+		_, err = io.Copy(io.Discard, counted) // to the end, where the blob's own digest is compared
+	}
+	return size, diffID, err
 }
 
 // byteCounter is an io.Writer that reports how many bytes passed through it.

@@ -57,10 +57,10 @@ func uploaded(t *testing.T, v *View, img image.ImageOrIndex) {
 		t.Fatal(err)
 	}
 	if compared {
-		err = v.Record(t.Context(), img, true)
+		err = recordImage(t, v, img, true)
 	}
 	if err == nil {
-		err = v.MoveLatest(t.Context(), img)
+		err = moveLatest(t, v, img)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +143,7 @@ func TestFindCompares(t *testing.T) {
 			t.Helper()
 			s.seed(t, repoPath+":some", img)
 			v, _ := s.open(t)
-			if err := v.Record(t.Context(), img, false, configOf(t, img)); err != nil {
+			if err := recordImage(t, v, img, false, configOf(t, img)); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -166,7 +166,7 @@ func TestFindCompares(t *testing.T) {
 			if n := count(s.log(), "P"); n > 0 {
 				t.Errorf("%d writes", n)
 			}
-			if err := v.Record(t.Context(), img, true); err != nil {
+			if err := recordImage(t, v, img, true); err != nil {
 				t.Fatal(err)
 			}
 			next, _ := s.open(t)
@@ -244,6 +244,11 @@ func TestFindDistrusts(t *testing.T) {
 		"config embedded":      tamper(t, img, func(m *v1.Manifest) { m.Config.Data = []byte("x") }),
 		"of an unknown type":   tamper(t, img, func(m *v1.Manifest) { m.Layers[0].MediaType = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted" }),
 		"labelled as unpacked": tamper(t, img, func(m *v1.Manifest) { m.Layers[0].MediaType = types.OCIUncompressedLayer }),
+		// Docker, containerd or both don't pull these.
+		"config of a plugin":         tamper(t, img, func(m *v1.Manifest) { m.Config.MediaType = "application/vnd.docker.plugin.v1+json" }),
+		"another size":               tamper(t, img, func(m *v1.Manifest) { m.Layers[0].Size++ }),
+		"less":                       tamper(t, img, func(m *v1.Manifest) { m.Layers[1].Size-- }),
+		"another size of the config": tamper(t, img, func(m *v1.Manifest) { m.Config.Size++ }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -255,6 +260,73 @@ func TestFindDistrusts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFindDistrustsForms: engines don't run an image whose manifest says that it is something else. Distribution doesn't take
+// such a manifest, but other registries may.
+func TestFindDistrustsForms(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 100, 2)
+	for name, change := range map[string]func(*v1.Manifest){
+		"an index":          func(m *v1.Manifest) { m.MediaType = types.OCIImageIndex },
+		"without a type":    func(m *v1.Manifest) { m.MediaType = "" },
+		"schema version 1":  func(m *v1.Manifest) { m.SchemaVersion = 1 },
+		"no schema version": func(m *v1.Manifest) { m.SchemaVersion = 0 },
+		"as it should be":   func(*v1.Manifest) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.seed(t, repoPath+":some", img)
+			raw, err := tamper(t, img, change).RawManifest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/manifests/latest") {
+					return false
+				}
+				w.Header().Set("Content-Type", string(types.DockerManifestSchema2))
+				_, _ = w.Write(raw)
+				return true
+			})
+			v, _ := s.open(t)
+			found, err := v.Find(t.Context(), byID(t, img))
+			if want := name == "as it should be"; err != nil || (found.Image != nil) != want {
+				t.Errorf("found %v, %v; want an image: %t", found.Image, err, want)
+			}
+		})
+	}
+}
+
+// TestFindDistrustsManifestAsConfig: a digest that is looked for may be a manifest's that the repository lacks. Its bytes are
+// a blob that anyone can push, and an image with that blob as its config and without layers has nothing to compare.
+func TestFindDistrustsManifestAsConfig(t *testing.T) {
+	t.Parallel()
+	wanted := randomImage(t, 100, 1)
+	raw, err := wanted.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := asConfig{tamper(t, empty.Image, func(m *v1.Manifest) {
+		m.Config.Digest, m.Config.Size = digestOf(t, wanted), int64(len(raw))
+	}), raw}
+	s := newServer(t)
+	s.seed(t, repoPath+":latest", forged)
+	v, _ := s.open(t)
+	wantFound(t, v, byEither(digestOf(t, wanted)), nil, false)
+}
+
+// asConfig is an image with any bytes for a config.
+type asConfig struct {
+	v1.Image
+	config []byte
+}
+
+func (i asConfig) RawConfigFile() ([]byte, error) { return i.config, nil }
+func (i asConfig) ConfigName() (v1.Hash, error) {
+	h, _, err := v1.SHA256(bytes.NewReader(i.config))
+	return h, err
 }
 
 // TestFindDistrustsProofs: a proof is for one token, repository, source and manifest.
@@ -509,12 +581,12 @@ func TestFindByImages(t *testing.T) {
 			v, _ := s.open(t)
 			mustPush(t, v, test.held)
 			if test.latest {
-				if err := v.MoveLatest(t.Context(), test.held); err != nil {
+				if err := moveLatest(t, v, test.held); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if test.recorded {
-				if err := v.Record(t.Context(), test.held, false, digestOf(t, a)); err != nil {
+				if err := recordImage(t, v, test.held, false, digestOf(t, a)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -603,7 +675,7 @@ func TestFindWithoutABlob(t *testing.T) {
 			v, _ := s.open(t)
 			s.seed(t, repoPath+":latest", img)
 			if recorded {
-				if err := v.Record(t.Context(), img, true); err != nil {
+				if err := recordImage(t, v, img, true); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -616,7 +688,8 @@ func TestFindWithoutABlob(t *testing.T) {
 	}
 }
 
-// TestUncompressedLayersAreTheirOwnProof: charmcraft 4 leaves layers whose digest is their diff ID. They are asked for, not read.
+// TestUncompressedLayersAreTheirOwnProof: charmcraft 4 leaves layers whose digest is their diff ID. Their size is asked for, they
+// aren't read.
 func TestUncompressedLayersAreTheirOwnProof(t *testing.T) {
 	t.Parallel()
 	img := mustAppend(t, static.NewLayer([]byte("plain"), types.DockerLayer)) // a static layer is its own diff ID
@@ -630,6 +703,9 @@ func TestUncompressedLayersAreTheirOwnProof(t *testing.T) {
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return strings.HasSuffix(r.URL.Path, "/blobs/"+layerOf(t, img).String()) && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
 	})
+	wantFound(t, v.again(), byID(t, img), nil, false)
+	s.spoil(nil)
+	s.seed(t, repoPath+":latest", tamper(t, img, func(m *v1.Manifest) { m.Layers[0].Size++ }))
 	wantFound(t, v.again(), byID(t, img), nil, false)
 }
 

@@ -34,7 +34,7 @@ func (v *View) Layers(ctx context.Context) Layers {
 		if newest == nil {
 			return nil, nil
 		}
-		subject := v.recordedAs(newest)
+		subject := recordedAs(newest.Descriptor, newest.Manifest)
 		if !v.prover.believes(v.record(ctx, subject), subject, newest.Digest) {
 			return nil, nil
 		}
@@ -44,14 +44,6 @@ func (v *View) Layers(ctx context.Context) Layers {
 		return nil
 	}
 	return learned
-}
-
-// recordedAs returns the digest under which a manifest's layers are recorded as compared: its config's, or an index's own.
-func (v *View) recordedAs(d *remote.Descriptor) v1.Hash {
-	if m, err := imageManifest(d.MediaType, d.Manifest); err == nil {
-		return m.Config.Digest
-	}
-	return d.Digest
 }
 
 // layersBelow returns the layers of an image or index as its configs name them, as far as the repository holds them.

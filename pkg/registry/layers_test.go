@@ -87,14 +87,14 @@ func TestLayersFromProvenAlone(t *testing.T) {
 		"with a plain record": func(t *testing.T, s *server, v *View) {
 			t.Helper()
 			s.seed(t, repoPath+":latest", img)
-			if err := v.Record(t.Context(), img, false, configOf(t, img)); err != nil {
+			if err := recordImage(t, v, img, false, configOf(t, img)); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"with a record of another": func(t *testing.T, s *server, v *View) {
 			t.Helper()
 			s.seed(t, repoPath+":latest", img)
-			if err := v.writeRecords(t.Context(), configOf(t, img), true, []v1.Hash{configOf(t, img)}); err != nil {
+			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{configOf(t, img): {configOf(t, img), true}}); err != nil {
 				t.Fatal(err)
 			}
 		},

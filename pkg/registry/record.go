@@ -46,48 +46,104 @@ func (r *Repository) readRecord(ctx context.Context, source v1.Hash) (record, er
 	return said, err
 }
 
-// Record stores a mapping from sources to an image of this repository, so that Find can find it next time. If every layer of
-// the image is known to have its diff ID, compared is true: then the record has a proof of that, and is also stored under
-// the digest of the image's config (an index's own digest), where [View.Layers] looks for it.
-//
-// The record is a cache: if a registry refuses it (immutable tags, say), the next run is slower, and the error is for the
-// debug log. A record that the view has read, and that says the same already, isn't written.
-func (v *View) Record(ctx context.Context, img image.ImageOrIndex, compared bool, sources ...v1.Hash) error {
-	root, err := newNode(img)
-	if err != nil {
-		return err
-	}
-	if compared {
-		own := root.desc.Digest
-		if m, err := imageManifest(root.desc.MediaType, root.raw); err == nil {
-			own = m.Config.Digest
-		}
-		sources = append(slices.Clone(sources), own)
-	}
-	return v.writeRecords(ctx, root.desc.Digest, compared, sources)
+// Recorded is an image of a repository and what Find is to find it by.
+type Recorded struct {
+	Image image.ImageOrIndex
+	// Compared is true if every layer of the image is known to have its diff ID. Then its record has a proof of that, and is
+	// also stored under the digest of the image's config (an index's own digest), where [View.Layers] looks for it.
+	Compared bool
+	// Sources are the digests that the image has elsewhere.
+	Sources []v1.Hash
 }
 
-func (v *View) writeRecords(ctx context.Context, remote v1.Hash, compared bool, sources []v1.Hash) error {
+// Record stores mappings from sources to images of this repository, so that Find can find these next time. With moveLatest it
+// also makes the tag latest name the first of the images.
+//
+// Records and the tag are a cache: if a registry refuses them (immutable tags, say), the next run is slower, and the error is
+// for the debug log. A record or tag that the view has read, and that says the same already, isn't written. A record that is
+// refused doesn't stop the tag.
+func (v *View) Record(ctx context.Context, moveLatest bool, images ...Recorded) error {
+	statements := map[v1.Hash]statement{}
+	var roots []*node
+	for _, one := range images {
+		root, err := newNode(one.Image)
+		if err != nil {
+			return err
+		}
+		roots = append(roots, root)
+		sources := slices.Clone(one.Sources)
+		if one.Compared {
+			sources = append(sources, recordedAs(root.desc, root.raw))
+		}
+		for _, source := range sources {
+			statements[source] = statement{root.desc.Digest, one.Compared}
+		}
+	}
+	var moved error
+	var g parallel.Group
+	g.Go(func() error { return v.writeRecords(ctx, statements) })
+	if moveLatest {
+		g.Go(func() error { moved = v.moveLatest(ctx, roots[0], statements); return nil })
+	}
+	return errors.Join(g.Wait(), moved)
+}
+
+// recordedAs returns the digest under which the layers of a manifest are recorded as compared: its config's, or an index's own.
+func recordedAs(d v1.Descriptor, raw []byte) v1.Hash {
+	if m, err := imageManifest(d.MediaType, raw); err == nil {
+		return m.Config.Digest
+	}
+	return d.Digest
+}
+
+// statement is what a record is to say about a source.
+type statement struct {
+	image    v1.Hash
+	compared bool // the image's layers were compared with their diff IDs
+}
+
+// writeRecords writes records of sources.
+func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statement) error {
 	records := map[string]v1.Image{}
-	for _, source := range sources {
+	for source, s := range statements {
 		said, _ := v.records.peek(source)
-		if said.image == remote && (!compared || v.prover.believes(said, source, remote)) {
+		if said.image == s.image && (!s.compared || v.prover.believes(said, source, s.image)) {
 			continue
 		}
-		annotations := map[string]string{imageAnnotation: remote.String()}
-		if proof := v.prover.proof(layersKind, source, remote); compared && proof != "" {
-			annotations[proofsAnnotation] = said.proofsWith(proof, remote)
+		annotations := map[string]string{imageAnnotation: s.image.String()}
+		if proof := v.prover.proof(layersKind, source, s.image); s.compared && proof != "" {
+			annotations[proofsAnnotation] = said.proofsWith(proof, s.image)
 		}
-		written, err := newRecord(v.name.Digest(remote.String()), annotations)
+		written, err := newRecord(v.name.Digest(s.image.String()), annotations)
 		if err != nil {
 			return err
 		}
 		records[recordTag(source)] = written
 	}
 	if err := v.pushTagged(ctx, records); err != nil {
-		return fmt.Errorf("writing the locations record of %s: %w", remote, err)
+		return fmt.Errorf("writing the locations record: %w", err)
 	}
 	return nil
+}
+
+// moveLatest makes the tag latest name a manifest. No request is made if the view has seen that it does so already.
+//
+// The tag may be all that Find finds an image by: one that another tool pushed has no record. So if the view has seen that
+// the tag names a single image, its record is written before the tag leaves it, unless it has one, or this run records
+// another image for the same source. Not earlier: as long as the tag names the image, a run that finds it by the tag need
+// not write.
+func (v *View) moveLatest(ctx context.Context, root *node, recorded map[v1.Hash]statement) (err error) {
+	if old, _ := v.tags.peek(latest); old != nil {
+		if old.Digest == root.desc.Digest {
+			return nil
+		}
+		source := recordedAs(old.Descriptor, old.Manifest)
+		if _, replaced := recorded[source]; !replaced && source != old.Digest { // an index has no record by which it is found
+			v.record(ctx, source) // reading is cheaper than writing
+			err = v.writeRecords(ctx, map[v1.Hash]statement{source: {image: old.Digest}})
+		}
+	}
+	return errors.Join(err, v.put(ctx, latest, root.desc, root.raw))
 }
 
 // proofsWith returns the annotation with one more proof. Older ones are kept if they are for the same image.
@@ -129,31 +185,6 @@ func (v *View) RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrInde
 // recordTag is the tag of the record of a source, as imgpkg has it.
 func recordTag(source v1.Hash) string {
 	return source.Algorithm + "-" + source.Hex + ".image-locations.imgpkg"
-}
-
-// MoveLatest makes the tag latest name an image that the repository holds. No request is made if the view has seen that the
-// tag does so already.
-//
-// The tag may be all that Find finds an image by: one that another tool pushed has no record. So if the view has seen that
-// the tag names a single image, its record is written before the tag leaves it, unless it has one. Not earlier: as long as
-// the tag names the image, a run that finds it by the tag need not write.
-//
-// Like the record, the tag is a cache: the error is for the debug log. A record that is refused doesn't stop the tag.
-func (v *View) MoveLatest(ctx context.Context, img image.ImageOrIndex) error {
-	root, err := newNode(img)
-	if err != nil {
-		return err
-	}
-	if old, _ := v.tags.peek(latest); old != nil {
-		if old.Digest == root.desc.Digest {
-			return nil
-		}
-		if m, parseErr := imageManifest(old.MediaType, old.Manifest); parseErr == nil {
-			v.record(ctx, m.Config.Digest) // reading is cheaper than writing
-			err = v.writeRecords(ctx, old.Digest, false, []v1.Hash{m.Config.Digest})
-		}
-	}
-	return errors.Join(err, v.put(ctx, latest, root.desc, root.raw))
 }
 
 // pushTagged sends images under tags alone, without asking what of them the repository has.

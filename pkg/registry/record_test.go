@@ -96,10 +96,10 @@ func TestRecordIsWrittenOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.log()
-			if err := v.Record(t.Context(), img, compared, configOf(t, img)); err != nil {
+			if err := recordImage(t, v, img, compared, configOf(t, img)); err != nil {
 				t.Fatal(err)
 			}
-			if err := v.MoveLatest(t.Context(), img); err != nil {
+			if err := moveLatest(t, v, img); err != nil {
 				t.Fatal(err)
 			}
 			if got := s.log(); (len(got) > 0) != writes {
@@ -123,7 +123,7 @@ func TestRecordKeepsProofs(t *testing.T) {
 		if _, err := one.Find(t.Context(), byID(t, img)); err != nil {
 			t.Fatal(err)
 		}
-		if err := one.Record(t.Context(), img, true); err != nil {
+		if err := recordImage(t, one, img, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -166,7 +166,7 @@ func TestRecordRefused(t *testing.T) {
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".imgpkg") && answer(w, 409, "TAG_INVALID")
 	})
-	wantError(t, v.Record(t.Context(), img, true), "writing the locations record", "TAG_INVALID")
+	wantError(t, recordImage(t, v, img, true), "writing the locations record", "TAG_INVALID")
 }
 
 func TestLatestMoves(t *testing.T) {
@@ -177,14 +177,14 @@ func TestLatestMoves(t *testing.T) {
 	s.seed(t, repoPath+":newer", newer)
 	v, _ := s.open(t)
 	for _, img := range []v1.Image{newer, older, newer} {
-		if err := v.again().MoveLatest(t.Context(), img); err != nil {
+		if err := moveLatest(t, v.again(), img); err != nil {
 			t.Fatal(err)
 		}
 		if got := v.again().latest(t.Context()); got == nil || got.Digest != digestOf(t, img) {
 			t.Errorf("latest is %+v, want %s", got, digestOf(t, img))
 		}
 	}
-	wantError(t, v.MoveLatest(t.Context(), randomImage(t, 10, 1)), "sending the manifest")
+	wantError(t, moveLatest(t, v, randomImage(t, 10, 1)), "sending the manifest")
 }
 
 // The image that another tool pushed is found by its config before and after the tag leaves it.
@@ -197,10 +197,32 @@ func TestMovedLatestLeavesARecord(t *testing.T) {
 	wantFound(t, v.again(), byID(t, older), older, true)
 	wantFound(t, v, byID(t, newer), nil, false)
 	mustPush(t, v, newer)
-	if err := v.MoveLatest(t.Context(), newer); err != nil {
+	if err := moveLatest(t, v, newer); err != nil {
 		t.Fatal(err)
 	}
 	wantFound(t, v.again(), byID(t, older), older, true)
+}
+
+// TestRecordReplacesLatest: an image with the same config that somebody tagged latest doesn't get the record that the run
+// writes at the same time.
+func TestRecordReplacesLatest(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 100, 1)
+	layers, err := randomImage(t, 100, 1).Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t)
+	s.seed(t, repoPath+":latest", withLayers(t, img, layers...))
+	v, _ := s.open(t)
+	wantFound(t, v, byID(t, img), nil, false)
+	mustPush(t, v, img)
+	s.log()
+	if err := v.Record(t.Context(), true, Recorded{Image: img, Compared: true}); err != nil {
+		t.Fatal(err)
+	}
+	wantRequests(t, "one record and the tag", s.log(), map[string]int{"POST": 2, "PUT": 4})
+	wantFound(t, v.again(), byID(t, img), img, false)
 }
 
 func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
@@ -211,7 +233,7 @@ func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
 		return func(t *testing.T, v *View) {
 			t.Helper()
 			mustPush(t, v, img)
-			if err := v.MoveLatest(t.Context(), img); err != nil {
+			if err := moveLatest(t, v, img); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -220,7 +242,7 @@ func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
 		return func(t *testing.T, v *View) {
 			t.Helper()
 			tagged(img)(t, v)
-			if err := v.writeRecords(t.Context(), remote, false, []v1.Hash{configOf(t, img)}); err != nil {
+			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{configOf(t, img): {image: remote}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -248,7 +270,7 @@ func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
 			}
 			mustPush(t, v, newer)
 			s.log()
-			if err := v.MoveLatest(t.Context(), newer); err != nil {
+			if err := moveLatest(t, v, newer); err != nil {
 				t.Fatal(err)
 			}
 			if got := s.log(); count(got, "P") != test.writes {
@@ -270,7 +292,7 @@ func TestLatestMovesWithoutARecord(t *testing.T) {
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".imgpkg") && answer(w, 409, "TAG_INVALID")
 	})
-	wantError(t, v.MoveLatest(t.Context(), newer), "writing the locations record", "TAG_INVALID")
+	wantError(t, moveLatest(t, v, newer), "writing the locations record", "TAG_INVALID")
 	if got := v.again().latest(t.Context()); got == nil || got.Digest != digestOf(t, newer) {
 		t.Errorf("latest is %+v, want the newer", got)
 	}

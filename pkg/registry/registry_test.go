@@ -228,6 +228,16 @@ func mustPush(t *testing.T, v *View, img image.ImageOrIndex) *Plan {
 	return p
 }
 
+func recordImage(t *testing.T, v *View, img image.ImageOrIndex, compared bool, sources ...v1.Hash) error {
+	t.Helper()
+	return v.Record(t.Context(), false, Recorded{img, compared, sources})
+}
+
+func moveLatest(t *testing.T, v *View, img image.ImageOrIndex) error {
+	t.Helper()
+	return v.Record(t.Context(), true, Recorded{Image: img})
+}
+
 func pushError(t *testing.T, v *View, p *Plan) error {
 	t.Helper()
 	_, err := v.Push(t.Context(), p, nil)

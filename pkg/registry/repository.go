@@ -11,7 +11,7 @@
 //
 //   - [View.Push] sends what a plan says, and nothing else. [View.SendBlob] may send layers before the plan is known.
 //
-//   - [View.Record] and [View.MoveLatest] write what Find finds the image by next time.
+//   - [View.Record] and [View.RecordKey] write what the image is found by next time.
 //
 // The package never lists, deletes or rewrites anything but records and the tag latest; the bytes of an image stay as they
 // are. It follows the OCI distribution specification v1.1 and CNCF distribution's token authentication.
@@ -55,7 +55,7 @@ type Options struct {
 	Transport http.RoundTripper
 	// Hosts remember what the registry's host can't do; nil remembers nothing of other repositories.
 	Hosts *blobupload.Hosts
-	// Decompress looks into the layers that are sent or compared with their diff IDs; with nil none is.
+	// Decompress looks into the layers that are compared with their diff IDs, while they are sent or read.
 	Decompress blobupload.Decompressor
 	Logger     *zap.Logger
 }
@@ -147,7 +147,7 @@ func (r *Repository) readBlob(ctx context.Context, d v1.Descriptor, limit int64)
 	if d.Size > limit {
 		return nil, fmt.Errorf("blob %s has %d bytes, more than the %d expected", d.Digest, d.Size, limit)
 	}
-	content, err := r.openBlob(ctx, d)
+	content, err := r.openBlob(ctx, d.Digest)
 	if err != nil {
 		return nil, err
 	}
@@ -162,12 +162,21 @@ func (r *Repository) readBlob(ctx context.Context, d v1.Descriptor, limit int64)
 }
 
 // openBlob opens a blob as it is stored. Reading fails at its end if the bytes don't have the digest.
-func (r *Repository) openBlob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	blob, err := remote.Layer(r.name.Digest(d.Digest.String()), r.remoteOptions(ctx)...)
+func (r *Repository) openBlob(ctx context.Context, digest v1.Hash) (io.ReadCloser, error) {
+	blob, err := remote.Layer(r.name.Digest(digest.String()), r.remoteOptions(ctx)...)
 	if err != nil {
 		return nil, err
 	}
 	return blob.Compressed()
+}
+
+// sizeOf asks for the size of a blob, in bytes.
+func (r *Repository) sizeOf(ctx context.Context, digest v1.Hash) (int64, error) {
+	blob, err := remote.Layer(r.name.Digest(digest.String()), r.remoteOptions(ctx)...)
+	if err != nil {
+		return 0, err
+	}
+	return blob.Size()
 }
 
 // put stores a manifest under a tag or its digest (distribution spec, "Pushing Manifests").

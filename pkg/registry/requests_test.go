@@ -39,12 +39,12 @@ func uploadOnce(t *testing.T, open func() *View, img v1.Image) (o outcome) {
 		if o.Compared, err = v.Push(t.Context(), p, nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := open().MoveLatest(t.Context(), img); err != nil {
+		if err := moveLatest(t, open(), img); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if o.Compared {
-		if err := open().Record(t.Context(), img, true); err != nil {
+		if err := recordImage(t, open(), img, true); err != nil {
 			t.Fatal(err)
 		}
 	}
