@@ -1,45 +1,79 @@
 package charmhub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// The permissions that the calls need. Together they are all that a token for
-// this purpose must have.
+// The permissions that the calls need. Together, those for revisions and releases are all that a token for this purpose must
+// have, as far as is known.
 const (
 	viewRevisions   = "package-view-revisions"
 	manageRevisions = "package-manage-revisions"
 	viewReleases    = "package-view-releases"
 	manageReleases  = "package-manage-releases"
 	viewMetadata    = "package-view-metadata" // only to ask for a default track; not in the command for a token
+
+	// Which permission the credentials for the registry and the text of an image take isn't documented. These two,
+	// charmcraft's own default, include all others for a charm.
+	view   = "package-view"
+	manage = "package-manage"
 )
 
 // LoginCommand returns the command that makes a token with the permissions of a run
 // and no others, for 90 days; charmcraft's own default is 30 hours.
 func LoginCommand(charm string, releases bool) string {
-	if charm == "" {
-		charm = "CHARM"
-	}
-	permissions := " --permission=" + manageRevisions + " --permission=" + viewRevisions
-	if releases {
-		permissions += " --permission=" + manageReleases + " --permission=" + viewReleases
-	}
-	return "charmcraft login --export=token.txt --charm=" + harmless(charm, 100) + permissions + " --ttl=7776000"
+	return loginCommand(charm, permissions(releases))
 }
+
+// permissions returns those of a run.
+func permissions(releases bool) []string {
+	if releases {
+		return []string{manageRevisions, viewRevisions, manageReleases, viewReleases}
+	}
+	return []string{manageRevisions, viewRevisions}
+}
+
+func loginCommand(charm string, permissions []string) string {
+	command := "charmcraft login --export=token.txt --charm=" + harmless(cmp.Or(charm, "CHARM"), 100)
+	for _, permission := range permissions {
+		command += " --permission=" + permission
+	}
+	return command + " --ttl=7776000"
+}
+
+// login returns the command that makes credentials with which r would not have been refused as it was.
+func (c *Client) login(r request, e *Error) string {
+	wanted, missing := permissions(c.config.Releases), missingPermission(e)
+	if r.permission == manage && !slices.Contains(wanted, missing) {
+		wanted = []string{manage, view}
+	}
+	covered := slices.ContainsFunc(wanted, func(have string) bool {
+		return have == missing || (have == manage || have == view) && strings.HasPrefix(missing, have+"-")
+	})
+	if permissionForm.MatchString(missing) && !covered {
+		wanted = append(wanted, missing)
+	}
+	return loginCommand(r.about(), wanted)
+}
+
+var permissionForm = regexp.MustCompile(`^[a-z]+(-[a-z]+){1,5}$`)
 
 // explain turns err into the sentence that the caller returns. For a refusal by
 // permission it asks the store whose token this is.
 func (c *Client) explain(ctx context.Context, r request, err error) error {
-	err = describe(r, c.login(r.charm), err)
+	err = c.describe(r, err)
 	var refused *Error
-	if errors.As(err, &refused) && refused.Status == http.StatusForbidden && r.charm != "" {
+	if errors.As(err, &refused) && refused.Status == http.StatusForbidden && r.about() != "" {
 		c.tokenOwnerOnce.Do(func() { c.tokenOwner = c.askTokenOwner(ctx) })
 		refused.Advice += c.tokenOwner
 	}
@@ -68,9 +102,8 @@ func listed(prefix string, names []string, all string) string {
 	return prefix + harmless(strings.Join(names, ", "), 500)
 }
 
-// describe says what r was about in err, and what to do. login is the command that
-// makes a better token.
-func describe(r request, login string, err error) error {
+// describe says what r was about in err, and what to do.
+func (c *Client) describe(r request, err error) error {
 	var refused *Error
 	var unreachable net.Error
 	var untrusted *transport.CertificateError
@@ -84,7 +117,7 @@ func describe(r request, login string, err error) error {
 	default:
 		return fmt.Errorf("cannot %s: %w", r.doing, err)
 	}
-	refused.Doing, refused.Advice = r.doing, advice(r, login, refused)
+	refused.Doing, refused.Advice = r.doing, advice(r, c.login(r, refused), refused)
 	return err
 }
 
@@ -96,17 +129,25 @@ func missingPermission(e *Error) string {
 	return strings.TrimRight(strings.TrimSpace(name), ".")
 }
 
-// advice says what to do about a refusal of r.
+// advice says what to do about a refusal of r. login is the command that makes a better token.
 func advice(r request, login string, e *Error) string {
 	switch {
+	case strings.Contains(e.Message, "Invalid macaroon") && (e.Status == http.StatusBadRequest || e.Status == http.StatusUnauthorized):
+		return fmt.Sprintf("the store token is no longer valid: it is damaged, or of the kind that charmcraft made before 4.4; "+
+			"update charmcraft to 4.4 or later, and make a new one with `%s`", login)
 	case e.Status == http.StatusUnauthorized:
 		return fmt.Sprintf("the store token has expired or is no longer valid; make a new one with `%s`", login)
 	case e.Status == http.StatusForbidden && missingPermission(e) != "":
 		return fmt.Sprintf("the store token lacks the permission %s; make one with `%s`", missingPermission(e), login)
+	case e.Status == http.StatusForbidden && r.permission == manage:
+		return fmt.Sprintf("the store token may lack the permission %s, or be for other charms; make one as the charm's publisher or one of its collaborators with `%s`",
+			manage, login)
 	case e.Status == http.StatusForbidden && e.Code == "macaroon-permission-required" && r.permission != "":
 		return fmt.Sprintf("the store token lacks the permission %s, or is for other charms or channels; make one with `%s`", r.permission, login)
 	case e.Status == http.StatusForbidden && r.charm != "":
 		return fmt.Sprintf("the account of the store token may not do this to charm %s; use a token of the charm's publisher or of one of its collaborators", quoted(r.charm))
+	case e.Status == http.StatusForbidden && r.permission != "": // after the store made a revision of this account's upload, or before it knows for which charm
+		return fmt.Sprintf("the store token lacks the permission %s; make one with `%s`", r.permission, login)
 	case e.Status == http.StatusNotFound && r.resource != "":
 		return fmt.Sprintf("resource %s must be declared by a revision of charm %s that Charmhub already has; `charmcraft resources %s` lists those that are",
 			quoted(r.resource), quoted(r.charm), harmless(r.charm, 100))

@@ -73,9 +73,6 @@ func New(c Config) *Client {
 	return client
 }
 
-// login is the command that makes the credentials for this run.
-func (c *Client) login(charm string) string { return LoginCommand(charm, c.config.Releases) }
-
 // maskAll reports secret and the forms in which it may turn up in a log.
 func (c *Client) maskAll(secret string) {
 	for _, form := range forms(secret) {

@@ -27,6 +27,7 @@ type Error struct {
 	Status  int    // HTTP status
 	Code    string // the first code in the answer, "" if it names none
 	Message string // the messages in the answer, "" if it holds none
+	Request string // the request's ID in the logs of who refused, "" if it gave none
 	Advice  string // what to do about it, "" if unknown
 
 	// RetryAfter is how long the answer asks to wait before another try; 0 if it
@@ -50,6 +51,9 @@ func (e *Error) Error() string {
 	}
 	if e.Message != "" {
 		fmt.Fprintf(&b, ": %s", strings.TrimSuffix(e.Message, "."))
+	}
+	if e.Request != "" {
+		fmt.Fprintf(&b, " (request %s)", e.Request)
 	}
 	if e.Advice != "" {
 		fmt.Fprintf(&b, "; %s", e.Advice)
@@ -80,7 +84,7 @@ func (r request) unclear(err error) error {
 func readError(response *http.Response) *Error {
 	// What cannot be read leaves the status, which says enough.
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
-	e := &Error{Host: response.Request.URL.Host, Status: response.StatusCode}
+	e := &Error{Host: response.Request.URL.Host, Status: response.StatusCode, Request: requestID(response)}
 	if seconds, err := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 31); err == nil {
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}
@@ -92,6 +96,11 @@ func readError(response *http.Response) *Error {
 		(hasCode(problems, "macaroon-needs-refresh") ||
 			strings.Contains(response.Header.Get("WWW-Authenticate"), "needs_refresh=1"))
 	return e
+}
+
+// requestID returns the name that a server gave to a request, by which its operators find it in their logs.
+func requestID(response *http.Response) string {
+	return harmless(response.Header.Get("X-Request-Id"), 100)
 }
 
 // harmless returns text from outside as at most limit characters on one line,

@@ -2,6 +2,7 @@ package charmhub
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +11,9 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 )
@@ -66,6 +70,51 @@ func TestErrorsAreBounded(t *testing.T) {
 	}
 }
 
+// A permission that the store names is in the command for another token, whatever the call.
+func TestNamedPermissionIsAskedFor(t *testing.T) {
+	for named, want := range map[string]string{
+		"package-view-metadata":    " --permission=package-view-revisions --permission=package-view-metadata --ttl",
+		"package-view-revisions":   " --permission=package-manage-revisions --permission=package-view-revisions --ttl",
+		"package-view":             " --permission=package-manage --permission=package-view --ttl",
+		"package-view-releases":    " --permission=package-manage --permission=package-view --ttl",
+		"package-manage-revisions": " --permission=package-manage-revisions --permission=package-view-revisions --ttl",
+		"package`; rm -rf":         " --permission=package-view-revisions --ttl",
+	} {
+		client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: `+named+`"}]}`))
+		_, err := client.Resources(t.Context(), "c")
+		if named != "package-view-metadata" && !strings.Contains(named, "rm") { // by the text of an image
+			_, err = client.ImageBlob(t.Context(), "c", "r", "sha256:d")
+		}
+		wantIn(t, fmt.Sprint(err), want)
+	}
+}
+
+// charmcraft 4.4 changed the login, and Charmhub refuses the tokens of before.
+func TestTokenOfAnOlderKind(t *testing.T) {
+	for status, code := range map[int]string{400: "BadRequest", 401: "macaroon-authorization-required"} {
+		client, _ := serve(t, answer(status, `{"error-list":[{"code":"`+code+`","message":"Invalid macaroon"}]}`))
+		_, err := client.Revisions(t.Context(), "c", "r")
+		wantIn(t, fmt.Sprint(err), code, "Invalid macaroon", "of the kind that charmcraft made before 4.4",
+			"update charmcraft to 4.4 or later, and make a new one with `charmcraft login --export=token.txt --charm=c --permission=")
+	}
+}
+
+// The store's operators find a request by its ID.
+func TestErrorNamesTheRequest(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	client, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", "ABC-123\t"+strings.Repeat("x", 500))
+		answer(400, `{"error-list":[{"code":"c","message":"m"}]}`)(w, r)
+	})
+	client.config.Logger = zap.New(core)
+	_, err := client.Resources(t.Context(), "c")
+	wantIn(t, fmt.Sprint(err), "answered 400 Bad Request (c): m (request ABC-123 xxx")
+	if n := len(err.Error()); n > 300 {
+		t.Errorf("the error has %d bytes", n)
+	}
+	wantIn(t, fmt.Sprint(logs.All()[0].ContextMap()), "request:ABC-123 xxx")
+}
+
 // A token without a permission is told from an account without by the message.
 func TestMissingPermission(t *testing.T) {
 	client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-view-revisions"}]}`))
@@ -87,12 +136,29 @@ func TestAdvice(t *testing.T) {
 		_, err := c.CreateRevision(t.Context(), "c", "r", NewRevision{})
 		return err
 	}
+	credentials := func(c *Client) error { _, err := c.UploadCredentials(t.Context(), "c", "r"); return err }
+	text := func(c *Client) error { _, err := c.ImageBlob(t.Context(), "c", "r", "sha256:d"); return err }
+	review := func(c *Client) error {
+		_, err := c.Await(t.Context(), "/v1/charm/c/revisions/review?upload-id=u")
+		return err
+	}
+	wide := "`charmcraft login --export=token.txt --charm=c --permission=package-manage --permission=package-view --ttl=7776000`"
+	narrow := "`charmcraft login --export=token.txt --charm=c --permission=package-manage-revisions --permission=package-view-revisions --ttl=7776000`"
 	cases := map[string]struct {
 		call   func(*Client) error
 		status int
 		code   string
 		want   []string
 	}{
+		"credentials for the registry": {credentials, 403, "permission-required",
+			[]string{"lack the permission package-manage", "publisher or one of its collaborators", wide, "'jane'"}},
+		"text of an image": {text, 403, "macaroon-permission-required", []string{"lack the permission package-manage", wide, "'jane'"}},
+		"status of a review": {review, 403, "permission-required",
+			[]string{"lacks the permission package-view-revisions", narrow, "'jane'"}},
+		"upload": {func(c *Client) error {
+			_, err := c.Upload(t.Context(), "f", 1, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil })
+			return err
+		}, 403, "", []string{"lacks the permission package-manage-revisions"}},
 		"expired": {list, 401, "", []string{"expired", "charmcraft login --export=token.txt --charm=c --permission="}},
 		"read permission": {revisions, 403, "macaroon-permission-required",
 			[]string{"lacks the permission package-view-revisions", "charmcraft login",

@@ -28,7 +28,8 @@ type request struct {
 	path   string // escaped, perhaps with a query; after that of the charm or resource, if it is about one
 	body   *body  // nil: none
 
-	charm, resource string // what it is about; may be empty
+	charm, resource string // what it is about, and what its path begins with; may be empty
+	owner           string // the charm that it is about if that isn't given by charm
 	permission      string // that the token needs for it
 	creates         bool   // repeating it blindly could do it twice, or undo what others did meanwhile
 
@@ -46,6 +47,9 @@ func (r request) address(store string) string {
 	}
 	return strings.TrimRight(cmp.Or(r.base, store), "/") + about + r.path
 }
+
+// about returns the charm that r is about; "" if it is about none, or an unknown one.
+func (r request) about() string { return cmp.Or(r.charm, r.owner) }
 
 // body is what a request sends: a known number of bytes that can be opened again.
 type body struct {
@@ -120,7 +124,7 @@ func (c *Client) once(ctx context.Context, r request, authorization string) ([]b
 	}
 	defer response.Body.Close()
 	c.config.Logger.Debug("store call", zap.String("method", req.Method), zap.String("host", req.URL.Host),
-		zap.String("path", req.URL.EscapedPath()), zap.Int("status", response.StatusCode))
+		zap.String("path", req.URL.EscapedPath()), zap.Int("status", response.StatusCode), zap.String("request", requestID(response)))
 	if response.StatusCode/100 != 2 {
 		refused := readError(response)
 		refused.unclear = r.creates && refused.Status >= 500

@@ -106,7 +106,7 @@ func (c *Client) UploadCredentials(ctx context.Context, charm, resource string) 
 	var answer RegistryCredentials
 	r := request{
 		doing: "get registry credentials for " + resourceOf(charm, resource),
-		charm: charm, resource: resource, path: "/oci-image/upload-credentials", permission: manageRevisions,
+		charm: charm, resource: resource, path: "/oci-image/upload-credentials", permission: manage,
 	}
 	err := c.ask(ctx, r, &answer)
 	c.maskAll(answer.Password)
@@ -125,7 +125,7 @@ func (c *Client) UploadCredentials(ctx context.Context, charm, resource string) 
 func (c *Client) ImageBlob(ctx context.Context, charm, resource, digest string) ([]byte, error) {
 	r := request{
 		doing: fmt.Sprintf("get the description of image %s for %s", harmless(digest, 100), resourceOf(charm, resource)),
-		charm: charm, resource: resource, path: "/oci-image/blob", permission: manageRevisions,
+		charm: charm, resource: resource, path: "/oci-image/blob", permission: manage,
 		method: http.MethodPost, body: jsonBody(map[string]string{"image-digest": digest}),
 	}
 	text, err := c.send(ctx, r)

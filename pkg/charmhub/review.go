@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -172,7 +173,15 @@ func (c *Client) reviewRequest(statusURL string) (r request, uploadID string, er
 	if err != nil || u.Opaque != "" || u.User != nil {
 		return r, "", fmt.Errorf("the store's status-url %q is not an address", harmless(statusURL, 200))
 	}
-	r = request{doing: "ask for the review of the upload", path: "/" + strings.TrimPrefix(u.EscapedPath(), "/") + "?" + u.RawQuery}
+	r = request{
+		doing: "ask for the review of the upload", permission: viewRevisions,
+		path: "/" + strings.TrimPrefix(u.EscapedPath(), "/") + "?" + u.RawQuery,
+	}
+	if _, path, ok := strings.Cut(u.Path, "/v1/charm/"); ok {
+		if name, _, _ := strings.Cut(path, "/"); charm.CheckName(name) == nil {
+			r.owner = name
+		}
+	}
 	if u.Scheme != "" || u.Host != "" {
 		if r.base = origin(u); r.base != origin(store) {
 			return r, "", fmt.Errorf("the store's status-url %q leads away from %s and is not followed", harmless(statusURL, 200), store.Host)

@@ -100,7 +100,7 @@ func (s *session) refresh(ctx context.Context) error {
 func (s *session) ask(ctx context.Context, r request, authorization string, answer any) error {
 	text, err := s.client.once(ctx, r, authorization)
 	if err != nil {
-		return describe(r, s.client.login(""), err)
+		return s.client.describe(r, err)
 	}
 	return r.decode(text, answer)
 }
