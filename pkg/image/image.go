@@ -11,7 +11,7 @@ import (
 
 // ImageOrIndex is a manifest-backed image or index: what [v1.Image] and
 // [v1.ImageIndex] have in common.
-type ImageOrIndex interface {
+type ImageOrIndex interface { //nolint:revive // image.OrIndex would say nothing
 	MediaType() (types.MediaType, error)
 	Digest() (v1.Hash, error)
 	Size() (int64, error)

@@ -113,7 +113,7 @@ func (p *Publisher) listed(ctx context.Context, t Target, number int) (charmhub.
 			return found, nil
 		}
 		if waited >= listLag {
-			return charmhub.Revision{}, fmt.Errorf(advice, number, fmt.Errorf("Charmhub doesn't list it after %s", waited.Round(time.Second)))
+			return charmhub.Revision{}, fmt.Errorf(advice, number, fmt.Errorf("the list of revisions lacks it after %s", waited.Round(time.Second)))
 		}
 		if waited == 0 {
 			p.Runner.Logger().Info(fmt.Sprintf("Waiting until Charmhub lists revision %d, to check its architectures", number))

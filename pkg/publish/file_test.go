@@ -139,7 +139,7 @@ func TestFileIsNotListedYet(t *testing.T) {
 	}{
 		"for all":            {1000, nil, 0, ""},
 		"for some":           {3, []string{"amd64"}, 2, ""},
-		"for some, too late": {1000, []string{"amd64"}, 16, "cannot check the architectures of revision 0, which exists: Charmhub doesn't list it after 2m"},
+		"for some, too late": {1000, []string{"amd64"}, 16, "cannot check the architectures of revision 0, which exists: the list of revisions lacks it after 2m"},
 	} {
 		h := newHouse(nil)
 		h.store.late = test.late

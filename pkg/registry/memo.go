@@ -9,7 +9,7 @@ import (
 )
 
 // memo remembers answers, so that each question is asked once, however many callers have it. Callers that have it at the
-// same time wait for one answer. An error isn't remembered: the next caller asks again. The zero value remembers nothing
+// same time wait for one answer. An error or a panic isn't remembered: the next caller asks again. The zero value remembers nothing
 // yet, and may be used from several goroutines.
 type memo[K comparable, V any] struct {
 	mu      sync.Mutex
@@ -32,6 +32,9 @@ func (m *memo[K, V]) get(ctx context.Context, question K, ask func() (V, error))
 			a.err = parallel.Guard(func() (err error) { a.value, err = ask(); return err })
 			if a.err != nil {
 				m.forget(question)
+			}
+			if crash, ok := a.err.(*parallel.PanicError); ok { //nolint:errorlint // one that ask returned isn't this call's
+				panic(crash)
 			}
 			return a.value, a.err
 		}
