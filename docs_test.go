@@ -40,7 +40,11 @@ type documented struct{ action, page, input, output string }
 var documentedActions = []documented{
 	{"action.yml", "README.md", "input", "output"},
 	{"release/action.yml", "docs/releases.md", "release input", "release output"},
+	{"check-token/action.yml", "docs/tokens.md", "check-token input", "check-token output"},
 }
+
+// uses is how a step names the action, without a version.
+func (d documented) uses() string { return strings.TrimSuffix(ourActions+"/"+d.action, "/action.yml") }
 
 func read(t *testing.T, path string) string {
 	t.Helper()
@@ -137,7 +141,10 @@ const ourActions = "charmhub-actions/upload-resource"
 // Each step that readers copy uses inputs and outputs that exist, and says which
 // charm it is for.
 func TestSteps(t *testing.T) {
-	actions := map[string]declared{ourActions: readDeclared(t, "action.yml"), ourActions + "/release": readDeclared(t, "release/action.yml")}
+	actions := map[string]declared{}
+	for _, d := range documentedActions {
+		actions[d.uses()] = readDeclared(t, d.action)
+	}
 	for _, page := range pages(t) {
 		blocks := yamlBlock.FindAllStringSubmatch(read(t, page), -1)
 		for _, block := range blocks {
@@ -193,7 +200,8 @@ func stepsIn(content any) (steps []step) {
 		}
 	case map[string]any:
 		uses, _ := content["uses"].(string)
-		if strings.HasPrefix(uses, ourActions+"@") || strings.HasPrefix(uses, ourActions+"/release@") {
+		action, _, _ := strings.Cut(uses, "@")
+		if slices.ContainsFunc(documentedActions, func(d documented) bool { return d.uses() == action }) {
 			id, _ := content["id"].(string)
 			with, _ := content["with"].(map[string]any)
 			return []step{{id, uses, with}}

@@ -1,7 +1,7 @@
-// Upload-resource puts a resource of a charm, an image or a file, on Charmhub, or,
-// with the argument release, puts charm and resource revisions on channels. It is
-// configured by the inputs of a workflow step, which are environment variables; see
-// action.yml and release/action.yml.
+// Upload-resource uploads a resource of a charm, an image or a file, to Charmhub. With
+// the argument release it puts charm and resource revisions on channels, and with
+// check-token it says what a store token can do. It is configured by the inputs of a
+// workflow step, which are environment variables; see the action.yml files.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/checktoken"
 	"github.com/charmhub-actions/upload-resource/pkg/compression"
 	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
@@ -66,8 +67,10 @@ func run(ctx context.Context, runner *action.Runner, args []string) error {
 		return upload(ctx, runner)
 	case slices.Equal(args, []string{"release"}):
 		return releaseCharm(ctx, runner)
+	case slices.Equal(args, []string{"check-token"}):
+		return checkToken(ctx, runner)
 	default:
-		return fmt.Errorf("arguments %q: there is only release; leave them out to upload a resource", args)
+		return fmt.Errorf("arguments %q: there are release and check-token; leave them out to upload a resource", args)
 	}
 }
 
@@ -99,7 +102,7 @@ func upload(ctx context.Context, runner *action.Runner) error {
 		challenge = registry.Ask(ctx, at.Host, at.Path, carrier, carrier.Connect, runner.Logger())
 	}
 	publisher := publish.Publisher{
-		Store:   store(runner, carrier, in.Endpoints, in.Credentials, false),
+		Store:   store(runner, carrier, in.Endpoints, in.Credentials, in.Charm, false),
 		Sources: source.NewOpener(runner.Logger(), access(in.Login), runner.Workspace()),
 		Files:   runner.Workspace(),
 		Runner:  runner,
@@ -136,7 +139,7 @@ func releaseCharm(ctx context.Context, runner *action.Runner) error {
 		return err
 	}
 	releaser := release.Releaser{
-		Store:  store(runner, transport.New(runner.Mask, runner.Logger()), in.Endpoints, in.Credentials, true),
+		Store:  store(runner, transport.New(runner.Mask, runner.Logger()), in.Endpoints, in.Credentials, in.Charm, true),
 		Files:  runner.Workspace(),
 		Runner: runner,
 		Wait:   transport.Sleep,
@@ -148,11 +151,33 @@ func releaseCharm(ctx context.Context, runner *action.Runner) error {
 	return errors.Join(err, release.Report(runner, time.Since(start), result))
 }
 
-// store returns the client of Charmhub for an upload, or for a release.
-func store(runner *action.Runner, carrier *transport.Transport, at inputs.Endpoints, login *charmhub.Credentials, releases bool) *charmhub.Client {
-	return charmhub.New(charmhub.Config{
+// checkToken says what tokens can do.
+func checkToken(ctx context.Context, runner *action.Runner) error {
+	in, err := checktoken.ReadInputs(runner)
+	if err != nil {
+		return err
+	}
+	carrier := transport.New(runner.Mask, runner.Logger())
+	results, err := checktoken.Check(ctx, in, time.Now(), func(token checktoken.GivenToken) checktoken.Store {
+		config := storeConfig(runner, carrier, in.Endpoints, token.Credentials)
+		config.Charm, config.Releases, config.AsGiven = in.Charm, token.Releases, true
+		return charmhub.New(config)
+	})
+	return errors.Join(err, checktoken.Report(runner, in, results))
+}
+
+// storeConfig returns what every client of Charmhub is made of.
+func storeConfig(runner *action.Runner, carrier *transport.Transport, at inputs.Endpoints, login *charmhub.Credentials) charmhub.Config {
+	return charmhub.Config{
 		StoreURL: at.Store.String(), StorageURL: at.Storage.String(), SSOURL: at.SSO.String(),
 		Credentials: login, Transport: carrier, Connect: carrier.Connect, UserAgent: "upload-resource/" + version,
-		Logger: runner.Logger(), Mask: runner.Mask, Releases: releases,
-	})
+		Logger: runner.Logger(), Mask: runner.Mask,
+	}
+}
+
+// store returns the client of Charmhub for an upload to a charm, or for its release.
+func store(runner *action.Runner, carrier *transport.Transport, at inputs.Endpoints, login *charmhub.Credentials, charm string, releases bool) *charmhub.Client {
+	config := storeConfig(runner, carrier, at, login)
+	config.Charm, config.Releases = charm, releases
+	return charmhub.New(config)
 }

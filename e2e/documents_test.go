@@ -122,7 +122,7 @@ runs: {using: composite, steps: [{id: pack, shell: sh, run: 'echo charms=my-char
 // what it is to wait for, and a node that hashes the files of a pattern such as
 // rock/**, which act asks for hashFiles. In .ci/cluster, kubectl is the real one.
 var standInPrograms = map[string]string{
-	"gh": "#!/bin/sh\necho \"gh $*\"\n",
+	"gh": "#!/bin/sh\n[ \"$1 $2\" = 'issue list' ] || echo \"gh $*\"\n",
 	"skopeo": `#!/bin/sh
 rock=${3#oci-archive:}
 digest=$(tar -xOf "$rock" index.json | grep -o 'sha256:[0-9a-f]*' | head -n 1 | cut -d : -f 2)

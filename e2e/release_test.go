@@ -561,10 +561,10 @@ func newRelease(t *testing.T) (origin string, r release) {
 	origin, r = t.TempDir(), release{dir: t.TempDir(), temp: t.TempDir(), env: []string{"IMAGE=ghcr.io/x/upload-resource"}}
 	run(t, "git", "init", "--quiet", "--bare", "--initial-branch=main", origin)
 	run(t, "git", "clone", "--quiet", origin, r.dir)
-	if err := os.Mkdir(filepath.Join(r.dir, "release"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range []string{"action.yml", "release/action.yml"} {
+	for _, file := range actionFiles(t) {
+		if err := os.MkdirAll(filepath.Join(r.dir, filepath.Dir(file)), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		writeFile(t, filepath.Join(r.dir, file), readFile(t, "../"+file))
 	}
 	run(t, "git", "-C", r.dir, "add", "--all")
@@ -600,11 +600,10 @@ func TestReleaseTags(t *testing.T) {
 			t.Fatal(err)
 		}
 		for ref, want := range map[string]string{next.version: image(next.hex), "v1": image(next.hex), "main": "Dockerfile"} {
-			if got := at(ref, "action.yml"); got != want {
-				t.Errorf("after %s, the action at %s runs %q, want %q", next.version, ref, got, want)
-			}
-			if got := strings.TrimPrefix(at(ref, "release/action.yml"), "../"); got != want {
-				t.Errorf("after %s, the action release at %s runs %q, want %q", next.version, ref, got, want)
+			for _, file := range actionFiles(t) {
+				if got := strings.TrimPrefix(at(ref, file), "../"); got != want {
+					t.Errorf("after %s, %s at %s runs %q, want %q", next.version, file, ref, got, want)
+				}
 			}
 		}
 	}

@@ -118,16 +118,31 @@ type checkout struct {
 	sandbox *server.Server
 }
 
+// actionFiles returns the files that declare this repository's actions, from its root on.
+func actionFiles(t *testing.T) (files []string) {
+	t.Helper()
+	paths, err := filepath.Glob("../*/action.yml")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no actions: %v", err)
+	}
+	for _, path := range append(paths, "../action.yml") {
+		files = append(files, strings.TrimPrefix(path, "../"))
+	}
+	return files
+}
+
+var dockerfile = regexp.MustCompile(`image: (\.\./)?Dockerfile\n`)
+
 // newCheckout makes a repository with a workflow and other files.
 func newCheckout(t *testing.T, sandbox *server.Server, workflow string, files map[string]string) checkout {
 	t.Helper()
 	need(t, "act", "git")
 	c := checkout{dir: t.TempDir(), action: t.TempDir(), sandbox: sandbox, options: useStandIns(t)}
-	if err := os.Mkdir(filepath.Join(c.action, "release"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for file, image := range map[string]string{"action.yml": "Dockerfile", "release/action.yml": "../Dockerfile"} {
-		declared := strings.Replace(readFile(t, "../"+file), "image: "+image+"\n", "image: docker://"+actionImage(t)+"\n", 1)
+	for _, file := range actionFiles(t) {
+		declared := dockerfile.ReplaceAllString(readFile(t, "../"+file), "image: docker://"+actionImage(t)+"\n")
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(c.action, file)), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		writeFile(t, filepath.Join(c.action, file), declared)
 	}
 	c.write(t, ".github/workflows/"+workflow, workflowText(t, workflow))

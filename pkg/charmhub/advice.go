@@ -32,15 +32,7 @@ const (
 // LoginCommand returns the command that makes a token with the permissions of a run
 // and no others, for 90 days; charmcraft's own default is 30 hours.
 func LoginCommand(charm string, releases bool) string {
-	return loginCommand(charm, permissions(releases))
-}
-
-// permissions returns those of a run.
-func permissions(releases bool) []string {
-	if releases {
-		return []string{manageRevisions, viewRevisions, manageReleases, viewReleases}
-	}
-	return []string{manageRevisions, viewRevisions}
+	return loginCommand(charm, Permissions(releases))
 }
 
 func loginCommand(charm string, permissions []string) string {
@@ -53,17 +45,14 @@ func loginCommand(charm string, permissions []string) string {
 
 // login returns the command that makes credentials with which r would not have been refused as it was.
 func (c *Client) login(r request, e *Error) string {
-	wanted, missing := permissions(c.config.Releases), missingPermission(e)
+	wanted, missing := Permissions(c.config.Releases), missingPermission(e)
 	if r.permission == manage && !slices.Contains(wanted, missing) {
 		wanted = []string{manage, view}
 	}
-	covered := slices.ContainsFunc(wanted, func(have string) bool {
-		return have == missing || (have == manage || have == view) && strings.HasPrefix(missing, have+"-")
-	})
-	if permissionForm.MatchString(missing) && !covered {
+	if permissionForm.MatchString(missing) && !includes(wanted, missing) {
 		wanted = append(wanted, missing)
 	}
-	return loginCommand(r.about(), wanted)
+	return loginCommand(cmp.Or(r.about(), c.config.Charm), wanted)
 }
 
 var permissionForm = regexp.MustCompile(`^[a-z]+(-[a-z]+){1,5}$`)
@@ -82,15 +71,15 @@ func (c *Client) explain(ctx context.Context, r request, err error) error {
 
 // askTokenOwner says whose token this is and what it permits; nothing if unknown.
 func (c *Client) askTokenOwner(ctx context.Context) string {
-	account, err := c.whoami(ctx)
+	token, err := c.whoami(ctx)
 	if err != nil {
 		return ""
 	}
-	owner := fmt.Sprintf("; this token is that of %s, for %s, with %s", quoted(account.Username),
-		listed("the charms ", account.Charms, "every charm of the account"),
-		listed("the permissions ", account.Permissions, "every permission"))
-	if len(account.Channels) > 0 {
-		owner += listed(", on the channels ", account.Channels, "")
+	owner := fmt.Sprintf("; this token is that of %s, for %s, with %s", quoted(token.Account),
+		listed("the charms ", token.Charms, "every charm of the account"),
+		listed("the permissions ", token.Permissions, "every permission"))
+	if len(token.Channels) > 0 {
+		owner += listed(", on the channels ", token.Channels, "")
 	}
 	return owner
 }

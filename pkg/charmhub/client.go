@@ -27,6 +27,7 @@ type Config struct {
 	StoreURL, StorageURL, SSOURL string
 
 	Credentials *Credentials
+	Charm       string // that the credentials are for, in advice about them; empty if unknown
 
 	// Transport carries every request; nil means http.DefaultTransport.
 	Transport http.RoundTripper
@@ -39,6 +40,10 @@ type Config struct {
 	UserAgent string
 
 	Logger *zap.Logger
+
+	// AsGiven says that a pair of macaroons is sent as it is, instead of being exchanged
+	// for a macaroon of the store's own, which would be one more of the account's tokens.
+	AsGiven bool
 
 	// Mask is called with every secret in an answer, before anything else is done
 	// with it, and with its encoded forms: in the goroutine of the call that got

@@ -10,43 +10,6 @@ import (
 	"strings"
 )
 
-// account is who the credentials are of, and what they are restricted to: a nil
-// list means no restriction.
-type account struct {
-	Username    string
-	Charms      []string // names, or IDs where the store gives no name
-	Channels    []string
-	Permissions []string
-}
-
-// whoami returns whose the credentials are: GET /v1/tokens/whoami.
-func (c *Client) whoami(ctx context.Context) (account, error) {
-	var answer struct {
-		Account  struct{ Username string }
-		Packages []struct {
-			Name string
-			ID   string
-		}
-		Channels    []string
-		Permissions []string
-	}
-	err := c.ask(ctx, request{
-		doing: "ask Charmhub whose store token this is", path: "/v1/tokens/whoami",
-	}, &answer)
-	if err != nil {
-		return account{}, err
-	}
-	whose := account{Username: answer.Account.Username, Channels: answer.Channels, Permissions: answer.Permissions}
-	for _, p := range answer.Packages {
-		// A package that was given by ID has no name here.
-		if p.Name == "" {
-			p.Name = p.ID
-		}
-		whose.Charms = append(whose.Charms, p.Name)
-	}
-	return whose, nil
-}
-
 // Resource is one that a revision of a charm declares.
 type Resource struct {
 	Name          string

@@ -10,25 +10,6 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 )
 
-func TestWhoami(t *testing.T) {
-	cases := map[string]struct {
-		body string
-		want account
-	}{
-		"restricted": {whoami, account{Username: "jane", Charms: []string{"mine", "abc123"}, Permissions: []string{"package-view-metadata"}}},
-		"free":       {`{"account":{"username":"joe"},"packages":null,"channels":["edge"]}`, account{Username: "joe", Channels: []string{"edge"}}},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			client, _ := serve(t, answer(200, c.body))
-			got, err := client.whoami(t.Context())
-			if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
-				t.Errorf("%v %s", err, diff)
-			}
-		})
-	}
-}
-
 func TestResources(t *testing.T) {
 	client, rec := serve(t, answer(200, `{"resources":[
 		{"name":"image","type":"oci-image","revision":3,"optional":false},

@@ -101,11 +101,8 @@ func (l listedRevision) architectures() []string {
 
 func (l listedRevision) age(date time.Time) time.Duration {
 	text, _ := l.Created.(string)
-	created, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		created, err = time.Parse("2006-01-02T15:04:05", text) // of UTC
-	}
-	if err != nil || date.IsZero() {
+	created := parseTime(text)
+	if created.IsZero() || date.IsZero() {
 		return 0
 	}
 	return max(0, date.Sub(created))

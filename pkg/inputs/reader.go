@@ -78,23 +78,23 @@ func (r *Reader) Token() string {
 	return token
 }
 
-// Credentials parses the text of the store's credentials, and masks the secrets in it. A
-// complaint that there are none says how to make those that a run needs for the charm;
-// releases is whether it releases.
-func (r *Reader) Credentials(token, charm string, releases bool) *charmhub.Credentials {
+// Credentials parses the text of the store's credentials in an input, and masks the secrets
+// in it. A complaint that there are none says how to make those that a run needs for the
+// charm; releases is whether it releases.
+func (r *Reader) Credentials(input, token, charm string, releases bool) *charmhub.Credentials {
 	if token == "" {
-		name := "CHARMHUB_TOKEN"
+		stored := "CHARMHUB_TOKEN"
 		if releases {
-			name = "CHARMHUB_RELEASE_TOKEN"
+			stored = "CHARMHUB_RELEASE_TOKEN"
 		}
-		r.Complain("input store-token: no credentials for Charmhub are given; make some with `%s`, store what that file holds as a "+
-			"secret of the repository, and pass it with store-token: ${{ secrets.%s }} (%s)",
-			charmhub.LoginCommand(charm, releases), name, NoSecrets)
+		r.Complain("input %[1]s: no credentials for Charmhub are given; make some with `%[2]s`, store what that file holds as a "+
+			"secret of the repository, and pass it with %[1]s: ${{ secrets.%[3]s }} (%[4]s)",
+			input, charmhub.LoginCommand(charm, releases), stored, NoSecrets)
 		return nil
 	}
 	credentials, err := charmhub.ParseCredentials(token)
 	if err != nil {
-		r.Complaints = append(r.Complaints, err)
+		r.Complain("input %s: %w", input, err)
 		return nil
 	}
 	for _, secret := range credentials.Secrets() {

@@ -77,12 +77,12 @@ func TestToken(t *testing.T) {
 	if token != testkit.Token || !strings.HasPrefix(out.String(), "::add-mask::"+testkit.Token+"\n") {
 		t.Errorf("token %q, printed %q", token, out)
 	}
-	if r.Credentials(token, "my-charm", false) == nil || !strings.Contains(out.String(), "::add-mask::a token that nobody sees\n") {
+	if r.Credentials("store-token", token, "my-charm", false) == nil || !strings.Contains(out.String(), "::add-mask::a token that nobody sees\n") {
 		t.Errorf("printed %q", out)
 	}
 	complained(t, r, "")
 	r, _ = newReader(env{"INPUT_STORE-TOKEN": "no token", "CHARMCRAFT_AUTH": testkit.Token})
-	if r.Credentials(r.Token(), "my-charm", false) != nil {
+	if r.Credentials("store-token", r.Token(), "my-charm", false) != nil {
 		t.Error("credentials of a text that is no token")
 	}
 	complained(t, r, "cannot read the store token")
@@ -96,7 +96,7 @@ func TestNoToken(t *testing.T) {
 			"repository, and pass it with store-token: ${{ secrets.CHARMHUB_RELEASE_TOKEN }} (" + NoSecrets + ")": true,
 	} {
 		r, _ := newReader(env{})
-		if r.Credentials(r.Token(), "my-charm", releases) != nil {
+		if r.Credentials("store-token", r.Token(), "my-charm", releases) != nil {
 			t.Error("credentials of nothing")
 		}
 		complained(t, r, want)

@@ -87,7 +87,7 @@ func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inpu
 		DryRun: r.Bool("dry-run", false), NoRecord: !r.Bool("locations-record", true),
 	}
 	in.Endpoints = r.Endpoints()
-	in.Credentials = r.Credentials(token, in.Charm, false)
+	in.Credentials = r.Credentials("store-token", token, in.Charm, false)
 	return in, r.complaint(ctx, in.Login, lookup)
 }
 

@@ -64,7 +64,7 @@ func ReadInputs(runner *action.Runner) (Inputs, error) {
 	r.checkKept(in)
 	in.DryRun = r.Bool("dry-run", false)
 	in.Endpoints = r.Endpoints()
-	in.Credentials = r.Credentials(token, in.Charm, true)
+	in.Credentials = r.Credentials("store-token", token, in.Charm, true)
 	return in, errors.Join(r.Complaints...)
 }
 

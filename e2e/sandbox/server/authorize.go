@@ -28,7 +28,7 @@ func (s *Server) authenticate(r *http.Request) (identity, error) {
 	if !strings.EqualFold(scheme, "Macaroon") {
 		return identity{}, refuse(http.StatusUnauthorized, "macaroon-authorization-required", "Authorization Required")
 	}
-	caveats, err := s.verify(credentials)
+	session, caveats, err := s.verify(credentials)
 	if err != nil {
 		return identity{}, refuse(http.StatusUnauthorized, "macaroon-authorization-required", "Invalid macaroon: "+err.Error())
 	}
@@ -36,33 +36,36 @@ func (s *Server) authenticate(r *http.Request) (identity, error) {
 	if err != nil {
 		return who, refuse(http.StatusUnauthorized, "macaroon-authorization-required", "Invalid macaroon: "+err.Error())
 	}
+	if who.expires.IsZero() {
+		who.expires, who.unstated = s.sessionEnd(session), true
+	}
 	if time.Now().After(who.expires) {
 		return who, refuse(http.StatusUnauthorized, "macaroon-needs-refresh", "Expired macaroon")
 	}
 	return who, nil
 }
 
-// verify returns the caveats of a token whose signatures hold. A discharge
-// counts only when it is bound to its root.
-func (s *Server) verify(credentials string) ([]string, error) {
+// verify returns the session and the caveats of a token whose signatures hold. A
+// discharge counts only when it is bound to its root.
+func (s *Server) verify(credentials string) (session string, caveats []string, err error) {
 	rootText, dischargeText := splitPair(credentials)
 	root, err := deserialize(rootText)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	var discharges []*macaroon.Macaroon
 	if dischargeText != "" {
 		discharge, err := deserialize(dischargeText)
 		if err != nil {
-			return nil, err
+			return "", nil, err
 		}
 		discharges = append(discharges, discharge)
 	}
-	caveats, err := root.VerifySignature(s.keys.store, discharges)
+	caveats, err = root.VerifySignature(s.keys.store, discharges)
 	if err == nil && dischargeText != "" {
 		s.secrets.add(storeOwns, credentials, dischargeText) // bound by the client: seen here first
 	}
-	return caveats, err
+	return string(root.Id()), caveats, err
 }
 
 // splitPair reads root=…, discharge=…, with or without quotes; anything else

@@ -78,13 +78,17 @@ func deserialize(text string) (*macaroon.Macaroon, error) {
 type identity struct {
 	account     string
 	expires     time.Time
+	unstated    bool // the token doesn't say when it expires
 	permissions []string
 	charms      []string
 	channels    []string
 }
 
 func (i identity) caveats() []string {
-	caveats := []string{"expires " + i.expires.UTC().Format(time.RFC3339Nano)}
+	var caveats []string
+	if !i.unstated {
+		caveats = append(caveats, "expires "+i.expires.UTC().Format(time.RFC3339Nano))
+	}
 	if i.account != "" {
 		caveats = append(caveats, "account "+i.account)
 	}

@@ -60,6 +60,7 @@ type Server struct {
 	uploads   map[string]*upload
 	reviews   map[string]*review
 	passwords map[string]registryGrant
+	sessions  []session // of the tokens that were given out, oldest first
 }
 
 // Start returns a sandbox that is ready to be called, or an error when the

@@ -23,6 +23,7 @@ func (s *Server) storeHandler() http.Handler {
 	const one = resources + "/{resource}"
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/tokens/whoami", s.identified(s.whoami))
+	mux.HandleFunc("GET /v1/tokens", s.identified(s.listTokens))
 	mux.HandleFunc("POST /v1/tokens/usso/exchange", s.identified(s.exchange))
 	mux.HandleFunc("GET "+resources, s.permitted(mayView, s.listResources))
 	mux.HandleFunc("GET "+one+"/revisions", s.permitted(mayView, s.listRevisions))
@@ -114,7 +115,7 @@ func (s *Server) exchange(r *http.Request, who identity) (any, error) {
 	if _, discharge := splitPair(r.Header.Get("Authorization")[len("Macaroon "):]); discharge == "" {
 		return nil, refuse(http.StatusBadRequest, "api-error", "A discharged macaroon is required")
 	}
-	exchanged := serialize(newMacaroon(s.keys.store, randomText(), s.StoreURL, macaroon.V1, who.caveats()))
+	exchanged := serialize(newMacaroon(s.keys.store, s.openSession(who), s.StoreURL, macaroon.V1, who.caveats()))
 	s.secrets.add(storeOwns, exchanged)
 	return map[string]string{"macaroon": exchanged}, nil
 }

@@ -53,6 +53,8 @@ type Grant struct {
 	Permissions []string
 	Charms      []string
 	Channels    []string
+	// Unstated leaves out of the token when it ends: the list of tokens has it.
+	Unstated bool
 	// Forged makes a token that looks right, signed by somebody else.
 	Forged bool
 }
@@ -89,14 +91,16 @@ func (s *Server) mintDecoded(keys macaroonKeys, grant Grant) string {
 	case FormatSSOPair:
 		return toJSON(s.mintPair(keys, grant))
 	case FormatJSON:
-		return toJSON(newMacaroon(keys.store, randomText(), s.StoreURL, macaroon.V2, grant.identity().caveats()))
+		who := grant.identity()
+		return toJSON(newMacaroon(keys.store, s.openSession(who), s.StoreURL, macaroon.V2, who.caveats()))
 	default:
 		panic(fmt.Sprintf("no token format %d", grant.Format))
 	}
 }
 
 func (s *Server) mintRoot(keys macaroonKeys, grant Grant) string {
-	root := serialize(newMacaroon(keys.store, randomText(), s.StoreURL, macaroon.V1, grant.identity().caveats()))
+	who := grant.identity()
+	root := serialize(newMacaroon(keys.store, s.openSession(who), s.StoreURL, macaroon.V1, who.caveats()))
 	s.secrets.add(storeOwns, root)
 	return root
 }
@@ -105,8 +109,9 @@ func (s *Server) mintRoot(keys macaroonKeys, grant Grant) string {
 // and the discharge that does.
 func (s *Server) mintPair(keys macaroonKeys, grant Grant) map[string]string {
 	limits := grant.identity()
+	session := s.openSession(limits)
 	limits.account = ""
-	root := newMacaroon(keys.store, randomText(), s.StoreURL, macaroon.V1, limits.caveats())
+	root := newMacaroon(keys.store, session, s.StoreURL, macaroon.V1, limits.caveats())
 	caveatID := []byte(randomText())
 	if err := root.AddThirdPartyCaveat(keys.dischargeKey(caveatID), caveatID, s.SSOURL); err != nil {
 		panic(fmt.Sprintf("minting a macaroon: %v", err))
@@ -129,7 +134,7 @@ func (g Grant) identity() identity {
 		g.Account = Publisher
 	}
 	return identity{
-		account: g.Account, expires: expiry(g.Life, defaultLife),
+		account: g.Account, expires: expiry(g.Life, defaultLife), unstated: g.Unstated,
 		permissions: g.Permissions, charms: g.Charms, channels: g.Channels,
 	}
 }

@@ -150,3 +150,37 @@ func TestEachFormatWorks(t *testing.T) {
 		})
 	}
 }
+
+// A token that doesn't say when it ends is in the list, which does, and ends then.
+func TestTokensAreListed(t *testing.T) {
+	s := start(t, server.Options{})
+	exported := s.Mint(server.Grant{Unstated: true, Life: time.Hour})
+	token, err := base64.StdEncoding.DecodeString(exported)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := do(t, http.MethodGet, s.StoreURL+"/v1/tokens", "", "Authorization", "Macaroon "+string(token))
+	id := string(parse(t, string(token)).Id())
+	var answer struct {
+		Macaroons []struct {
+			ID    string    `json:"session-id"`
+			Until time.Time `json:"valid-until"`
+		}
+	}
+	if err := json.Unmarshal([]byte(listed.text), &answer); err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, one := range answer.Macaroons {
+		left := time.Until(one.Until)
+		found = found || one.ID == id && left > 50*time.Minute && left < 70*time.Minute
+	}
+	if !found {
+		t.Errorf("the token isn't listed with its end: %s", listed.text)
+	}
+	over, err := base64.StdEncoding.DecodeString(s.Mint(server.Grant{Unstated: true, Life: -time.Hour}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, do(t, http.MethodGet, s.StoreURL+resources, "", "Authorization", "Macaroon "+string(over)), 401, "macaroon-needs-refresh")
+}
