@@ -93,7 +93,11 @@ func (v *View) Plan(ctx context.Context, img image.ImageOrIndex, packedLayers La
 // hasManifest asks for a manifest, and together with it for some blobs, which are few or none are asked for.
 func (v *View) hasManifest(ctx context.Context, d v1.Descriptor, few []v1.Descriptor) (present bool, err error) {
 	var g parallel.Group
-	g.Go(func() (err error) { present, err = v.has(ctx, manifests, d); return err })
+	if found, asked := v.manifests.peek(d.Digest); asked {
+		present = found != nil
+	} else {
+		g.Go(func() (err error) { present, err = v.has(ctx, manifests, d); return err })
+	}
 	if len(few) <= fewBlobs {
 		g.Go(func() error { _, err := v.hasBlobs(ctx, few); return err })
 	}

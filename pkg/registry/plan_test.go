@@ -264,3 +264,24 @@ func TestMount(t *testing.T) {
 		})
 	}
 }
+
+// A manifest that was looked for isn't asked for again.
+func TestPlanAfterFind(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v, _ := s.open(t)
+	img := randomImage(t, 100, 1)
+	for _, present := range []bool{false, true} {
+		v = v.again()
+		wantFound(t, v, image.Identity{Manifest: digestOf(t, img)}, map[bool]image.ImageOrIndex{true: img}[present], false)
+		s.log()
+		p, err := v.Plan(t.Context(), img, nil)
+		if err != nil || p.Present != present {
+			t.Fatalf("present %t: %+v, %v", present, p, err)
+		}
+		if n := count(s.log(), "HEAD /v2/"+repoPath+"/manifests/"); n > 0 {
+			t.Errorf("present %t: asked %d times", present, n)
+		}
+		mustPush(t, v, img)
+	}
+}

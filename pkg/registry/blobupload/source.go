@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
 // errRevoked ends a read by a transport that was given up.
@@ -32,6 +34,8 @@ type source struct {
 	check *diffIDCheck      // nil for none
 	fresh func(reach int64) // is called with the end of the bytes that were read for the first time
 
+	ahead func() (io.ReadCloser, error) // gives what openAhead opens; nil if it didn't, or was taken
+
 	mu      sync.Mutex
 	content io.ReadCloser // nil before the first read
 	next    int64         // offset of the byte that content gives next
@@ -42,7 +46,7 @@ type source struct {
 	err     error // why the source can't be read
 }
 
-// newSource returns a source whose blob is opened by the first read. A layer is looked into, if
+// newSource returns a source whose blob is opened by openAhead, or by the first read. A layer is looked into, if
 // decompress isn't nil.
 func newSource(b Blob, decompress Decompressor, fresh func(reach int64)) (*source, error) {
 	hasher, err := v1.Hasher(b.Descriptor.Digest.Algorithm)
@@ -54,6 +58,17 @@ func newSource(b Blob, decompress Decompressor, fresh func(reach int64)) (*sourc
 		s.check = newDiffIDCheck(b.DiffID, decompress)
 	}
 	return s, nil
+}
+
+// openAhead begins to open the blob, so that its first bytes are on their way when the registry asks for them.
+func (s *source) openAhead() {
+	s.ahead = sync.OnceValues(s.blob.Open)
+	go ignore(s.ahead) // the first read gets the same
+}
+
+// ignore waits for what is opened, whatever comes of it.
+func ignore(open func() (io.ReadCloser, error)) {
+	_ = parallel.Guard(func() error { _, err := open(); return err })
 }
 
 // open returns a reader of the bytes [start, end), and makes earlier readers fail.
@@ -140,7 +155,11 @@ func (s *source) moveTo(off int64) (err error) {
 		_, s.content = s.content.Close(), nil
 	}
 	if s.content == nil {
-		if s.content, err = s.blob.Open(); err != nil {
+		open := s.blob.Open
+		if s.ahead != nil {
+			open, s.ahead = s.ahead, nil
+		}
+		if s.content, err = open(); err != nil {
 			return err
 		}
 		s.next = 0
@@ -166,7 +185,18 @@ func (s *source) verify() error {
 
 func (s *source) close() {
 	s.check.abandon()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.content != nil {
 		_ = s.content.Close() // nothing was written
+	}
+	if s.ahead != nil {
+		go ignore(func() (io.ReadCloser, error) {
+			content, err := s.ahead()
+			if err == nil {
+				err = content.Close()
+			}
+			return nil, err
+		})
 	}
 }

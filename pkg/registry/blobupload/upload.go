@@ -128,6 +128,9 @@ func (u *upload) request(ctx context.Context, s *state, next step) result {
 	switch next {
 	case begin:
 		if r.err = u.open(); r.err == nil {
+			if u.blob.From == "" { // what may be mounted need not be read
+				u.src.openAhead()
+			}
 			r.head, r.err = u.begin(ctx)
 		}
 	case send:

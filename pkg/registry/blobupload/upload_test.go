@@ -697,3 +697,39 @@ func wantError(t *testing.T, err error, parts ...string) {
 		}
 	}
 }
+
+// TestOpensAhead: a blob is opened while the upload begins, once, and closed also if nothing of it is read.
+func TestOpensAhead(t *testing.T) {
+	t.Parallel()
+	for name, refused := range map[string]bool{"sent": false, "refused": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			opened, closed := make(chan struct{}), make(chan struct{})
+			f.spoil = func(w http.ResponseWriter, r *fakeRequest) bool {
+				if r.Method == http.MethodPost {
+					<-opened // or the test doesn't end
+				}
+				return refused && refuse(w, http.StatusForbidden, transport.DeniedErrorCode)
+			}
+			b := newBlob(t, noise(3*mb), sources["stream"])
+			open := b.Open
+			b.Open = func() (io.ReadCloser, error) {
+				close(opened)
+				content, err := open()
+				return closing{content, func() { close(closed) }}, err
+			}
+			if _, err := f.destination(t).send(t, b); (err != nil) != refused {
+				t.Fatal(err)
+			}
+			<-closed
+		})
+	}
+}
+
+type closing struct {
+	io.Reader
+	closed func()
+}
+
+func (c closing) Close() error { c.closed(); return nil }
