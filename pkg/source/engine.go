@@ -16,6 +16,7 @@ import (
 	engineimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/client"
 
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -79,12 +80,12 @@ func (e *engine) find(ctx context.Context, hex string) (Source, error) {
 // ID or of a RepoDigest, each once, sorted.
 func matches(images []engineimage.Summary, hex string) []string {
 	var ids []string
-	for _, image := range images {
-		names := append([]string{image.ID}, image.RepoDigests...)
+	for _, one := range images {
+		names := append([]string{one.ID}, one.RepoDigests...)
 		if slices.ContainsFunc(names, func(name string) bool {
 			return strings.HasPrefix(name[strings.LastIndex(name, ":")+1:], hex)
 		}) {
-			ids = append(ids, image.ID)
+			ids = append(ids, one.ID)
 		}
 	}
 	slices.Sort(ids)
@@ -174,28 +175,28 @@ func (e *engine) stored(ctx context.Context, digest v1.Hash, found engineimage.I
 	return src, err
 }
 
-// imagesOf returns the images among the manifests of an index, attestations
-// aside; nil if some are of a kind that the engine doesn't know.
+// imagesOf returns the images among the manifests of an index, without what is attached to them; nil if some are of a kind
+// that the engine doesn't know. What the engine calls an attestation because of an annotation, runtimes may take for an image.
 func imagesOf(manifests []engineimage.ManifestSummary) ([]v1.Descriptor, error) {
 	var images []v1.Descriptor
 	for _, m := range manifests {
-		switch {
-		case m.Kind == engineimage.ManifestKindAttestation:
-			continue
-		case m.Kind != engineimage.ManifestKindImage || m.Descriptor.Platform == nil:
-			return nil, nil
-		}
 		digest, err := v1.NewHash(m.Descriptor.Digest.String())
 		if err != nil {
 			return nil, err
 		}
-		p := m.Descriptor.Platform
-		images = append(images, v1.Descriptor{
-			MediaType: types.MediaType(m.Descriptor.MediaType), Size: m.Descriptor.Size, Digest: digest,
-			Platform: &v1.Platform{
+		d := v1.Descriptor{MediaType: types.MediaType(m.Descriptor.MediaType), Size: m.Descriptor.Size, Digest: digest}
+		if p := m.Descriptor.Platform; p != nil {
+			d.Platform = &v1.Platform{
 				OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures,
-			},
-		})
+			}
+		}
+		switch {
+		case image.IsAttached(d):
+		case m.Kind != engineimage.ManifestKindImage || d.Platform == nil:
+			return nil, nil
+		default:
+			images = append(images, d)
+		}
 	}
 	return images, nil
 }

@@ -15,7 +15,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	engineimage "github.com/moby/moby/api/types/image"
+	godigest "github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
@@ -194,6 +197,44 @@ func TestMatchesEachOnce(t *testing.T) {
 	summary := engineimage.Summary{ID: id, RepoDigests: []string{"example.com/a@" + id}}
 	if diff := cmp.Diff([]string{id}, matches([]engineimage.Summary{summary, summary}, hex64[:12])); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestImagesOf: what isn't for the platform unknown/unknown may be run, whatever the engine calls it.
+func TestImagesOf(t *testing.T) {
+	digest := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("a", 64)}
+	listed := func(kind engineimage.ManifestKind, platform string) engineimage.ManifestSummary {
+		m := engineimage.ManifestSummary{Kind: kind, Descriptor: specs.Descriptor{
+			MediaType: "application/vnd.oci.image.manifest.v1+json", Digest: godigest.Digest(digest.String()), Size: 7,
+		}}
+		if os, architecture, ok := strings.Cut(platform, "/"); ok {
+			m.Descriptor.Platform = &specs.Platform{OS: os, Architecture: architecture}
+		}
+		return m
+	}
+	amd64 := v1.Descriptor{
+		MediaType: types.OCIManifestSchema1, Digest: digest, Size: 7, Platform: &v1.Platform{OS: "linux", Architecture: "amd64"},
+	}
+	const img, attestation = engineimage.ManifestKindImage, engineimage.ManifestKindAttestation
+	type all = []engineimage.ManifestSummary
+	for name, test := range map[string]struct {
+		listed all
+		want   []v1.Descriptor
+	}{
+		"an image":                         {all{listed(img, "linux/amd64")}, []v1.Descriptor{amd64}},
+		"with an attestation":              {all{listed(img, "linux/amd64"), listed(attestation, "unknown/unknown")}, []v1.Descriptor{amd64}},
+		"an attestation of a platform":     {all{listed(img, "linux/amd64"), listed(attestation, "linux/arm64")}, nil},
+		"an attestation without platform":  {all{listed(img, "linux/amd64"), listed(attestation, "")}, nil},
+		"an image without a platform":      {all{listed(img, "linux/amd64"), listed(img, "")}, nil},
+		"a kind that the engine can't say": {all{listed(img, "linux/amd64"), listed(engineimage.ManifestKindUnknown, "linux/arm64")}, nil},
+	} {
+		got, err := imagesOf(test.listed)
+		if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+	}
+	if _, err := imagesOf(all{{Kind: img, Descriptor: specs.Descriptor{Digest: "latest"}}}); err == nil {
+		t.Error("a tag is taken for a digest")
 	}
 }
 
