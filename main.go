@@ -101,8 +101,9 @@ func upload(ctx context.Context, runner *action.Runner) error {
 	if at := in.Endpoints.LikelyRegistry(); at != nil && in.File == "" {
 		challenge = registry.Ask(ctx, at.Host, at.Path, carrier, carrier.Connect, runner.Logger())
 	}
+	client := store(runner, carrier, in.Endpoints, in.Credentials, in.Charm, false)
 	publisher := publish.Publisher{
-		Store:   store(runner, carrier, in.Endpoints, in.Credentials, in.Charm, false),
+		Store:   publish.Store{RevisionStore: client, ImageStore: client},
 		Sources: source.NewOpener(runner.Logger(), access(in.Login), runner.Workspace()),
 		Files:   runner.Workspace(),
 		Runner:  runner,
@@ -117,9 +118,10 @@ func upload(ctx context.Context, runner *action.Runner) error {
 			}
 			repository, err := registry.Open(ctx, options)
 			if err != nil {
-				return nil, err
+				return publish.Repository{}, err
 			}
-			return registry.NewView(repository, in.Credentials.DeriveKey(proofPurpose), runner.Progress), nil
+			view := registry.NewView(repository, in.Credentials.DeriveKey(proofPurpose), runner.Progress)
+			return publish.Repository{Finder: view, Writer: view}, nil
 		},
 		Wait:    transport.Sleep,
 		Options: in.Options,
@@ -138,8 +140,9 @@ func releaseCharm(ctx context.Context, runner *action.Runner) error {
 	if err != nil {
 		return err
 	}
+	client := store(runner, transport.New(runner.Mask, runner.Logger()), in.Endpoints, in.Credentials, in.Charm, true)
 	releaser := release.Releaser{
-		Store:  store(runner, transport.New(runner.Mask, runner.Logger()), in.Endpoints, in.Credentials, in.Charm, true),
+		Store:  release.Store{Lists: client, ReleaseStore: client},
 		Files:  runner.Workspace(),
 		Runner: runner,
 		Wait:   transport.Sleep,

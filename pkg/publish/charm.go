@@ -47,7 +47,7 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 	p.Runner.Logger().Info(fmt.Sprintf("Uploading %d resources of charm '%s': %s", len(images), name, list(images)))
 
 	each := *p
-	each.Store = onceStore{p.Store, sync.OnceValues(func() ([]charmhub.Resource, error) { return p.Store.Resources(ctx, name) })}
+	each.Store.RevisionStore = onceStore{p.Store, sync.OnceValues(func() ([]charmhub.Resource, error) { return p.Store.Resources(ctx, name) })}
 	results := make([]Result, len(images))
 	var group parallel.Group
 	group.SetLimit(resourcesAtOnce)
@@ -91,7 +91,7 @@ func (p *Publisher) leftOut(metadata charm.Metadata, name string) (results []Res
 
 // onceStore is a store that is asked once for the one charm's resources.
 type onceStore struct {
-	Store
+	RevisionStore
 	resources func() ([]charmhub.Resource, error)
 }
 

@@ -327,9 +327,9 @@ func newHouse(e env) *house {
 	}}
 	h.runner, h.out = newRunner(e)
 	h.Publisher = &Publisher{
-		Store: h.store, Sources: h.sources, Files: workspace.Workspace{}, Runner: h.runner,
+		Store: Store{h.store, h.store}, Sources: h.sources, Files: workspace.Workspace{}, Runner: h.runner,
 		Repository: func(context.Context, charmhub.RegistryCredentials, *zap.Logger) (Repository, error) {
-			return h.repository, h.repository.called("Open")
+			return Repository{h.repository, h.repository}, h.repository.called("Open")
 		},
 		Wait: func(ctx context.Context, d time.Duration) error {
 			h.waited = append(h.waited, d)

@@ -322,7 +322,7 @@ func TestFileChanges(t *testing.T) {
 	t.Parallel()
 	h := newHouse(nil)
 	path := imagetest.TempFile(t, "my.txt", []byte(fileText))
-	h.Store = changing{h.store, path}
+	h.Store.RevisionStore = changing{h.store, path}
 	_, err := h.Publish(t.Context(), Inputs{Charm: "my-charm", Resource: "my-file", File: path})
 	wantError(t, err, "changed after its digest was computed")
 }

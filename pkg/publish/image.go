@@ -177,7 +177,7 @@ func (r *imageRun) open(ctx context.Context, part *openedPart) error {
 	if _, full := part.Digest(); full {
 		return nil
 	}
-	return explainNotFound(*part, nil)
+	return explainNotFound(*part, "")
 }
 
 // askText asks for the text of an image whose digest is known before anything was looked for. The text is worth something
@@ -367,7 +367,7 @@ func explain(parts []*openedPart, m image.ImageOrIndex, err error) error {
 
 // explainNotFound says that a digest is neither in the repository nor in the
 // engine. A shortened one was looked for in the engine alone.
-func explainNotFound(o openedPart, repo Repository) error {
+func explainNotFound(o openedPart, repository string) error {
 	const makeIt = "build, load or pull it in an earlier step of the same job"
 	_, full := o.Digest()
 	var unknown *source.NotFoundError
@@ -375,12 +375,12 @@ func explainNotFound(o openedPart, repo Repository) error {
 	case o.err == nil:
 		return nil
 	case !errors.As(o.err, &unknown) && full:
-		return fmt.Errorf("image %s is not in the charm's repository %s, and %w", o.Text, repo.Name(), o.err)
+		return fmt.Errorf("image %s is not in the charm's repository %s, and %w", o.Text, repository, o.err)
 	case unknown == nil:
 		return o.err
 	case full:
 		return fmt.Errorf("image %s is unknown: neither the charm's repository %s nor %s has it; %s",
-			o.Text, repo.Name(), unknown.Place, makeIt)
+			o.Text, repository, unknown.Place, makeIt)
 	default:
 		return fmt.Errorf("image %s, which %s, is unknown: %s has none by that ID or digest; %s, "+
 			"or give the whole digest of one in the charm's repository", o.Text, source.DigestProblem("sha256:"+o.Hex), unknown.Place, makeIt)

@@ -80,7 +80,7 @@ func (r *imageRun) locatePart(ctx context.Context, part *openedPart, platform *v
 	case source.Backed:
 		return r.read(ctx, part, src, platform)
 	}
-	return nil, explainNotFound(*part, r.repository)
+	return nil, explainNotFound(*part, r.repository.Name())
 }
 
 // find returns a part that the repository provably has, nil if it hasn't.

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -27,23 +26,33 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
 // Store is Charmhub, as [charmhub.Client] has it.
-type Store interface {
+type Store struct {
+	RevisionStore
+	ImageStore
+}
+
+// RevisionStore is what Charmhub knows of a charm's resources, and takes as their revisions.
+type RevisionStore interface {
 	Resources(ctx context.Context, charm string) ([]charmhub.Resource, error)
 	Revisions(ctx context.Context, charm, resource string) ([]charmhub.Revision, error)
+	CreateRevision(ctx context.Context, charm, resource string, n charmhub.NewRevision) (statusURL string, err error)
+	SetArchitectures(ctx context.Context, charm, resource string, revision int, architectures []string) error
+	upload.Store
+}
+
+// ImageStore is what an image needs beside that.
+type ImageStore interface {
 	UploadCredentials(ctx context.Context, charm, resource string) (charmhub.RegistryCredentials, error)
 	ImageBlob(ctx context.Context, charm, resource, digest string) ([]byte, error)
 	PrepareUpload(ctx context.Context)
-	Upload(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) (uploadID string, err error)
-	CreateRevision(ctx context.Context, charm, resource string, n charmhub.NewRevision) (statusURL string, err error)
-	Await(ctx context.Context, statusURL string) (charmhub.Reviewed, error)
-	SetArchitectures(ctx context.Context, charm, resource string, revision int, architectures []string) error
 }
 
 // Repository is a resource's repository, as [registry.View] has it.
-type Repository interface {
+type Repository struct {
 	Finder
 	Writer
 }

@@ -209,11 +209,11 @@ type releasing struct {
 	waited []time.Duration
 }
 
-func newReleaser(store Store) *releasing {
+func newReleaser(store *fakeStore) *releasing {
 	runner, out := newRunner(env{})
 	r := &releasing{out: out}
 	r.Releaser = Releaser{
-		Store: store, Files: workspace.Workspace{}, Runner: runner,
+		Store: Store{store, store}, Files: workspace.Workspace{}, Runner: runner,
 		Wait: func(ctx context.Context, d time.Duration) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()

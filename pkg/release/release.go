@@ -23,8 +23,13 @@ import (
 )
 
 // Store is Charmhub, as [charmhub.Client] has it.
-type Store interface {
+type Store struct {
 	Lists
+	ReleaseStore
+}
+
+// ReleaseStore is what takes a release, and the charm files for it.
+type ReleaseStore interface {
 	Release(ctx context.Context, charm string, entries []charmhub.Release) error
 	CreateCharmRevision(ctx context.Context, charm, uploadID string) (statusURL string, err error)
 	upload.Store
