@@ -175,12 +175,12 @@ func TestFailures(t *testing.T) {
 		"rejected image": {
 			inputs:  given(image...),
 			options: server.Options{RejectReason: "No malware, please."},
-			want:    []string{"rejected the upload: No malware, please."},
+			want:    []string{"rejected the upload: No malware, please (review-rejected); correct what it names, and run this again"},
 		},
 		"rejected file": {
 			inputs:  given(file(archive)...),
 			options: server.Options{RejectReason: "No malware, please."},
-			want:    []string{"rejected the upload: No malware, please."},
+			want:    []string{"rejected the upload: No malware, please (review-rejected); correct what it names, and run this again"},
 		},
 	}
 	for name, test := range tests {

@@ -327,7 +327,7 @@ func TestLostAnswerThenUnreachable(t *testing.T) {
 		return nil
 	})
 	r := action(t, sandbox, "resource="+fileResource, "filepath="+path)
-	r.failed(t, sandbox, "cannot create a revision of resource 'my-file'", "no clear answer", "EOF",
+	r.failed(t, sandbox, "cannot create a revision of resource 'my-file'", "no clear answer", "broke off",
 		"cannot list the revisions of resource 'my-file'", "503", "the revision may exist all the same; run this again")
 
 	sandbox.Fault(nil)

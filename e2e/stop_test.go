@@ -218,16 +218,16 @@ func TestUnclearAnswers(t *testing.T) {
 		ordered string // requests about the list of revisions
 	}{
 		"lost":                {server.Fault{Handle: true, Drop: true}, never, "GET POST GET"},
-		"lost, in review":     {server.Fault{Handle: true, Drop: true}, 3, "GET POST GET POST"},
-		"lost before":         {server.Fault{Drop: true}, never, "GET POST GET POST"},
+		"lost, in review":     {server.Fault{Handle: true, Drop: true}, 3, "GET POST GET POST GET"},
+		"lost before":         {server.Fault{Drop: true}, never, "GET POST GET POST GET"},
 		"replaced":            {server.Fault{Handle: true, Status: 502, Body: gatewayPage}, never, "GET POST GET"},
-		"replaced, in review": {server.Fault{Handle: true, Status: 502, Body: gatewayPage}, 3, "GET POST GET POST"},
-		"replaced before":     {server.Fault{Status: 500}, never, "GET POST GET POST"},
+		"replaced, in review": {server.Fault{Handle: true, Status: 502, Body: gatewayPage}, 3, "GET POST GET POST GET"},
+		"replaced before":     {server.Fault{Status: 500}, never, "GET POST GET POST GET"},
 		"nonsense":            {server.Fault{Handle: true, Status: 200, Body: "{"}, never, "GET POST GET"},
 		"empty":               {server.Fault{Handle: true, Status: 200, Body: "{}"}, never, "GET POST GET"},
 		"cut":                 {server.Fault{Handle: true, Status: 200, Header: http.Header{"Content-Length": {"100"}}, Body: "{"}, never, "GET POST GET"},
-		"timed out":           {server.Fault{Status: 408}, never, "GET POST GET POST"},
-		"too many":            {server.Fault{Status: 429, Header: http.Header{"Retry-After": {"2"}}}, never, "GET POST GET POST"},
+		"timed out":           {server.Fault{Status: 408}, never, "GET POST GET POST GET"},
+		"too many":            {server.Fault{Status: 429, Header: http.Header{"Retry-After": {"2"}}}, never, "GET POST GET POST GET"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -96,13 +96,18 @@ func (c *Client) describe(r request, err error) error {
 	var refused *Error
 	var unreachable net.Error
 	var untrusted *transport.CertificateError
+	var page *transport.PageError
 	switch {
 	case errors.As(err, &refused):
 	case errors.As(err, &untrusted):
 		return fmt.Errorf("cannot %s: %w", r.doing, untrusted)
-	case errors.As(err, &unreachable) && !errors.Is(err, context.Canceled):
+	case errors.As(err, &page):
+		return fmt.Errorf("cannot %s: %w", r.doing, r.unclear(page))
+	case errors.As(err, &unreachable) && transport.IsBroken(err):
 		return fmt.Errorf("cannot %s: %w; check its address and that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run this again later",
 			r.doing, err)
+	case transport.IsBroken(err):
+		return fmt.Errorf("cannot %s: %w"+RunAgain, r.doing, err)
 	default:
 		return fmt.Errorf("cannot %s: %w", r.doing, err)
 	}
@@ -118,9 +123,18 @@ func missingPermission(e *Error) string {
 	return strings.TrimRight(strings.TrimSpace(name), ".")
 }
 
+// RunAgain ends errors after which another run may succeed.
+const RunAgain = "; run this again later"
+
 // advice says what to do about a refusal of r. login is the command that makes a better token.
 func advice(r request, login string, e *Error) string {
 	switch {
+	case e.gateway && e.Status < 500:
+		return "check its address, and that this machine may reach it"
+	case e.RetryAfter > 0 && (e.Status >= 500 || e.Status == http.StatusTooManyRequests):
+		return fmt.Sprintf("run this again in %s, as it asks", e.RetryAfter)
+	case e.gateway, e.Status == http.StatusTooManyRequests:
+		return strings.TrimPrefix(RunAgain, "; ")
 	case strings.Contains(e.Message, "Invalid macaroon") && (e.Status == http.StatusBadRequest || e.Status == http.StatusUnauthorized):
 		return fmt.Sprintf("the store token is no longer valid: it is damaged, or of the kind that charmcraft made before 4.4; "+
 			"update charmcraft to 4.4 or later, and make a new one with `%s`", login)
@@ -146,7 +160,7 @@ func advice(r request, login string, e *Error) string {
 		return fmt.Sprintf("Charmhub knows no charm %s; check the name, or register it with `charmcraft register %s`",
 			quoted(r.charm), harmless(r.charm, 100))
 	case e.Status >= 500:
-		return "the store has a failure of its own; run this again later"
+		return "the server has a failure of its own" + RunAgain
 	}
 	return ""
 }

@@ -42,10 +42,14 @@ type Error struct {
 // Error says what was refused, by whom, why, and what to do.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "cannot %s: %s answered %d %s", e.Doing, e.Host, e.Status, http.StatusText(e.Status))
-	if e.gateway {
-		b.WriteString(" (a gateway in front of it, not the store itself)")
+	fmt.Fprintf(&b, "cannot %s: ", e.Doing)
+	switch {
+	case e.gateway && e.Status >= 500:
+		b.WriteString("a gateway in front of ")
+	case e.gateway:
+		b.WriteString("something in front of ")
 	}
+	fmt.Fprintf(&b, "%s answered %d %s", e.Host, e.Status, http.StatusText(e.Status))
 	if e.Code != "" {
 		fmt.Fprintf(&b, " (%s)", e.Code)
 	}

@@ -31,10 +31,12 @@ func TestErrorDialects(t *testing.T) {
 		"null code":      {400, `{"error-list":[{"code":null,"message":"m"}]}`, "", "m", []string{"400 Bad Request: m"}},
 		"number as code": {400, `{"error-list":[{"code":7,"message":"m"},"odd",{"code":"c"}]}`, "c", "m", nil},
 		"single sign-on": {400, `{"code":"INVALID","message":"m","extra":{}}`, "INVALID", "m", nil},
-		"empty":          {500, ``, "", "", []string{"500 Internal Server Error; the store has a failure of its own"}},
-		"sentence":       {500, `{"error-list":[{"message":"Try later."}]}`, "", "Try later.", []string{"Error: Try later; the store has a failure of its own"}},
+		"empty":          {500, ``, "", "", []string{"500 Internal Server Error; the server has a failure of its own"}},
+		"sentence":       {500, `{"error-list":[{"message":"Try later."}]}`, "", "Try later.", []string{"Error: Try later; the server has a failure of its own"}},
 		"HTML": {502, "<html><title>502</title>\x1b[31mnginx</html>", "", "",
-			[]string{"502 Bad Gateway (a gateway in front of it"}},
+			[]string{": a gateway in front of 127.0.0.1:", "answered 502 Bad Gateway; run this again later"}},
+		"HTML of a refusal": {403, "<html>", "", "",
+			[]string{": something in front of 127.0.0.1:", "answered 403 Forbidden; check its address, and that this machine may reach it"}},
 		"list of nothing": {400, `{"error-list":null}`, "", "", nil},
 		"not an object":   {400, `["x"]`, "", "", nil},
 		"cut":             {400, `{"error-list":[{"code":"c"`, "", "", nil},
@@ -52,7 +54,7 @@ func TestErrorDialects(t *testing.T) {
 			if refused.Status != c.status || refused.Code != c.code || refused.Message != c.message {
 				t.Errorf("got %d %q %q, want %d %q %q", refused.Status, refused.Code, refused.Message, c.status, c.code, c.message)
 			}
-			wantIn(t, err.Error(), append(c.want, "cannot ask Charmhub whose store token this is: 127.0.0.1:")...)
+			wantIn(t, err.Error(), append(c.want, "cannot ask Charmhub whose store token this is: ", "127.0.0.1:")...)
 			if strings.ContainsFunc(err.Error(), unicode.IsControl) {
 				t.Errorf("control characters in %q", err)
 			}
@@ -168,6 +170,7 @@ func TestAdvice(t *testing.T) {
 		"unknown charm":    {list, 404, "resource-not-found", []string{"no charm 'c'", "charmcraft register c"}},
 		"unknown resource": {revisions, 404, "resource-not-found", []string{"resource 'r' must be declared", "charmcraft resources c"}},
 		"down":             {list, 503, "", []string{"again later"}},
+		"busy":             {list, 429, "", []string{"answered 429 Too Many Requests", "; run this again later"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -106,7 +106,7 @@ func FuzzReview(f *testing.F) {
 			return
 		}
 		picked := pick(answer.Revisions, "a")
-		_, _, err := picked.outcome()
+		_, _, err := picked.outcome("u")
 		for _, text := range []string{fmt.Sprint(err), picked.status()} {
 			if strings.ContainsFunc(text, unicode.IsControl) || len(text) > 25_000 {
 				t.Errorf("%d bytes: %q", len(text), text)

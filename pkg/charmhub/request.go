@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -120,7 +121,7 @@ func (c *Client) once(ctx context.Context, r request, authorization string) ([]b
 	}
 	response, err := c.http.Do(req)
 	if err != nil {
-		return nil, r.unclear(fmt.Errorf("request to %s failed: %w", req.URL.Host, transport.Cause(err)))
+		return nil, r.unclear(requestFailed(req.URL.Host, transport.Cause(err)))
 	}
 	defer response.Body.Close()
 	c.config.Logger.Debug("store call", zap.String("method", req.Method), zap.String("host", req.URL.Host),
@@ -136,12 +137,28 @@ func (c *Client) once(ctx context.Context, r request, authorization string) ([]b
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		err = fmt.Errorf("the answer broke off: %w", err)
+		err = requestFailed(req.URL.Host, err)
 	case len(text) > maxAnswer:
 		err = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 	}
 	return text, r.unclear(err)
 }
+
+// requestFailed says in one cause why a host gave no answer, or not all of it.
+func requestFailed(host string, err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &brokenOff{host, err}
+	}
+	return fmt.Errorf("request to %s failed: %w", host, err)
+}
+
+type brokenOff struct {
+	host string
+	err  error
+}
+
+func (e *brokenOff) Error() string { return fmt.Sprintf("the connection to %s broke off", e.host) }
+func (e *brokenOff) Unwrap() error { return e.err }
 
 // build turns r into an HTTP request. The transport may repeat one that has no
 // body, or one with GetBody.

@@ -69,7 +69,7 @@ func (c *Client) Await(ctx context.Context, statusURL string) (Reviewed, error) 
 		}
 		if err == nil {
 			last = pick(answer.Revisions, uploadID)
-			if reviewed, decided, err := last.outcome(); decided {
+			if reviewed, decided, err := last.outcome(uploadID); decided {
 				return reviewed, err
 			}
 		}
@@ -92,8 +92,8 @@ func (c *Client) Await(ctx context.Context, statusURL string) (Reviewed, error) 
 	if err := ctx.Err(); err != nil {
 		return Reviewed{}, fmt.Errorf("stopped waiting for the store's review of the upload%s: %w", last.status(), err)
 	}
-	return Reviewed{}, fmt.Errorf("the store has not finished its review of the upload%s within %s; it may still approve it, run this again later to pick up the revision",
-		last.status(), patience)
+	return Reviewed{}, fmt.Errorf("the store has not finished its review of the upload%s within %s; it may still approve it: run this again later, which picks up the revision, "+
+		"or ask Charmhub's team about the upload %s", last.status(), patience, quoted(uploadID))
 }
 
 // pick finds the upload that was asked for, or the only one if one side gives no
@@ -112,11 +112,11 @@ func pick(list []review, uploadID string) review {
 var duplicate = regexp.MustCompile(`Revision of the existing package is: ([0-9]{1,9})\.?$`)
 
 // outcome returns the revision of the content, or the reasons for which it has none. It
-// is not decided before the review is over.
-func (r review) outcome() (reviewed Reviewed, decided bool, err error) {
+// is not decided before the review is over. The ID names the upload in an error.
+func (r review) outcome(uploadID string) (reviewed Reviewed, decided bool, err error) {
 	switch {
 	case r.Status == "approved" && (r.Revision == nil || *r.Revision < 0):
-		return reviewed, true, errors.New("the store approved the upload but gave it no revision number")
+		return reviewed, true, errors.New("the store approved the upload but gave it no revision number; run this again, which looks for the revision")
 	case r.Status == "approved":
 		return Reviewed{Revision: *r.Revision}, true, nil
 	case r.Status != "rejected":
@@ -129,13 +129,18 @@ func (r review) outcome() (reviewed Reviewed, decided bool, err error) {
 		}
 	}
 	code, message := summary(r.Errors)
+	advice := "correct what it names, and run this again"
+	if strings.Contains(message, "already exists") {
+		advice = "find the revision that has it with `charmcraft resource-revisions` or `charmcraft revisions`"
+	}
 	switch {
 	case message != "" && code != "":
-		err = fmt.Errorf("the store rejected the upload: %s (%s)", message, code)
+		err = fmt.Errorf("the store rejected the upload: %s (%s); %s", strings.TrimSuffix(message, "."), code, advice)
 	case message != "" || code != "":
-		err = fmt.Errorf("the store rejected the upload: %s%s", message, code)
+		err = fmt.Errorf("the store rejected the upload: %s%s; %s", strings.TrimSuffix(message, "."), code, advice)
 	default:
-		err = errors.New("the store rejected the upload and gave no reason")
+		err = fmt.Errorf("the store rejected the upload and gave no reason; run this again, and if it is rejected again, "+
+			"ask Charmhub's team about the upload %s", quoted(uploadID))
 	}
 	return reviewed, true, err
 }

@@ -51,24 +51,25 @@ func TestAwait(t *testing.T) {
 		polls    int
 		want     string
 	}{
-		"at once":           {[]string{approved}, 7, 1, ""},
-		"on the way":        {[]string{item("new", `"revision":null,"errors":null`), item("scanned", `"revision":null,"errors":[]`), approved}, 7, 3, ""},
-		"number before":     {[]string{item("scanned", `"revision":7,"errors":null`), approved}, 7, 2, ""},
-		"not listed yet":    {[]string{`{"revisions":[]}`, approved}, 7, 2, ""},
-		"others beside":     {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},{"upload-id":"u","status":"approved","revision":4}]}`}, 4, 1, ""},
-		"without ID":        {[]string{`{"revisions":[{"status":"approved","revision":4}]}`}, 4, 1, ""},
-		"only another":      {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3}]}`, approved}, 7, 2, ""},
-		"only others":       {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},{"upload-id":"y","status":"rejected"}]}`, approved}, 7, 2, ""},
-		"the number 0":      {[]string{item("new", `"revision":0`), item("approved", `"revision":0,"errors":null`)}, 0, 2, ""},
-		"rejected":          {[]string{item("new", `"errors":null`), item("rejected", `"revision":7,"errors":[{"code":"bad","message":"too\u001b[1m big"},{"code":null,"message":"ugly"}]`)}, 0, 2, "rejected the upload: too [1m big; ugly (bad)"},
-		"rejected silently": {[]string{item("rejected", `"revision":null,"errors":null`)}, 0, 1, "gave no reason"},
-		"rejected by code":  {[]string{item("rejected", `"errors":[{"code":"bad"}]`)}, 0, 1, "rejected the upload: bad"},
-		"there already":     {[]string{item("new", `"errors":null`), item("rejected", `"revision":null,"errors":[{"code":"review-error","message":"Cannot insert package. An upload with that digest (SHA3-384: 'abc') already exists in the database. Revision of the existing package is: 425"}]`)}, 425, 2, ""},
-		"there, and worse":  {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the existing package is: 425"},{"code":"bad","message":"too big"}]`)}, 0, 1, "too big"},
-		"there, they say":   {[]string{item("rejected", `"errors":[{"code":"bad","message":"Revision of the existing package is: 425"}]`)}, 0, 1, "rejected the upload"},
-		"there, but where":  {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the existing package is: 425 or so"}]`)}, 0, 1, "rejected the upload"},
-		"no number":         {[]string{item("approved", `"revision":null`)}, 0, 1, "no revision number"},
-		"not JSON":          {[]string{"oops"}, 0, 1, "not the JSON"},
+		"at once":              {[]string{approved}, 7, 1, ""},
+		"on the way":           {[]string{item("new", `"revision":null,"errors":null`), item("scanned", `"revision":null,"errors":[]`), approved}, 7, 3, ""},
+		"number before":        {[]string{item("scanned", `"revision":7,"errors":null`), approved}, 7, 2, ""},
+		"not listed yet":       {[]string{`{"revisions":[]}`, approved}, 7, 2, ""},
+		"others beside":        {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},{"upload-id":"u","status":"approved","revision":4}]}`}, 4, 1, ""},
+		"without ID":           {[]string{`{"revisions":[{"status":"approved","revision":4}]}`}, 4, 1, ""},
+		"only another":         {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3}]}`, approved}, 7, 2, ""},
+		"only others":          {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},{"upload-id":"y","status":"rejected"}]}`, approved}, 7, 2, ""},
+		"the number 0":         {[]string{item("new", `"revision":0`), item("approved", `"revision":0,"errors":null`)}, 0, 2, ""},
+		"rejected":             {[]string{item("new", `"errors":null`), item("rejected", `"revision":7,"errors":[{"code":"bad","message":"too\u001b[1m big"},{"code":null,"message":"ugly"}]`)}, 0, 2, "rejected the upload: too [1m big; ugly (bad); correct what it names, and run this again"},
+		"rejected silently":    {[]string{item("rejected", `"revision":null,"errors":null`)}, 0, 1, "gave no reason; run this again, and if it is rejected again, ask Charmhub's team about the upload 'u'"},
+		"rejected by code":     {[]string{item("rejected", `"errors":[{"code":"bad"}]`)}, 0, 1, "rejected the upload: bad; correct what it names"},
+		"there already":        {[]string{item("new", `"errors":null`), item("rejected", `"revision":null,"errors":[{"code":"review-error","message":"Cannot insert package. An upload with that digest (SHA3-384: 'abc') already exists in the database. Revision of the existing package is: 425"}]`)}, 425, 2, ""},
+		"there, and worse":     {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the existing package is: 425"},{"code":"bad","message":"too big"}]`)}, 0, 1, "too big"},
+		"there, they say":      {[]string{item("rejected", `"errors":[{"code":"bad","message":"Revision of the existing package is: 425"}]`)}, 0, 1, "rejected the upload"},
+		"there, but where":     {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the existing package is: 425 or so"}]`)}, 0, 1, "rejected the upload"},
+		"there, but not where": {[]string{item("rejected", `"errors":[{"code":"review-error","message":"An upload with that digest already exists in the database."}]`)}, 0, 1, "already exists in the database (review-error); find the revision that has it with `charmcraft resource-revisions` or `charmcraft revisions`"},
+		"no number":            {[]string{item("approved", `"revision":null`)}, 0, 1, "no revision number; run this again, which looks for the revision"},
+		"not JSON":             {[]string{"oops"}, 0, 1, "not the JSON"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +98,7 @@ func TestAwaitIsPatientButNotForEver(t *testing.T) {
 		if err == nil {
 			t.Fatal("no error")
 		}
-		wantIn(t, err.Error(), "status 'scanned'", "within 30m0s", "later")
+		wantIn(t, err.Error(), "status 'scanned'", "within 30m0s", "run this again later, which picks up the revision", "ask Charmhub's team about the upload 'u'")
 		if waited := time.Since(start); waited != 30*time.Minute {
 			t.Errorf("gave up after %s", waited)
 		}

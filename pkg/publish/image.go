@@ -83,6 +83,9 @@ func (p *Publisher) PublishImage(ctx context.Context, t Target, parts []Part, pl
 			return err
 		},
 	)
+	if err != nil && result.Uploaded {
+		err = fmt.Errorf("making the revision of the image, which the registry has now: %w", err)
+	}
 	if err == nil && len(parts) > 0 {
 		run.recordKey(ctx, img)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -168,10 +169,19 @@ func createError(err error) error {
 	case !ok:
 		return during(stageContent, err)
 	case asked.MayExist:
-		err = fmt.Errorf("%w; the revision may exist all the same; run this again, which uses the revision then", err)
+		err = &unsureError{err}
 	}
 	return during(stageCreate, err)
 }
+
+// unsureError is an error after which the revision may exist.
+type unsureError struct{ error }
+
+func (e *unsureError) Error() string {
+	return strings.TrimSuffix(e.error.Error(), charmhub.RunAgain) + "; the revision may exist all the same; run this again, which uses the revision then"
+}
+
+func (e *unsureError) Unwrap() error { return e.error }
 
 // created returns the revision that the store answered with, as the list has it. Another
 // job may have made it of the same file, for other architectures: where that matters, a

@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,22 +15,120 @@ import (
 	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// explain adds to an error from the registry what a person can do about it.
+// failure is an error of a request to the registry or its token service, in a sentence for people.
+type failure struct {
+	text   string // one cause, without addresses
+	advice string // what to do about it; empty if unknown
+	err    error  // as it came
+}
+
+func (f *failure) Error() string {
+	if f.advice == "" {
+		return f.text
+	}
+	return f.text + "; " + f.advice
+}
+
+func (f *failure) Unwrap() error { return f.err }
+
+const runAgain = "run this again later"
+
+// explain says in one short sentence what came of a request, and what a person can do about it.
 func (r *Repository) explain(err error) error {
 	var untrusted *carry.CertificateError
+	var page *carry.PageError
+	var answer *transport.Error
+	var syntax *json.SyntaxError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &untrusted):
 		return untrusted // without what was asked
-	case isStatus(err, http.StatusUnauthorized, http.StatusForbidden):
-		return fmt.Errorf("the registry refused the credentials that Charmhub gave for %s: %w; "+
-			"check that the store token's account may upload to this charm", r.name, err)
+	case errors.As(err, &page):
+		return &failure{page.Error(), "", err}
 	case strings.Contains(err.Error(), "no token in bearer response"):
 		// That error quotes the token service's answer, and what else is in it may be a secret.
-		return errors.New("the registry's token service answered without a token; try again later")
+		return errors.New("the registry's token service answered without a token; " + runAgain)
+	case errors.As(err, &answer):
+		f := &failure{text: short(err), advice: adviceOn(answer.StatusCode), err: err}
+		if isStatus(err, http.StatusUnauthorized, http.StatusForbidden) {
+			f.text = "the registry refused the credentials that Charmhub gave for " + r.name.RepositoryStr() + ": " + f.text
+		}
+		return f
+	case errors.As(err, &syntax): // only tokens are read as JSON without their digest
+		return &failure{"the registry's token service answered something else than JSON", runAgain, err}
+	case carry.IsBroken(err):
+		return &failure{short(err), "check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or " + runAgain, err}
 	}
-	return err
+	return &failure{short(err), "", err}
+}
+
+// explainSending is explain for a request that sends a part of an image: what the registry has of it isn't sent again.
+func (r *Repository) explainSending(err error) error {
+	explained := r.explain(err)
+	if f, ok := errors.AsType[*failure](explained); ok && strings.HasSuffix(f.advice, runAgain) {
+		f.advice = "blobs that arrived are kept: " + runAgain + ", which sends the rest"
+	}
+	return explained
+}
+
+func adviceOn(status int) string {
+	switch {
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return "check that the store token's account may upload to this charm"
+	case status == http.StatusRequestEntityTooLarge:
+		return "ask the operator of the registry, or of the proxy in front of it, to allow it"
+	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
+		return runAgain
+	}
+	return ""
+}
+
+// asked is the method and address with which an error of an http.Client begins, and its cause if that is the connection's
+// end.
+var asked = regexp.MustCompile(`[A-Z][a-z]+ "https?://([^/"]*)[^"]*": ((?:unexpected )?EOF)?`)
+
+// short returns the text of an error without the addresses that were asked, which are long, and may hold the state of an
+// upload.
+func short(err error) string {
+	text := err.Error()
+	var answer *transport.Error
+	if errors.As(err, &answer) {
+		text = strings.Replace(text, answer.Error(), answerText(answer), 1)
+	}
+	text = asked.ReplaceAllStringFunc(text, func(request string) string {
+		if parts := asked.FindStringSubmatch(request); parts[2] != "" {
+			return "the connection to " + parts[1] + " broke off"
+		}
+		return ""
+	})
+	// A registry on this machine is asked by https, and then by http, and the error has both.
+	causes := slices.DeleteFunc(strings.Split(text, "; "), func(cause string) bool {
+		return strings.HasSuffix(cause, http.ErrSchemeMismatch.Error())
+	})
+	if len(causes) > 0 {
+		text = strings.Join(slices.Compact(causes), "; ")
+	}
+	return text
+}
+
+// maxDiagnostic bounds what is repeated of what a registry says about an error, in bytes.
+const maxDiagnostic = 200
+
+func answerText(answer *transport.Error) string {
+	text := "the registry"
+	if answer.Request != nil {
+		text = answer.Request.URL.Host
+	}
+	text += fmt.Sprintf(" answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
+	var said []string
+	for _, d := range answer.Errors {
+		said = append(said, strings.Trim(fmt.Sprintf("%s: %s", d.Code, strings.TrimSuffix(d.Message, ".")), ": "))
+	}
+	if all := strings.Join(said, ", "); all != "" {
+		text += ": " + strings.ToValidUTF8(all[:min(len(all), maxDiagnostic)], "")
+	}
+	return text
 }
 
 // isStatus reports whether the error is the registry's answer with one of these statuses.

@@ -172,8 +172,8 @@ func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, send func(cont
 		g.Go(func() error {
 			ok, err := send(ctx, b)
 			if err != nil {
-				return fmt.Errorf("sending the blob %s (%s) to %s: %w",
-					b.desc.Digest, humanize.Bytes(uint64(max(b.desc.Size, 0))), r.name, r.explain(err))
+				return fmt.Errorf("sending the blob %s (%s): %w",
+					b.desc.Digest, humanize.Bytes(uint64(max(b.desc.Size, 0))), r.explainSending(err))
 			}
 			r.log.Debug("Blob sent", zap.Stringer("digest", b.desc.Digest), zap.Int64("bytes", b.desc.Size))
 			mu.Lock()

@@ -193,7 +193,7 @@ func (r *Repository) put(ctx context.Context, identifier string, d v1.Descriptor
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("sending the manifest %s to %s: %w", d.Digest, r.name, r.explain(err))
+		return fmt.Errorf("sending the manifest %s: %w", d.Digest, r.explainSending(err))
 	}
 	return nil
 }

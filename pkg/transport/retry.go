@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -61,6 +62,13 @@ func Cause(err error) error {
 		return wrapped.Err
 	}
 	return err
+}
+
+// IsBroken reports whether an error is about the connection to a server, which is gone or can't be made.
+func IsBroken(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errIdle) ||
+		errors.As(err, &network) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
@@ -146,6 +154,9 @@ func (t *tries) again(ctx context.Context, res *http.Response, err error) (bool,
 
 // worthAnother adds 408 to what retryablehttp finds worth another try: connection errors, 429 and 5xx except 501.
 func worthAnother(ctx context.Context, res *http.Response, err error) (bool, error) {
+	if _, page := errors.AsType[*PageError](err); page {
+		return false, nil
+	}
 	if _, untrusted := errors.AsType[*CertificateError](err); untrusted || errors.Is(err, errRefused) || errors.Is(err, http.ErrSchemeMismatch) {
 		return false, nil // as it will be next time
 	}

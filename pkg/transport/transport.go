@@ -19,7 +19,8 @@ import (
 
 // New returns a transport. Mask is called with the secret of each request (of its header Authorization) before it is sent;
 // each repetition is a line of the log. Plain HTTP is refused, except to this machine. Redirects are returned as answers.
-// A request is given up after a minute without traffic. Temporary failures, incomplete answers included, are repeated.
+// A request is given up after a minute without traffic. Temporary failures, incomplete answers included, are repeated. A
+// web page in place of an answer is a [*PageError].
 func New(mask func(string), log *zap.Logger) *Transport {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = 16 // at least as many as requests at once
@@ -27,7 +28,7 @@ func New(mask func(string), log *zap.Logger) *Transport {
 	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
 	early := newEarly(base)
 	hosts := new(sync.Map)
-	return &Transport{retrier{guard{certificates{prefetch{idle{expect{base, new(sync.Map)}}}, hosts}, mask}, log}, early, hosts}
+	return &Transport{retrier{guard{certificates{pages{prefetch{idle{expect{base, new(sync.Map)}}}}, hosts}, mask}, log}, early, hosts}
 }
 
 // Transport is what [New] returns.

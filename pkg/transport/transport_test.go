@@ -156,7 +156,11 @@ func TestNewTransport(t *testing.T) {
 	if !ok {
 		t.Fatal("a certificate that can't be verified is not explained")
 	}
-	whole, ok := trusted.base.(prefetch)
+	data, ok := trusted.base.(pages)
+	if !ok {
+		t.Fatal("a web page is taken for an answer")
+	}
+	whole, ok := data.base.(prefetch)
 	if !ok {
 		t.Fatal("an answer that breaks off is not repeated")
 	}

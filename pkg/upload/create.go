@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // Store is the part of Charmhub that takes content, as [charmhub.Client] has it.
@@ -99,9 +99,9 @@ func (u Uploader) createOnce(ctx context.Context, c Content) (reviewed charmhub.
 	if reviewed, err = u.Store.Await(ctx, status); err == nil {
 		return reviewed, nil
 	}
-	var network net.Error
-	var refused *charmhub.Error
-	return reviewed, &AskedError{err, errors.As(err, &network) || errors.As(err, &refused)}
+	_, refused := errors.AsType[*charmhub.Error](err)
+	_, page := errors.AsType[*transport.PageError](err)
+	return reviewed, &AskedError{err, transport.IsBroken(err) || refused || page}
 }
 
 // andThen returns why a look after a failure failed; nil if it found what it looked for.

@@ -57,7 +57,7 @@ func (s *Server) createRevision(c call) (any, error) {
 	return s.begins(&review{
 		uploadID: request.UploadID, charm: c.charm, resource: c.resource, number: added.number, reject: reject,
 		settle: func(ended state) {
-			if added.state == pendingState && !there {
+			if added.state == pendingState && reject == "" {
 				added.state, added.unseen = ended, s.options.ListLag
 			}
 		},

@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"maps"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+const signInPage = "<!DOCTYPE html><html><head><title>Sign in to the network</title></head><body>Accept our terms.</body></html>"
+
+// outage is a server that fails, and what the error of the run has to say.
+type outage struct {
+	on     string // server that fails
+	method string // of the requests that fail; empty for all
+	path   string // part of their paths
+	fault  server.Fault
+	file   bool // is uploaded instead of an image
+	want   []string
+}
+
+// TestOutages: an error is short, names one cause, no URL and no state of an upload, and says what to do next.
+func TestOutages(t *testing.T) {
+	t.Parallel()
+	archive := writeArchive(t, 500_000, 2)
+	path := filepath.Join(t.TempDir(), "file")
+	writeFile(t, path, "content")
+	portal := server.Fault{Status: http.StatusOK, Body: signInPage, Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}}
+	soon := http.Header{"Retry-After": {"0"}} // which is heeded with 503
+	gateway := server.Fault{Status: http.StatusServiceUnavailable, Body: gatewayPage, Header: soon}
+	drop := server.Fault{Drop: true}
+	const (
+		page    = ` answered with a web page, "Sign in to the network", as a proxy or the sign-in page of a network does; check `
+		blob    = "image.tar: sending the blob sha256:"
+		rest    = "; blobs that arrived are kept: run this again later, which sends the rest"
+		perhaps = "; the revision may exist all the same; run this again, which uses the revision then"
+	)
+	outages := map[string]outage{
+		"store, sign-in page":     {"store", "", "", portal, false, []string{"cannot list the resources of charm 'my-charm': 127.0.0.1:", page}},
+		"storage, sign-in page":   {"storage", "", "", portal, true, []string{"cannot upload 'file': 127.0.0.1:", page}},
+		"registry, sign-in page":  {"registry", "", "", portal, false, []string{page}},
+		"tokens, sign-in page":    {"auth", "", "", portal, false, []string{"opening 127.0.0.1:", "/my-image: localhost:", page}},
+		"creation, sign-in page":  {"store", "POST", "/revisions", portal, true, []string{page, perhaps}},
+		"store, gateway":          {"store", "", "", gateway, false, []string{"a gateway in front of 127.0.0.1:", "answered 503 Service Unavailable; run this again later"}},
+		"store, gateway's 403":    {"store", "", "", server.Fault{Status: 403, Body: signInPage}, false, []string{"something in front of 127.0.0.1:", "answered 403 Forbidden; check its address, and that this machine may reach it"}},
+		"store, own failure":      {"store", "", "", server.Fault{Status: 503, Header: soon, Body: `{"error-list":[{"code":"api-error","message":"Oops."}]}`}, false, []string{"answered 503 Service Unavailable (api-error): Oops; the server has a failure of its own; run this again later"}},
+		"store, too many":         {"store", "", "", server.Fault{Status: 429, Header: http.Header{"Retry-After": {"3600"}}}, false, []string{"answered 429 Too Many Requests; run this again in 1h0m0s, as it asks"}},
+		"storage, gateway":        {"storage", "", "", gateway, true, []string{"a gateway in front of 127.0.0.1:", "answered 503 Service Unavailable; run this again later"}},
+		"storage, broken":         {"storage", "", "", drop, true, []string{"cannot upload 'file': the connection to 127.0.0.1:", "broke off; run this again later"}},
+		"creation, gateway":       {"store", "POST", "/revisions", gateway, true, []string{"answered 503 Service Unavailable" + perhaps}},
+		"creation, broken":        {"store", "POST", "/revisions", drop, true, []string{"the store gave no clear answer: the connection to 127.0.0.1:", "broke off" + perhaps}},
+		"review, gateway":         {"store", "", "/review", gateway, true, []string{"cannot ask for the review of the upload: ", "answered 503 Service Unavailable" + perhaps}},
+		"registry, chunk":         {"registry", "PATCH", "", gateway, false, []string{blob, "given up after", " answered 503 Service Unavailable" + rest}},
+		"registry, broken chunk":  {"registry", "PATCH", "", drop, false, []string{blob, "given up after", "the connection to 127.0.0.1:", "broke off" + rest}},
+		"registry, start of blob": {"registry", "POST", "", gateway, false, []string{blob, " answered 503 Service Unavailable" + rest}},
+		"registry, end of blob":   {"registry", "PUT", "/blobs/", gateway, false, []string{blob, " answered 503 Service Unavailable" + rest}},
+		"registry, too large":     {"registry", "PATCH", "", server.Fault{Status: 413, Body: gatewayPage}, false, []string{blob, " answered 413 Request Entity Too Large; ask the operator of the registry, or of the proxy in front of it, to allow it"}},
+		"registry, manifest":      {"registry", "PUT", "/manifests/", gateway, false, []string{"sending the manifest sha256:", " answered 503 Service Unavailable" + rest}},
+		"registry, refused chunk": {"registry", "PATCH", "", server.Fault{Status: 403, Body: `{"errors":[{"code":"DENIED","message":"no"}]}`}, false, []string{blob, "the registry refused the credentials that Charmhub gave", " answered 403 Forbidden: DENIED: no; check that"}},
+		"image, then storage":     {"storage", "", "", gateway, false, []string{"making the revision of the image, which the registry has now: cannot upload 'my-image.json': a gateway in front of 127.0.0.1:"}},
+		"registry, broken":        {"registry", "", "", drop, false, []string{"opening 127.0.0.1:", "the connection to 127.0.0.1:", "broke off; check that this machine reaches it"}},
+		"registry, own failure":   {"registry", "", "", server.Fault{Status: 503, Header: soon, Body: `{"errors":[{"code":"UNKNOWN","message":"unknown error"}]}`}, false, []string{"opening 127.0.0.1:", " answered 503 Service Unavailable: UNKNOWN: unknown error; run this again later"}},
+		"tokens, own failure":     {"auth", "", "", server.Fault{Status: 503, Header: soon, Body: "down"}, false, []string{"opening 127.0.0.1:", "localhost:", " answered 503 Service Unavailable; run this again later"}},
+		"tokens, broken":          {"auth", "", "", drop, false, []string{"opening 127.0.0.1:", "the connection to localhost:", "broke off; check that this machine reaches it"}},
+	}
+	names := slices.Sorted(maps.Keys(outages))
+	allAtOnce(t, len(names)+1, func(t *testing.T, n int) { // they wait more than they work
+		t.Helper()
+		if n == len(names) {
+			t.Run("registry is down", func(t *testing.T) { registryIsDown(t, archive) })
+			return
+		}
+		t.Run(names[n], func(t *testing.T) {
+			test := outages[names[n]]
+			sandbox := startSandbox(t, server.Options{})
+			sandbox.Fault(func(r server.Request) *server.Fault {
+				if r.Server == test.on && (test.method == "" || r.Method == test.method) && strings.Contains(r.Path, test.path) {
+					return &test.fault
+				}
+				return nil
+			})
+			inputs := []string{"resource=" + imageResource, "image=" + archive}
+			if test.file {
+				inputs = []string{"resource=" + fileResource, "filepath=" + path}
+			}
+			r := action(t, sandbox, inputs...)
+			if r.exit != 1 {
+				t.Fatalf("exit %d", r.exit)
+			}
+			isShort(t, r, test.want...)
+		})
+	})
+}
+
+// registryIsDown: before anything is sent to it.
+func registryIsDown(t *testing.T, archive string) {
+	t.Helper()
+	sandbox, all := startBehindProxies(t, server.Options{})
+	all["registry"].Stop()
+	r := action(t, sandbox, "resource="+imageResource, "image="+archive)
+	r.failed(t, sandbox)
+	isShort(t, r, "opening 127.0.0.1:", "connection refused; check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run this again later")
+}
+
+var address = regexp.MustCompile(`https?://|_state|[A-Z]{3,} /|invalid character|<html`)
+
+// isShort fails the test unless the error of a run has the fragments, each once, and nothing of an address.
+func isShort(t *testing.T, r result, want ...string) {
+	t.Helper()
+	text := strings.TrimPrefix(theError(r), " title=upload-resource::")
+	for _, fragment := range want {
+		if strings.Count(text, fragment) != 1 {
+			t.Errorf("the error doesn't say %q, or more than once", fragment)
+		}
+	}
+	if found := address.FindString(text); found != "" {
+		t.Errorf("%q is in the error", found)
+	}
+	if len(text) > 500 || strings.Count(text, "run this again") > 1 {
+		t.Errorf("the error is long, or repeats itself")
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
