@@ -27,7 +27,7 @@ type outage struct {
 // TestOutages: an error is short, names one cause, no URL and no state of an upload, and says what to do next.
 func TestOutages(t *testing.T) {
 	t.Parallel()
-	archive := writeArchive(t, 500_000, 2)
+	archive := writeArchive(t, 3<<20, 2)
 	path := filepath.Join(t.TempDir(), "file")
 	writeFile(t, path, "content")
 	portal := server.Fault{Status: http.StatusOK, Body: signInPage, Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}}
@@ -59,7 +59,7 @@ func TestOutages(t *testing.T) {
 		"registry, broken chunk":  {"registry", "PATCH", "", drop, false, []string{blob, "given up after", "the connection to 127.0.0.1:", "broke off" + rest}},
 		"registry, start of blob": {"registry", "POST", "", gateway, false, []string{blob, " answered 503 Service Unavailable" + rest}},
 		"registry, end of blob":   {"registry", "PUT", "/blobs/", gateway, false, []string{blob, " answered 503 Service Unavailable" + rest}},
-		"registry, too large":     {"registry", "PATCH", "", server.Fault{Status: 413, Body: gatewayPage}, false, []string{blob, " answered 413 Request Entity Too Large; ask the operator of the registry, or of the proxy in front of it, to allow it"}},
+		"registry, too large":     {"registry", "PATCH", "", server.Fault{Status: 413, Body: gatewayPage}, false, []string{blob, " answered 413 Request Entity Too Large; raise the limit of the registry's front"}},
 		"registry, manifest":      {"registry", "PUT", "/manifests/", gateway, false, []string{"sending the manifest sha256:", " answered 503 Service Unavailable" + rest}},
 		"registry, refused chunk": {"registry", "PATCH", "", server.Fault{Status: 403, Body: `{"errors":[{"code":"DENIED","message":"no"}]}`}, false, []string{blob, "the registry refused the credentials that Charmhub gave", " answered 403 Forbidden: DENIED: no; check that"}},
 		"image, then storage":     {"storage", "", "", gateway, false, []string{"making the revision of the image, which the registry has now: cannot upload 'my-image.json': a gateway in front of 127.0.0.1:"}},

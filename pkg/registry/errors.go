@@ -50,7 +50,7 @@ func (r *Repository) explain(err error) error {
 		// That error quotes the token service's answer, and what else is in it may be a secret.
 		return errors.New("the registry's token service answered without a token; " + runAgain)
 	case errors.As(err, &answer):
-		f := &failure{text: short(err), advice: adviceOn(answer.StatusCode), err: err}
+		f := &failure{text: r.short(err), advice: adviceOn(answer.StatusCode), err: err}
 		if isStatus(err, http.StatusUnauthorized, http.StatusForbidden) {
 			f.text = "the registry refused the credentials that Charmhub gave for " + r.name.RepositoryStr() + ": " + f.text
 		}
@@ -58,9 +58,9 @@ func (r *Repository) explain(err error) error {
 	case errors.As(err, &syntax): // only tokens are read as JSON without their digest
 		return &failure{"the registry's token service answered something else than JSON", runAgain, err}
 	case carry.IsBroken(err):
-		return &failure{short(err), "check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or " + runAgain, err}
+		return &failure{r.short(err), "check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or " + runAgain, err}
 	}
-	return &failure{short(err), "", err}
+	return &failure{r.short(err), "", err}
 }
 
 // explainSending is explain for a request that sends a part of an image: what the registry has of it isn't sent again.
@@ -76,8 +76,6 @@ func adviceOn(status int) string {
 	switch {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return "check that the store token's account may upload to this charm"
-	case status == http.StatusRequestEntityTooLarge:
-		return "ask the operator of the registry, or of the proxy in front of it, to allow it"
 	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
 		return runAgain
 	}
@@ -90,7 +88,7 @@ var asked = regexp.MustCompile(`[A-Z][a-z]+ "https?://([^/"]*)[^"]*": ((?:unexpe
 
 // short returns the text of an error without the addresses that were asked, which are long, and may hold the state of an
 // upload.
-func short(err error) string {
+func (r *Repository) short(err error) string {
 	text := err.Error()
 	var answer *transport.Error
 	if errors.As(err, &answer) {
@@ -102,6 +100,9 @@ func short(err error) string {
 		}
 		return ""
 	})
+	if rest, ok := strings.CutSuffix(strings.TrimSuffix(text, "unexpected EOF"), "EOF"); ok || rest != text {
+		text = rest + "the connection to " + r.name.RegistryStr() + " broke off"
+	}
 	// A registry on this machine is asked by https, and then by http, and the error has both.
 	causes := slices.DeleteFunc(strings.Split(text, "; "), func(cause string) bool {
 		return strings.HasSuffix(cause, http.ErrSchemeMismatch.Error())
