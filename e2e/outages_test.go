@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
@@ -100,11 +102,34 @@ func TestOutages(t *testing.T) {
 // registryIsDown: before anything is sent to it.
 func registryIsDown(t *testing.T, archive string) {
 	t.Helper()
-	sandbox, all := startBehindProxies(t, server.Options{})
-	all["registry"].Stop()
+	closed := closedPort(t)
+	sandbox := startSandbox(t, server.Options{Behind: func(name, addr string) (string, error) {
+		if name == "registry" {
+			return closed, nil
+		}
+		return addr, nil
+	}})
 	r := action(t, sandbox, "resource="+imageResource, "image="+archive)
 	r.failed(t, sandbox)
-	isShort(t, r, "opening 127.0.0.1:", "connection refused; check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run this again later")
+	isShort(t, r, "opening "+closed, "connection refused; check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run this again later")
+}
+
+// closedPort returns an address where nobody listens, and nobody else begins to during the test.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*syscall.SockaddrInet4).Port) //nolint:forcetypeassert // it was bound as that
 }
 
 var address = regexp.MustCompile(`https?://|_state|[A-Z]{3,} /|invalid character|<html`)
