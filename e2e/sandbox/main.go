@@ -32,6 +32,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	addr := flags.String("addr", "127.0.0.1:0", "address of the store, on 127.0.0.1; the other servers take the four ports after a fixed one")
 	envFile := flags.String("env-file", "", "file to write the variables to that lead the action to the sandbox")
 	registry := flags.String("registry", "", "distribution binary to run as the registry, such as docker-registry; default is one within the sandbox")
+	flags.BoolVar(&charm.Private, "private", false, "hide the charm from those without a token")
+	textPeriod := flags.Duration("text-period", 0, "time after which the text that describes an image has another password, such as 720h; default never")
 	const usage = "resource of the charm, NAME=oci-image or NAME=file, with ,optional if it can be released without; may be repeated"
 	flags.Func("resource", usage, func(text string) error {
 		charm.Resources = append(charm.Resources, parseResource(text))
@@ -41,7 +43,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	sandbox, err := server.Start(server.Options{
-		Addr: *addr, Charms: []server.Charm{charm}, Registry: *registry,
+		Addr: *addr, Charms: []server.Charm{charm}, Registry: *registry, TextPeriod: *textPeriod,
 		Log: func(line string) { _, _ = fmt.Fprintln(out, line) },
 	})
 	if err != nil {

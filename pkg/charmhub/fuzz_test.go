@@ -145,6 +145,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(`{"image-name":"a/b/c","username":"d","password":"e"}`)
 	f.Add(`{"account":{"username":"a"},"packages":[{"name":null,"id":"b"}],"permissions":null}`)
 	f.Add(`{"resources":[{"name":"a","type":"file","revision":null}]}`)
+	f.Add(`{"revisions":[{"revision":1,"download":{"url":"//a/b","size":2,"hash-sha-256":null}}]}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		masked := map[string]bool{}
 		client := New(Config{
@@ -159,5 +160,6 @@ func FuzzAnswers(f *testing.F) {
 		_, _ = client.whoami(t.Context())
 		_, _ = client.Resources(t.Context(), "charm")
 		_, _ = client.ImageBlob(t.Context(), "charm", "resource", "sha256:")
+		_, _ = client.ImageNames(t.Context(), "charm", "resource", []Revision{{Revision: 1, Size: 1}})
 	})
 }

@@ -6,6 +6,9 @@ import (
 	"net/url"
 )
 
+// maxRedirects is how many redirects of one request are followed.
+const maxRedirects = 5
+
 // stayOnHost lets http.Client follow a redirect only to the same host by the same
 // method: the credentials are for that host alone, and a POST that comes back as
 // a GET has not done what it was sent for.
@@ -17,7 +20,7 @@ func stayOnHost(to *http.Request, via []*http.Request) error {
 			origin(from.URL), harmless(origin(to.URL), 200), from.URL.Host)
 	case to.Method != from.Method:
 		return fmt.Errorf("%s redirects a %s, which is not followed", origin(from.URL), from.Method)
-	case len(via) >= 5:
+	case len(via) >= maxRedirects:
 		return fmt.Errorf("%s redirects too often; check its address", origin(from.URL))
 	}
 	return nil

@@ -115,11 +115,16 @@ func (c *Client) send(ctx context.Context, r request) ([]byte, error) {
 // once sends r, with authorization if there is one, and returns the body of a
 // 2xx answer. Any other answer is an *Error.
 func (c *Client) once(ctx context.Context, r request, authorization string) ([]byte, error) {
+	return c.exchange(ctx, c.http, r, authorization, maxAnswer)
+}
+
+// exchange is once by a client, for answers of at most limit bytes.
+func (c *Client) exchange(ctx context.Context, client *http.Client, r request, authorization string, limit int) ([]byte, error) {
 	req, err := c.build(ctx, r, authorization)
 	if err != nil {
 		return nil, err
 	}
-	response, err := c.http.Do(req)
+	response, err := client.Do(req)
 	if err != nil {
 		return nil, r.unclear(requestFailed(req.URL.Host, transport.Cause(err)))
 	}
@@ -134,12 +139,12 @@ func (c *Client) once(ctx context.Context, r request, authorization string) ([]b
 	if r.date != nil {
 		*r.date, _ = http.ParseTime(response.Header.Get("Date")) // zero if there is none
 	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	text, err := io.ReadAll(io.LimitReader(response.Body, int64(limit)+1))
 	switch {
 	case err != nil:
 		err = requestFailed(req.URL.Host, err)
-	case len(text) > maxAnswer:
-		err = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	case len(text) > limit:
+		err = fmt.Errorf("the answer is longer than %d bytes", limit)
 	}
 	return text, r.unclear(err)
 }

@@ -95,17 +95,21 @@ func (c *Client) ImageBlob(ctx context.Context, charm, resource, digest string) 
 	if err != nil {
 		return nil, err
 	}
-	// The password in it, or all of a text that holds it in an unknown way.
+	c.maskText(text)
+	if len(text) == 0 {
+		return nil, errors.New("cannot " + r.doing + ": the answer is empty")
+	}
+	return text, nil
+}
+
+// maskText masks the password in the text of an image, or all of a text that holds it in an unknown way.
+func (c *Client) maskText(text []byte) {
 	var blob struct{ Username, Password string }
 	if json.Unmarshal(text, &blob) != nil || blob.Password == "" {
 		blob.Password = strings.TrimSpace(string(text))
 	}
 	c.maskAll(blob.Password)
 	c.maskAll(blob.Username + ":" + blob.Password) // as basic authentication sends it
-	if len(text) == 0 {
-		return nil, errors.New("cannot " + r.doing + ": the answer is empty")
-	}
-	return text, nil
 }
 
 func resourceOf(charm, resource string) string {

@@ -17,6 +17,7 @@ type Revision struct {
 	Revision      int
 	Type          string   // charm.TypeImage or charm.TypeFile; "" if the store doesn't say
 	SHA256        string   // of the content, lower-case hex; "" if the store doesn't say
+	Size          int64    // of the content, in bytes; 0 if the store doesn't say
 	Architectures []string // Charmhub's names, sorted
 	// Age is the time from its creation to the list that has it, by the store's clock; 0 if the store doesn't say.
 	Age time.Duration
@@ -62,9 +63,12 @@ type listedRevision struct {
 	Revision *int // null while it has none
 	Type     string
 	SHA256   string
+	Size     int64
 	Created  any     `json:"created-at"` // a time in the form of RFC 3339, perhaps without its zone
 	Bases    []*base // a base may be null
 	Download struct {
+		URL    string
+		Size   int64
 		SHA256 string `json:"hash-sha-256"`
 	}
 }
@@ -80,6 +84,7 @@ func revisions(listed []listedRevision, date time.Time) []Revision {
 			Revision:      *l.Revision,
 			Type:          l.Type,
 			SHA256:        sha256Hex(cmp.Or(l.SHA256, l.Download.SHA256)),
+			Size:          max(0, l.Size, l.Download.Size),
 			Architectures: l.architectures(),
 			Age:           l.age(date),
 		})

@@ -53,6 +53,10 @@ type store struct {
 	created   []charmhub.NewRevision
 	uploaded  []string
 	on        func(call string)
+
+	text  string         // of the image, instead of one without a name
+	names map[int]string // of the images of revisions, as far as they are public
+	asked []int          // the revisions that these were asked for
 }
 
 func newStore() *store {
@@ -107,7 +111,17 @@ func (s *store) ImageBlob(_ context.Context, _, _, digest string) ([]byte, error
 	if err := s.called("ImageBlob"); err != nil {
 		return nil, err
 	}
+	if s.text != "" {
+		return []byte(s.text), nil
+	}
 	return []byte("description of " + digest), nil
+}
+
+func (s *store) ImageNames(_ context.Context, _, _ string, of []charmhub.Revision) (map[int]string, error) {
+	for _, revision := range of {
+		s.asked = append(s.asked, revision.Revision)
+	}
+	return s.names, s.called("ImageNames")
 }
 
 func (s *store) PrepareUpload(context.Context) {}

@@ -333,7 +333,14 @@ func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []
 			return Revised{}, during(stageContent, err)
 		}
 	}
-	return p.revise(ctx, t, imageContent(t.Resource+".json", text, r.Platforms), known)
+	content := imageContent(t.Resource+".json", text, r.Platforms)
+	if _, ok := content.find(known.revisions); !ok && !r.Uploaded { // no revision is of an image that wasn't there
+		var err error
+		if content.describedBy, err = p.describedBy(ctx, t, text, r.RemoteDigest, known.revisions); err != nil {
+			return Revised{}, err
+		}
+	}
+	return p.revise(ctx, t, content, known)
 }
 
 // explain says which of the inputs an error is about that came up while an

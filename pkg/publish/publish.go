@@ -48,6 +48,7 @@ type RevisionStore interface {
 type ImageStore interface {
 	UploadCredentials(ctx context.Context, charm, resource string) (charmhub.RegistryCredentials, error)
 	ImageBlob(ctx context.Context, charm, resource, digest string) ([]byte, error)
+	ImageNames(ctx context.Context, charm, resource string, of []charmhub.Revision) (map[int]string, error)
 	PrepareUpload(ctx context.Context)
 }
 

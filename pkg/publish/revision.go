@@ -31,6 +31,7 @@ type content struct {
 	// for: nil leaves the record of a revision as it is, and makes a new one
 	// for "all".
 	architectures []string
+	describedBy   []int // the revisions that describe the image in another text
 	open          func() (io.ReadCloser, error)
 }
 
@@ -43,13 +44,13 @@ func imageContent(name string, text []byte, platforms []v1.Platform) content {
 	}
 }
 
-// find returns the revision that has this content. Charmhub doesn't store the
+// find returns the revision that has this content, or describes the same image. Charmhub doesn't store the
 // same content twice, so there is no other way to publish it. Where older servers
 // did, it is the newest whose architectures can stay, or else the newest.
 func (c content) find(revisions []charmhub.Revision) (found charmhub.Revision, ok bool) {
 	for _, r := range revisions { // newest first
 		switch {
-		case r.SHA256 != c.sha256:
+		case r.SHA256 != c.sha256 && !slices.Contains(c.describedBy, r.Revision):
 		case c.due(r.Architectures) == nil:
 			return r, true
 		case !ok:
@@ -110,6 +111,9 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 		r.Created = !existed && !known.had(found)
 	}
 	r.Revision = &found.Revision
+	if slices.Contains(c.describedBy, found.Revision) {
+		log.Info(fmt.Sprintf("Revision %d describes the same image; only Charmhub's text about it differs", found.Revision))
+	}
 
 	switch due := c.due(found.Architectures); {
 	case due == nil:

@@ -19,7 +19,9 @@ type charm struct {
 	resources    []*resource
 	revisions    []*charmRevision // by number
 	releases     []release        // one for each channel and base
+	private      bool             // to those who don't say who they are
 	readPassword string           // with which deployments pull the charm's images
+	readPeriod   int64            // of Options.TextPeriod, in which the password was made
 }
 
 type resource struct {
@@ -34,7 +36,7 @@ type resource struct {
 func newCharms(declared []Charm) map[string]*charm {
 	charms := map[string]*charm{}
 	for _, d := range declared {
-		c := &charm{id: charmID(d.Name), name: d.Name, tracks: append([]string{"latest"}, d.Tracks...), defaultTrack: d.DefaultTrack}
+		c := &charm{id: charmID(d.Name), name: d.Name, tracks: append([]string{"latest"}, d.Tracks...), defaultTrack: d.DefaultTrack, private: d.Private}
 		for _, r := range d.Resources {
 			number := max(1, r.CharmRevision)
 			if c.revision(number) == nil {

@@ -70,14 +70,26 @@ func (s *Server) imageBlob(c call) (any, error) {
 type imageText struct{ ImageName, Username, Password string }
 
 // readPassword is one for each charm, so that the text for an image is always
-// the same, unless the options ask for another each time.
+// the same, unless the options ask for another each time, or after a while.
 func (s *Server) readPassword(c *charm) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.readPassword == "" || s.options.UnstableBlobs {
+	period := int64(0)
+	if s.options.TextPeriod > 0 {
+		period = time.Now().Add(s.ahead).UnixNano() / int64(s.options.TextPeriod)
+	}
+	if c.readPassword == "" || period != c.readPeriod || s.options.UnstableBlobs {
+		c.readPeriod = period
 		c.readPassword = s.newPassword(contentOwns, registryGrant{charm: c, actions: []string{"pull"}, expires: time.Now().AddDate(10, 0, 0)})
 	}
 	return c.readPassword
+}
+
+// AdvanceClock puts the clock of Options.TextPeriod forward.
+func (s *Server) AdvanceClock(by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead += by
 }
 
 func needsImage(c call) error {

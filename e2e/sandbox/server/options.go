@@ -20,6 +20,8 @@ type Charm struct {
 	Tracks    []string // beside latest
 	// DefaultTrack is the track of a channel without one; default latest.
 	DefaultTrack string
+	// Private hides the charm from those who don't say who they are, such as Juju.
+	Private bool
 }
 
 // Resource is a resource that a revision of a charm declares.
@@ -70,6 +72,9 @@ type Options struct {
 	FromZero bool
 	// UnstableBlobs makes each text for an image differ from the one before.
 	UnstableBlobs bool
+	// TextPeriod is how long the password in the text for an image stays the same, by the clock and [Server.AdvanceClock]; zero
+	// for ever. A password works on when another has followed it.
+	TextPeriod time.Duration
 	// NestedHashes lists a revision's hashes under "download", as compatible
 	// servers do.
 	NestedHashes bool

@@ -329,7 +329,7 @@ func (s *Server) metadata(c call) (any, error) {
 		status = "published"
 	}
 	return map[string]any{"metadata": map[string]any{
-		"id": c.charm.id, "name": c.charm.name, "type": "charm", "status": status, "private": false, "store": "ubuntu",
+		"id": c.charm.id, "name": c.charm.name, "type": "charm", "status": status, "private": c.charm.private, "store": "ubuntu",
 		"publisher":     map[string]any{"id": charmID(Publisher), "username": Publisher, "display-name": Publisher, "validation": "unproven"},
 		"default-track": defaultTrack, "tracks": tracks, "track-guardrails": []any{},
 	}}, nil

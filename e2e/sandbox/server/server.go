@@ -60,7 +60,8 @@ type Server struct {
 	uploads   map[string]*upload
 	reviews   map[string]*review
 	passwords map[string]registryGrant
-	sessions  []session // of the tokens that were given out, oldest first
+	sessions  []session     // of the tokens that were given out, oldest first
+	ahead     time.Duration // by AdvanceClock
 }
 
 // Start returns a sandbox that is ready to be called, or an error when the

@@ -40,6 +40,7 @@ func (s *Server) storageHandler() http.Handler {
 		}
 		answerJSON(w, http.StatusOK, map[string]any{"successful": true, "upload_id": id})
 	})
+	mux.HandleFunc("GET "+contentPath+"{sum}", s.serveContent)
 	return mux
 }
 

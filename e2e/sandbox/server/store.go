@@ -37,6 +37,7 @@ func (s *Server) storeHandler() http.Handler {
 	mux.HandleFunc("GET /v1/charm/{charm}/revisions/review", s.permitted(mayView, s.reviewStatus))
 	mux.HandleFunc("GET /v1/charm/{charm}/releases", s.permitted(mayViewReleases, s.listReleases))
 	mux.HandleFunc("POST /v1/charm/{charm}/releases", s.permitted(mayManageReleases, s.release))
+	s.publicHandlers(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answerError(w, refuse(http.StatusNotFound, "api-error", "No such call: "+r.Method+" "+r.URL.Path))
 	})
