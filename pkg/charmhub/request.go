@@ -152,18 +152,18 @@ func (c *Client) exchange(ctx context.Context, client *http.Client, r request, a
 // requestFailed says in one cause why a host gave no answer, or not all of it.
 func requestFailed(host string, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return &brokenOff{host, err}
+		return &brokenError{host, err}
 	}
 	return fmt.Errorf("request to %s failed: %w", host, err)
 }
 
-type brokenOff struct {
+type brokenError struct {
 	host string
 	err  error
 }
 
-func (e *brokenOff) Error() string { return fmt.Sprintf("the connection to %s broke off", e.host) }
-func (e *brokenOff) Unwrap() error { return e.err }
+func (e *brokenError) Error() string { return fmt.Sprintf("the connection to %s broke off", e.host) }
+func (e *brokenError) Unwrap() error { return e.err }
 
 // build turns r into an HTTP request. The transport may repeat one that has no
 // body, or one with GetBody.
