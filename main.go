@@ -110,7 +110,7 @@ func upload(ctx context.Context, runner *action.Runner) error {
 		Repository: func(ctx context.Context, login charmhub.RegistryCredentials, log *zap.Logger) (publish.Repository, error) {
 			options := registry.Options{
 				Image: login.ImageName, Username: login.Username, Password: login.Password,
-				Challenge: challenge, Transport: carrier, Hosts: hosts, Logger: log, Decompress: compression.Decompress,
+				Challenge: challenge, Transport: carrier, Hosts: hosts, Logger: log, Decompress: new(compression.Bounds).Decompress,
 			}
 			if at := in.Endpoints.Registry; at != nil { // a mirror or a proxy of the registry that Charmhub names
 				_, repository, _ := strings.Cut(login.ImageName, "/")

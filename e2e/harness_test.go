@@ -17,14 +17,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// program is the action's binary, and shell a small static one for images, see
-// testdata/sh. They are built once for all tests.
-var program, shell string
+// program is the action's binary, shell a small static one for images, and peak
+// one that measures another's memory; see testdata. They are built once for all
+// tests.
+var program, shell, peak string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -50,8 +50,8 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	defer func() { _ = exec.Command("docker", "rmi", "--force", actionImageName).Run() }()
-	program, shell = filepath.Join(dir, "upload-resource"), filepath.Join(dir, "sh")
-	for binary, source := range map[string]string{program: "..", shell: "./testdata/sh"} {
+	program, shell, peak = filepath.Join(dir, "upload-resource"), filepath.Join(dir, "sh"), filepath.Join(dir, "peak")
+	for binary, source := range map[string]string{program: "..", shell: "./testdata/sh", peak: "./testdata/peak"} {
 		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, source)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
@@ -143,7 +143,6 @@ type result struct {
 	outputs map[string]string
 	summary string
 	dir     string // of its output, its summary and its TMPDIR
-	peak    int64  // the most memory it had, in MiB
 }
 
 // action runs the program as GitHub's runner does, with inputs given as
@@ -192,10 +191,8 @@ func execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	peak := watchPeak(command.Process.Pid)
 	_ = command.Wait() // how it ended is in ProcessState
 	r.exit, r.log = command.ProcessState.ExitCode(), log.String()
-	r.peak = peak()
 	r.outputs = readOutputs(t, output)
 	r.summary = readFile(t, summary)
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
@@ -206,26 +203,21 @@ func execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 	return r
 }
 
-// watchPeak follows the memory of a process, and returns what tells its peak in
-// MiB. The usage that the system reports of a child starts from its parent's.
-func watchPeak(pid int) (peak func() int64) {
-	done, peaks := make(chan struct{}), make(chan int64)
-	go func() {
-		var kilobytes int64
-		for {
-			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-			if _, after, ok := strings.Cut(string(status), "VmHWM:"); ok {
-				_, _ = fmt.Sscan(after, &kilobytes)
-			}
-			select {
-			case <-done:
-				peaks <- kilobytes >> 10
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
+// peakOf has the memory of a command measured that isn't started yet. Once it has ended, the result tells the most memory
+// that it had, in MiB.
+func peakOf(t *testing.T, command *exec.Cmd) (megabytes func() int64) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "peak")
+	command.Args = append([]string{peak, file, command.Path}, command.Args[1:]...)
+	command.Path = peak
+	return func() int64 {
+		t.Helper()
+		kilobytes, err := strconv.ParseInt(readFile(t, file), 10, 64)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
-	return func() int64 { close(done); return <-peaks }
+		return kilobytes >> 10
+	}
 }
 
 // environment is all that the action sees: of ours, what finds the engine.

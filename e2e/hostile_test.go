@@ -3,11 +3,14 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -176,7 +179,7 @@ func writeTar(t *testing.T, name string, fill func(files)) string {
 
 const (
 	huge = int64(1) << 60
-	many = 5000
+	many = 1500
 )
 
 // hostileArchives are archives that nobody means well with, and how each is
@@ -246,7 +249,7 @@ var hostileArchives = map[string]struct {
 		d := f.image(asItIs)
 		d.Size, d.Platform = -1, map[string]string{"os": "linux", "architecture": "amd64"}
 		f.top(f.index(d))
-	}, "the index says -1 bytes"},
+	}, "with -1 bytes, which no manifest"},
 	"a config of an exabyte": {"image.tar", func(f files) {
 		f.top(f.image(func(manifest object, _ *descriptor) {
 			config := manifest["config"].(descriptor)
@@ -259,7 +262,7 @@ var hostileArchives = map[string]struct {
 	}, "where 1152921504606846976 are declared"},
 	"a layer of less than nothing": {"image.tar", func(f files) {
 		f.top(f.image(func(_ object, layer *descriptor) { layer.Size = -7 }))
-	}, "has -7 bytes"},
+	}, "with -7 bytes, which no manifest"},
 	"a layer behind a link": {"image.tar", func(f files) {
 		f.top(f.image(func(_ object, layer *descriptor) {
 			forged := f.blob(types.OCIUncompressedLayer, []byte("7 bytes"))
@@ -287,12 +290,12 @@ var hostileArchives = map[string]struct {
 	}, "larger than 16777216 bytes"},
 	"a list of objects": {"image.tar", func(f files) {
 		f.add("manifest.json", slices.Concat([]byte("["), bytes.Repeat([]byte("{},"), 1_000_000), []byte("{}]")))
-	}, "more than 100000 values"},
+	}, "more than 20000 values"},
 	"deep JSON": {"image.tar", func(f files) { f.add("manifest.json", bytes.Repeat([]byte("["), 4_000_000)) },
-		"more than 100000 values"},
+		"more than 20000 values"},
 	"many short strings": {"image.tar", func(f files) {
 		f.add("manifest.json", slices.Concat([]byte(`[{"Config":"c","Layers":["`), bytes.Repeat([]byte(`","`), 1_000_000), []byte(`"]}]`)))
-	}, "more than 100000 values"},
+	}, "more than 20000 values"},
 	"many labels": {"image.tar", func(f files) {
 		config := slices.Concat([]byte(`{"config":{"Labels":{`), manyLabels(300_000), []byte(`}}}`))
 		f.add("config.json", config)
@@ -302,7 +305,7 @@ var hostileArchives = map[string]struct {
 		f.top(f.image(func(manifest object, _ *descriptor) {
 			manifest["annotations"] = json.RawMessage(slices.Concat([]byte("{"), manyLabels(300_000), []byte("}")))
 		}))
-	}, "more than 100000 values"},
+	}, "more than 20000 values"},
 	"many large configs": {"image.tar", func(f files) {
 		layer := f.blob(types.OCILayer, []byte("a layer"))
 		layer.Size = 1 // so that it comes to be sent, with all of this around
@@ -318,6 +321,51 @@ var hostileArchives = map[string]struct {
 		}
 		f.top(f.index(children...))
 	}, "where 1 are declared"},
+	"children of no size": {"image.tar.gz", func(f files) {
+		all := make([]descriptor, 160)
+		for n := range all {
+			all[n] = f.image(func(manifest object, _ *descriptor) {
+				manifest["annotations"] = map[string]string{"n": fmt.Sprint(n, strings.Repeat("large", 800_000))}
+			})
+			all[n].Size, all[n].Platform = 0, map[string]string{"os": "linux", "architecture": fmt.Sprint("a", n)}
+		}
+		f.top(f.index(all...))
+	}, "with 0 bytes, which no manifest"},
+	"a manifest of no size": {"image.tar", func(f files) {
+		d := f.image(asItIs)
+		d.Size = 0
+		f.top(d)
+	}, "with 0 bytes, which no manifest"},
+	"a config of no size": {"image.tar", func(f files) {
+		f.top(f.image(func(manifest object, _ *descriptor) {
+			config := manifest["config"].(descriptor)
+			config.Size = 0
+			manifest["config"] = config
+		}))
+	}, "with 0 bytes, which no manifest"},
+	"a layer of no size": {"image.tar", func(f files) {
+		f.top(f.image(func(_ object, layer *descriptor) { layer.Size = 0 }))
+	}, "with 0 bytes, which no manifest"},
+	"many annotations of several images": {"image.tar", func(f files) {
+		f.top(f.several(80, func(n int, manifest object, layer *descriptor) {
+			manifest["annotations"] = json.RawMessage(slices.Concat([]byte("{"), manyLabels(19_000+n), []byte("}")))
+			layer.Size = 1 // so that it comes to be sent, with all of this around
+		}))
+	}, "where 1 are declared"},
+	"windows of layers": {"image.tar", func(f files) {
+		f.top(f.several(6, func(n int, manifest object, layer *descriptor) {
+			*layer = f.blob(types.OCILayerZStd, window(f.t, 64<<20, int64(200<<20+n)))
+		}))
+	}, "but it has sha256:"},
+	"layers that explode together": {"image.tar", func(f files) {
+		f.top(f.several(3, func(n int, manifest object, layer *descriptor) {
+			*layer = f.blob(types.OCILayerZStd, window(f.t, 1<<20, int64(3<<30+n)))
+		}))
+	}, "a decompression bomb"},
+	"windows in a window": {"image.tar.zst", func(f files) {
+		f.add("layer.tar.zst", window(f.t, 64<<20, 200<<20))
+		f.saved([]string{someDigest}, "layer.tar.zst")
+	}, "the layers of a compressed archive are compressed, too"},
 	"many files": {"image.tar.gz", func(f files) {
 		for n := range 1_000_000 {
 			f.add(fmt.Sprint(strings.Repeat("long/", 100), n), nil)
@@ -372,6 +420,37 @@ var hostileArchives = map[string]struct {
 		"a decompression bomb"},
 }
 
+// several adds an index of n images that are as they should be, but for what change does to each.
+func (f files) several(n int, change func(n int, manifest object, layer *descriptor)) descriptor {
+	f.t.Helper()
+	all := make([]descriptor, n)
+	for n := range all {
+		all[n] = f.image(func(manifest object, layer *descriptor) { change(n, manifest, layer) })
+		all[n].Platform = map[string]string{"os": "linux", "architecture": fmt.Sprint("a", n)}
+	}
+	return f.index(all...)
+}
+
+// window returns noise and then zeros, compressed with zstd so that a decoder needs a window of that size. The noise makes
+// it too large to be sent in one request.
+func window(t *testing.T, window int, size int64) []byte {
+	t.Helper()
+	const noise = 512 << 10
+	var b bytes.Buffer
+	zip, err := zstd.NewWriter(&b, zstd.WithWindowSize(window), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := io.MultiReader(io.LimitReader(rand.NewChaCha8([32]byte{}), noise), zeros{})
+	if _, err := io.CopyN(zip, content, size); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
 func asItIs(object, *descriptor) {}
 
 func manyLabels(n int) []byte {
@@ -383,12 +462,12 @@ func manyLabels(n int) []byte {
 }
 
 // TestHostileArchives: each is refused by the name of what is wrong with it,
-// in little memory, with nothing sent that anybody could find. These tests
-// don't run at the same time as others: on Linux the memory that a process is
-// said to have taken includes that of its parent, as large as it was.
+// in little memory, with nothing sent that anybody could find.
 func TestHostileArchives(t *testing.T) {
+	t.Parallel()
 	for name, test := range hostileArchives {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			refuse(t, writeTar(t, test.file, test.fill), test.want)
 		})
 	}
@@ -397,17 +476,61 @@ func TestHostileArchives(t *testing.T) {
 func refuse(t *testing.T, path, want string) {
 	t.Helper()
 	sandbox := startSandbox(t, server.Options{InMemory: true})
-	r := action(t, sandbox, "resource="+imageResource, "image="+path)
-	r.failed(t, sandbox, want)
+	measured(t, sandbox, nil, "resource="+imageResource, "image="+path).failed(t, sandbox, want)
 	sentNoManifest(t, sandbox)
-	if peak := r.peak; peak >= mostMemory {
-		t.Errorf("the run took %d MB of memory, want less than %d", peak, mostMemory)
+}
+
+// hostileYAML is the metadata of charms that is small to read and large to understand: aliases of a long text, of which
+// each conversion makes copies, and as many fields as fit.
+var hostileYAML = map[string]struct{ text, want string }{
+	"aliases of a long text": {
+		"name: my-charm\nx: &x " + strings.Repeat("x", 500_000) + "\nresources:\n  my-image: {type: *x, description: [" +
+			strings.Repeat("*x,", 19_000) + "]}\n", "",
+	},
+	"many more aliases": {
+		"x: &x " + strings.Repeat("x", 500_000) + "\ny: [" + strings.Repeat("*x,", 160_000) + "]\n", "more keys and entries than the 20000",
+	},
+	"many fields":     {"x: {" + strings.Repeat("a,", 500_000) + "}\n", "more keys and entries than the 20000"},
+	"many directives": {strings.Repeat("%TAG ! x\n", 100_000) + "---\n", "directives"},
+}
+
+// TestHostileMetadata: the file that metadata names, and the files in a charm file.
+func TestHostileMetadata(t *testing.T) {
+	t.Parallel()
+	for name, test := range hostileYAML {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "charmcraft.yaml")
+			writeFile(t, path, test.text)
+			sandbox := startSandbox(t, server.Options{InMemory: true})
+			r := measured(t, sandbox, nil, "metadata="+path)
+			r.failed(t, sandbox, cmp.Or(test.want, "has no resource of type oci-image"))
+			file := writeCharm(t, test.text, noble)
+			r = measured(t, sandbox, []string{"release"}, "charms="+file, "channel=latest/edge", "resources=my-image:1")
+			if r.exit != 1 || !strings.Contains(theError(r), cmp.Or(test.want, "my-image")) {
+				t.Errorf("exit %d, want 1 for the charm file:\n%s", r.exit, r.log)
+			}
+		})
 	}
+}
+
+// measured runs the program with arguments, and fails the test if that takes too much memory.
+func measured(t *testing.T, sandbox *server.Server, args []string, inputs ...string) result {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), program, args...)
+	peak := peakOf(t, command)
+	r := execute(t, command, sandbox, inputs...)
+	t.Logf("at most %d MB of memory", peak())
+	if peak() >= mostMemory {
+		t.Errorf("the run took %d MB of memory, want less than %d", peak(), mostMemory)
+	}
+	return r
 }
 
 // TestHostileLayer: a layer in an archive that is compressed and grows without
 // end.
 func TestHostileLayer(t *testing.T) {
+	t.Parallel()
 	var layer bytes.Buffer
 	zip, err := gzip.NewWriterLevel(&layer, gzip.BestSpeed)
 	if err != nil {
@@ -427,6 +550,7 @@ func TestHostileLayer(t *testing.T) {
 
 // TestHostileLayouts: a folder can have links that an archive can't.
 func TestHostileLayouts(t *testing.T) {
+	t.Parallel()
 	blob := filepath.Join("blobs", "sha256", someDigest[len("sha256:"):])
 	index := string(marshal(t, object{"schemaVersion": 2, "manifests": []descriptor{
 		{MediaType: types.OCIManifestSchema1, Digest: someDigest, Size: 100},
@@ -443,6 +567,7 @@ func TestHostileLayouts(t *testing.T) {
 		"a folder in a circle": {blob, ".", "not a regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o700); err != nil {
 				t.Fatal(err)

@@ -73,13 +73,13 @@ func TestTransfer(t *testing.T) {
 	image := strings.TrimPrefix(serveHTTP(t, source), "http://") + "/noise@" + digestOf([]byte(source.manifest))
 
 	began := time.Now()
+	peak := peakOf(t, limited)
 	r := execute(t, limited, sandbox, "resource="+imageResource, "image="+image)
 	r.succeeded(t)
 	r.has(t, map[string]string{"remote-digest": digestOf([]byte(source.manifest)), "uploaded": "true", "revision": "1"})
-	peak := r.peak
-	t.Logf("%d MB in %s, at most %d MB of memory", megabytes, time.Since(began).Round(time.Millisecond), peak)
-	if peak >= 100 {
-		t.Errorf("the run took %d MB of memory, want less than 100", peak)
+	t.Logf("%d MB in %s, at most %d MB of memory", megabytes, time.Since(began).Round(time.Millisecond), peak())
+	if peak() >= 100 {
+		t.Errorf("the run took %d MB of memory, want less than 100", peak())
 	}
 	source.mu.Lock()
 	defer source.mu.Unlock()

@@ -5,41 +5,27 @@ package compression
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/containers/image/v5/pkg/compression"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
 )
 
-// What decompresses to more than freeGrowth bytes and to more than maxGrowth
-// times its size is no image: real layers shrink to a half or a third, and
-// the emptiest to a few hundredths.
-const (
-	freeGrowth = 4 << 30
-	maxGrowth  = 100
-)
-
-// maxWindow bounds the memory that a stream may ask for to be decompressed;
-// `zstd -19` needs 8 MiB, `xz -9` needs 64 MiB.
-const maxWindow = 64 << 20
-
 // ErrWindow is for a zstd stream with a larger window, as `zstd --long=27` writes it.
 var ErrWindow = fmt.Errorf("%w: decompressing it takes more than %d MiB of memory; compress it again without --long",
 	zstd.ErrWindowSizeExceeded, maxWindow>>20)
 
-var errBomb = errors.New("the content decompresses to more than 100 times its size: a decompression bomb, and no image")
-
 // Decompress returns the content of r, decompressed if it is compressed, and
 // reports whether it is. A tar archive isn't, even if the name of its first file
-// begins as a compressed stream does. Reading fails once the content has more than
-// 4 GiB and more than 100 times the bytes of r, and with [ErrWindow].
-func Decompress(r io.Reader) (io.ReadCloser, bool, error) {
+// begins as a compressed stream does. It waits while other streams leave too little
+// memory, until they are closed. Reading fails with [ErrWindow], and once the content
+// of the streams that are read within b has more than 4 GiB and more than 100 times
+// their bytes.
+func (b *Bounds) Decompress(r io.Reader) (io.ReadCloser, bool, error) {
 	buffered := bufio.NewReaderSize(r, tarBlock)
 	start, err := buffered.Peek(tarBlock)
 	if err == nil && isTarHeader(start) {
@@ -52,25 +38,59 @@ func Decompress(r io.Reader) (io.ReadCloser, bool, error) {
 	if opened == nil {
 		return io.NopCloser(rest), false, nil
 	}
-	in := &meter{Reader: rest}
-	var out io.ReadCloser
-	switch format.Name() {
-	case compression.Gzip.Name():
-		out, err = pgzip.NewReader(in)
-	case compression.Zstd.Name():
-		var decoder *zstd.Decoder
-		if decoder, err = zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow)); err == nil {
-			out = decoder.IOReadCloser()
-		}
-	case compression.Xz.Name():
-		out, err = openXz(in, opened)
-	default:
-		out, err = opened(in)
-	}
+	out, err := b.open(format.Name(), opened, meter{rest, b})
 	if err != nil {
 		return nil, true, fmt.Errorf("cannot decompress the content from %s: %w", strings.ToLower(format.Name()), err)
 	}
-	return &expansion{ReadCloser: out, in: in, free: freeGrowth}, true, nil
+	return expansion{out, b}, true, nil
+}
+
+// A gzip stream is decompressed this far ahead of its reader. That is little enough
+// to be done without a reservation.
+const (
+	gzipBlock  = 256 << 10
+	gzipBlocks = 4
+)
+
+// open opens a stream of that format.
+func (b *Bounds) open(format string, opened compression.DecompressorFunc, in io.Reader) (out io.ReadCloser, err error) {
+	switch format {
+	case compression.Gzip.Name():
+		return pgzip.NewReaderN(in, gzipBlock, gzipBlocks)
+	case compression.Zstd.Name():
+		buffered := bufio.NewReader(in)
+		window := zstdWindow(buffered) // later frames must not ask for more
+		return b.reserve(window, func() (io.ReadCloser, error) {
+			decoder, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(uint64(window)))
+			if err != nil {
+				return nil, err
+			}
+			return decoder.IOReadCloser(), nil
+		})
+	case compression.Xz.Name():
+		return b.reserve(maxWindow, func() (io.ReadCloser, error) { return openXz(in, opened) })
+	default:
+		return opened(in)
+	}
+}
+
+// leastWindow is what is reserved for a zstd stream whose first frame needs less:
+// later frames may need more.
+const leastWindow = 8 << 20
+
+// zstdWindow returns how many bytes of memory the first frame of a stream asks for,
+// between leastWindow and maxWindow.
+func zstdWindow(in *bufio.Reader) int64 {
+	start, _ := in.Peek(zstd.HeaderMaxSize) // fewer bytes may be all that there are
+	var header zstd.Header
+	if header.Decode(start) != nil {
+		return leastWindow // reading fails
+	}
+	window := header.WindowSize
+	if header.SingleSegment {
+		window = header.FrameContentSize
+	}
+	return int64(min(max(window, leastWindow), maxWindow)) //nolint:gosec // it is small
 }
 
 // tarBlock is the size of a header in a tar archive.
@@ -88,38 +108,4 @@ func isTarHeader(block []byte) bool {
 		}
 	}
 	return err == nil && sum == stated
-}
-
-// expansion is a decompressed stream that fails when it grows out of
-// proportion.
-type expansion struct {
-	io.ReadCloser
-	in   *meter
-	out  int64
-	free int64
-}
-
-func (e *expansion) Read(p []byte) (int, error) {
-	n, err := e.ReadCloser.Read(p)
-	e.out += int64(n)
-	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
-		return n, ErrWindow
-	}
-	if e.out > e.free && e.out/maxGrowth > e.in.n.Load() {
-		return n, errBomb
-	}
-	return n, err
-}
-
-// meter counts what is read through it. Decompressors read from goroutines of
-// their own.
-type meter struct {
-	io.Reader
-	n atomic.Int64
-}
-
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.Reader.Read(p)
-	m.n.Add(int64(n))
-	return n, err
 }

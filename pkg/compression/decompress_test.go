@@ -22,7 +22,7 @@ func TestDecompress(t *testing.T) {
 		"gzip twice": {append(imagetest.Gzip(content[:1000]), imagetest.Gzip(content[1000:])...), true},
 		"zstd":       {imagetest.Zstd(content), true},
 	} {
-		out, compressed, err := Decompress(bytes.NewReader(try.packed))
+		out, compressed, err := new(Bounds).Decompress(bytes.NewReader(try.packed))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -37,7 +37,7 @@ func TestDecompress(t *testing.T) {
 
 func TestDecompressShort(t *testing.T) {
 	for _, content := range []string{"", "a", "\x1f\x8b"} {
-		out, compressed, err := Decompress(bytes.NewReader([]byte(content)))
+		out, compressed, err := new(Bounds).Decompress(bytes.NewReader([]byte(content)))
 		if err != nil || compressed {
 			t.Fatalf("%q: compressed: %t, %v", content, compressed, err)
 		}
@@ -54,7 +54,7 @@ func TestDecompressTarNamedLikeCompressed(t *testing.T) {
 		if !bytes.HasPrefix(content, []byte(magic)) {
 			continue // a name that isn't UTF-8 is written behind another header
 		}
-		out, compressed, err := Decompress(bytes.NewReader(content))
+		out, compressed, err := new(Bounds).Decompress(bytes.NewReader(content))
 		if err != nil || compressed {
 			t.Errorf("%q: compressed: %t, %v", magic, compressed, err)
 			continue
@@ -78,7 +78,7 @@ func TestDecompressLargeWindow(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	out, _, err := Decompress(&packed)
+	out, _, err := new(Bounds).Decompress(&packed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,11 +100,11 @@ func TestDecompressRefusesBombs(t *testing.T) {
 		"large and half empty": {append(imagetest.Prose(5, free), make([]byte, 3*free)...), false},
 	} {
 		for kind, pack := range map[string]func([]byte) []byte{"gzip": imagetest.Gzip, "zstd": imagetest.Zstd} {
-			out, _, err := Decompress(bytes.NewReader(pack(try.content)))
+			bounds := &Bounds{free: free}
+			out, _, err := bounds.Decompress(bytes.NewReader(pack(try.content)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			out.(*expansion).free = free
 			n, err := io.Copy(io.Discard, out)
 			if try.bomb != errors.Is(err, errBomb) || !try.bomb && err != nil {
 				t.Errorf("%s, %s: after %d bytes: %v", name, kind, n, err)

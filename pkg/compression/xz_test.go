@@ -59,7 +59,7 @@ func TestXzIsCopied(t *testing.T) {
 		if got, err := copied(stream); !errors.Is(err, io.EOF) || !bytes.Equal(got, stream) {
 			t.Errorf("%s: %d of %d bytes, %v", name, len(got), len(stream), err)
 		}
-		content, compressed, err := Decompress(bytes.NewReader(stream))
+		content, compressed, err := new(Bounds).Decompress(bytes.NewReader(stream))
 		if err != nil || !compressed {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -73,7 +73,7 @@ func TestXzIsCopied(t *testing.T) {
 func TestXzThatAsksForMemory(t *testing.T) {
 	small, huge := xzipped(t, []byte("small")), asking(t, []byte("huge"), 40)
 	for _, stream := range [][]byte{huge, append(bytes.Clone(small), huge...), asking(t, []byte("x"), 29)} {
-		content, _, err := Decompress(bytes.NewReader(stream))
+		content, _, err := new(Bounds).Decompress(bytes.NewReader(stream))
 		if err == nil {
 			_, err = io.Copy(io.Discard, content)
 			_ = content.Close()
@@ -109,7 +109,7 @@ func FuzzXz(f *testing.F) {
 		if err == nil || !bytes.HasPrefix(stream, got) || errors.Is(err, io.EOF) && len(got) != len(stream) {
 			t.Errorf("%d of %d bytes were copied, %v", len(got), len(stream), err)
 		}
-		content, _, err := Decompress(bytes.NewReader(stream))
+		content, _, err := new(Bounds).Decompress(bytes.NewReader(stream))
 		if err == nil {
 			_, _ = io.Copy(io.Discard, io.LimitReader(content, 1<<20))
 			_ = content.Close()
@@ -119,7 +119,7 @@ func FuzzXz(f *testing.F) {
 
 func TestBzip2(t *testing.T) {
 	// printf hello | bzip2 | xxd -i
-	content, compressed, err := Decompress(bytes.NewReader([]byte("BZh91AY&SY\x19\x31\x65\x3d\x00\x00\x00\x81\x00\x02\x44\xa0\x00\x21\x9a\x68\x33\x4d\x07\x33\x8b\xb9\x22\x9c\x28\x48\x0c\x98\xb2\x9e\x80")))
+	content, compressed, err := new(Bounds).Decompress(bytes.NewReader([]byte("BZh91AY&SY\x19\x31\x65\x3d\x00\x00\x00\x81\x00\x02\x44\xa0\x00\x21\x9a\x68\x33\x4d\x07\x33\x8b\xb9\x22\x9c\x28\x48\x0c\x98\xb2\x9e\x80")))
 	if err != nil || !compressed {
 		t.Fatal(err)
 	}

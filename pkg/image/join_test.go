@@ -209,7 +209,7 @@ func TestJoinRefuses(t *testing.T) {
 		"attestations alone":        {[]image.Part{part(t, "about", l, l.Index(imagetest.WithPlatform(silent, "unknown/unknown")))}, "about: an index without an image to run"},
 		"what is no image":          {[]image.Part{{Name: "nothing"}}, "nothing: "},
 		"a child that is not there": {[]image.Part{part(t, "lost", l, l.Index(v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: imagetest.Sum(nil), Size: 1}))}, "lost: |is listed, but not there"},
-		"an unknown child":          {[]image.Part{part(t, "odd", l, l.Index(l.Image("linux/s390x"), v1.Descriptor{MediaType: "text/plain", Digest: imagetest.Sum(nil)}))}, `odd: |"text/plain"`},
+		"an unknown child":          {[]image.Part{part(t, "odd", l, l.Index(l.Image("linux/s390x"), v1.Descriptor{MediaType: "text/plain", Digest: imagetest.Sum(nil), Size: 1}))}, `odd: |"text/plain"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := image.Join(try.parts)

@@ -137,10 +137,13 @@ const (
 	maxIndex     = 16 << 20 // bytes of their manifests together, which stay in memory
 )
 
-var errTooLarge = errors.New("more than any real index")
+var (
+	errTooLarge = errors.New("more than any real index")
+	errNoSize   = errors.New("which no manifest or blob has; build, save or pull the image again")
+)
 
-// CheckSize returns an error if an index is too large to be real. It reads the
-// indexes in it, and no image.
+// CheckSize returns an error if an index is too large to be real, or lists a
+// manifest without its size. It reads the indexes in it, and no image.
 func CheckSize(m ImageOrIndex) error {
 	index, ok := m.(v1.ImageIndex)
 	if !ok {
@@ -148,7 +151,7 @@ func CheckSize(m ImageOrIndex) error {
 	}
 	var d descent
 	err := d.into(index, func(v1.ImageIndex, v1.Descriptor) error { return nil })
-	if errors.Is(err, errTooLarge) {
+	if errors.Is(err, errTooLarge) || errors.Is(err, errNoSize) {
 		return err
 	}
 	return nil // what can't be read may not be needed
@@ -236,7 +239,10 @@ func (d *descent) count(child v1.Descriptor) error {
 	if d.manifests++; d.manifests > maxManifests {
 		return fmt.Errorf("the index lists more than %d images, %w", maxManifests, errTooLarge)
 	}
-	if d.bytes += max(child.Size, 0); d.bytes > maxIndex || d.bytes < 0 {
+	if child.Size <= 0 { // those that are read have the size that is listed
+		return fmt.Errorf("the index lists %s with %d bytes, %w", child.Digest, child.Size, errNoSize)
+	}
+	if d.bytes += child.Size; d.bytes > maxIndex || d.bytes < 0 {
 		return fmt.Errorf("the manifests in the index have more than %d bytes, %w", maxIndex, errTooLarge)
 	}
 	return nil

@@ -69,6 +69,17 @@ type blobFields struct {
 	Size      int64           `json:"size"`
 }
 
+// check fails for a blob that can't be asked for, or that has no size.
+func (b blobFields) check() error {
+	if err := checkDigest(b.Digest); err != nil {
+		return err
+	}
+	if b.Size <= 0 {
+		return fmt.Errorf("the manifest lists %s with %d bytes, %w", b.Digest, b.Size, errNoSize)
+	}
+	return nil
+}
+
 // checkImage returns, from the bytes of an image's manifest and of its config, what
 // the image runs on: the zero Platform where its config doesn't say. It fails
 // with an [*artifactError] for what is no image, without asking for a config that
@@ -108,14 +119,14 @@ func checkManifest(declared types.MediaType, manifest []byte) (*manifestFields, 
 	case !slices.Contains(configTypes, m.Config.MediaType):
 		return nil, &artifactError{Type: m.Config.MediaType, Of: "config"}
 	}
-	if err := checkDigest(m.Config.Digest); err != nil {
+	if err := m.Config.check(); err != nil {
 		return nil, err
 	}
 	for _, layer := range m.Layers {
 		if !fileSystem.MatchString(string(layer.MediaType)) {
 			return nil, &artifactError{Type: layer.MediaType, Of: "layer"}
 		}
-		if err := checkDigest(layer.Digest); err != nil {
+		if err := layer.check(); err != nil {
 			return nil, err
 		}
 	}

@@ -81,6 +81,7 @@ var checkedImages = map[string]struct {
 		m["layers"] = []object{{"mediaType": types.OCILayer, "digest": "sha512:" + strings.Repeat("a", 128), "size": 3}}
 	}, fails: true, want: "digests of sha512|with those of sha256"},
 	"no digest":       {change: func(m, _ object) { m["config"] = object{"mediaType": types.OCIConfigJSON, "digest": "nothing"} }, fails: true, want: `"nothing" is given as a digest`},
+	"no size":         {change: func(m, _ object) { m["layers"] = []object{{"mediaType": types.OCILayer, "digest": digestA}} }, fails: true, want: "lists " + digestA + " with 0 bytes"},
 	"no diff IDs":     {change: func(_, c object) { delete(c, "rootfs") }, fails: true, want: "lists 1 layers where its config lists 0"},
 	"a diff ID more":  {change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{digestA, digestB}} }, fails: true, want: "where its config lists 2"},
 	"no such diff ID": {change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{"x"}} }, fails: true, want: `"x" is given as a digest`},

@@ -115,7 +115,10 @@ func Image(ctx context.Context, u *source.Unpacked, opts Options) (*Packed, erro
 	if !ok {
 		return nil, fmt.Errorf("compressing layers: %q is no compression; choose gzip or zstd", opts.Compression)
 	}
-	p := &packer{opts: opts, form: form, blobs: map[v1.Hash]*blob{}, wanted: map[v1.Hash]bool{}}
+	p := &packer{
+		opts: opts, form: form, blobs: map[v1.Hash]*blob{}, wanted: map[v1.Hash]bool{},
+		bounds: compression.Bounds{Nested: true}, // the archive may be compressed, too
+	}
 	for _, diffID := range u.DiffIDs {
 		p.wanted[diffID] = true
 	}
@@ -137,8 +140,9 @@ type packer struct {
 	opts   Options
 	form   form
 	wanted map[v1.Hash]bool
-	blobs  map[v1.Hash]*blob // by diff ID
-	asked  bool              // for known blobs
+	blobs  map[v1.Hash]*blob  // by diff ID
+	asked  bool               // for known blobs
+	bounds compression.Bounds // of layers that come compressed
 }
 
 // reuseKnown takes the known blobs that fit the manifest, the first time that it is called.
@@ -213,7 +217,7 @@ func (p *packer) layer(diffID v1.Hash, content io.Reader) error {
 // write writes a layer's content, compressed, to out, and returns its diff ID. Some tools save layers that are compressed already, each in its way: those
 // are decompressed first, so that one image ends in one digest whichever way it came.
 func (p *packer) write(content io.Reader, out io.Writer) (v1.Hash, error) {
-	plain, _, err := compression.Decompress(content)
+	plain, _, err := p.bounds.Decompress(content)
 	if err != nil {
 		return v1.Hash{}, fmt.Errorf("a layer can't be read: %w", err)
 	}

@@ -25,8 +25,11 @@ type store interface {
 // newBacked returns the image or index that d describes. Nothing is read
 // before it is asked for.
 func newBacked(ctx context.Context, from store, d v1.Descriptor) (image.ImageOrIndex, error) {
+	if d.Size <= 0 {
+		return nil, fmt.Errorf("%s is listed with %d bytes, which no manifest has; build, save or pull the image again", d.Digest, d.Size)
+	}
 	node := backed{ctx: ctx, store: from, descriptor: d}
-	node.raw = sync.OnceValues(func() ([]byte, error) { return read(ctx, from, d, maxDocument) })
+	node.raw = sync.OnceValues(func() ([]byte, error) { return read(ctx, from, d, manifestLimit) })
 	switch {
 	case d.MediaType.IsIndex():
 		return backedIndex{node, &sync.Map{}}, nil
@@ -43,14 +46,14 @@ func newBacked(ctx context.Context, from store, d v1.Descriptor) (image.ImageOrI
 	}
 }
 
-// read returns a manifest, an index or a config of at most limit bytes, verified.
-func read(ctx context.Context, from store, d v1.Descriptor, limit int64) ([]byte, error) {
+// read returns a manifest, an index or a config within a limit, verified.
+func read(ctx context.Context, from store, d v1.Descriptor, most limit) ([]byte, error) {
 	content, err := from.fetch(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = content.Close() }()
-	raw, err := readDocument(content, d.Size, limit)
+	raw, err := readDocument(content, d.Size, most)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", d.Digest, err)
 	}
@@ -106,7 +109,7 @@ func (i backedImage) readConfig() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return read(i.ctx, i.store, manifest.Config, image.MaxConfig)
+	return read(i.ctx, i.store, manifest.Config, configLimit)
 }
 
 // ConfigLayer is what [partial.ConfigLayer] asks for when the config is pushed. A large one isn't held in memory.
@@ -219,7 +222,7 @@ func (x backedIndex) Layer(digest v1.Hash) (v1.Layer, error) {
 	if listed {
 		asked := d
 		asked.MediaType = types.OCIManifestSchema1 // a store distinguishes manifests from blobs by their media types
-		raw, err := read(x.ctx, x.store, asked, maxDocument)
+		raw, err := read(x.ctx, x.store, asked, manifestLimit)
 		return static.NewLayer(raw, d.MediaType), err
 	}
 	return partial.CompressedToLayer(backedLayer{ctx: x.ctx, store: x.store, descriptor: v1.Descriptor{Digest: digest}})

@@ -76,9 +76,9 @@ func readContents(ctx context.Context, open openFunc) (contents, error) {
 		switch {
 		case err != nil:
 		case header.Name == "manifest.json":
-			toc.images, err = readSaved(entries.document(header, maxDocument))
+			toc.images, err = readSaved(entries.document(header, manifestLimit))
 		case header.Name == "index.json":
-			toc.index, err = entries.document(header, maxDocument)
+			toc.index, err = entries.document(header, manifestLimit)
 		}
 		if err != nil {
 			return contents{}, err
@@ -180,7 +180,7 @@ func readFile(ctx context.Context, open openFunc, name string) ([]byte, error) {
 			return nil, err
 		}
 		if header.Name == name {
-			return entries.document(header, image.MaxConfig)
+			return entries.document(header, configLimit)
 		}
 	}
 	return nil, fmt.Errorf("the archive has no %s, which its manifest.json names: the image is incomplete; write the archive anew with `docker save`", name)

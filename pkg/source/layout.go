@@ -80,7 +80,7 @@ func (l layout) image(ctx context.Context, selector string) (image.ImageOrIndex,
 		return nil, err
 	}
 	defer func() { _ = content.Close() }()
-	raw, err := readDocument(content, size, maxDocument)
+	raw, err := readDocument(content, size, manifestLimit)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read index.json: %w", err)
 	}
@@ -195,7 +195,7 @@ func (l layout) choices(ctx context.Context, listed []v1.Descriptor) []v1.Descri
 			continue
 		}
 		seen[d.Digest] = true
-		raw, err := read(ctx, l, d, maxDocument)
+		raw, err := read(ctx, l, d, manifestLimit)
 		if err != nil {
 			continue // it may not be the one that is wanted
 		}

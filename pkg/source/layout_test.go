@@ -134,7 +134,7 @@ func TestLayoutRefusedAtOpen(t *testing.T) {
 		"no JSON":            {[]byte("index"), "index.json is damaged"},
 		"no digest":          {[]byte(`{"manifests":[{"mediaType":"` + string(types.OCIManifestSchema1) + `","digest":"sha256:../../etc/passwd"}]}`), "index.json is damaged"},
 		"huge":               {bytes.Repeat([]byte(" "), maxDocument+1), "cannot read index.json: larger than"},
-		"too many values":    {[]byte(`{"manifests":[` + strings.Repeat("{},", maxValues) + `{}]}`), "more than 100000 values"},
+		"too many values":    {[]byte(`{"manifests":[` + strings.Repeat("{},", manifestLimit.values) + `{}]}`), "more than 20000 values"},
 	} {
 		l["index.json"] = try.index
 		for _, ref := range []string{"oci:" + l.Folder(t), "oci-archive:" + imagetest.TempFile(t, "a.tar", l.Tar())} {

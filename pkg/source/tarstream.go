@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/charmhub-actions/upload-resource/pkg/compression"
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/spool"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
@@ -22,8 +23,16 @@ import (
 const (
 	maxEntries  = 20_000  // files in an archive
 	maxName     = 1024    // bytes in a file's name
-	maxDocument = 4 << 20 // bytes in a manifest or index; a config may have image.MaxConfig
-	maxValues   = 100_000 // values in one of these three
+	maxDocument = 4 << 20 // bytes in a manifest or index
+)
+
+// limit bounds a JSON document, because a small value in the text is a large one
+// in memory. An index is read with up to a thousand manifests.
+type limit struct{ bytes, values int }
+
+var (
+	manifestLimit = limit{maxDocument, 20_000} // also of an index
+	configLimit   = limit{image.MaxConfig, 100_000}
 )
 
 // openFunc opens a tar stream at its beginning.
@@ -130,27 +139,26 @@ func sparse(header *tar.Header) bool {
 	return false
 }
 
-// document returns the content of the file that was yielded last, of at most limit bytes.
-func (t *tarStream) document(header *tar.Header, limit int64) ([]byte, error) {
-	raw, err := readDocument(t, header.Size, limit)
+// document returns the content of the file that was yielded last, within a limit.
+func (t *tarStream) document(header *tar.Header, most limit) ([]byte, error) {
+	raw, err := readDocument(t, header.Size, most)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %q in the archive: %w", header.Name, err)
 	}
 	return raw, nil
 }
 
-// readDocument returns all of a JSON document of about size bytes, unless that is too large to be real: more than limit
-// bytes, or more than maxValues values, because a small value in the text is a large one in memory.
-func readDocument(r io.Reader, size, limit int64) ([]byte, error) {
-	buffer := bytes.NewBuffer(make([]byte, 0, min(max(size, 0), limit)+bytes.MinRead))
-	_, err := buffer.ReadFrom(io.LimitReader(r, limit+1))
+// readDocument returns all of a JSON document of about size bytes, unless that is too large to be real.
+func readDocument(r io.Reader, size int64, most limit) ([]byte, error) {
+	buffer := bytes.NewBuffer(make([]byte, 0, min(max(size, 0), int64(most.bytes))+bytes.MinRead))
+	_, err := buffer.ReadFrom(io.LimitReader(r, int64(most.bytes)+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case int64(buffer.Len()) > limit:
-		return nil, fmt.Errorf("larger than %d bytes, more than any real one", limit)
-	case countValues(buffer.Bytes()) > maxValues:
-		return nil, fmt.Errorf("more than %d values, more than in any real one", maxValues)
+	case buffer.Len() > most.bytes:
+		return nil, fmt.Errorf("larger than %d bytes, more than any real one", most.bytes)
+	case countValues(buffer.Bytes()) > most.values:
+		return nil, fmt.Errorf("more than %d values, more than in any real one", most.values)
 	}
 	return buffer.Bytes(), nil
 }
@@ -194,7 +202,7 @@ func openTar(files workspace.Workspace, path string) (*tarFile, error) {
 // comes as a [contextSection], and can be skipped through by seeking.
 func (f *tarFile) open(ctx context.Context) (io.ReadCloser, error) {
 	plain := contextSection{ctx, spool.Reader{SectionReader: io.NewSectionReader(f.File, 0, f.size)}}
-	content, compressed, err := compression.Decompress(plain)
+	content, compressed, err := new(compression.Bounds).Decompress(plain)
 	if err != nil || compressed {
 		return content, err
 	}

@@ -12,9 +12,8 @@ import (
 	"slices"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // Unpacked is an image whose layers aren't compressed yet, in a store that
@@ -98,7 +97,7 @@ func (w *walker) visit(header *tar.Header, layer LayerVisitor) error {
 	case w.config == nil && strings.Contains(base, w.ID.Hex):
 		return w.readConfig(header)
 	case base == "json" && w.layers == nil:
-		doc, err := w.entries.document(header, maxDocument)
+		doc, err := w.entries.document(header, manifestLimit)
 		if err != nil {
 			return err
 		}
@@ -132,7 +131,7 @@ func (w *walker) identify(name, dir, base string) (v1.Hash, bool) {
 }
 
 func (w *walker) readConfig(header *tar.Header) error {
-	config, err := w.entries.document(header, image.MaxConfig)
+	config, err := w.entries.document(header, configLimit)
 	if err != nil {
 		return err
 	}

@@ -32,13 +32,16 @@ type diffIDCheck struct {
 	blocks chan *bytes.Buffer // on their way to be decompressed
 	end    sync.Once          // closes blocks
 	cause  error              // why no more blocks come; set before blocks is closed
+	begun  chan struct{}      // closed when the decompressor has begun, and has the memory that it needs
 	ended  chan struct{}      // closed when err and got are known
 	err    error
 }
 
 // newDiffIDCheck starts a check, which ends with finish or abandon.
 func newDiffIDCheck(want v1.Hash, decompress Decompressor) *diffIDCheck {
-	c := &diffIDCheck{want: want, blocks: make(chan *bytes.Buffer, maxBlocks), ended: make(chan struct{})}
+	c := &diffIDCheck{
+		want: want, blocks: make(chan *bytes.Buffer, maxBlocks), begun: make(chan struct{}), ended: make(chan struct{}),
+	}
 	go func() {
 		defer close(c.ended)
 		c.err = parallel.Guard(func() error { return c.compare(decompress) })
@@ -53,6 +56,7 @@ var errAbandoned = errors.New("the check was abandoned")
 
 func (c *diffIDCheck) compare(decompress Decompressor) error {
 	layer, _, err := decompress(&blockReader{diffIDCheck: c})
+	close(c.begun)
 	if err != nil {
 		return fmt.Errorf("decompressing the layer: %w", err)
 	}

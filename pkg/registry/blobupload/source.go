@@ -2,6 +2,7 @@ package blobupload
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"hash"
@@ -41,9 +42,10 @@ type source struct {
 	next    int64         // offset of the byte that content gives next
 	current *sourceReader // the only one that may read
 	hash    hash.Hash
-	hashed  int64 // bytes that went into hash
-	gzip    bool  // the blob begins as gzip does
-	err     error // why the source can't be read
+	hashed  int64  // bytes that went into hash
+	start   []byte // the first bytes, from prepare
+	gzip    bool   // the blob begins as gzip does
+	err     error  // why the source can't be read
 }
 
 // newSource returns a source whose blob is opened by openAhead, or by the first read. A layer is looked into, if
@@ -69,6 +71,29 @@ func (s *source) openAhead() {
 // ignore waits for what is opened, whatever comes of it.
 func ignore(open func() (io.ReadCloser, error)) {
 	_ = parallel.Guard(func() error { _, err := open(); return err })
+}
+
+// headerSize is more than the header of a compressed stream may have, in bytes.
+const headerSize = 2 * maxRead
+
+// prepare reads the start of a blob that is to be looked into, and waits until the decompressor has begun.
+// That may have to wait for memory, longer than a registry waits for the rest of a request.
+func (s *source) prepare(ctx context.Context) error {
+	if s.check == nil || s.hashed > 0 || s.blob.Descriptor.Size <= headerSize {
+		return nil
+	}
+	start, err := io.ReadAll(s.open(0, headerSize))
+	if err != nil {
+		return err
+	}
+	s.start = start
+	select {
+	case <-s.check.begun:
+	case <-s.check.ended:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // open returns a reader of the bytes [start, end), and makes earlier readers fail.
@@ -103,7 +128,13 @@ func (r *sourceReader) Read(p []byte) (int, error) {
 	case r.off == r.end:
 		return 0, io.EOF
 	}
-	n, err := s.read(p[:min(int64(len(p)), r.end-r.off, maxRead)], r.off)
+	p = p[:min(int64(len(p)), r.end-r.off, maxRead)]
+	if r.off < int64(len(s.start)) {
+		n := copy(p, s.start[r.off:])
+		r.off += int64(n)
+		return n, nil
+	}
+	n, err := s.read(p, r.off)
 	r.off += int64(n)
 	return n, err
 }

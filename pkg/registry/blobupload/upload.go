@@ -135,7 +135,9 @@ func (u *upload) request(ctx context.Context, s *state, next step) result {
 		}
 	case send:
 		r.length = s.length()
-		r.head, r.end, r.err = u.send(ctx, s, r.length)
+		if r.err = u.src.prepare(ctx); r.err == nil {
+			r.head, r.end, r.err = u.send(ctx, s, r.length)
+		}
 	case ask:
 		r.head, r.err = u.do(ctx, http.MethodGet, s.location.String(), nil, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
 	case finish:

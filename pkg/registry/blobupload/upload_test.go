@@ -1,6 +1,7 @@
 package blobupload
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -733,3 +734,56 @@ type closing struct {
 }
 
 func (c closing) Close() error { c.closed(); return nil }
+
+// TestRequestsWaitForTheDecompressor: it may wait for memory that other layers have, and no request waits with it.
+func TestRequestsWaitForTheDecompressor(t *testing.T) {
+	t.Parallel()
+	for kind, source := range sources {
+		for _, size := range []int{mb, 3 * mb} {
+			f := newFake(t)
+			var begun atomic.Bool
+			f.spoil = func(_ http.ResponseWriter, r *fakeRequest) bool {
+				if r.ContentLength > 0 && !begun.Load() {
+					t.Errorf("%d bytes from a %s: a %s is sent before the decompressor has begun", size, kind, r.Method)
+				}
+				return false
+			}
+			d := f.destination(t)
+			d.Decompress = func(blob io.Reader) (io.ReadCloser, bool, error) {
+				start := bufio.NewReaderSize(blob, headerSize)
+				_, err := start.Peek(headerSize)
+				begun.Store(true)
+				return io.NopCloser(start), true, err
+			}
+			b := newBlob(t, noise(size), source)
+			b.DiffID = b.Descriptor.Digest
+			opened, open := 0, b.Open
+			b.Open = func() (io.ReadCloser, error) { opened++; return open() }
+			d.mustSend(t, b)
+			if opened != 1 {
+				t.Errorf("%d bytes from a %s: the blob was opened %d times", size, kind, opened)
+			}
+		}
+	}
+}
+
+// TestStoppedBeforeTheDecompressorBegins: a run that is stopped doesn't wait for memory.
+func TestStoppedBeforeTheDecompressorBegins(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	d := f.destination(t)
+	stopped := errors.New("a test stopped it")
+	ctx, stop := context.WithCancelCause(t.Context())
+	memory := make(chan struct{})
+	d.Decompress = func(blob io.Reader) (io.ReadCloser, bool, error) {
+		stop(stopped)
+		<-memory
+		return io.NopCloser(blob), true, nil
+	}
+	b := newBlob(t, noise(3*mb), sources["stream"])
+	b.DiffID = b.Descriptor.Digest
+	if _, err := d.Send(ctx, b, func(int64) {}); !errors.Is(err, stopped) {
+		t.Errorf("error %v, want %v", err, stopped)
+	}
+	close(memory)
+}
