@@ -82,12 +82,12 @@ func adviceOn(status int) string {
 	return ""
 }
 
-// asked is the method and address with which an error of an http.Client begins, and its cause if that is the connection's
-// end.
+// asked is the method and address with which an error of an http.Client begins, and its cause if that is the
+// connection's end.
 var asked = regexp.MustCompile(`[A-Z][a-z]+ "https?://([^/"]*)[^"]*": ((?:unexpected )?EOF)?`)
 
-// short returns the text of an error without the addresses that were asked, which are long, and may hold the state of an
-// upload.
+// short returns the text of an error without the addresses that were asked, which are long, and may hold the state of
+// an upload.
 func (r *Repository) short(err error) string {
 	text := err.Error()
 	var answer *transport.Error

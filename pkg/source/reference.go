@@ -111,8 +111,8 @@ func ParseDigest(text string) (Reference, error) {
 	return Reference{Kind: KindDigest, Text: text, Hex: m[1]}, nil
 }
 
-// DigestProblem says what keeps a text that was meant as a digest from being one: "has 63 of 64 digits". It is empty for
-// a digest, and for a text that was meant as something else.
+// DigestProblem says what keeps a text that was meant as a digest from being one: "has 63 of 64 digits". It is empty
+// for a digest, and for a text that was meant as something else.
 func DigestProblem(text string) string {
 	m := digestAttempt.FindStringSubmatch(text)
 	switch {

@@ -15,8 +15,8 @@ type File struct {
 	size int64
 }
 
-// another says how to choose another folder. A container action sees the workspace, whose disk is the runner's; a folder
-// that doesn't exist is created.
+// another says how to choose another folder. A container action sees the workspace, whose disk is the runner's; a
+// folder that doesn't exist is created.
 const another = " (in a workflow, TMPDIR: ${{ github.workspace }}/tmp below env: of the step)"
 
 // New creates an empty file in the system's folder for temporary files, TMPDIR.

@@ -27,7 +27,8 @@ func (e *PageError) Error() string {
 		"check its address, and that this machine reaches it, by the proxy of HTTPS_PROXY if there is one", e.Host, title)
 }
 
-// pages turns successful answers that are web pages into errors. A blob may be a page, and so may the text of a failure.
+// pages turns successful answers that are web pages into errors. A blob may be a page, and so may the text of a
+// failure.
 type pages struct{ base http.RoundTripper }
 
 // pageStart is as much of an answer as tells whether it is a page, and its title.
