@@ -78,14 +78,13 @@ func run(ctx context.Context, runner *action.Runner, args []string) error {
 func upload(ctx context.Context, runner *action.Runner) error {
 	start := time.Now()
 	carrier := transport.New(runner.Mask, runner.Logger()) // one for all, since it remembers what hosts don't do
-	access := func(login publish.Login) source.RegistryAccess {
+	access := func(login source.Login) source.RegistryAccess {
 		return source.RegistryAccess{
-			Registry: login.Registry, Username: login.Username, Password: login.Password,
-			UserAgent: "upload-resource/" + version, Transport: carrier, Mask: runner.Mask,
+			Login: login, UserAgent: "upload-resource/" + version, Transport: carrier, Mask: runner.Mask,
 		}
 	}
 	in, err := publish.ReadInputs(ctx, runner, publish.Lookup{
-		Registry: func(ctx context.Context, login publish.Login, tagged string) (v1.Hash, error) {
+		Registry: func(ctx context.Context, login source.Login, tagged string) (v1.Hash, error) {
 			return access(login).Resolve(ctx, tagged)
 		},
 		Engine: source.LocalID,

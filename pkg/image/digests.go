@@ -51,6 +51,10 @@ func Digests(m ImageOrIndex) ([]v1.Hash, error) {
 	}
 }
 
+// MaxManifest is how many bytes a manifest or an index may have. It is the limit of
+// CNCF distribution.
+const MaxManifest = 4 << 20
+
 // MaxConfig is how many bytes the config of an image may have. Most have a few
 // thousand, but buildpacks put a bill of materials into a label.
 const MaxConfig = 16 << 20

@@ -32,7 +32,7 @@ type Inputs struct {
 	Metadata      string                // path of charmcraft.yaml or metadata.yaml, for all images in it
 	Architectures []string              // of File, in Debian's names, or just "all"; nil if not given
 	Platform      *v1.Platform          // take this one of an image; nil for all there are
-	Login         Login                 // for the registry that an image comes from
+	Login         source.Login          // for the registry that an image comes from
 	Credentials   *charmhub.Credentials // for the store
 	Endpoints     inputs.Endpoints
 	Options
@@ -44,16 +44,10 @@ type Part struct {
 	Platform *v1.Platform // for its entry in a joined index; nil for its own
 }
 
-// Login is for one registry, and the zero Login for none.
-type Login struct {
-	Registry           string // as [source.Reference.Registry] names it; empty where no image is in a registry
-	Username, Password string
-}
-
 // Lookup finds the images of names, for complaints about names that have no digest.
 type Lookup struct {
 	// Registry returns the digest that a tag, as name:tag, names now in its registry.
-	Registry func(ctx context.Context, login Login, tagged string) (v1.Hash, error)
+	Registry func(ctx context.Context, login source.Login, tagged string) (v1.Hash, error)
 	// Engine returns the ID of the image that the container engine has under a name.
 	Engine func(ctx context.Context, name string) (v1.Hash, error)
 }
@@ -255,7 +249,7 @@ func (r *reader) architectures() []string {
 
 // login reads the credentials for an image's registry, and finds out which one
 // they are for.
-func (r *reader) login(images []Part) Login {
+func (r *reader) login(images []Part) source.Login {
 	registry, username, password := r.Input("source-registry"), r.Input("source-username"), r.Input("source-password")
 	before := len(r.Complaints)
 	switch {
@@ -281,7 +275,7 @@ func (r *reader) login(images []Part) Login {
 			named = append(named, name)
 		}
 	}
-	login := Login{Username: username, Password: password}
+	login := source.Login{Username: username, Password: password}
 	switch {
 	case registry != "":
 		var err error
@@ -297,7 +291,7 @@ func (r *reader) login(images []Part) Login {
 			"name that with source-registry, for example source-registry: %s", list(named), named[0])
 	}
 	if password == "" || len(r.Complaints) > before {
-		return Login{}
+		return source.Login{}
 	}
 	return login
 }
@@ -308,14 +302,14 @@ func (r *reader) login(images []Part) Login {
 // others, a line that can't be read, or another input, may be what the password is
 // meant for; then it is used only where source-registry says so. No registry is
 // asked before it is said which of several the password is for.
-func (r *reader) complaint(ctx context.Context, login Login, lookup Lookup) error {
+func (r *reader) complaint(ctx context.Context, login source.Login, lookup Lookup) error {
 	ctx, cancel := context.WithTimeout(ctx, source.TagTimeout)
 	defer cancel()
 	if !r.Given("source-registry") && slices.ContainsFunc(r.Complaints, func(err error) bool {
 		_, tag := errors.AsType[*source.TagError](err)
 		return !tag
 	}) {
-		login = Login{}
+		login = source.Login{}
 	}
 	var group parallel.Group
 	for n, complaint := range r.Complaints {
@@ -329,7 +323,7 @@ func (r *reader) complaint(ctx context.Context, login Login, lookup Lookup) erro
 }
 
 // lookUp adds to a complaint about a name what can be written in its place.
-func (r *reader) lookUp(ctx context.Context, complaint error, login Login, lookup Lookup) error {
+func (r *reader) lookUp(ctx context.Context, complaint error, login source.Login, lookup Lookup) error {
 	var local string
 	tag, tagged := errors.AsType[*source.TagError](complaint)
 	if tagged {

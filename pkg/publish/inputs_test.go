@@ -34,8 +34,10 @@ var goodFile = good.With(env{"INPUT_DIGEST": "", "INPUT_FILEPATH": "out/file.tgz
 func read(tb testing.TB, r *action.Runner) (Inputs, error) {
 	tb.Helper()
 	return ReadInputs(tb.Context(), r, Lookup{
-		Registry: func(context.Context, Login, string) (v1.Hash, error) { return v1.Hash{}, errors.New("no registry") },
-		Engine:   noEngine,
+		Registry: func(context.Context, source.Login, string) (v1.Hash, error) {
+			return v1.Hash{}, errors.New("no registry")
+		},
+		Engine: noEngine,
 	})
 }
 
@@ -109,7 +111,7 @@ func TestInputsInFull(t *testing.T) {
 		},
 		Platform: &v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"},
 		Options:  Options{Compression: pack.Gzip, DryRun: true, NoRecord: true},
-		Login:    Login{Registry: "ghcr.io", Username: "me", Password: "open sesame"},
+		Login:    source.Login{Registry: "ghcr.io", Username: "me", Password: "open sesame"},
 		Endpoints: inputs.Endpoints{
 			Store:    parsed(t, "http://127.0.0.1:8080"),
 			Storage:  parsed(t, "http://[::1]:1"),
@@ -297,16 +299,16 @@ func TestLogin(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		change env
-		want   Login
+		want   source.Login
 		err    string
 	}{
-		"that of the images":     {images("GHCR.io/a", "ghcr.io/b"), Login{"ghcr.io", "me", "hunter2"}, ""},
-		"named":                  {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-REGISTRY": "quay.io"}), Login{"quay.io", "me", "hunter2"}, ""},
-		"none":                   {env{}, Login{"", "me", "hunter2"}, ""},
-		"several":                {images("ghcr.io/a", "b"), Login{}, "several registries, ghcr.io, docker.io"},
-		"nothing to log in with": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": "", "INPUT_SOURCE-PASSWORD": ""}), Login{}, ""},
-		"two complaints":         {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": ""}), Login{}, "give both, or none where an earlier step logged in or the registry asks for none\ninput image: the lines"},
-		"a registry that isn't":  {env{"INPUT_SOURCE-REGISTRY": "me/you"}, Login{}, `input source-registry: "me/you" is no registry`},
+		"that of the images":     {images("GHCR.io/a", "ghcr.io/b"), source.Login{Registry: "ghcr.io", Username: "me", Password: "hunter2"}, ""},
+		"named":                  {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-REGISTRY": "quay.io"}), source.Login{Registry: "quay.io", Username: "me", Password: "hunter2"}, ""},
+		"none":                   {env{}, source.Login{Registry: "", Username: "me", Password: "hunter2"}, ""},
+		"several":                {images("ghcr.io/a", "b"), source.Login{}, "several registries, ghcr.io, docker.io"},
+		"nothing to log in with": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": "", "INPUT_SOURCE-PASSWORD": ""}), source.Login{}, ""},
+		"two complaints":         {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": ""}), source.Login{}, "give both, or none where an earlier step logged in or the registry asks for none\ninput image: the lines"},
+		"a registry that isn't":  {env{"INPUT_SOURCE-REGISTRY": "me/you"}, source.Login{}, `input source-registry: "me/you" is no registry`},
 	} {
 		r, _ := newRunner(good.With(login).With(test.change))
 		got, err := read(t, r)
@@ -327,15 +329,15 @@ func TestTagsAreLookedUp(t *testing.T) {
 	tagged := good.With(env{"INPUT_DIGEST": "", "INPUT_IMAGE": "ghcr.io/a:1\ndocker-daemon:b:1", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"})
 	for name, test := range map[string]struct {
 		change env
-		want   Login
+		want   source.Login
 	}{
-		"tags alone":                        {nil, Login{"ghcr.io", "me", "hunter2"}},
-		"another complaint":                 {env{"INPUT_CHARM": ""}, Login{}},
-		"another complaint, and a registry": {env{"INPUT_CHARM": "", "INPUT_SOURCE-REGISTRY": "ghcr.io"}, Login{"ghcr.io", "me", "hunter2"}},
+		"tags alone":                        {nil, source.Login{Registry: "ghcr.io", Username: "me", Password: "hunter2"}},
+		"another complaint":                 {env{"INPUT_CHARM": ""}, source.Login{}},
+		"another complaint, and a registry": {env{"INPUT_CHARM": "", "INPUT_SOURCE-REGISTRY": "ghcr.io"}, source.Login{Registry: "ghcr.io", Username: "me", Password: "hunter2"}},
 	} {
 		r, _ := newRunner(tagged.With(test.change))
 		var asked []string
-		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(_ context.Context, login Login, name string) (v1.Hash, error) {
+		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(_ context.Context, login source.Login, name string) (v1.Hash, error) {
 			asked = append(asked, name)
 			if login != test.want {
 				t.Errorf("%s: asked with %v, want %v", name, login, test.want)
@@ -379,7 +381,7 @@ func TestNamesAreLookedUp(t *testing.T) {
 				}
 				return v1.NewHash(id)
 			},
-			Registry: func(_ context.Context, _ Login, name string) (v1.Hash, error) {
+			Registry: func(_ context.Context, _ source.Login, name string) (v1.Hash, error) {
 				registry = name
 				return v1.NewHash(someDigest)
 			},
@@ -400,7 +402,7 @@ func TestNoTagIsLookedUp(t *testing.T) {
 		"a registry that isn't one": {"INPUT_IMAGE": "ghcr.io/a:1", "INPUT_SOURCE-REGISTRY": "https://ghcr.io"},
 	} {
 		r, _ := newRunner(good.With(env{"INPUT_DIGEST": "", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}).With(change))
-		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(context.Context, Login, string) (v1.Hash, error) {
+		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(context.Context, source.Login, string) (v1.Hash, error) {
 			t.Errorf("%s: a registry was asked", name)
 			return v1.Hash{}, nil
 		}})

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
-	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // Challenge is how a registry wants to be authenticated with: its answer to a request without credentials. The answer
@@ -40,7 +40,7 @@ var realm = regexp.MustCompile(`(?i)\brealm="([^"]+)"`)
 // Ask asks the registry on a host, below path, how it authenticates, and returns at once. As soon as the registry has
 // answered, connect is called for the hosts that Open and the steps after it talk to. The question isn't repeated after an
 // error: Open asks again then.
-func Ask(ctx context.Context, host, path string, transport http.RoundTripper, connect func(context.Context, *url.URL), log *zap.Logger) *Challenge {
+func Ask(ctx context.Context, host, path string, via http.RoundTripper, connect func(context.Context, *url.URL), log *zap.Logger) *Challenge {
 	c := &Challenge{answered: make(chan struct{})}
 	go func() {
 		defer close(c.answered)
@@ -48,7 +48,7 @@ func Ask(ctx context.Context, host, path string, transport http.RoundTripper, co
 			if c.registry, err = name.NewRegistry(host, name.StrictValidation); err != nil {
 				return err
 			}
-			return c.ask(ctx, wire{next: transport, host: host, path: path}, connect, log)
+			return c.ask(ctx, wire{next: via, host: host, path: path}, connect, log)
 		})
 	}()
 	return c
@@ -56,7 +56,7 @@ func Ask(ctx context.Context, host, path string, transport http.RoundTripper, co
 
 func (c *Challenge) ask(ctx context.Context, via wire, connect func(context.Context, *url.URL), log *zap.Logger) error {
 	base := url.URL{Scheme: c.registry.Scheme(), Host: c.registry.RegistryStr(), Path: "/v2/"}
-	once := carry.AnswerWithin(carry.Once(ctx), answerWithin)
+	once := transport.AnswerWithin(transport.Once(ctx), answerWithin)
 	req, err := http.NewRequestWithContext(once, http.MethodGet, base.String(), nil)
 	if err != nil {
 		return err
@@ -64,7 +64,7 @@ func (c *Challenge) ask(ctx context.Context, via wire, connect func(context.Cont
 	res, err := via.RoundTrip(req)
 	if err != nil {
 		if ctx.Err() == nil {
-			log.Info(fmt.Sprintf("Trying again: %s %s failed: %s", req.Method, base.Host, carry.Cause(err)))
+			log.Info(fmt.Sprintf("Trying again: %s %s failed: %s", req.Method, base.Host, transport.Cause(err)))
 		}
 		return err
 	}

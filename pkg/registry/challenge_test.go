@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
-	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // connections notes for which hosts connections are opened early.
@@ -71,7 +71,7 @@ func TestChallengeOfNoUse(t *testing.T) {
 	})
 	for name, host := range map[string]string{"another registry": other.host(), "a failure": failing.host(), "no host": "::"} {
 		var c connections
-		challenge := Ask(t.Context(), host, "", carry.New(func(string) {}, zap.NewNop()), c.open, zap.NewNop())
+		challenge := Ask(t.Context(), host, "", transport.New(func(string) {}, zap.NewNop()), c.open, zap.NewNop())
 		openWith(t, s, challenge)
 		if requests := s.log(); !slices.Equal(requests, []string{"GET /v2/"}) {
 			t.Errorf("%s: opening took %q, want the registry asked", name, requests)

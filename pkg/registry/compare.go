@@ -1,13 +1,16 @@
 package registry
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
@@ -62,12 +65,13 @@ func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
 type layerClaim struct {
 	blob, diffID v1.Hash
 	size         int64 // of the blob
+	mediaType    types.MediaType
 }
 
 // layerClaims returns what has to be true of the layers, each claim once. A descriptor with urls, data or annotations is
 // refused: some runtimes take the content from there, in part or whole, and not from the blob. So is an image without
 // layers, since nothing shows then that its config is one.
-func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]bool, error) {
+func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, error) {
 	switch {
 	case len(diffIDs) != len(m.Layers):
 		return nil, fmt.Errorf("%w: %d layers, %d diff IDs", errOtherLayers, len(m.Layers), len(diffIDs))
@@ -76,7 +80,7 @@ func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]bool, error)
 	case !isOrdinary(m.Config) || !isConfig(m.Config.MediaType):
 		return nil, fmt.Errorf("%w: its config is of type %q, or has urls, data or annotations", errIncomparable, m.Config.MediaType)
 	}
-	claims := map[layerClaim]bool{}
+	claims := map[layerClaim]struct{}{}
 	for i, layer := range m.Layers {
 		switch {
 		case !isOrdinary(layer):
@@ -86,7 +90,7 @@ func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]bool, error)
 		case !isCompressed(layer.MediaType) && !isPlain(layer.MediaType):
 			return nil, fmt.Errorf("%w: layer %s is of type %q", errIncomparable, layer.Digest, layer.MediaType)
 		}
-		claims[layerClaim{layer.Digest, diffIDs[i], layer.Size}] = true
+		claims[layerClaim{layer.Digest, diffIDs[i], layer.Size, layer.MediaType}] = struct{}{}
 	}
 	return claims, nil
 }
@@ -104,7 +108,7 @@ func (r *Repository) compareLayer(ctx context.Context, c layerClaim, add func(by
 	if c.blob == c.diffID {
 		size, err = r.sizeOf(ctx, c.blob)
 	} else {
-		size, diffID, err = r.readLayer(ctx, c.blob, add)
+		size, diffID, err = r.readLayer(ctx, c, add)
 	}
 	switch {
 	case err != nil:
@@ -117,23 +121,30 @@ func (r *Repository) compareLayer(ctx context.Context, c layerClaim, add func(by
 	return nil
 }
 
-// readLayer reads a layer, and returns the size of the blob and the diff ID.
-func (r *Repository) readLayer(ctx context.Context, digest v1.Hash, add func(bytes int64)) (size int64, diffID v1.Hash, err error) {
-	blob, err := r.openBlob(ctx, digest)
+// readLayer reads a layer, and returns the size of the blob and the diff ID. It fails with errIncomparable if the layer is
+// compressed in another way than its type says: not every runtime looks at the content instead, or knows every compression.
+func (r *Repository) readLayer(ctx context.Context, c layerClaim, add func(bytes int64)) (_ int64, diffID v1.Hash, err error) {
+	blob, err := r.openBlob(ctx, c.blob)
 	if err != nil {
 		return 0, diffID, err
 	}
 	defer func() { _ = blob.Close() }()
-	counted := io.TeeReader(blob, byteCounter(func(n int64) { size += n; add(n) }))
+	var size atomic.Int64 // decompressors read from goroutines of their own
+	counted := bufio.NewReader(io.TeeReader(blob, byteCounter(func(n int64) { size.Add(n); add(n) })))
+	start, want := "\x1f\x8b", "gzip"
+	if c.mediaType == types.OCILayerZStd {
+		start, want = "\x28\xb5\x2f\xfd", "zstd"
+	}
+	if is, err := counted.Peek(len(start)); string(is) != start {
+		return 0, diffID, errors.Join(fmt.Errorf("%w: not %s, as its type says", errIncomparable, want), err)
+	}
 	layer, _, err := r.decompress(counted)
 	if err != nil {
 		return 0, diffID, err
 	}
 	defer func() { _ = layer.Close() }()
-	if diffID, _, err = v1.SHA256(layer); err == nil {
-		_, err = io.Copy(io.Discard, counted) // to the end, where the blob's own digest is compared
-	}
-	return size, diffID, err
+	diffID, _, err = v1.SHA256(layer) // to the end of the blob, where its own digest is compared
+	return size.Load(), diffID, err
 }
 
 // byteCounter is an io.Writer that reports how many bytes passed through it.

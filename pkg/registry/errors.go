@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // failure is an error of a request to the registry or its token service, in a sentence for people.
@@ -35,29 +35,26 @@ const runAgain = "run this again later"
 
 // explain says in one short sentence what came of a request, and what a person can do about it.
 func (r *Repository) explain(err error) error {
-	var untrusted *carry.CertificateError
-	var page *carry.PageError
-	var answer *transport.Error
+	var untrusted *transport.CertificateError
+	var page *transport.PageError
+	var answer *registryTransport.Error
 	var syntax *json.SyntaxError
-	switch {
+	switch err = ociclient.WithoutToken(err, r.name.RegistryStr()); {
 	case err == nil:
 		return nil
 	case errors.As(err, &untrusted):
 		return untrusted // without what was asked
 	case errors.As(err, &page):
 		return &failure{page.Error(), "", err}
-	case strings.Contains(err.Error(), "no token in bearer response"):
-		// That error quotes the token service's answer, and what else is in it may be a secret.
-		return errors.New("the registry's token service answered without a token; " + runAgain)
 	case errors.As(err, &answer):
 		f := &failure{text: r.short(err), advice: adviceOn(answer.StatusCode), err: err}
-		if isStatus(err, http.StatusUnauthorized, http.StatusForbidden) {
+		if ociclient.IsDenied(err) {
 			f.text = "the registry refused the credentials that Charmhub gave for " + r.name.RepositoryStr() + ": " + f.text
 		}
 		return f
 	case errors.As(err, &syntax): // only tokens are read as JSON without their digest
 		return &failure{"the registry's token service answered something else than JSON", runAgain, err}
-	case carry.IsBroken(err):
+	case transport.IsBroken(err):
 		return &failure{r.short(err), "check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or " + runAgain, err}
 	}
 	return &failure{r.short(err), "", err}
@@ -90,7 +87,7 @@ var asked = regexp.MustCompile(`[A-Z][a-z]+ "https?://([^/"]*)[^"]*": ((?:unexpe
 // an upload.
 func (r *Repository) short(err error) string {
 	text := err.Error()
-	var answer *transport.Error
+	var answer *registryTransport.Error
 	if errors.As(err, &answer) {
 		text = strings.Replace(text, answer.Error(), answerText(answer), 1)
 	}
@@ -116,7 +113,7 @@ func (r *Repository) short(err error) string {
 // maxDiagnostic bounds what is repeated of what a registry says about an error, in bytes.
 const maxDiagnostic = 200
 
-func answerText(answer *transport.Error) string {
+func answerText(answer *registryTransport.Error) string {
 	text := "the registry"
 	if answer.Request != nil {
 		text = answer.Request.URL.Host
@@ -132,30 +129,8 @@ func answerText(answer *transport.Error) string {
 	return text
 }
 
-// isStatus reports whether the error is the registry's answer with one of these statuses.
-func isStatus(err error, statuses ...int) bool {
-	var answer *transport.Error
-	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
-}
-
-// isFailure reports whether the registry failed to answer, and may answer another time.
-func isFailure(err error) bool {
-	var answer *transport.Error
-	if errors.As(err, &answer) {
-		return answer.StatusCode >= http.StatusInternalServerError || answer.StatusCode == http.StatusTooManyRequests
-	}
-	var unanswered *url.Error
-	return errors.As(err, &unanswered)
-}
-
-// isCode reports whether the error is the registry's answer with one of these error codes (distribution spec, "Error
-// Codes").
-func isCode(err error, codes ...transport.ErrorCode) bool {
-	var answer *transport.Error
-	if !errors.As(err, &answer) {
-		return false
-	}
-	return slices.ContainsFunc(answer.Errors, func(d transport.Diagnostic) bool {
-		return slices.Contains(codes, d.Code)
-	})
+// isCode reports whether the error is the registry's answer with this error code (distribution spec, "Error Codes").
+func isCode(err error, code registryTransport.ErrorCode) bool {
+	var answer *registryTransport.Error
+	return errors.As(err, &answer) && slices.ContainsFunc(answer.Errors, func(d registryTransport.Diagnostic) bool { return d.Code == code })
 }

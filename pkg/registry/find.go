@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
@@ -152,7 +153,7 @@ func (v *View) FindKey(ctx context.Context, key v1.Hash) (Keyed, error) {
 	if err == nil {
 		err = v.checkComplete(ctx, img)
 	}
-	if isStatus(err, http.StatusNotFound) || errors.Is(err, errIncomplete) {
+	if ociclient.IsStatus(err, http.StatusNotFound) || errors.Is(err, errIncomplete) {
 		return unknown(err)
 	}
 	if err != nil {

@@ -3,7 +3,9 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,7 +20,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 
+	"github.com/charmhub-actions/upload-resource/pkg/compression"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
@@ -258,6 +263,70 @@ func TestFindDistrusts(t *testing.T) {
 				v, _ := s.open(t)
 				wantFound(t, v, id, nil, false)
 			}
+		})
+	}
+}
+
+// TestFindDistrustsCompression: a runtime may go by a layer's type, and not every one knows every compression.
+func TestFindDistrustsCompression(t *testing.T) {
+	t.Parallel()
+	const content = "hello"
+	// printf hello | bzip2 | xxd -i
+	const bzipped = "BZh91AY&SY\x19\x31\x65\x3d\x00\x00\x00\x81\x00\x02\x44\xa0\x00\x21\x9a\x68\x33\x4d\x07\x33\x8b\xb9\x22\x9c\x28\x48\x0c\x98\xb2\x9e\x80"
+	diffID, _, err := v1.SHA256(strings.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compressed := func(w io.WriteCloser, b *bytes.Buffer) []byte {
+		_, err := io.WriteString(w, content)
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	var gz, zst bytes.Buffer
+	zstdWriter, err := zstd.NewWriter(&zst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gzipped, zstandard := compressed(gzip.NewWriter(&gz), &gz), compressed(zstdWriter, &zst)
+	for name, test := range map[string]struct {
+		blob      []byte
+		mediaType types.MediaType
+		found     bool
+	}{
+		"gzip":                  {gzipped, types.OCILayer, true},
+		"gzip, Docker's":        {gzipped, types.DockerLayer, true},
+		"zstd":                  {zstandard, types.OCILayerZStd, true},
+		"zstd, labelled gzip":   {zstandard, types.OCILayer, false},
+		"gzip, labelled zstd":   {gzipped, types.OCILayerZStd, false},
+		"bzip2, labelled gzip":  {[]byte(bzipped), types.OCILayer, false},
+		"nothing":               {nil, types.OCILayer, false},
+		"gzip and more":         {append(slices.Clone(gzipped), "more"...), types.OCILayer, false},
+		"gzip, and gzip's end":  {append(slices.Clone(gzipped), gzipped[:2]...), types.OCILayer, false},
+		"gzip, twice the layer": {append(slices.Clone(gzipped), gzipped...), types.OCILayer, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			img := mustAppend(t, static.NewLayer(test.blob, test.mediaType))
+			config, err := img.ConfigFile()
+			if err != nil {
+				t.Fatal(err)
+			}
+			config = config.DeepCopy()
+			config.RootFS.DiffIDs = []v1.Hash{diffID}
+			if img, err = mutate.ConfigFile(img, config); err != nil {
+				t.Fatal(err)
+			}
+			s := newServer(t)
+			s.seed(t, repoPath+":latest", img)
+			v, _ := s.open(t)
+			v.decompress = new(compression.Bounds).Decompress
+			var want image.ImageOrIndex
+			if test.found {
+				want = img
+			}
+			wantFound(t, v, byID(t, img), want, test.found)
 		})
 	}
 }

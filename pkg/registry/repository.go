@@ -35,6 +35,7 @@ import (
 	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
 	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
@@ -116,7 +117,7 @@ const (
 // if the repository has none.
 func (r *Repository) get(ctx context.Context, ref name.Reference) (*remote.Descriptor, error) {
 	d, err := remote.Get(ref, r.remoteOptions(ctx)...)
-	if isStatus(err, http.StatusNotFound) {
+	if ociclient.IsStatus(err, http.StatusNotFound) {
 		return nil, nil
 	}
 	if err != nil {

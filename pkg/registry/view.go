@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
@@ -55,7 +56,7 @@ func (v *View) ignore(what string, of zap.Field, err error) {
 
 // note remembers an error that isn't returned if it is a failure of the registry.
 func (v *View) note(err error) {
-	if isFailure(err) {
+	if ociclient.IsFailure(err) {
 		v.failed.CompareAndSwap(nil, &err)
 	}
 }
@@ -113,7 +114,7 @@ func (v *View) ambiguous(ctx context.Context, digest v1.Hash) (*remote.Descripto
 	if err == nil {
 		return d, nil
 	}
-	if isStatus(err, http.StatusInternalServerError) {
+	if ociclient.IsStatus(err, http.StatusInternalServerError) {
 		if isBlob, blobErr := v.hasBlob(ctx, v1.Descriptor{Digest: digest}); blobErr == nil && isBlob {
 			v.log.Debug("The digest is a blob's", zap.Stringer("digest", digest))
 			return nil, nil

@@ -102,7 +102,7 @@ func TestDockerArchiveRefused(t *testing.T) {
 		"a link for one":            {without("manifest.json", imagetest.Entry{Name: "manifest.json", Link: "c"}), "holds 0 images"},
 		"a damaged one":             {without("manifest.json", imagetest.Entry{Name: "manifest.json", Content: []byte("[")}), "manifest.json is damaged"},
 		"an empty one":              {without("manifest.json", imagetest.Entry{Name: "manifest.json", Content: []byte("[]")}), "holds 0 images"},
-		"a huge one":                {without("manifest.json", imagetest.Entry{Name: "manifest.json", Content: make([]byte, maxDocument+1)}), "larger than 4194304 bytes"},
+		"a huge one":                {without("manifest.json", imagetest.Entry{Name: "manifest.json", Content: make([]byte, maxManifest+1)}), "larger than 4194304 bytes"},
 		"one of too many values":    {without("manifest.json", imagetest.Entry{Name: "manifest.json", Content: bytes.Repeat([]byte("{},"), manifestLimit.values)}), "more than 20000 values"},
 		"no config":                 {without(config), "has no " + config + "|incomplete"},
 		"a damaged config":          {without(config, imagetest.Entry{Name: config, Content: image.Config[1:]}), "has the digest|damaged"},

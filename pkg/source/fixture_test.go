@@ -10,6 +10,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
+const maxManifest = image.MaxManifest
+
 func testOpener() *Opener { return NewOpener(zap.NewNop(), anonymous, workspace.Workspace{}) }
 
 // openText opens a reference that needs no network.

@@ -133,7 +133,7 @@ func TestLayoutRefusedAtOpen(t *testing.T) {
 		"unknown media type": {imagetest.JSON(v1.IndexManifest{Manifests: []v1.Descriptor{helm}}), `of type "application/vnd.cncf.helm.config.v1+json"`},
 		"no JSON":            {[]byte("index"), "index.json is damaged"},
 		"no digest":          {[]byte(`{"manifests":[{"mediaType":"` + string(types.OCIManifestSchema1) + `","digest":"sha256:../../etc/passwd"}]}`), "index.json is damaged"},
-		"huge":               {bytes.Repeat([]byte(" "), maxDocument+1), "cannot read index.json: larger than"},
+		"huge":               {bytes.Repeat([]byte(" "), maxManifest+1), "cannot read index.json: larger than"},
 		"too many values":    {[]byte(`{"manifests":[` + strings.Repeat("{},", manifestLimit.values) + `{}]}`), "more than 20000 values"},
 	} {
 		l["index.json"] = try.index
@@ -180,7 +180,7 @@ func TestLayoutDamaged(t *testing.T) {
 		"shortened manifest": {func(l imagetest.Layout, d v1.Descriptor) { l[imagetest.BlobName(d.Digest)] = []byte("{}") }, "has 2 bytes where"},
 		"wrong size of it":   {func(l imagetest.Layout, d v1.Descriptor) { d.Size++; l.Of(d) }, "are declared: the image is damaged"},
 		"a huge manifest": {func(l imagetest.Layout, _ v1.Descriptor) {
-			l.Of(l.Blob(types.OCIManifestSchema1, make([]byte, maxDocument+1)))
+			l.Of(l.Blob(types.OCIManifestSchema1, make([]byte, maxManifest+1)))
 		}, "larger than 4194304 bytes"},
 		"missing config": {func(l imagetest.Layout, d v1.Descriptor) {
 			delete(l, imagetest.BlobName(manifestOf(l, d).Config.Digest))

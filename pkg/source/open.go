@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
@@ -63,7 +64,7 @@ func (o *Opener) openNamed(ctx context.Context, ref Reference) (Source, error) {
 		return src, nil
 	}
 	err = fmt.Errorf("opening %s in its registry: %w", ref.Text, err)
-	if !isDenied(err) {
+	if !ociclient.IsDenied(err) {
 		return nil, err
 	}
 	local, engineErr := o.openEngine(ctx, hexOf(ref.Name))

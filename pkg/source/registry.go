@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,19 +20,24 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	ggcrtypes "github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
 )
+
+// Login is for one registry, and the zero Login for none.
+type Login struct {
+	Registry           string // as [Reference.Registry] names it; empty where no image is in a registry
+	Username, Password string
+}
 
 // RegistryAccess is how registries that images come from are accessed.
 type RegistryAccess struct {
-	// Registry is the one that Username and Password are for, as
-	// [Reference.Registry] names it. Every other registry is asked with the
-	// credentials that `docker login` or `podman login` left for it, or with
-	// none.
-	Registry, Username, Password string
+	// Login is for one registry. Every other one is asked with the credentials that
+	// `docker login` or `podman login` left for it, or with none.
+	Login
 	// UserAgent names this program.
 	UserAgent string
 	// Transport carries every request. It repeats temporary failures, gives up
@@ -60,7 +64,7 @@ func (a RegistryAccess) Resolve(ctx context.Context, tagged string) (v1.Hash, er
 	}
 	ref := repo.name.Tag(tag.Tag())
 	found, err := remote.Head(ref, repo.options(ctx)...)
-	if err != nil && isAnswer(err) {
+	if err != nil && !ociclient.IsFailure(err) {
 		// Only the answer to a GET says what is wrong, and not every registry answers a HEAD with the digest.
 		var got *remote.Descriptor
 		if got, err = remote.Get(ref, repo.options(ctx)...); err == nil {
@@ -71,14 +75,6 @@ func (a RegistryAccess) Resolve(ctx context.Context, tagged string) (v1.Hash, er
 		return v1.Hash{}, fmt.Errorf("looking up %s: %w", tagged, withoutAnswer(repo.advise(err)))
 	}
 	return found.Digest, nil
-}
-
-// isAnswer reports whether an error is about an answer that another try wouldn't
-// change.
-func isAnswer(err error) bool {
-	var unanswered *url.Error
-	var answer *transport.Error
-	return !errors.As(err, &unanswered) && (!errors.As(err, &answer) || answer.StatusCode/100 == 4)
 }
 
 // sourceRepository is a repository that an image comes from.
@@ -105,8 +101,8 @@ func (a RegistryAccess) open(ctx context.Context, named reference.Named) (*sourc
 		registry: registryOf(named),
 		loggedIn: login != authn.Anonymous,
 	}
-	carrier := transport.NewUserAgent(careful{a.Transport}, a.UserAgent)
-	authenticated, err := transport.NewWithContext(ctx, registry, login, carrier, []string{r.name.Scope(transport.PullScope)})
+	carrier := registryTransport.NewUserAgent(careful{a.Transport}, a.UserAgent)
+	authenticated, err := registryTransport.NewWithContext(ctx, registry, login, carrier, []string{r.name.Scope(registryTransport.PullScope)})
 	if err != nil {
 		return nil, r.advise(err)
 	}
@@ -155,27 +151,15 @@ func (r *sourceRepository) advise(err error) error {
 			err, r.registry, limited.again())
 	case errors.As(err, &large):
 		return fmt.Errorf("the answer of %s, such as its manifest, is larger than %d bytes, more than any real one", r.registry, large.Limit)
-	case isDenied(err) && r.loggedIn:
+	case ociclient.IsDenied(err) && r.loggedIn:
 		return fmt.Errorf("%w; check that the credentials given for %s are valid and may pull %s", err, r.registry, r.name.RepositoryStr())
-	case isDenied(err):
+	case ociclient.IsDenied(err):
 		return fmt.Errorf("%w; check the name, and if the image isn't public give source-username and source-password, "+
 			"with source-registry: %s, or run `docker login %[2]s` before, where the action can read what that leaves", err, r.registry)
-	case isStatus(err, http.StatusNotFound):
+	case ociclient.IsStatus(err, http.StatusNotFound):
 		return fmt.Errorf("%w; check that name, tag and digest are right and the image hasn't been deleted from %s", err, r.registry)
-	case strings.Contains(err.Error(), "no token in bearer response"):
-		// That error quotes the answer, and what else is in it may be a secret.
-		return fmt.Errorf("the token service of %s answered without a token; try again later", r.registry)
 	}
-	return err
-}
-
-// isDenied reports whether a registry or its token service refused a request for
-// lack of permission.
-func isDenied(err error) bool { return isStatus(err, http.StatusUnauthorized, http.StatusForbidden) }
-
-func isStatus(err error, statuses ...int) bool {
-	var answer *transport.Error
-	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
+	return ociclient.WithoutToken(err, r.registry)
 }
 
 // rateLimitError is the answer 429 of a registry that is asked too often, after the transport has repeated the request
@@ -201,8 +185,8 @@ func (e *rateLimitError) again() string {
 func newRateLimitError(res *http.Response) error {
 	defer func() { _ = res.Body.Close() }()
 	e := &rateLimitError{}
-	var answer *transport.Error
-	if errors.As(transport.CheckError(res), &answer) && len(answer.Errors) > 0 {
+	var answer *registryTransport.Error
+	if errors.As(registryTransport.CheckError(res), &answer) && len(answer.Errors) > 0 {
 		e.text = oneLine(answer.Errors[0].Message)
 	}
 	after := res.Header.Get("Retry-After")
@@ -230,7 +214,7 @@ func (c careful) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("%s sends a login on to another address, which isn't followed", req.URL.Host)
 	}
 	if !isForBlob(req) || res.StatusCode >= http.StatusMultipleChoices {
-		res.Body = http.MaxBytesReader(nil, res.Body, maxDocument)
+		res.Body = http.MaxBytesReader(nil, res.Body, image.MaxManifest)
 	}
 	if res.StatusCode == http.StatusTooManyRequests {
 		return nil, newRateLimitError(res)
@@ -325,7 +309,7 @@ func (s *remoteStore) failed(what string, d v1.Descriptor, err error) error {
 // withoutAnswer returns an error that says the same as err on one line, but in which nobody finds the answer of a
 // registry: while an image is sent, answers are those of the registry that it is sent to.
 func withoutAnswer(err error) error {
-	if _, ok := errors.AsType[*transport.Error](err); ok {
+	if _, ok := errors.AsType[*registryTransport.Error](err); ok {
 		return errors.New(oneLine(err.Error()))
 	}
 	return err

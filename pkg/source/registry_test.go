@@ -243,7 +243,7 @@ func TestRegistryCredentials(t *testing.T) {
 	r.auth = "Basic dXNlcjpzZWNyZXQ=" // user:secret
 	text := r.host + "/repo:1@" + root.Digest.String()
 	login := func(registry, password string) RegistryAccess {
-		return RegistryAccess{Registry: registry, Username: "user", Password: password, Transport: http.DefaultTransport}
+		return RegistryAccess{Login: Login{registry, "user", password}, Transport: http.DefaultTransport}
 	}
 	if _, messages, err := openLogged(t, login(r.host, "secret"), text); err != nil || len(messages) != 0 {
 		t.Errorf("with credentials: %q, %v", messages, err)
@@ -435,7 +435,7 @@ func TestErrorsOnOneLine(t *testing.T) {
 // TestCareful: a login isn't repeated elsewhere, and only blobs may be large.
 func TestCareful(t *testing.T) {
 	t.Parallel()
-	large := strings.Repeat("x", maxDocument+1)
+	large := strings.Repeat("x", maxManifest+1)
 	for name, test := range map[string]struct {
 		method, path string
 		status       int

@@ -10,9 +10,9 @@ import (
 	"strconv"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // remoteBlob is the content of a blob on its way from its registry. Where it
@@ -86,9 +86,9 @@ func (r *sourceRepository) blob(ctx context.Context, d v1.Descriptor, offset int
 	}
 	res, err := r.client.Do(req)
 	if err != nil {
-		return nil, carry.Cause(err)
+		return nil, transport.Cause(err)
 	}
-	if err = transport.CheckError(res, http.StatusOK, http.StatusPartialContent); err == nil {
+	if err = registryTransport.CheckError(res, http.StatusOK, http.StatusPartialContent); err == nil {
 		err = skipTo(res, offset)
 	}
 	if err != nil {

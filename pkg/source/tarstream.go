@@ -21,9 +21,8 @@ import (
 // These limits are above what any real image has. An archive beyond them is
 // malicious, and would fill the memory.
 const (
-	maxEntries  = 20_000  // files in an archive
-	maxName     = 1024    // bytes in a file's name
-	maxDocument = 4 << 20 // bytes in a manifest or index
+	maxEntries = 20_000 // files in an archive
+	maxName    = 1024   // bytes in a file's name
 )
 
 // limit bounds a JSON document, because a small value in the text is a large one
@@ -31,7 +30,7 @@ const (
 type limit struct{ bytes, values int }
 
 var (
-	manifestLimit = limit{maxDocument, 20_000} // also of an index
+	manifestLimit = limit{image.MaxManifest, 20_000} // also of an index
 	configLimit   = limit{image.MaxConfig, 100_000}
 )
 

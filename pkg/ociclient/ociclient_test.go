@@ -1,0 +1,57 @@
+package ociclient
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"testing"
+
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	answer := func(status int) error { return fmt.Errorf("asking: %w", &registryTransport.Error{StatusCode: status}) }
+	for name, test := range map[string]struct {
+		err                       error
+		notFound, denied, failure bool
+	}{
+		"none":         {},
+		"another":      {err: io.EOF},
+		"not found":    {err: answer(404), notFound: true},
+		"no login":     {err: answer(401), denied: true},
+		"forbidden":    {err: answer(403), denied: true},
+		"too often":    {err: answer(429), failure: true},
+		"its own":      {err: answer(500), failure: true},
+		"a gateway's":  {err: answer(502), failure: true},
+		"unsupported":  {err: answer(405)},
+		"unanswered":   {err: fmt.Errorf("asking: %w", &url.Error{Op: "Get", URL: "http://x", Err: io.EOF}), failure: true},
+		"a redirect's": {err: answer(307)},
+	} {
+		if got := IsStatus(test.err, 404, 410); got != test.notFound {
+			t.Errorf("%s: IsStatus = %t", name, got)
+		}
+		if got := IsDenied(test.err); got != test.denied {
+			t.Errorf("%s: IsDenied = %t", name, got)
+		}
+		if got := IsFailure(test.err); got != test.failure {
+			t.Errorf("%s: IsFailure = %t", name, got)
+		}
+	}
+}
+
+func TestWithoutToken(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[error]string{
+		errors.New("no token in bearer response:\n{\"secret\": \"hunter2\"}"): "the token service of quay.io answered without a token; run this again later",
+		io.EOF: "EOF",
+	} {
+		if got := WithoutToken(given, "quay.io"); got.Error() != want {
+			t.Errorf("%q becomes %q, want %q", given, got, want)
+		}
+	}
+	if err := WithoutToken(nil, "quay.io"); err != nil {
+		t.Errorf("no error becomes %v", err)
+	}
+}
