@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,4 +80,75 @@ func chmod(t *testing.T, path string, mode os.FileMode) {
 	if err := os.Chmod(path, mode); err != nil {
 		t.Fatal(err)
 	}
+}
+
+var laptopCommand = regexp.MustCompile(`(?m)^    ((?:env \$\(cat sandbox\.env\) )?upload-resource .*)$`)
+
+// TestLaptopCommands: the commands that the documents have for people work, one after the other.
+func TestLaptopCommands(t *testing.T) {
+	t.Parallel()
+	commands := laptopCommand.FindAllStringSubmatch(readFile(t, "../docs/outside.md"), -1)
+	if len(commands) < 7 {
+		t.Fatalf("%d commands, want at least 7", len(commands))
+	}
+	sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
+	sandbox.PutRelease(charm, server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 1, fileResource: 1}})
+	dir, bin := t.TempDir(), t.TempDir()
+	if err := os.Symlink(program, filepath.Join(bin, "upload-resource")); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "sandbox.env"), strings.Join(sandbox.Env(), "\n"))
+	writeFile(t, filepath.Join(dir, "my.rock"), readFile(t, writeRock(t, platformImage(t, "linux/amd64"))))
+	for _, name := range []string{"rules.txt", "README.md"} {
+		writeFile(t, filepath.Join(dir, name), uniqueFile())
+	}
+	for _, command := range commands {
+		shell := exec.CommandContext(t.Context(), "sh", "-c", command[1])
+		shell.Dir = dir
+		shell.Env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=/nonexistent", "TMPDIR=" + t.TempDir()}, sandbox.Env()...)
+		if out, err := shell.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", command[1], err, out)
+		}
+	}
+	resources := with{imageResource: 3, fileResource: 1}
+	isReleased(t, sandbox,
+		server.Release{Channel: "latest/candidate", Base: noble, Revision: 1, Resources: resources},
+		server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: resources})
+	var outputs struct {
+		Revision  string
+		Resources []struct{ Revision int }
+	}
+	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(dir, "upload.json"))), &outputs); err != nil || outputs.Revision != "3" || outputs.Resources[0].Revision != 3 {
+		t.Errorf("%+v: %v", outputs, err)
+	}
+}
+
+// TestCommandLine: help and versions need nothing, and a flag that doesn't exist sends nothing.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	sandbox := startSandbox(t, server.Options{InMemory: true})
+	for name, test := range map[string]struct {
+		args []string
+		exit int
+		want string
+	}{
+		"help":         {[]string{"--help"}, 0, "\n      --charm text"},
+		"version":      {[]string{"--version"}, 0, "upload-resource devel\n"},
+		"unknown flag": {[]string{"--charm=my-charm", "--resorce=my-file"}, 2, "::error title=upload-resource::read the command line: unknown flag: --resorce; `upload-resource --help` lists"},
+		"no inputs":    {[]string{"--charm=other-charm"}, 1, "input resource: missing"},
+		"no file":      {[]string{"--json", "/nonexistent/out.json"}, 1, "write the outputs: open /nonexistent/out.json: no such file or directory; give another file with --json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := execute(t, exec.CommandContext(t.Context(), program, test.args...), sandbox)
+			if r.exit != test.exit || !strings.Contains("\n"+r.log, test.want) {
+				t.Errorf("exit %d, want %d and %q:\n%s", r.exit, test.exit, test.want, r.log)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		if n := len(sandbox.Requests()); n > 0 {
+			t.Errorf("%d requests", n)
+		}
+	})
 }

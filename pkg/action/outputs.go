@@ -1,17 +1,49 @@
 package action
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 )
 
 // Output is a value that later steps of the job can read by its name.
 type Output struct{ Name, Value string }
 
-// SetOutputs writes outputs to the file that GITHUB_OUTPUT names, or prints them as
-// name=value lines if the variable is empty, in their order. Secrets in them are
-// replaced by ***. It returns an error, and writes none, if a runner could read one
-// of them as several outputs.
+// WriteJSON makes SetOutputs write the outputs to the file at path, too: as a JSON object in
+// which an output that is a list is one, and every other output is a text. An empty path changes
+// nothing. The file is written at once, as an empty object, so that nobody reads older outputs
+// after a failure.
+func (r *Runner) WriteJSON(path string) error {
+	r.jsonPath = path
+	if path == "" {
+		return nil
+	}
+	return r.writeJSON(nil)
+}
+
+func (r *Runner) writeJSON(outputs []Output) error {
+	object := map[string]any{}
+	for _, o := range outputs {
+		object[o.Name] = r.redact(o.Value)
+		if list := []byte(r.redact(o.Value)); strings.HasPrefix(o.Value, "[") && json.Valid(list) {
+			object[o.Name] = json.RawMessage(list)
+		}
+	}
+	text, err := json.MarshalIndent(object, "", "  ")
+	if err == nil {
+		err = os.WriteFile(r.jsonPath, append(text, '\n'), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write the outputs: %w; give another file with --json", err)
+	}
+	return nil
+}
+
+// SetOutputs writes outputs to the file that GITHUB_OUTPUT names, and to that of
+// [Runner.WriteJSON]. If there is neither, it prints them as name=value lines, in their order.
+// Secrets in them are replaced by ***. It returns an error, and writes none, if a runner could
+// read one of them as several outputs.
 func (r *Runner) SetOutputs(outputs ...Output) error {
 	for _, o := range outputs {
 		// githubactions brackets every value by this same line, spelled like that.
@@ -19,9 +51,16 @@ func (r *Runner) SetOutputs(outputs ...Output) error {
 			return fmt.Errorf("cannot set the output %s: a runner could take the value %q for several outputs", o.Name, o.Value)
 		}
 	}
+	if r.jsonPath != "" {
+		if err := r.writeJSON(outputs); err != nil {
+			return err
+		}
+	}
 	for _, o := range outputs {
 		if r.getenv("GITHUB_OUTPUT") == "" {
-			r.say(o.Name + "=" + o.Value)
+			if r.jsonPath == "" {
+				r.say(o.Name + "=" + o.Value)
+			}
 			continue
 		}
 		if err := caught(func() { r.files.SetOutput(o.Name, r.redact(o.Value)) }); err != nil {

@@ -40,6 +40,45 @@ func TestSetOutputsPrintsWithoutFile(t *testing.T) {
 	testkit.Golden(t, "outputs.printed", out.String())
 }
 
+// TestWriteJSON: lists are lists, and nothing of an earlier run is left. The file of a runner gets the outputs, too.
+func TestWriteJSON(t *testing.T) {
+	path, output := filepath.Join(t.TempDir(), "out.json"), filepath.Join(t.TempDir(), "output")
+	if err := os.WriteFile(path, []byte(`{"revision":"6"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, out := newRunner(t, env{"GITHUB_OUTPUT": output})
+	r.Mask("secret-part")
+	content := func() string {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if err := r.WriteJSON(path); err != nil || content() != "{}\n" {
+		t.Errorf("at the start %q: %v", content(), err)
+	}
+	list := Output{"resources", `[{"name":"secret-part","revision":7}]`}
+	if err := r.SetOutputs(append([]Output{list, {"odd", "[no list"}}, someOutputs...)...); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Golden(t, "outputs.json", content())
+	if _, err := os.Stat(output); err != nil || out.Len() > 0 {
+		t.Errorf("the runner's file: %v; printed %q", err, out)
+	}
+
+	alone, printed := newRunner(t, outside)
+	if err := alone.WriteJSON(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := alone.SetOutputs(someOutputs...); err != nil || printed.Len() > 0 {
+		t.Errorf("%v; printed %q", err, printed)
+	}
+	err := alone.WriteJSON(t.TempDir())
+	testkit.WantError(t, err, "write the outputs: ", "give another file with --json")
+}
+
 func TestSetOutputsRefusesToBeTricked(t *testing.T) {
 	for name, value := range map[string]string{
 		"line break":        "x\nrevision=9",

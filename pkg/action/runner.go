@@ -38,6 +38,7 @@ type Runner struct {
 	debug    bool                  // debug lines are wanted outside Actions
 	terminal bool                  // a person is watching
 	now      func() time.Time
+	jsonPath string // of a file for the outputs; empty for none
 
 	mu      sync.Mutex // guards what follows; a line is printed under one lock
 	out     io.Writer
