@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
@@ -45,28 +46,56 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 	}
 	leftOut := p.leftOut(metadata, name)
 	p.Runner.Logger().Info(fmt.Sprintf("Uploading %d resources of charm '%s': %s", len(images), name, list(images)))
+	var items []Item
+	for _, resource := range images {
+		items = append(items, Item{Resource: resource, Upstream: metadata.Resources[resource].Source})
+	}
+	results, err := p.PublishSet(ctx, name, items)
+	return slices.Concat(results, leftOut), err
+}
 
+// Item is one of several resources, and what it gets: an image of Images or Upstream, or a
+// file. If it gets nothing, it is the image that is recorded under the key.
+type Item struct {
+	Resource string
+	Images   []Part  // several are joined into one index
+	Upstream string  // an upstream-source; a tag is resolved
+	File     string  // path
+	Key      v1.Hash // of an image; zero for none
+}
+
+// PublishSet publishes resources of a charm, some at once. The others are published also where
+// one fails; then the error is about all that failed, and the results are complete.
+func (p *Publisher) PublishSet(ctx context.Context, name string, items []Item) ([]Result, error) {
 	each := *p
 	each.Store.RevisionStore = onceStore{p.Store, sync.OnceValues(func() ([]charmhub.Resource, error) { return p.Store.Resources(ctx, name) })}
-	results := make([]Result, len(images))
+	results := make([]Result, len(items))
 	var group parallel.Group
 	group.SetLimit(resourcesAtOnce)
-	for n, resource := range images {
+	for n, item := range items {
 		group.Go(func() error {
-			one, target := each, Target{name, resource}
-			one.Runner = namedRunner{p.Runner, resource}
-			results[n] = one.attempt(ctx, target, func() (Result, error) {
-				part, err := one.pin(ctx, metadata.Resources[resource].Source)
-				if err != nil {
-					return Result{}, fmt.Errorf("upstream-source: %w", err)
-				}
-				return one.PublishImage(ctx, target, []Part{part}, nil)
-			})
+			one, target := each, Target{name, item.Resource}
+			one.Runner, one.Key = namedRunner{p.Runner, item.Resource}, item.Key
+			results[n] = one.attempt(ctx, target, func() (Result, error) { return one.publishItem(ctx, target, item) })
 			return nil
 		})
 	}
 	_ = group.Wait() // failures are in the results, so that none hides another
-	return slices.Concat(results, leftOut), failures(results)
+	return results, failures(results)
+}
+
+func (p *Publisher) publishItem(ctx context.Context, t Target, item Item) (Result, error) {
+	switch {
+	case item.File != "":
+		return p.File(ctx, t, item.File, nil)
+	case item.Upstream != "":
+		part, err := p.pin(ctx, item.Upstream)
+		if err != nil {
+			return Result{}, fmt.Errorf("upstream-source: %w", err)
+		}
+		item.Images = []Part{part}
+	}
+	return p.PublishImage(ctx, t, item.Images, nil)
 }
 
 // leftOut logs which resources of the charm have no image to publish, and why.

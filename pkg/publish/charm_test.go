@@ -1,7 +1,9 @@
 package publish
 
 import (
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
 const metadata = `
@@ -94,6 +97,37 @@ func TestNamedRunner(t *testing.T) {
 	done()
 	if got := out.String(); got != "my-image: line\n" {
 		t.Errorf("printed %q", got)
+	}
+}
+
+// Resources of each kind are published together, each with its own key, and one that fails doesn't stop the others.
+func TestPublishSet(t *testing.T) {
+	t.Parallel()
+	h, _ := newSet(t)
+	h.store.resources = append(h.store.resources, charmhub.Resource{Name: "my-file", Type: charm.TypeFile})
+	ref, err := source.ParseDigest(someDigest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := h.PublishSet(t.Context(), "my-charm", []Item{
+		{Resource: "pinned", Images: []Part{{Reference: ref}}, Key: KeyOf("text")},
+		{Resource: "my-file", File: imagetest.TempFile(t, "my.txt", []byte(fileText))},
+		{Resource: "lost", Key: KeyOf("another text")},
+		{Resource: "wrong", File: "absent"},
+	})
+	wantError(t, err, "1 of 4 resources failed:\nresource 'wrong': resource 'wrong' of charm 'my-charm' is of type oci-image, not file")
+	var got []string
+	for _, r := range results {
+		got = append(got, fmt.Sprint(r.Resource, " ", r.Err == nil, " ", r.Revision != nil, " ", r.Unknown))
+	}
+	if diff := cmp.Diff([]string{"pinned true true false", "my-file true true false", "lost true false true", "wrong false false false"}, got); diff != "" {
+		t.Errorf("results (-want +got):\n%s", diff)
+	}
+	if h.store.count("Resources") != 1 {
+		t.Errorf("calls of the store: %v", h.store.calls)
+	}
+	if !slices.Contains(h.repository.calls, "RecordKey sha256:"+ref.Hex) {
+		t.Errorf("the key isn't recorded: %v", h.repository.calls)
 	}
 }
 

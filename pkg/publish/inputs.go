@@ -58,11 +58,10 @@ type Lookup struct {
 // anything else is looked at. The only calls are those of lookup, for a complaint
 // about a name.
 func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inputs, error) {
-	r := &reader{Reader: inputs.Reader{Runner: runner}}
+	r := &Reader{Reader: inputs.Reader{Runner: runner}}
 	token := r.Token()
-	r.Mask(r.Input("source-password"))
 	lines := r.List("image", r.Lines)
-	maskCredentials(r.Mask, append(slices.Clone(lines), r.Input("digest"), r.Input("source-registry")+"/")...)
+	r.MaskPasswords(append(slices.Clone(lines), r.Input("digest"))...)
 
 	in := Inputs{File: r.Input("filepath"), Metadata: r.Input("metadata")}
 	if in.Charm = r.Input("charm"); in.Charm != "" || in.Metadata == "" {
@@ -72,17 +71,27 @@ func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inpu
 		r.CheckName("resource", "my-image", charm.CheckResourceName)
 	}
 	r.checkSource()
-	in.Images = append(r.digest(), r.images(lines)...)
+	in.Images = r.digest()
+	for _, line := range lines {
+		in.Images = append(in.Images, r.Parts("input image", line)...)
+	}
 	in.Architectures = r.architectures()
 	in.Platform = r.platform()
-	in.Login = r.login(in.Images)
+	in.Login = r.Login(in.Images)
 	in.Options = Options{
-		Compression: r.compression(), Key: r.key(), PushOnly: r.pushOnly(),
+		Compression: r.Compression(), Key: r.key(), PushOnly: r.pushOnly(),
 		DryRun: r.Bool("dry-run", false), NoRecord: !r.Bool("locations-record", true),
 	}
 	in.Endpoints = r.Endpoints()
 	in.Credentials = r.Credentials("store-token", token, in.Charm, false)
-	return in, r.complaint(ctx, in.Login, lookup)
+	return in, r.Complaint(ctx, in.Login, lookup)
+}
+
+// MaskPasswords masks the password for a registry, and those that references have in them by
+// mistake. Call it before the references are read, so that no complaint shows one.
+func (r *Reader) MaskPasswords(references ...string) {
+	r.Mask(r.Input("source-password"))
+	maskCredentials(r.Mask, append(references, r.Input("source-registry")+"/")...)
 }
 
 // maskCredentials masks the passwords that references have in them by mistake.
@@ -94,14 +103,14 @@ func maskCredentials(mask func(string), references ...string) {
 	}
 }
 
-// reader reads the inputs of an upload.
-type reader struct {
+// Reader reads the inputs of uploads.
+type Reader struct {
 	inputs.Reader
 	ambiguous bool // which registry the password is for isn't known
 }
 
 // checkSource complains unless exactly one input says what to upload.
-func (r *reader) checkSource() {
+func (r *Reader) checkSource() {
 	var given []string
 	for _, name := range []string{"digest", "image", "filepath", "metadata"} {
 		if r.Given(name) {
@@ -128,7 +137,7 @@ type nameError struct {
 }
 
 // digest reads the input digest. The most common mistake is a tag.
-func (r *reader) digest() []Part {
+func (r *Reader) digest() []Part {
 	value := r.Input("digest")
 	if value == "" {
 		return nil
@@ -152,23 +161,21 @@ func (r *reader) digest() []Part {
 	return nil
 }
 
-// images reads the lines of the input image. One with a tag alone is among them,
-// since its registry counts for the login.
-func (r *reader) images(lines []string) (parts []Part) {
-	for _, line := range lines {
-		refs, platform, err := source.ParseLine(line, r.Workspace().Exists)
-		if err != nil {
-			r.Complain("input image: %w", err)
-		}
-		for _, ref := range refs {
-			parts = append(parts, Part{ref, platform})
-		}
+// Parts reads the images in a line of an input. One with a tag alone is among them, since its
+// registry counts for the login. About says in complaints where the line is.
+func (r *Reader) Parts(about, line string) (parts []Part) {
+	refs, platform, err := source.ParseLine(line, r.Workspace().Exists)
+	if err != nil {
+		r.Complain("%s: %w", about, err)
+	}
+	for _, ref := range refs {
+		parts = append(parts, Part{ref, platform})
 	}
 	return parts
 }
 
 // key reads the text that names what an image is made of.
-func (r *reader) key() v1.Hash {
+func (r *Reader) key() v1.Hash {
 	text := r.Input("key")
 	if text == "" {
 		return v1.Hash{}
@@ -179,12 +186,17 @@ func (r *reader) key() v1.Hash {
 	if !r.Bool("locations-record", true) {
 		r.Complain("input key: given with locations-record false, but what a key means is such a record; leave one of them out")
 	}
+	return KeyOf(text)
+}
+
+// KeyOf returns what a key is recorded as.
+func KeyOf(text string) v1.Hash {
 	digest := sha256.Sum256([]byte(text))
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}
 }
 
 // pushOnly reads whether an image gets no revision.
-func (r *reader) pushOnly() bool {
+func (r *Reader) pushOnly() bool {
 	only := r.Bool("push-only", false)
 	if only && r.Given("filepath") {
 		r.Complain("input push-only: given with filepath, but for images only; leave it out")
@@ -192,8 +204,8 @@ func (r *reader) pushOnly() bool {
 	return only
 }
 
-// compression reads how layers are compressed.
-func (r *reader) compression() pack.Compression {
+// Compression reads how layers are compressed.
+func (r *Reader) Compression() pack.Compression {
 	value := pack.Compression(cmp.Or(r.Input("compression"), string(pack.Gzip)))
 	switch {
 	case value != pack.Gzip && value != pack.Zstd:
@@ -205,7 +217,7 @@ func (r *reader) compression() pack.Compression {
 }
 
 // platform reads which platform of an image to take.
-func (r *reader) platform() *v1.Platform {
+func (r *Reader) platform() *v1.Platform {
 	value := r.Input("platform")
 	if value == "" {
 		return nil
@@ -223,7 +235,7 @@ func (r *reader) platform() *v1.Platform {
 // architectures reads what a file is for; nil unless said, which differs from
 // "all" where a revision with the file exists. With an image "all" is let pass:
 // it says no more than the image does.
-func (r *reader) architectures() []string {
+func (r *Reader) architectures() []string {
 	names := r.List("architectures", r.Words)
 	slices.Sort(names)
 	names = slices.Compact(names)
@@ -247,9 +259,9 @@ func (r *reader) architectures() []string {
 	return names
 }
 
-// login reads the credentials for an image's registry, and finds out which one
+// Login reads the credentials for an image's registry, and finds out which one
 // they are for.
-func (r *reader) login(images []Part) source.Login {
+func (r *Reader) Login(images []Part) source.Login {
 	registry, username, password := r.Input("source-registry"), r.Input("source-username"), r.Input("source-password")
 	before := len(r.Complaints)
 	switch {
@@ -296,13 +308,13 @@ func (r *reader) login(images []Part) source.Login {
 	return login
 }
 
-// complaint returns all complaints as one error. Those about a name get the ID that the
+// Complaint returns all complaints as one error. Those about a name get the ID that the
 // image has in the container engine, and the digest that a tag has at the moment, where
 // its registry answers in time. If there are
 // others, a line that can't be read, or another input, may be what the password is
 // meant for; then it is used only where source-registry says so. No registry is
 // asked before it is said which of several the password is for.
-func (r *reader) complaint(ctx context.Context, login source.Login, lookup Lookup) error {
+func (r *Reader) Complaint(ctx context.Context, login source.Login, lookup Lookup) error {
 	ctx, cancel := context.WithTimeout(ctx, source.TagTimeout)
 	defer cancel()
 	if !r.Given("source-registry") && slices.ContainsFunc(r.Complaints, func(err error) bool {
@@ -323,7 +335,7 @@ func (r *reader) complaint(ctx context.Context, login source.Login, lookup Looku
 }
 
 // lookUp adds to a complaint about a name what can be written in its place.
-func (r *reader) lookUp(ctx context.Context, complaint error, login source.Login, lookup Lookup) error {
+func (r *Reader) lookUp(ctx context.Context, complaint error, login source.Login, lookup Lookup) error {
 	var local string
 	tag, tagged := errors.AsType[*source.TagError](complaint)
 	if tagged {
