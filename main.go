@@ -38,7 +38,7 @@ func run(args []string) (exit int) {
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	defer stop()
 	line, err := commandline.Parse(args, version)
-	runner := action.New(line.Getenv(os.Getenv), os.Stdout)
+	runner := action.New(line.Getenv(os.LookupEnv), os.Stdout)
 	switch {
 	case err != nil:
 		runner.Fail(err)

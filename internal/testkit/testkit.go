@@ -18,6 +18,12 @@ type Env map[string]string
 // Get returns a variable.
 func (e Env) Get(name string) string { return e[name] }
 
+// Lookup returns a variable, and whether it is set.
+func (e Env) Lookup(name string) (string, bool) {
+	value, isSet := e[name]
+	return value, isSet
+}
+
 // With returns a copy with more variables.
 func (e Env) With(more Env) Env {
 	all := maps.Clone(e)

@@ -26,7 +26,8 @@ type CommandLine struct {
 	Help    string // text to print instead of doing anything; empty for none
 	JSON    string // path of a file for the outputs; empty for none
 
-	inputs map[string]string // values by the name of the variable
+	inputs   map[string]string // values by the name of the variable
+	defaults map[string]string // those of the command's inputs, by the name of the variable
 }
 
 // Action is what the command line has of an action.yml.
@@ -74,7 +75,12 @@ func Parse(args []string, version string) (CommandLine, error) {
 func (c *CommandLine) command(action Action) *cobra.Command {
 	command := &cobra.Command{
 		Use: action.Name, Short: action.Description, Args: noArguments, SilenceErrors: true, SilenceUsage: true, DisableFlagsInUseLine: true,
-		Run: func(*cobra.Command, []string) { c.Command = action.Name },
+		Run: func(*cobra.Command, []string) {
+			c.Command, c.defaults = action.Name, map[string]string{}
+			for _, input := range action.Inputs {
+				c.defaults[input.variable()] = input.Default
+			}
+		},
 	}
 	flags := command.Flags()
 	flags.SortFlags = false
@@ -154,13 +160,16 @@ func (v *value) Set(text string) error {
 
 func (i Input) variable() string { return "INPUT_" + strings.ToUpper(i.Name) }
 
-// Getenv returns a function that looks up variables: inputs that were given as flags, and for all
-// others, what getenv returns.
-func (c CommandLine) Getenv(getenv func(string) string) func(string) string {
+// Getenv returns a function that looks up variables: inputs that were given as flags, then what lookup finds, then the
+// defaults of inputs. So an input that a workflow sets to nothing differs from one that isn't given, as on a runner.
+func (c CommandLine) Getenv(lookup func(string) (string, bool)) func(string) string {
 	return func(name string) string {
 		if value, given := c.inputs[name]; given {
 			return value
 		}
-		return getenv(name)
+		if value, isSet := lookup(name); isSet {
+			return value
+		}
+		return c.defaults[name]
 	}
 }
