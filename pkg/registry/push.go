@@ -21,7 +21,10 @@ import (
 )
 
 const (
-	senders       = 4 // blobs or manifests under way at once
+	// Blobs or manifests are under way at once: mostSenders if answers take long, so that one sender's bytes fill the
+	// wait of another.
+	senders, mostSenders = 4, 8
+
 	manifestTries = 6 // of a manifest whose blobs the registry doesn't find yet
 )
 
@@ -74,7 +77,7 @@ func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compa
 			n = len(rest)
 		}
 		g, ctx := parallel.WithContext(ctx)
-		g.SetLimit(senders)
+		g.SetLimit(v.senders())
 		for _, d := range rest[:n] {
 			g.Go(func() error { return v.putByDigest(ctx, d, p.manifests[d.Digest]) })
 		}
@@ -108,14 +111,21 @@ func (v *View) sendProven(ctx context.Context, b blob) (bool, error) {
 // sendOnce sends a blob, unless another call has sent it, or is sending it.
 func (v *View) sendOnce(ctx context.Context, b blob) (blobupload.Sent, error) {
 	return v.sent.get(ctx, b.desc.Digest, func() (blobupload.Sent, error) {
-		select {
-		case v.slots <- struct{}{}:
-			defer func() { <-v.slots }()
-		case <-ctx.Done():
+		share := int64(mostSenders / v.senders())
+		if err := v.slots.Acquire(ctx, share); err != nil {
 			return blobupload.Sent{}, context.Cause(ctx)
 		}
+		defer v.slots.Release(share)
 		return v.pushBlob(ctx, b, v.meter.add)
 	})
+}
+
+// senders returns how many blobs or manifests are sent at once.
+func (r *Repository) senders() int {
+	if r.seen.isSlow() {
+		return mostSenders
+	}
+	return senders
 }
 
 // meter counts the bytes that are sent, and shows them as soon as somebody wants to see them.
@@ -165,7 +175,7 @@ func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, send func(cont
 	var mu sync.Mutex
 	proven := map[v1.Hash]bool{}
 	g, ctx := parallel.WithContext(ctx)
-	g.SetLimit(senders)
+	g.SetLimit(r.senders())
 	// The largest first, so that no large one is the last under way.
 	largest := func(a, b blob) int { return cmp.Compare(b.desc.Size, a.desc.Size) }
 	for _, b := range slices.SortedStableFunc(slices.Values(blobs), largest) {
@@ -191,7 +201,7 @@ func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64))
 		return blobupload.Sent{}, fmt.Errorf("opening the blob: %w", err)
 	}
 	to := blobupload.Destination{
-		Uploads: r.url(blobs, "uploads/"), Hosts: r.hosts, Do: r.do, TokenExpires: r.token.isHalfOver,
+		Uploads: r.url(blobs, "uploads/"), Hosts: r.hosts, Do: r.do, TokenExpires: r.seen.isTokenAged,
 		Decompress: r.decompress, Wait: r.wait, Log: r.log,
 		Has: func(ctx context.Context, d v1.Descriptor) (bool, error) { return r.has(ctx, blobs, d) },
 	}

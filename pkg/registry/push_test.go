@@ -5,8 +5,10 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -78,3 +80,52 @@ type named struct {
 }
 
 func (n named) DiffID() (v1.Hash, error) { return n.diffID, nil }
+
+// TestSenders: more blobs are sent at once where answers take long.
+func TestSenders(t *testing.T) {
+	t.Parallel()
+	for took, want := range map[time.Duration]int{time.Millisecond: senders, time.Second: mostSenders} {
+		s := newServer(t)
+		v, _ := s.open(t)
+		var mu sync.Mutex
+		atOnce, most := 0, 0
+		full, enough := make(chan struct{}), make(chan struct{})
+		s.spoil(func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPost {
+				return false
+			}
+			mu.Lock()
+			if atOnce++; atOnce > most {
+				if most = atOnce; most == want {
+					close(full)
+				}
+			}
+			mu.Unlock()
+			<-enough
+			mu.Lock()
+			atOnce--
+			mu.Unlock()
+			return false
+		})
+		img := randomImage(t, 100, 2*mostSenders)
+		p := mustPlan(t, v, img)
+		v.seen.fastest.Store(&took)
+		done := make(chan error, 1)
+		go func() {
+			_, err := v.Push(t.Context(), p, nil)
+			done <- err
+		}()
+		select {
+		case <-full:
+		case <-time.After(time.Minute):
+			t.Errorf("fewer than %d blobs are sent at once with answers within %s", want, took)
+		}
+		close(enough)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if most != want {
+			t.Errorf("%d blobs were sent at once with answers within %s, want %d", most, took, want)
+		}
+	}
+}

@@ -69,7 +69,7 @@ type Repository struct {
 
 	decompress blobupload.Decompressor
 	hosts      *blobupload.Hosts
-	token      *tokenLife
+	seen       *observed
 
 	// wait pauses between tries of a blob or manifest. Tests replace it.
 	wait func(context.Context, time.Duration) error
@@ -84,11 +84,11 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	}
 	r := &Repository{
 		name: repo, log: o.Logger, decompress: o.Decompress, wait: transport.Sleep,
-		hosts: cmp.Or(o.Hosts, new(blobupload.Hosts)), token: new(tokenLife),
+		hosts: cmp.Or(o.Hosts, new(blobupload.Hosts)), seen: new(observed),
 	}
 	auth := authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password})
 	scopes := []string{repo.Scope("pull,push")}
-	authenticated, err := registryTransport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge, r.token}, scopes)
+	authenticated, err := registryTransport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge, r.seen}, scopes)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", repo, r.explain(err))
 	}

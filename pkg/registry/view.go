@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
@@ -44,7 +45,7 @@ type View struct {
 	failed atomic.Pointer[error] // the first failure of the registry that wasn't returned
 
 	sent  memo[v1.Hash, blobupload.Sent]
-	slots chan struct{} // one for each blob under way
+	slots *semaphore.Weighted // mostSenders, shared by the blobs under way
 	meter meter
 }
 
@@ -77,7 +78,7 @@ type Progress func(what string, total int64) (add func(bytes int64), done func()
 // compared.
 func NewView(repo *Repository, key []byte, progress Progress) *View {
 	return &View{
-		Repository: repo, prover: prover{key, repo.name.RepositoryStr()}, progress: progress, slots: make(chan struct{}, senders),
+		Repository: repo, prover: prover{key, repo.name.RepositoryStr()}, progress: progress, slots: semaphore.NewWeighted(mostSenders),
 	}
 }
 

@@ -24,7 +24,7 @@ type wire struct {
 	path string // before /v2/, "" for none
 
 	challenge *Challenge // answers the question how to authenticate; nil for none
-	token     *tokenLife // is told of each token; nil for nothing
+	seen      *observed  // is told of each answer; nil for nothing
 }
 
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -49,6 +49,9 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if w.seen != nil && req.URL.Host == w.host && req.ContentLength == 0 {
+		w.seen.answer(time.Since(asked))
+	}
 	if strings.Contains(req.URL.Path, "/blobs/sha") {
 		return res, nil
 	}
@@ -57,33 +60,51 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
-	if w.token != nil && res.StatusCode == http.StatusOK && req.URL.Query().Has("scope") { // which only token services are sent
-		if err := w.token.read(res, asked); err != nil {
+	if w.seen != nil && res.StatusCode == http.StatusOK && req.URL.Query().Has("scope") { // which only token services are sent
+		if err := w.seen.readToken(res, asked); err != nil {
 			return nil, err
 		}
 	}
 	return res, nil
 }
 
-// tokenLife is how long the newest token of a registry's token service lasts.
-type tokenLife struct {
-	half atomic.Pointer[time.Time] // when half of it is over; nil without a token
+// observed is what answers show of a registry and of the link to it.
+type observed struct {
+	tokenHalf atomic.Pointer[time.Time]     // when half of the newest token's life is over; nil without a token
+	fastest   atomic.Pointer[time.Duration] // answer of the registry to a request without a body; nil before the first
 }
 
-// isHalfOver reports whether the token may have expired when a request with it arrives.
-func (l *tokenLife) isHalfOver() bool {
-	half := l.half.Load()
+// isTokenAged reports whether the token may have expired when a request with it arrives.
+func (o *observed) isTokenAged() bool {
+	half := o.tokenHalf.Load()
 	return half != nil && time.Now().After(*half)
 }
 
-// read reads the life of a token from a token service's answer, and leaves the answer to be read again.
-func (l *tokenLife) read(res *http.Response, asked time.Time) error {
+// readToken reads the life of a token from a token service's answer, and leaves the answer to be read again.
+func (o *observed) readToken(res *http.Response, asked time.Time) error {
 	answer, err := io.ReadAll(res.Body)
 	_ = res.Body.Close()
 	res.Body = io.NopCloser(bytes.NewReader(answer))
 	half := asked.Add(lifeOf(answer) / 2)
-	l.half.Store(&half)
+	o.tokenHalf.Store(&half)
 	return err
+}
+
+// answer notes how long an answer took.
+func (o *observed) answer(took time.Duration) {
+	if known := o.fastest.Load(); known == nil || took < *known {
+		o.fastest.Store(&took) // of two at once either will do
+	}
+}
+
+// slowAnswer is how long even the fastest answer takes if the wait for answers, not this machine, limits how fast small
+// blobs are sent.
+const slowAnswer = 50 * time.Millisecond
+
+// isSlow reports whether answers take long, because of the registry or of the link.
+func (o *observed) isSlow() bool {
+	fastest := o.fastest.Load()
+	return fastest != nil && *fastest >= slowAnswer
 }
 
 // lifeOf returns how long a token lasts (distribution's token specification, "Token Response Fields").
