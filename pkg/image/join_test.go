@@ -317,10 +317,17 @@ func TestMissing(t *testing.T) {
 	l := imagetest.NewLayout()
 	here, gone := imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"), imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
 	attestation := imagetest.WithPlatform(l.Image("unknown/unknown"), "unknown/unknown")
-	delete(l, imagetest.BlobName(gone.Digest))
-	delete(l, imagetest.BlobName(attestation.Digest))
+	bare, nested := l.Image("linux/s390x"), imagetest.WithPlatform(l.Index(here), "linux/riscv64")
+	bare.Platform = nil
+	for _, absent := range []v1.Descriptor{gone, attestation, bare, nested} {
+		delete(l, imagetest.BlobName(absent.Digest))
+	}
+	arm64 := []v1.Platform{{OS: "linux", Architecture: "arm64"}}
+	if diff := cmp.Diff(arm64, image.Missing(openLayout(t, l.Of(l.Index(attestation, bare, nested, here, gone))))); diff != "" {
+		t.Error(diff)
+	}
 	index := openLayout(t, l.Of(l.Index(here, gone, attestation)))
-	if diff := cmp.Diff([]v1.Platform{{OS: "linux", Architecture: "arm64"}}, image.Missing(index)); diff != "" {
+	if diff := cmp.Diff(arm64, image.Missing(index)); diff != "" {
 		t.Error(diff)
 	}
 	selected, err := image.SelectPlatform(index, *here.Platform)

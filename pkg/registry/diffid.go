@@ -17,12 +17,11 @@ import (
 
 // diffIDsOf returns the diff IDs that are to be compared with an image's layers, in their order. It is zero for what isn't
 // compressed, which is compared here, and for what can't be looked into, as it is encrypted or no file system. It fails
-// when the config doesn't fit the layers.
+// when the config doesn't fit the layers. It returns nil, and doesn't read the config, if there is nothing to compare.
 func diffIDsOf(img v1.Image, m *v1.Manifest) ([]v1.Hash, error) {
-	diffIDs := make([]v1.Hash, len(m.Layers))
 	isLayer := func(d v1.Descriptor) bool { return isCompressed(d.MediaType) || isPlain(d.MediaType) }
 	if !isConfig(m.Config.MediaType) || !slices.ContainsFunc(m.Layers, isLayer) {
-		return diffIDs, nil
+		return nil, nil
 	}
 	config, err := img.RawConfigFile()
 	if err != nil {
@@ -35,6 +34,7 @@ func diffIDsOf(img v1.Image, m *v1.Manifest) ([]v1.Hash, error) {
 	if len(listed) != len(m.Layers) {
 		return nil, fmt.Errorf("the image has %d layers, but its config lists %d diff IDs; build it again", len(m.Layers), len(listed))
 	}
+	diffIDs := make([]v1.Hash, len(m.Layers))
 	for i, d := range m.Layers {
 		claimed := listed[i]
 		switch {

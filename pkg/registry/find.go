@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -97,12 +98,13 @@ func (v *View) findIndex(ctx context.Context, images []v1.Descriptor) *remote.De
 // findByConfig returns an image whose config has that digest and whose layers have their diff IDs.
 func (v *View) findByConfig(ctx context.Context, config v1.Hash) (Found, error) {
 	all, said := v.candidates(ctx, config)
+	proven := v.prover.believes(said, layersKind, config)
 	var unproven []*remote.Descriptor
 	for _, d := range all {
 		m, err := imageManifest(d.MediaType, d.Manifest)
 		switch {
 		case err != nil || m.Config.Digest != config:
-		case v.prover.believes(said, config, d.Digest):
+		case proven && d.Digest == said.image:
 			return found(d, nil)
 		default:
 			unproven = append(unproven, d)
@@ -142,7 +144,7 @@ func (v *View) FindKey(ctx context.Context, key v1.Hash) (Keyed, error) {
 		return Keyed{}, nil
 	}
 	said := v.record(ctx, key)
-	if !v.prover.believesKey(said, key, said.image) {
+	if !v.prover.believes(said, keyKind, key) {
 		return unknown(errors.New("no record of this store token names an image"))
 	}
 	digest := said.image
@@ -174,22 +176,15 @@ var errIncomplete = errors.New("the repository doesn't hold the image completely
 
 // checkComplete fails with errIncomplete if a blob is missing. Manifests below an index, and configs, are read.
 func (v *View) checkComplete(ctx context.Context, img image.ImageOrIndex) error {
-	root, err := newNode(img)
+	root, err := newTree(img)
 	if err != nil {
 		return err
 	}
-	if err := root.walk(img); err != nil {
-		return err
-	}
-	read := map[v1.Hash]bool{}
-	var all []blob
+	var unread []blob
 	for _, n := range root.all() {
-		if m, err := imageManifest(n.desc.MediaType, n.raw); err == nil && isConfig(m.Config.MediaType) && len(m.Layers) > 0 {
-			read[m.Config.Digest] = true
-		}
-		all = append(all, n.blobs...)
+		unread = append(unread, slices.DeleteFunc(slices.Clone(n.blobs), func(b blob) bool { return b.read })...)
 	}
-	held, err := v.hasBlobs(ctx, distinct(all, read))
+	held, err := v.hasBlobs(ctx, distinct(unread))
 	if err != nil {
 		return err
 	}

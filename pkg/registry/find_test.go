@@ -413,20 +413,21 @@ func TestFindDistrustsProofs(t *testing.T) {
 		proof string
 		found bool
 	}{
-		"this very statement":     {honest.proof(layersKind, source, remote), true},
-		"among others":            {"00," + honest.proof(layersKind, source, remote) + ",11", true},
-		"the fourth":              {"1,2,3," + honest.proof(layersKind, source, remote), true},
-		"the fifth":               {"1,2,3,4," + honest.proof(layersKind, source, remote), false},
-		"none":                    {"", false},
-		"text":                    {"verified", false},
-		"a part of it":            {honest.proof(layersKind, source, remote)[:62], false},
-		"another token's":         {prover{[]byte("another key"), repoPath}.proof(layersKind, source, remote), false},
-		"another charm's":         {prover{aTokensKey, "charm/another/my-image"}.proof(layersKind, source, remote), false},
-		"another resource's":      {prover{aTokensKey, "charm/abc123/other"}.proof(layersKind, source, remote), false},
-		"of the honest manifest":  {honest.proof(layersKind, source, digestOf(t, img)), false},
-		"of another source":       {honest.proof(layersKind, digestOf(t, img), remote), false},
-		"of a key":                {honest.proof(keyKind, source, remote), false},
-		"of a key and its source": {honest.proof(keyKind, source, remote, source), false},
+		"this very statement":       {honest.proof(layersKind, source, remote, v1.Hash{}), true},
+		"among others":              {"00," + honest.proof(layersKind, source, remote, v1.Hash{}) + ",11", true},
+		"the fourth":                {"1,2,3," + honest.proof(layersKind, source, remote, v1.Hash{}), true},
+		"the fifth":                 {"1,2,3,4," + honest.proof(layersKind, source, remote, v1.Hash{}), false},
+		"none":                      {"", false},
+		"text":                      {"verified", false},
+		"a part of it":              {honest.proof(layersKind, source, remote, v1.Hash{})[:62], false},
+		"another token's":           {prover{[]byte("another key"), repoPath}.proof(layersKind, source, remote, v1.Hash{}), false},
+		"another charm's":           {prover{aTokensKey, "charm/another/my-image"}.proof(layersKind, source, remote, v1.Hash{}), false},
+		"another resource's":        {prover{aTokensKey, "charm/abc123/other"}.proof(layersKind, source, remote, v1.Hash{}), false},
+		"of the honest manifest":    {honest.proof(layersKind, source, digestOf(t, img), v1.Hash{}), false},
+		"of another source":         {honest.proof(layersKind, digestOf(t, img), remote, v1.Hash{}), false},
+		"of a key":                  {honest.proof(keyKind, source, remote, v1.Hash{}), false},
+		"of a record with a source": {honest.proof(layersKind, source, remote, source), false},
+		"of a key and its source":   {honest.proof(keyKind, source, remote, source), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -709,6 +710,68 @@ func TestFindAsksOnce(t *testing.T) {
 	g.Wait()
 	// latest, its record; its config; its layer.
 	wantRequests(t, "ten times at once", s.log(), map[string]int{"GET": 3, "HEAD": 1})
+}
+
+// An image that proves not to be the one doesn't hide the other candidate.
+func TestFindComparesEachCandidate(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 100, 1)
+	layers, err := randomImage(t, 100, 1).Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t)
+	s.seed(t, repoPath+":latest", withLayers(t, img, layers...))
+	s.seed(t, repoPath+":some", img)
+	v, _ := s.open(t)
+	if err := recordImage(t, v, img, false, configOf(t, img)); err != nil {
+		t.Fatal(err)
+	}
+	wantFound(t, v.again(), byID(t, img), img, true)
+}
+
+// TestFindSaysThatANamedManifestCouldNotBeRead: a record leads to a manifest that the registry fails to give.
+func TestFindSaysThatANamedManifestCouldNotBeRead(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 100, 1)
+	s := newServer(t)
+	v, _ := s.open(t)
+	mustPush(t, v, img)
+	if err := recordImage(t, v, img, true); err != nil {
+		t.Fatal(err)
+	}
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.HasSuffix(r.URL.Path, "/manifests/"+digestOf(t, img).String()) && answer(w, http.StatusServiceUnavailable, "UNAVAILABLE")
+	})
+	if found, err := v.again().Find(t.Context(), byID(t, img)); err != nil || found.Image != nil || found.Unread == nil {
+		t.Errorf("Find = %+v, %v", found, err)
+	}
+	s.spoil(nil)
+	if found, err := v.again().Find(t.Context(), byID(t, randomImage(t, 100, 1))); err != nil || found.Unread != nil {
+		t.Errorf("Find = %+v, %v", found, err)
+	}
+}
+
+// TestViewForgetsStoppedQuestions: a question whose asker was stopped is asked again.
+func TestViewForgetsStoppedQuestions(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v, _ := s.open(t)
+	img := randomImage(t, 100, 1)
+	uploaded(t, v, img)
+	v = v.again()
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if d := v.latest(stopped); d != nil {
+		t.Errorf("latest is %+v", d)
+	}
+	if said := v.record(stopped, configOf(t, img)); said.image != (v1.Hash{}) {
+		t.Errorf("the record says %+v", said)
+	}
+	wantFound(t, v, byID(t, img), img, false)
+	if diffIDs, err := v.readDiffIDs(t.Context(), v1.Descriptor{Digest: aSource, Size: 3}); err == nil {
+		t.Errorf("diff IDs of a config that isn't there: %v", diffIDs)
+	}
 }
 
 // A run that is stopped says so, and nothing else.

@@ -9,6 +9,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
@@ -61,6 +62,43 @@ func TestFindKey(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRecordKeyAgain: tokens keep each other's proofs of the same statement, and a key that means something else has the new
+// proof alone.
+func TestRecordKeyAgain(t *testing.T) {
+	t.Parallel()
+	img, other := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	for name, test := range map[string]struct {
+		img    v1.Image
+		source v1.Hash
+		both   bool // tokens find it
+	}{
+		"the same":       {img, aSource, true},
+		"another image":  {other, aSource, false},
+		"another source": {img, aKey, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			v := keyed(t, s, img)
+			mustPush(t, v, other)
+			second := NewView(v.Repository, []byte("another key"), noProgress)
+			if err := second.RecordKey(t.Context(), aKey, test.img, test.source); err != nil {
+				t.Fatal(err)
+			}
+			found, err := NewView(v.Repository, []byte("another key"), noProgress).FindKey(t.Context(), aKey)
+			if err != nil || found.Image == nil || digestOf(t, found.Image) != digestOf(t, test.img) || found.Source != test.source {
+				t.Errorf("with the second token: %+v, %v", found, err)
+			}
+			found, err = v.again().FindKey(t.Context(), aKey)
+			if err != nil || (found.Image != nil) != test.both {
+				t.Errorf("with the first token: %+v, %v; want an image: %t", found, err, test.both)
+			}
+		})
+	}
+	v, _ := newServer(t).open(t)
+	wantError(t, v.RecordKey(t.Context(), aKey, unreadable{img}, aSource), "gone")
 }
 
 // TestKeyIsUnknown: a record without a proof of this token leads to no image, nor does one whose image isn't complete any more.
@@ -125,6 +163,26 @@ func TestKeyIsUnknown(t *testing.T) {
 	}
 }
 
+// TestKeyOfAnIncompleteAttestation: the config of what isn't an image to run isn't read with it, so it is asked for.
+func TestKeyOfAnIncompleteAttestation(t *testing.T) {
+	t.Parallel()
+	attestation := mustAppend(t, static.NewLayer([]byte("{}"), "application/vnd.in-toto+json"))
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: randomImage(t, 100, 1)}, mutate.IndexAddendum{Add: attestation})
+	for _, path := range []string{"/blobs/" + configOf(t, attestation).String(), "/manifests/" + digestOf(t, attestation).String()} {
+		s := newServer(t)
+		v := keyed(t, s, index)
+		if found, err := v.FindKey(t.Context(), aKey); found.Image == nil || err != nil {
+			t.Errorf("the complete index: %+v, %v", found, err)
+		}
+		s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.HasSuffix(r.URL.Path, path) && answer(w, http.StatusNotFound, "NOT_FOUND")
+		})
+		if found, err := v.again().FindKey(t.Context(), aKey); found.Image != nil || err != nil {
+			t.Errorf("without %s: %+v, %v", path, found, err)
+		}
+	}
+}
+
 func TestFindKeyFails(t *testing.T) {
 	img := randomImage(t, 100, 1)
 	for _, path := range []string{fmt.Sprintf("/manifests/%s", digestOf(t, img)), fmt.Sprintf("/blobs/%s", layerOf(t, img))} {
@@ -142,5 +200,5 @@ func TestFindKeyFails(t *testing.T) {
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPut && strings.Contains(r.URL.Path, recordTag(aKey)) && answer(w, http.StatusForbidden, "DENIED")
 	})
-	wantError(t, r.RecordKey(t.Context(), aKey, img, aSource), "recording the key of")
+	wantError(t, r.RecordKey(t.Context(), aKey, img, aSource), "writing the locations record")
 }

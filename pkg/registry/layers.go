@@ -35,7 +35,7 @@ func (v *View) Layers(ctx context.Context) Layers {
 			return nil, nil
 		}
 		subject := recordedAs(newest.Descriptor, newest.Manifest)
-		if !v.prover.believes(v.record(ctx, subject), subject, newest.Digest) {
+		if said := v.record(ctx, subject); said.image != newest.Digest || !v.prover.believes(said, layersKind, subject) {
 			return nil, nil
 		}
 		return v.layersBelow(ctx, newest), nil

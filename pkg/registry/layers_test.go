@@ -1,7 +1,11 @@
 package registry
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,9 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-
-	"bytes"
-	"io"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // packed is an image whose layers are compressed at that level.
@@ -94,7 +97,7 @@ func TestLayersFromProvenAlone(t *testing.T) {
 		"with a record of another": func(t *testing.T, s *server, v *View) {
 			t.Helper()
 			s.seed(t, repoPath+":latest", img)
-			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{configOf(t, img): {configOf(t, img), true}}); err != nil {
+			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{configOf(t, img): {image: configOf(t, img), kind: layersKind}}); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -167,6 +170,66 @@ func TestLayersDistrusts(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, r.again().Layers(t.Context()), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLayersLeaveOutWhatIsUnreadable: what can't be read of an index is a line of the debug log, and the rest is learned.
+func TestLayersLeaveOutWhatIsUnreadable(t *testing.T) {
+	t.Parallel()
+	const damaged = "[]"
+	damagedDigest, _, err := v1.SHA256(strings.NewReader(damaged))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := packed(t, "base", "app")
+	for name, test := range map[string]struct {
+		other v1.Descriptor // listed before the good image
+		gone  v1.Hash       // a blob
+		lines int
+		want  Layers
+	}{
+		"all in order":        {other: v1.Descriptor{MediaType: types.OCIImageIndex, Digest: aSource}, want: layersOf(t, good)},
+		"a damaged manifest":  {other: v1.Descriptor{MediaType: types.DockerManifestSchema2, Digest: damagedDigest}, lines: 1, want: layersOf(t, good)},
+		"no config":           {other: v1.Descriptor{MediaType: types.OCIImageIndex, Digest: aSource}, gone: configOf(t, good), lines: 1},
+		"an artifact is good": {other: v1.Descriptor{MediaType: "application/vnd.artifact", Digest: aSource}, want: layersOf(t, good)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.seed(t, repoPath+":good", good)
+			raw := jsonOf(v1.IndexManifest{SchemaVersion: 2, MediaType: types.DockerManifestList, Manifests: []v1.Descriptor{
+				test.other, {MediaType: types.DockerManifestSchema2, Digest: digestOf(t, good)},
+			}})
+			digest, _, err := v1.SHA256(bytes.NewReader(raw))
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, _ := s.open(t)
+			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{digest: {image: digest, kind: layersKind}}); err != nil {
+				t.Fatal(err)
+			}
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				switch {
+				case strings.HasSuffix(r.URL.Path, "/manifests/latest"):
+					w.Header().Set("Content-Type", string(types.DockerManifestList))
+					_, _ = w.Write(raw)
+				case strings.HasSuffix(r.URL.Path, "/manifests/"+damagedDigest.String()):
+					w.Header().Set("Content-Type", string(types.DockerManifestSchema2))
+					_, _ = io.WriteString(w, damaged)
+				default:
+					return strings.HasSuffix(r.URL.Path, "/blobs/"+test.gone.String()) && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
+				}
+				return true
+			})
+			core, logs := observer.New(zap.DebugLevel)
+			v.log = zap.New(core)
+			if diff := cmp.Diff(test.want, v.again().Layers(t.Context()), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if n := logs.FilterMessage("An image's layers can't be reused").Len(); n != test.lines {
+				t.Errorf("%d lines say that layers can't be reused, want %d", n, test.lines)
 			}
 		})
 	}

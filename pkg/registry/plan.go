@@ -33,6 +33,10 @@ type Plan struct {
 	expectedDiffIDs map[v1.Hash]v1.Hash
 }
 
+func newPlan(img v1.Descriptor) *Plan {
+	return &Plan{Image: img, manifests: map[v1.Hash][]byte{}, blobs: map[v1.Hash]blob{}}
+}
+
 // Size is the sum of the blobs' sizes, in bytes.
 func Size(blobs []v1.Descriptor) int64 {
 	var sum int64
@@ -56,7 +60,7 @@ func (v *View) Plan(ctx context.Context, img image.ImageOrIndex, packedLayers La
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Image: root.desc, manifests: map[v1.Hash][]byte{}, blobs: map[v1.Hash]blob{}}
+	p := newPlan(root.desc)
 	read := sync.OnceValue(func() error {
 		if err := root.walk(img); err != nil {
 			return fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
@@ -116,7 +120,7 @@ func (v *View) lookBelow(ctx context.Context, nodes []*node) error {
 
 // split asks for the blobs that are needed, and tells those to send from those that the repository has.
 func (v *View) split(ctx context.Context, p *Plan, needed []blob) error {
-	held, err := v.hasBlobs(ctx, distinct(needed, nil))
+	held, err := v.hasBlobs(ctx, distinct(needed))
 	for _, b := range needed {
 		if held[b.desc.Digest] {
 			p.Reused = append(p.Reused, b.desc)
@@ -129,17 +133,17 @@ func (v *View) split(ctx context.Context, p *Plan, needed []blob) error {
 
 // unasked returns the distinct blobs that the view hasn't asked for.
 func (v *View) unasked(all []blob) []v1.Descriptor {
-	return slices.DeleteFunc(distinct(all, nil), func(d v1.Descriptor) bool {
+	return slices.DeleteFunc(distinct(all), func(d v1.Descriptor) bool {
 		_, asked := v.blobs.peek(d.Digest)
 		return asked
 	})
 }
 
-// distinct returns the blobs' descriptors, each once, without those that are excluded.
-func distinct(all []blob, excluded map[v1.Hash]bool) (descriptors []v1.Descriptor) {
+// distinct returns the blobs' descriptors, each once.
+func distinct(all []blob) (descriptors []v1.Descriptor) {
 	seen := map[v1.Hash]bool{}
 	for _, b := range all {
-		if !seen[b.desc.Digest] && !excluded[b.desc.Digest] {
+		if !seen[b.desc.Digest] {
 			descriptors = append(descriptors, b.desc)
 		}
 		seen[b.desc.Digest] = true

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -284,4 +285,66 @@ func TestPlanAfterFind(t *testing.T) {
 		}
 		mustPush(t, v, img)
 	}
+}
+
+// TestDiffIDsToCompare: a config lists diff IDs if its type says so, and something is to be compared with them.
+func TestDiffIDsToCompare(t *testing.T) {
+	t.Parallel()
+	plain, encrypted := static.NewLayer([]byte("plain"), types.DockerUncompressedLayer), static.NewLayer([]byte("?"), types.OCILayer+"+encrypted")
+	packedLayer, err := random.Layer(100, types.OCILayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	diffID, err := packedLayer.DiffID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		layers     []v1.Layer
+		configType types.MediaType
+		config     string // instead of the image's own
+		want       []v1.Hash
+		err        string
+	}{
+		"Docker's":                 {layers: []v1.Layer{packedLayer, plain}, configType: types.DockerConfigJSON, want: []v1.Hash{diffID, {}}},
+		"OCI's":                    {layers: []v1.Layer{plain, packedLayer}, configType: types.OCIConfigJSON, want: []v1.Hash{{}, diffID}},
+		"of an artifact":           {layers: []v1.Layer{packedLayer}, configType: "application/vnd.artifact", config: "text"},
+		"of nothing to compare":    {layers: []v1.Layer{encrypted}, configType: types.OCIConfigJSON, config: "text"},
+		"partly encrypted":         {layers: []v1.Layer{encrypted, packedLayer}, configType: types.OCIConfigJSON, want: []v1.Hash{{}, diffID}},
+		"damaged":                  {layers: []v1.Layer{packedLayer}, configType: types.OCIConfigJSON, config: "text", err: "config is damaged"},
+		"of fewer layers":          {layers: []v1.Layer{packedLayer}, configType: types.OCIConfigJSON, config: "{}", err: "lists 0 diff IDs"},
+		"of another, uncompressed": {layers: []v1.Layer{plain}, configType: types.DockerConfigJSON, config: `{"rootfs":{"diff_ids":["` + diffID.String() + `"]}}`, err: "has the diff ID|but it has"},
+	} {
+		img := mustAppend(t, test.layers...)
+		m, err := mutate.ConfigMediaType(img, test.configType).Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if test.config != "" {
+			img = asConfig{img, []byte(test.config)}
+		}
+		got, err := diffIDsOf(img, m)
+		if test.err != "" {
+			if err == nil || !regexp.MustCompile(test.err).MatchString(err.Error()) {
+				t.Errorf("%s: %v, want an error that says %q", name, err, test.err)
+			}
+			continue
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+	}
+}
+
+// TestExpectedDiffIDs: images may share a layer, if they agree on what it holds.
+func TestExpectedDiffIDs(t *testing.T) {
+	t.Parallel()
+	shared, other := blob{desc: v1.Descriptor{Digest: aKey}, diffID: aSource}, blob{desc: v1.Descriptor{Digest: aKey}, diffID: aKey}
+	config := blob{desc: v1.Descriptor{Digest: aSource}}
+	got, err := expectedDiffIDs([]*node{{blobs: []blob{config, shared}}, {blobs: []blob{shared, config}}})
+	if diff := cmp.Diff(map[v1.Hash]v1.Hash{aKey: aSource}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	_, err = expectedDiffIDs([]*node{{blobs: []blob{shared}}, {blobs: []blob{other}}})
+	wantError(t, err, "but it has "+aSource.String())
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -26,31 +27,21 @@ type prover struct {
 	repository string // its path, which has the charm's id
 }
 
-// proof returns the proof of a statement, "" without a key.
-func (p prover) proof(kind string, digests ...v1.Hash) string {
-	if len(p.key) == 0 {
+// proof returns the proof of a statement of a kind, "" without a key. The digests are the one that the statement is about,
+// and all that its record says: the image and the source.
+func (p prover) proof(kind string, about, image, source v1.Hash) string {
+	if len(p.key) == 0 || kind == "" {
 		return ""
 	}
 	mac := hmac.New(sha256.New, p.key)
-	_, _ = mac.Write([]byte(kind + "\n" + p.repository)) // a hash never fails to write
-	for _, digest := range digests {
-		_, _ = mac.Write([]byte("\n" + digest.String()))
-	}
+	_, _ = fmt.Fprintf(mac, "%s\n%s\n%s\n%s\n%s", kind, p.repository, about, image, source) // a hash never fails to write
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// believes reports whether a record proves that source became the manifest and that its layers have their diff IDs.
-func (p prover) believes(said record, source, manifest v1.Hash) bool {
-	return said.image == manifest && p.amongst(said.proofs, p.proof(layersKind, source, manifest))
-}
-
-// believesKey reports whether a record proves that the key means the manifest, and from which source that was made.
-func (p prover) believesKey(said record, key, manifest v1.Hash) bool {
-	return said.image == manifest && p.amongst(said.proofs, p.proof(keyKind, key, manifest, said.source))
-}
-
-func (p prover) amongst(proofs []string, want string) bool {
-	return want != "" && slices.ContainsFunc(proofs, func(given string) bool {
+// believes reports whether a record has a proof of what it says about a source or key.
+func (p prover) believes(said record, kind string, about v1.Hash) bool {
+	want := p.proof(kind, about, said.image, said.source)
+	return want != "" && slices.ContainsFunc(said.proofs, func(given string) bool {
 		return hmac.Equal([]byte(given), []byte(want))
 	})
 }

@@ -19,11 +19,11 @@ const (
 	proofsAnnotation = "com.github.charmhub-actions.upload-resource.proofs" // hex, comma-separated, the newest first
 )
 
-// record is what a locations record of this program says. Anyone who may push can write one, so only what has a proof is
-// believed.
+// record is what a locations record of this program says about a source or key. Anyone who may push can write one, so only
+// what has a proof is believed.
 type record struct {
 	image  v1.Hash // of this repository; zero if the record names none
-	source v1.Hash // zero if it isn't a key's
+	source v1.Hash // of a key's image; zero for others
 	proofs []string
 }
 
@@ -71,12 +71,12 @@ func (v *View) Record(ctx context.Context, moveLatest bool, images ...Recorded) 
 			return err
 		}
 		roots = append(roots, root)
-		sources := slices.Clone(one.Sources)
+		sources, kind := slices.Clone(one.Sources), ""
 		if one.Compared {
-			sources = append(sources, recordedAs(root.desc, root.raw))
+			sources, kind = append(sources, recordedAs(root.desc, root.raw)), layersKind
 		}
 		for _, source := range sources {
-			statements[source] = statement{root.desc.Digest, one.Compared}
+			statements[source] = statement{image: root.desc.Digest, kind: kind}
 		}
 	}
 	var moved error
@@ -96,29 +96,36 @@ func recordedAs(d v1.Descriptor, raw []byte) v1.Hash {
 	return d.Digest
 }
 
-// statement is what a record is to say about a source.
+// statement is what a record is to say about a source or key.
 type statement struct {
-	image    v1.Hash
-	compared bool // the image's layers were compared with their diff IDs
+	image, source v1.Hash
+	kind          string // of the proof; "" for none
 }
 
-// writeRecords writes records of sources.
+// writeRecords writes records of sources and keys. Older proofs of the same statement are kept.
 func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statement) error {
 	records := map[string]v1.Image{}
-	for source, s := range statements {
-		said, _ := v.records.peek(source)
-		if said.image == s.image && (!s.compared || v.prover.believes(said, source, s.image)) {
+	for about, s := range statements {
+		said, _ := v.records.peek(about)
+		same := said.image == s.image && said.source == s.source
+		if !same {
+			said = record{image: s.image, source: s.source}
+		}
+		if same && (s.kind == "" || v.prover.believes(said, s.kind, about)) {
 			continue
 		}
 		annotations := map[string]string{imageAnnotation: s.image.String()}
-		if proof := v.prover.proof(layersKind, source, s.image); s.compared && proof != "" {
-			annotations[proofsAnnotation] = said.proofsWith(proof, s.image)
+		if s.source != (v1.Hash{}) {
+			annotations[sourceAnnotation] = s.source.String()
+		}
+		if proof := v.prover.proof(s.kind, about, s.image, s.source); proof != "" {
+			annotations[proofsAnnotation] = formatProofs(proof, said.proofs)
 		}
 		written, err := newRecord(v.name.Digest(s.image.String()), annotations)
 		if err != nil {
 			return err
 		}
-		records[recordTag(source)] = written
+		records[recordTag(about)] = written
 	}
 	if err := v.pushTagged(ctx, records); err != nil {
 		return fmt.Errorf("writing the locations record: %w", err)
@@ -129,29 +136,20 @@ func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statemen
 // moveLatest makes the tag latest name a manifest. No request is made if the view has seen that it does so already.
 //
 // The tag may be all that Find finds an image by: one that another tool pushed has no record. So if the view has seen that
-// the tag names a single image, its record is written before the tag leaves it, unless it has one, or this run records
-// another image for the same source. Not earlier: as long as the tag names the image, a run that finds it by the tag need
-// not write.
+// the tag names a single image, its record is written before the tag leaves it, unless a proof says what another record of
+// that source is. Not earlier: as long as the tag names the image, a run that finds it by the tag need not write.
 func (v *View) moveLatest(ctx context.Context, root *node, recorded map[v1.Hash]statement) (err error) {
 	if old, _ := v.tags.peek(latest); old != nil {
 		if old.Digest == root.desc.Digest {
 			return nil
 		}
 		source := recordedAs(old.Descriptor, old.Manifest)
-		if _, replaced := recorded[source]; !replaced && source != old.Digest { // an index has no record by which it is found
-			v.record(ctx, source) // reading is cheaper than writing
+		_, proven := recorded[source]
+		if index := source == old.Digest; !proven && !index && !v.prover.believes(v.record(ctx, source), layersKind, source) {
 			err = v.writeRecords(ctx, map[v1.Hash]statement{source: {image: old.Digest}})
 		}
 	}
 	return errors.Join(err, v.put(ctx, latest, root.desc, root.raw))
-}
-
-// proofsWith returns the annotation with one more proof. Older ones are kept if they are for the same image.
-func (said record) proofsWith(proof string, remote v1.Hash) string {
-	if said.image != remote {
-		said.proofs = nil
-	}
-	return formatProofs(proof, said.proofs)
 }
 
 // RecordKey stores that a key means an image of this repository: the digest of a text that names what the image is made of.
@@ -161,25 +159,8 @@ func (v *View) RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrInde
 	if err != nil {
 		return err
 	}
-	said := v.record(ctx, key)
-	if said.source == source && v.prover.believesKey(said, key, digest) {
-		return nil
-	}
-	if said.source != source {
-		said.proofs = nil
-	}
-	annotations := map[string]string{imageAnnotation: digest.String(), sourceAnnotation: source.String()}
-	if proof := v.prover.proof(keyKind, key, digest, source); proof != "" {
-		annotations[proofsAnnotation] = said.proofsWith(proof, digest)
-	}
-	written, err := newRecord(v.name.Digest(digest.String()), annotations)
-	if err == nil {
-		err = v.pushTagged(ctx, map[string]v1.Image{recordTag(key): written})
-	}
-	if err != nil {
-		return fmt.Errorf("recording the key of %s: %w", digest, err)
-	}
-	return nil
+	v.record(ctx, key) // reading is cheaper than writing
+	return v.writeRecords(ctx, map[v1.Hash]statement{key: {digest, source, keyKind}})
 }
 
 // recordTag is the tag of the record of a source, as imgpkg has it.
@@ -189,24 +170,16 @@ func recordTag(source v1.Hash) string {
 
 // pushTagged sends images under tags alone, without asking what of them the repository has.
 func (r *Repository) pushTagged(ctx context.Context, images map[string]v1.Image) error {
+	p := newPlan(v1.Descriptor{})
 	roots := map[string]*node{}
 	var parts []blob
-	listed := map[v1.Hash]bool{}
 	for tag, img := range images {
-		root, err := newNode(img)
+		root, err := newTree(img)
 		if err != nil {
 			return err
 		}
-		if err := root.walkImage(img); err != nil {
-			return err
-		}
 		roots[tag] = root
-		for _, b := range root.blobs {
-			if !listed[b.desc.Digest] {
-				parts = append(parts, b)
-			}
-			listed[b.desc.Digest] = true
-		}
+		parts = append(parts, p.collect([]*node{root})...)
 	}
 	if _, err := r.pushBlobs(ctx, parts, func(ctx context.Context, b blob) (bool, error) {
 		_, err := r.pushBlob(ctx, b, func(int64) {})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -130,11 +131,16 @@ func TestRecordKeepsProofs(t *testing.T) {
 	for n := range maxProofs + 1 {
 		wantFound(t, as(n), byID(t, img), img, n == 0)
 	}
-	// A proof that is for another image isn't kept.
-	other := as(1)
-	said := other.record(t.Context(), configOf(t, img))
-	if got := said.proofsWith(strings.Repeat("f", 64), digestOf(t, randomImage(t, 10, 1))); got != strings.Repeat("f", 64) {
-		t.Errorf("proofs of another image are kept: %s", got)
+	// Proofs of another image aren't kept.
+	other := randomImage(t, 100, 1)
+	mustPush(t, v, other)
+	one := as(1)
+	one.record(t.Context(), configOf(t, img))
+	if err := recordImage(t, one, other, true, configOf(t, img)); err != nil {
+		t.Fatal(err)
+	}
+	if said := v.again().record(t.Context(), configOf(t, img)); said.image != digestOf(t, other) || len(said.proofs) != 1 {
+		t.Errorf("recorded %+v, want the other image with one proof", said)
 	}
 }
 
@@ -149,7 +155,7 @@ func TestRecordShowsNothing(t *testing.T) {
 	if err != nil || d == nil {
 		t.Fatal(err)
 	}
-	if !bytes.Contains(d.Manifest, []byte(v.prover.proof(layersKind, configOf(t, img), digestOf(t, img)))) {
+	if !bytes.Contains(d.Manifest, []byte(v.prover.proof(layersKind, configOf(t, img), digestOf(t, img), v1.Hash{}))) {
 		t.Errorf("no proof in %s", d.Manifest)
 	}
 	if bytes.Contains(d.Manifest, aTokensKey) || bytes.Contains(d.Manifest, []byte(hex.EncodeToString(aTokensKey))) {
@@ -202,6 +208,43 @@ func TestMovedLatestLeavesARecord(t *testing.T) {
 	}
 	wantFound(t, v.again(), byID(t, older), older, true)
 }
+
+// TestRecordOfMany: images that are recorded already don't keep another from being recorded.
+func TestRecordOfMany(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v, _ := s.open(t)
+	var all []Recorded
+	for range 8 {
+		img := randomImage(t, 100, 1)
+		mustPush(t, v, img)
+		all = append(all, Recorded{Image: img, Compared: true})
+	}
+	if err := v.Record(t.Context(), false, all[1:]...); err != nil {
+		t.Fatal(err)
+	}
+	v = v.again()
+	for _, one := range all {
+		v.record(t.Context(), configOf(t, one.Image.(v1.Image))) //nolint:forcetypeassert // it is one
+	}
+	s.log()
+	if err := v.Record(t.Context(), false, all...); err != nil {
+		t.Fatal(err)
+	}
+	wantRequests(t, "the one that wasn't recorded", s.log(), map[string]int{"POST": 2, "PUT": 3})
+	for _, one := range all {
+		wantFound(t, v.again(), byID(t, one.Image.(v1.Image)), one.Image, false) //nolint:forcetypeassert // it is one
+	}
+	broken := unreadable{all[0].Image.(v1.Image)} //nolint:forcetypeassert // it is one
+	wantError(t, v.Record(t.Context(), true, Recorded{Image: broken}), "gone")
+	wantError(t, v.pushTagged(t.Context(), map[string]v1.Image{"tag": broken}), "gone")
+}
+
+// unreadable is an image without a manifest.
+type unreadable struct{ v1.Image }
+
+func (unreadable) RawManifest() ([]byte, error) { return nil, errors.New("gone") }
+func (unreadable) Digest() (v1.Hash, error)     { return v1.Hash{}, errors.New("gone") }
 
 // TestRecordReplacesLatest: an image with the same config that somebody tagged latest doesn't get the record that the run
 // writes at the same time.
@@ -257,7 +300,14 @@ func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
 		"an index":            {tagged(index), 1},
 		"a record":            {recorded(digestOf(t, img)), 1},
 		"a record of another": {recorded(digestOf(t, newer)), 6},
-		"the same":            {tagged(newer), 0},
+		"a proven record of another": {func(t *testing.T, v *View) {
+			t.Helper()
+			tagged(img)(t, v)
+			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{configOf(t, img): {image: digestOf(t, newer), kind: layersKind}}); err != nil {
+				t.Fatal(err)
+			}
+		}, 1},
+		"the same": {tagged(newer), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

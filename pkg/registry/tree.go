@@ -26,11 +26,21 @@ type blob struct {
 	open    func() (partial.CompressedLayer, error)
 	diffID  v1.Hash // that the image's config gives this layer; zero for what can't be decompressed
 	inspect bool    // it may be a layer whose diff ID nobody knows yet
+	read    bool    // it is a config that was read with its image
 }
 
 // layered is an index that can give any of its blobs; those of go-containerregistry can.
 type layered interface {
 	Layer(v1.Hash) (v1.Layer, error)
+}
+
+// newTree reads an image's manifest, and those below it.
+func newTree(img image.ImageOrIndex) (*node, error) {
+	root, err := newNode(img)
+	if err == nil {
+		err = root.walk(img)
+	}
+	return root, err
 }
 
 // newNode reads a manifest and verifies its digest.
@@ -97,11 +107,15 @@ func (n *node) walkImage(img v1.Image) error {
 	if err != nil {
 		return err
 	}
-	n.blobs = append(n.blobs, blob{desc: m.Config, open: func() (partial.CompressedLayer, error) { return partial.ConfigLayer(img) }})
+	openConfig := func() (partial.CompressedLayer, error) { return partial.ConfigLayer(img) }
+	n.blobs = append(n.blobs, blob{desc: m.Config, open: openConfig, read: diffIDs != nil})
 	for i, d := range m.Layers {
 		if d.MediaType.IsDistributable() || len(d.URLs) == 0 {
-			open := func() (partial.CompressedLayer, error) { return img.LayerByDigest(d.Digest) }
-			n.blobs = append(n.blobs, blob{desc: d, open: open, diffID: diffIDs[i]})
+			b := blob{desc: d, open: func() (partial.CompressedLayer, error) { return img.LayerByDigest(d.Digest) }}
+			if diffIDs != nil {
+				b.diffID = diffIDs[i]
+			}
+			n.blobs = append(n.blobs, b)
 		}
 	}
 	return n.checkSizes()
