@@ -39,6 +39,10 @@ func TestReleaseMistakes(t *testing.T) {
 		"resources of an upload of nothing":     {[]string{"charm-revision=keep", toEdge, "resources=[]"}, "input resources: an upload's list is empty"},
 		"resources kept, where nothing is left": {[]string{"charm-revision=keep", toEdge, "resources=keep"}, "so nothing would be released"},
 		"nothing at all":                        {[]string{toEdge}, noneGiven},
+		"bases of a mistyped step":              {[]string{"from-channel=latest/edge", "channel=latest/beta", "bases="}, "input bases: empty; give the bases to release for, or all"},
+		"bases that end in a comma":             {[]string{"from-channel=latest/edge", "channel=latest/beta", "bases=24.04,"}, "input bases: entry 2 is empty"},
+		"a base that nothing is for":            {[]string{"from-channel=latest/edge", "channel=latest/beta", "bases=24.04 26.04"}, "release to latest/beta: nothing is for 26.04 of the input bases, but for ubuntu@24.04:amd64"},
+		"an architecture by another name":       {[]string{"from-channel=latest/edge", "channel=latest/beta", "bases=24.04:x86_64"}, `"x86_64" is unknown to Charmhub; write amd64`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := putOnChannels(t, sandbox, test.inputs...)
@@ -258,6 +262,96 @@ func TestRequiredResource(t *testing.T) {
 	r := putOnChannels(t, sandbox, "charm-revision=1", "channel=latest/stable", "resources=keep")
 	r.releaseFailed(t, "this charm revision needs resource 'my-image', of which no revision is there")
 	isReleased(t, sandbox)
+}
+
+// TestSomeBases: an old base that lacks what its charm revision needs doesn't keep the others from a channel, and what
+// isn't asked for stays as it is.
+func TestSomeBases(t *testing.T) {
+	t.Parallel()
+	both := with{imageResource: 1, fileResource: 1}
+	focal, nobleArm := ubuntu("20.04", "amd64"), ubuntu("24.04", "arm64")
+	on := func(channel string, base server.ReleaseBase, revision int, resources with) server.Release {
+		return server.Release{Channel: channel, Base: base, Revision: revision, Resources: resources}
+	}
+	before := []server.Release{
+		on("latest/edge", focal, 1, with{fileResource: 1}), on("latest/edge", jammy, 2, both), on("latest/edge", noble, 3, both), on("latest/edge", nobleArm, 4, both),
+	}
+	start := func(t *testing.T, options server.Options, revisions [][]server.ReleaseBase, before ...server.Release) *server.Server {
+		t.Helper()
+		sandbox := startCharm(t, options, revisions...)
+		for _, release := range before {
+			sandbox.PutRelease(charm, release)
+		}
+		return sandbox
+	}
+	one := [][]server.ReleaseBase{{focal}, {jammy}, {noble}, {nobleArm}}
+	promote := []string{"from-channel=latest/edge", "channel=latest/beta"}
+	t.Run("promoted", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t, server.Options{}, one, before...)
+		putOnChannels(t, sandbox, promote...).releaseFailed(t, "for ubuntu 20.04 (amd64): this charm revision needs resource 'my-image', of which no revision is there")
+		some := append(promote, "bases=ubuntu@22.04 24.04:arm64")
+		dry := putOnChannels(t, sandbox, append(some, "dry-run=true")...)
+		dry.succeeded(t)
+		isReleased(t, sandbox, before...)
+		r := putOnChannels(t, sandbox, some...)
+		r.succeeded(t)
+		isReleased(t, sandbox, append([]server.Release{on("latest/beta", jammy, 2, both), on("latest/beta", nobleArm, 4, both)}, before...)...)
+		for _, r := range []result{dry, r} {
+			r.logged(t, "latest/beta for ubuntu 20.04 (amd64): left out by the input bases, stays as it is: nothing",
+				"latest/beta for ubuntu 24.04 (amd64): left out by the input bases, stays as it is: nothing")
+			if !strings.Contains(r.summary, "Left out by the input bases: ubuntu 20&#46;04 &#40;amd64&#41;, ubuntu 24&#46;04 &#40;amd64&#41; on <code>latest/beta</code>") {
+				t.Errorf("summary:\n%s", r.summary)
+			}
+			if strings.Contains(r.outputs["releases"], "20.04") {
+				t.Errorf("releases %s", r.outputs["releases"])
+			}
+		}
+		again := putOnChannels(t, sandbox, some...)
+		again.succeeded(t)
+		again.has(t, map[string]string{"released": "false", "charm-revisions": "2 4"})
+	})
+	t.Run("kept", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t, server.Options{}, one, before...)
+		putOnChannels(t, sandbox, "charm-revision=keep", "channel=latest/edge", "resources=my-image:2", "bases=24.04").succeeded(t)
+		after := with{imageResource: 2, fileResource: 1}
+		isReleased(t, sandbox, before[0], before[1], on("latest/edge", noble, 3, after), on("latest/edge", nobleArm, 4, after))
+	})
+	t.Run("uploaded", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t, server.Options{}, one, before...)
+		files := writeCharm(t, charmMetadata+"summary: one\n", focal) + " " + writeCharm(t, charmMetadata+"summary: two\n", noble)
+		r := putOnChannels(t, sandbox, "charms="+files, "channel=latest/edge", "resources=keep", "bases=24.04")
+		r.succeeded(t)
+		r.has(t, map[string]string{"charm-revisions": "5 6", "released": "true"})
+		r.logged(t, "latest/edge for ubuntu 20.04 (amd64): left out by the input bases, stays as it is: charm revision 1 with my-file:1")
+		isReleased(t, sandbox, before[0], before[1], on("latest/edge", noble, 6, both), before[3])
+	})
+	two, onBeta := [][]server.ReleaseBase{{jammy}, {jammy, noble}}, on("latest/beta", jammy, 1, both)
+	edge := []server.Release{on("latest/edge", jammy, 2, both), on("latest/edge", noble, 2, both)}
+	t.Run("one of a charm revision's bases", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t, server.Options{}, two, append(edge, onBeta)...)
+		putOnChannels(t, sandbox, append(promote, "bases=24.04")...).succeeded(t)
+		isReleased(t, sandbox, append([]server.Release{onBeta, on("latest/beta", noble, 2, both)}, edge...)...)
+	})
+	t.Run("one of a charm revision's bases, refused", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t, server.Options{NoReleaseBase: true}, two, append(edge, onBeta)...)
+		r := putOnChannels(t, sandbox, append(promote, "bases=24.04")...)
+		r.releaseFailed(t, "one charm revision is also for bases that the input bases leaves out, for which the request has to name a base, and the store may not take that; "+
+			"release it for all of its bases, or make a charm file for each")
+		isReleased(t, sandbox, append([]server.Release{onBeta}, edge...)...)
+	})
+	t.Run("one of a charm revision's bases, ignored", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t, server.Options{IgnoreReleaseBase: true}, two, append(edge, onBeta)...)
+		r := putOnChannels(t, sandbox, append(promote, "bases=24.04")...)
+		r.reported(t, "release to latest/beta for ubuntu 22.04 (amd64): after the release, charm revision 2 with my-file:1, my-image:1 is there instead of "+
+			"charm revision 1 with my-file:1, my-image:1; ")
+		r.reported(t, "restore it with `charmcraft release my-charm --revision=1 --channel=latest/beta --resource=my-file:1 --resource=my-image:1`")
+	})
 }
 
 // TestRevisionsThatTheMapLacks: bases of a charm revision that the channel map's answer

@@ -62,3 +62,62 @@ func TestBases(t *testing.T) {
 		t.Errorf("%s, %s", bases[0], bases[1])
 	}
 }
+
+func TestBaseFilter(t *testing.T) {
+	amd, arm := Base{"ubuntu", "22.04", "amd64"}, Base{"ubuntu", "22.04", "arm64"}
+	other, noble := Base{"almalinux", "22.04", "amd64"}, Base{"ubuntu", "24.04", "all"}
+	for text, want := range map[string][]Base{
+		"22.04":              {amd, arm, other},
+		"ubuntu@22.04":       {amd, arm},
+		"ubuntu@22.04:arm64": {arm},
+		"22.04:amd64":        {amd, other},
+		"24.04:all":          {noble},
+		"24.04:amd64":        nil,
+		"noble":              nil,
+	} {
+		filter, err := ParseBaseFilter(text)
+		if err != nil || filter.String() != text {
+			t.Errorf("%s is %s, %v", text, filter, err)
+		}
+		var got []Base
+		for _, base := range []Base{{}, amd, arm, other, noble} {
+			if filter.Matches(base) {
+				got = append(got, base)
+			}
+			if !(BaseFilter{}).Matches(base) {
+				t.Errorf("no filter leaves out %s", base)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s matches %v, want %v", text, got, want)
+		}
+	}
+	if got := amd.Platform(); got != "ubuntu@22.04:amd64" {
+		t.Errorf("%s is written %s", amd, got)
+	}
+	const form = " is no base; write its channel, or name@channel, or either with :architecture, for example 24.04 or ubuntu@22.04:arm64"
+	for text, want := range map[string]string{
+		"": form, "@22.04": form, "ubuntu@": form, "ubuntu@22.04:": form, ":arm64": form, "a@b@c": form, "22.04:a:b": form, "ubuntu/22.04": form,
+		"22.04:x86_64": `"x86_64" is unknown to Charmhub; write amd64`, "ubuntu:22.04": `"22.04" is unknown to Charmhub; choose from`,
+	} {
+		if _, err := ParseBaseFilter(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func FuzzParseBaseFilter(f *testing.F) {
+	for _, text := range []string{"24.04", "ubuntu@22.04:arm64", "a@b:all", "@:", "x:y:z"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		filter, err := ParseBaseFilter(text)
+		if err != nil {
+			return
+		}
+		again, err := ParseBaseFilter(filter.String())
+		if filter.String() != text || err != nil || again != filter || filter.Matches(Base{}) {
+			t.Errorf("%q is %+v, then %+v, %v", text, filter, again, err)
+		}
+	})
+}

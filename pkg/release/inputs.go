@@ -26,6 +26,8 @@ type Inputs struct {
 	From          charmhub.Channel // to promote from; zero for none
 	KeepRevisions bool             // each base keeps the charm revision that it has on the channel
 
+	Bases []charm.BaseFilter // that are released for; none for all
+
 	Resources     map[string]int // revisions by name
 	KeepResources bool           // the charm revisions get the resources that the channel has
 
@@ -34,10 +36,11 @@ type Inputs struct {
 	Endpoints   inputs.Endpoints
 }
 
-// keep and none are the words for what a step does without being given revisions or a channel.
+// The words for what a step does without being given revisions, a channel or bases.
 const (
 	keep = "keep"
 	none = "none"
+	all  = "all"
 )
 
 // ReadInputs reads the inputs of the step and checks them. The error joins every
@@ -58,6 +61,7 @@ func ReadInputs(runner *action.Runner) (Inputs, error) {
 	} else if len(from) > 1 {
 		r.Complain("input from-channel: %q is more than one channel; give one", r.Input("from-channel"))
 	}
+	in.Bases = r.bases()
 	in.Resources, in.KeepResources = r.resources()
 	in.Channels = r.target()
 	r.checkSource()
@@ -112,8 +116,32 @@ func (r *reader) target() []charmhub.Channel {
 		r.Complain("input channel: none is given without charms, but is for charm files that are uploaded and not released; give where to release")
 	case r.given("resources"):
 		r.Complain("input resources: given with channel none, which releases nothing; leave out resources, or give where to release")
+	case r.given("bases") && r.Input("bases") != all:
+		r.Complain("input bases: given with channel none, which releases nothing; leave out bases, or give where to release")
 	}
 	return nil
+}
+
+// bases reads the bases to release for; none for the word all, which is the default. So an empty input has lost its value.
+func (r *reader) bases() (filters []charm.BaseFilter) {
+	words := r.list("bases", r.Words)
+	switch {
+	case !r.given("bases"):
+		r.Complain("input bases: empty; give the bases to release for, or all (an expression whose step, output or matrix value doesn't exist is empty)")
+	case slices.Equal(words, []string{all}):
+		return nil
+	case slices.Contains(words, all):
+		r.Complain("input bases: all is given together with others; keep all, or the others")
+		return nil
+	}
+	for _, word := range words {
+		filter, err := charm.ParseBaseFilter(word)
+		if err != nil {
+			r.Complain("input bases: %w", err)
+		}
+		filters = append(filters, filter)
+	}
+	return filters
 }
 
 func (r *reader) channels(input string, words []string) (channels []charmhub.Channel) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
@@ -13,7 +14,7 @@ var (
 	edge = charmhub.Channel{Track: "latest", Risk: "edge"}
 	beta = charmhub.Channel{Track: "latest", Risk: "beta"}
 
-	goodInputs = env{"INPUT_CHARM": "my-charm", "INPUT_STORE-TOKEN": aToken}
+	goodInputs = env{"INPUT_CHARM": "my-charm", "INPUT_STORE-TOKEN": aToken, "INPUT_BASES": "all"}
 )
 
 func TestInputs(t *testing.T) {
@@ -46,6 +47,10 @@ func TestInputs(t *testing.T) {
 		},
 		"promotion alone": {
 			env{"INPUT_CHANNEL": "latest/beta", "INPUT_FROM-CHANNEL": "edge"}, Inputs{Channels: []charmhub.Channel{beta}, From: charmhub.Channel{Risk: "edge"}},
+		},
+		"some bases": {
+			env{"INPUT_CHANNEL": "latest/beta", "INPUT_FROM-CHANNEL": "latest/edge", "INPUT_BASES": "24.04, ubuntu@22.04:arm64\n20.04"},
+			Inputs{Channels: []charmhub.Channel{beta}, From: edge, Bases: []charm.BaseFilter{{Channel: "24.04"}, {Name: "ubuntu", Channel: "22.04", Architecture: "arm64"}, {Channel: "20.04"}}},
 		},
 		"the outputs of several uploads": {
 			env{
@@ -96,20 +101,27 @@ func TestComplaints(t *testing.T) {
 		"no resources": {
 			kept, env{"INPUT_RESOURCES": ""}, "input resources: missing, and charm-revision keep releases nothing but them; give the revisions to release" + empty,
 		},
-		"an empty line of charms":       {upload, env{"INPUT_CHARMS": "\n"}, "input charms: line 1 is empty; "},
-		"an empty line of channels":     {kept, env{"INPUT_CHANNEL": "\n"}, "input channel: line 1 is empty; "},
-		"an empty line of resources":    {kept, env{"INPUT_RESOURCES": "\n"}, "input resources: line 1 is empty; "},
-		"a channel that is a comma":     {kept, env{"INPUT_CHANNEL": "latest/edge,"}, "input channel: entry 2 is empty; "},
-		"resources that are a comma":    {kept, env{"INPUT_RESOURCES": "a:1,"}, `input resources: "a:1," has an empty entry; `},
-		"an upload of nothing":          {kept, env{"INPUT_RESOURCES": "[]"}, "input resources: an upload's list is empty, "},
-		"one of several is of nothing":  {kept, env{"INPUT_RESOURCES": "a:1\n[]"}, "input resources: an upload's list is empty, "},
-		"nothing to do":                 {kept, env{"INPUT_RESOURCES": "keep"}, "input resources: keep is given with charm-revision keep, so nothing would be released; "},
-		"promoted, and kept":            {promote, env{"INPUT_RESOURCES": "keep"}, "input resources: keep is given with from-channel, whose resources are promoted; "},
-		"kept, and others":              {kept, env{"INPUT_RESOURCES": "keep a:1"}, "input resources: keep is given together with others; "},
-		"revisions kept, and others":    {kept, env{"INPUT_CHARM-REVISION": "keep 1"}, "input charm-revision: keep is given together with others; "},
-		"no channel, and one":           {upload, env{"INPUT_CHANNEL": "none, latest/edge"}, "input channel: none is given together with others; "},
-		"no channel to promote to":      {promote, env{"INPUT_CHANNEL": "none"}, "input channel: none is given without charms, "},
-		"no channel for resources":      {upload, env{"INPUT_RESOURCES": "a:1"}, "input resources: given with channel none, which releases nothing; "},
+		"an empty line of charms":      {upload, env{"INPUT_CHARMS": "\n"}, "input charms: line 1 is empty; "},
+		"an empty line of channels":    {kept, env{"INPUT_CHANNEL": "\n"}, "input channel: line 1 is empty; "},
+		"an empty line of resources":   {kept, env{"INPUT_RESOURCES": "\n"}, "input resources: line 1 is empty; "},
+		"a channel that is a comma":    {kept, env{"INPUT_CHANNEL": "latest/edge,"}, "input channel: entry 2 is empty; "},
+		"resources that are a comma":   {kept, env{"INPUT_RESOURCES": "a:1,"}, `input resources: "a:1," has an empty entry; `},
+		"an upload of nothing":         {kept, env{"INPUT_RESOURCES": "[]"}, "input resources: an upload's list is empty, "},
+		"one of several is of nothing": {kept, env{"INPUT_RESOURCES": "a:1\n[]"}, "input resources: an upload's list is empty, "},
+		"nothing to do":                {kept, env{"INPUT_RESOURCES": "keep"}, "input resources: keep is given with charm-revision keep, so nothing would be released; "},
+		"promoted, and kept":           {promote, env{"INPUT_RESOURCES": "keep"}, "input resources: keep is given with from-channel, whose resources are promoted; "},
+		"kept, and others":             {kept, env{"INPUT_RESOURCES": "keep a:1"}, "input resources: keep is given together with others; "},
+		"revisions kept, and others":   {kept, env{"INPUT_CHARM-REVISION": "keep 1"}, "input charm-revision: keep is given together with others; "},
+		"no channel, and one":          {upload, env{"INPUT_CHANNEL": "none, latest/edge"}, "input channel: none is given together with others; "},
+		"no channel to promote to":     {promote, env{"INPUT_CHANNEL": "none"}, "input channel: none is given without charms, "},
+		"no channel for resources":     {upload, env{"INPUT_RESOURCES": "a:1"}, "input resources: given with channel none, which releases nothing; "},
+		"bases of a mistyped step": {
+			promote, env{"INPUT_BASES": ""}, "input bases: empty; give the bases to release for, or all (an expression whose step, output or matrix value doesn't exist is empty)",
+		},
+		"bases that end in a comma":     {promote, env{"INPUT_BASES": "24.04,"}, "input bases: entry 2 is empty; "},
+		"all bases, and one":            {promote, env{"INPUT_BASES": "all 24.04"}, "input bases: all is given together with others; keep all, or the others"},
+		"a base that isn't":             {promote, env{"INPUT_BASES": "ubuntu@"}, `input bases: "ubuntu@" is no base; write its channel`},
+		"bases of nothing":              {upload, env{"INPUT_BASES": "24.04"}, "input bases: given with channel none, which releases nothing; leave out bases, or give where to release"},
 		"no charm":                      {kept, env{"INPUT_CHARM": ""}, "input charm: missing"},
 		"a channel that isn't":          {kept, env{"INPUT_CHANNEL": "latest/egde"}, `input channel: "latest/egde" is not a channel`},
 		"from two channels":             {promote, env{"INPUT_FROM-CHANNEL": "edge candidate"}, "is more than one channel; give one"},

@@ -42,9 +42,14 @@ func (r *Releaser) plan(ctx context.Context, in Inputs, name string, files []Cha
 	return p, err
 }
 
+// wanted is what the inputs say about the channels. Charm files are added to it when they have revisions.
+func (in Inputs) wanted() channelmap.Wanted {
+	return channelmap.Wanted{Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources, Bases: in.Bases}
+}
+
 // with makes the plan.
 func (p planned) with(in Inputs) (planned, error) {
-	wanted := channelmap.Wanted{Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources}
+	wanted := in.wanted()
 	p.known.Files = map[int]charm.Archive{}
 	for _, file := range p.files {
 		wanted.Revisions = append(slices.Clip(wanted.Revisions), file.Revision)
@@ -165,7 +170,8 @@ func (in Inputs) lookFor(known channelmap.Known) (undeclared []int, attached []s
 	}
 	var names []string
 	for _, release := range known.Releases.Map {
-		if !slices.Contains(channels, release.Channel) {
+		// An entry without a base may be what the channel has for any of them.
+		if !slices.Contains(channels, release.Channel) || !in.wanted().Includes(release.Base) && release.Base != (charm.Base{}) {
 			continue
 		}
 		if len(in.Files)+len(in.Revisions) > 0 {

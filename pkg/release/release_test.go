@@ -684,6 +684,30 @@ func TestReleaseWarns(t *testing.T) {
 	}
 }
 
+// A base that isn't asked for is not looked at: what its charm revision declares may not even be known any more.
+func TestReleaseOfSomeBases(t *testing.T) {
+	onArm := withImage(1)
+	onArm.Base, onArm.Revision, onArm.Resources = nobleArm, 2, map[string]int{"old": charmhub.NoRevision}
+	for name, in := range map[string]Inputs{
+		"promoted": {From: edge, Channels: []charmhub.Channel{beta}},
+		"kept":     {KeepRevisions: true, Channels: []charmhub.Channel{edge}, Resources: map[string]int{"my-image": 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newStore(withImage(1), onArm)
+			store.revisions = append(store.revisions, charmhub.CharmRevision{Revision: 2, Bases: []charm.Base{nobleArm}})
+			in.Charm, in.Bases = "my-charm", []charm.BaseFilter{{Channel: "24.04", Architecture: "amd64"}}
+			releaser := newReleaser(store)
+			done, err := releaser.Release(t.Context(), in)
+			if err != nil || len(done.Plan.Rows) != 1 || len(store.releases) != 1 || len(store.releases[0]) != 1 || store.releases[0][0].Revision != 1 {
+				t.Fatalf("got %+v, error %v, requests %+v", done, err, store.releases)
+			}
+			if len(done.Plan.LeftOut) != 1 || done.Plan.LeftOut[0].After.Base != nobleArm || slices.Contains(store.calls, "ResourcesOf 2") {
+				t.Errorf("left out %+v, calls %v", done.Plan.LeftOut, store.calls)
+			}
+		})
+	}
+}
+
 // The charm's name is in its metadata, unless it is given.
 func TestReleaseNamedByMetadata(t *testing.T) {
 	path := imagetest.TempFile(t, "charmcraft.yaml", []byte("name: their-charm\n"))
@@ -846,23 +870,27 @@ func TestReleaseOfIgnoredBases(t *testing.T) {
 // A store may refuse entries that name a base, and which input makes that
 // unnecessary is not in its answer.
 func TestReleaseOfBasesRefused(t *testing.T) {
-	plan := func(base charm.Base) channelmap.Plan {
-		return channelmap.Plan{Entries: []charmhub.Release{{Channel: edge, Base: base, Revision: 1}}}
+	plan := func(base charm.Base, leftOut []channelmap.Row) channelmap.Plan {
+		return channelmap.Plan{Entries: []charmhub.Release{{Channel: edge, Base: base, Revision: 1}}, LeftOut: leftOut}
 	}
+	const other, some = "one charm revision has other resources on each base", "one charm revision is also for bases that the input bases leaves out"
+	const because = ", for which the request has to name a base, and the store may not take that; "
 	for name, test := range map[string]struct {
-		status int
-		base   charm.Base
-		advice bool
+		status  int
+		base    charm.Base
+		leftOut []channelmap.Row
+		advice  string
 	}{
-		"bad, with a base":       {http.StatusBadRequest, noble, true},
-		"bad, without a base":    {http.StatusBadRequest, charm.Base{}, false},
-		"forbidden, with a base": {http.StatusForbidden, noble, false},
+		"bad, with a base":       {http.StatusBadRequest, noble, nil, other + because + "give the input resources, which are for all bases"},
+		"bad, with some bases":   {http.StatusBadRequest, noble, []channelmap.Row{{}}, some + because + "release it for all of its bases, or make a charm file for each"},
+		"bad, without a base":    {http.StatusBadRequest, charm.Base{}, []channelmap.Row{{}}, ""},
+		"forbidden, with a base": {http.StatusForbidden, noble, nil, ""},
 	} {
 		store := newStore()
 		store.fail = map[string][]error{"Release": {&charmhub.Error{Status: test.status, Message: "no"}}}
-		err := newReleaser(store).send(t.Context(), "my-charm", plan(test.base))
-		wantError(t, err, ": no")
-		if strings.Contains(err.Error(), "give the input resources, which are for all bases") != test.advice {
+		err := newReleaser(store).send(t.Context(), "my-charm", plan(test.base, test.leftOut))
+		wantError(t, err, ": no", test.advice)
+		if strings.Contains(err.Error(), because) != (test.advice != "") {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}

@@ -32,6 +32,9 @@ func Report(to Reporter, took time.Duration, done Result) error {
 	for _, row := range done.Plan.Rows {
 		to.Logger().Info(fmt.Sprintf("%s for %s: %s", row.After.Channel, row.After.Base, done.entry(row)))
 	}
+	for _, row := range done.Plan.LeftOut {
+		to.Logger().Info(fmt.Sprintf("%s for %s: left out by the input bases, stays as it is: %s", row.After.Channel, row.After.Base, describe(row.Before)))
+	}
 	to.Logger().Info(fmt.Sprintf("Done in %s: %s", action.Duration(took), done.state()))
 	outputs, err := done.outputs()
 	if err != nil {
@@ -260,6 +263,9 @@ func (d Result) summary() string {
 			commands = append(commands, command)
 		}
 	}
+	if leftOut := d.leftOut(); leftOut != "" {
+		fmt.Fprintf(&b, "\nLeft out by the input bases: %s\n", leftOut)
+	}
 	if len(commands) > 0 { // not in a fence, which shows character references as they are
 		fmt.Fprintf(&b, "\nMake Juju use it:\n\n<pre>%s</pre>\n", strings.Join(commands, ""))
 	}
@@ -270,6 +276,19 @@ func (d Result) summary() string {
 		}
 	}
 	return b.String()
+}
+
+// leftOut lists the bases that weren't asked for, by channel.
+func (d Result) leftOut() string {
+	var channels []string
+	var bases []charm.Base
+	for n, row := range d.Plan.LeftOut {
+		if bases = append(bases, row.After.Base); n+1 == len(d.Plan.LeftOut) || d.Plan.LeftOut[n+1].After.Channel != row.After.Channel {
+			channels = append(channels, listBases(slices.Compact(bases))+" on "+action.Code(row.After.Channel.String()))
+			bases = nil
+		}
+	}
+	return strings.Join(channels, "; ")
 }
 
 // isNew reports whether the file is, or would be, a new revision.

@@ -48,7 +48,7 @@ func TestReport(t *testing.T) {
 	}
 	before, after := entry(noble, 1, with{"file": 4, "image": 1}), entry(noble, 2, with{"file": none, "image": 2, "proxy": 7, "unused": none})
 	same := entry(jammy, 1, with{"image": 1})
-	planned := entry(jammy, -1, with{"image": 1})
+	planned, elsewhere := entry(jammy, -1, with{"image": 1}), charmhub.Release{Channel: beta}
 	file := CharmFile{Archive: charm.Archive{Bases: []charm.Base{noble}}, Path: "my.charm", Revision: 2, Created: true}
 	plannedFile := CharmFile{Archive: charm.Archive{Bases: []charm.Base{jammy}}, Path: "my.charm", Revision: -1}
 	tests := map[string]struct {
@@ -61,6 +61,20 @@ func TestReport(t *testing.T) {
 			[]string{
 				"latest/edge for ubuntu 22.04 (amd64): charm revision 1 with image:1, unchanged",
 				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, released",
+				"Done in 2.00 s: released",
+			},
+		},
+		"left-out": {
+			Result{Charm: "my-charm", Released: true, Plan: channelmap.Plan{
+				Rows: []channelmap.Row{{Before: &before, After: after}}, Entries: []charmhub.Release{after},
+				LeftOut: []channelmap.Row{{After: elsewhere}, {After: planned}, {Before: &same, After: planned}, {Before: &before, After: after}},
+			}},
+			[]string{
+				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, released",
+				"latest/beta for any base: left out by the input bases, stays as it is: nothing",
+				"latest/edge for ubuntu 22.04 (amd64): left out by the input bases, stays as it is: nothing",
+				"latest/edge for ubuntu 22.04 (amd64): left out by the input bases, stays as it is: charm revision 1 with image:1",
+				"latest/edge for ubuntu 24.04 (amd64): left out by the input bases, stays as it is: charm revision 1 with file:4, image:1",
 				"Done in 2.00 s: released",
 			},
 		},
@@ -107,9 +121,9 @@ func TestReleaseSummaryEscapes(t *testing.T) {
 	after.Channel.Branch = hostile
 	done := Result{
 		Charm: hostile, Released: true, Charms: []CharmFile{{Archive: charm.Archive{Bases: []charm.Base{base}}, Path: hostile}},
-		Plan: channelmap.Plan{Rows: []channelmap.Row{{After: after}}, Entries: []charmhub.Release{after}},
+		Plan: channelmap.Plan{Rows: []channelmap.Row{{After: after}}, LeftOut: []channelmap.Row{{After: after}}, Entries: []charmhub.Release{after}},
 	}
-	shape := regexp.MustCompile(`^(|### Charm <code>[^<>]*</code>: released|\|( [^|]* \|)+|\|(---\|)+|Make Juju use it:|<pre>juju refresh [^<>]*|</pre>)$`)
+	shape := regexp.MustCompile(`^(|Left out by the input bases: [^<>]* on <code>[^<>]*</code>|### Charm <code>[^<>]*</code>: released|\|( [^|]* \|)+|\|(---\|)+|Make Juju use it:|<pre>juju refresh [^<>]*|</pre>)$`)
 	for line := range strings.Lines(done.summary()) {
 		line = strings.TrimSuffix(line, "\n")
 		if !shape.MatchString(line) || strings.Contains(line, "script>") || strings.Contains(line, "@all") || strings.Contains(line, "](") {

@@ -26,6 +26,10 @@ import (
 func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) error {
 	var lost, last error // why an earlier request may have been carried out all the same; the last failure
 	attempt := 0
+	reason, advice := "one charm revision has other resources on each base", "give the input resources, which are for all bases"
+	if len(plan.LeftOut) > 0 {
+		reason, advice = "one charm revision is also for bases that the input bases leaves out", "release it for all of its bases, or make a charm file for each"
+	}
 	return upload.Repeat(ctx, r.Wait, upload.AttemptsForAMinute+1, func() (pause time.Duration, again bool, err error) {
 		if attempt++; attempt > 1 {
 			now, err := r.Store.Releases(ctx, name)
@@ -59,8 +63,7 @@ func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) 
 		}
 		last = err
 		if !again && refusesBases(err, plan.Entries) {
-			return 0, false, fmt.Errorf("%w; one charm revision has other resources on each base, for which the request has to name a base, "+
-				"and the store may not take that; give the input resources, which are for all bases", err)
+			return 0, false, fmt.Errorf("%w; %s, for which the request has to name a base, and the store may not take that; %s", err, reason, advice)
 		}
 		if again {
 			r.Runner.Logger().Info("Looking whether it was released, and trying again if not", zap.Error(err))

@@ -21,9 +21,15 @@ import (
 // without both, the charm revisions that are on each channel now stay there.
 type Wanted struct {
 	Channels  []charmhub.Channel
-	Revisions []int            // of the charm; see [Planned]
-	From      charmhub.Channel // whose charm revisions and resources are promoted; zero for none
-	Resources map[string]int   // revisions by name, for every charm revision that declares the name
+	Revisions []int              // of the charm; see [Planned]
+	From      charmhub.Channel   // whose charm revisions and resources are promoted; zero for none
+	Resources map[string]int     // revisions by name, for every charm revision that declares the name
+	Bases     []charm.BaseFilter // that are released for; none for all
+}
+
+// Includes reports whether the release is for the base.
+func (w Wanted) Includes(base charm.Base) bool {
+	return len(w.Bases) == 0 || slices.ContainsFunc(w.Bases, func(filter charm.BaseFilter) bool { return filter.Matches(base) })
 }
 
 // Planned returns a number for the nth charm file that is to be uploaded, until the
@@ -67,6 +73,8 @@ type Plan struct {
 	// differ in what they get. Entries that name one are first: what a store that
 	// ignores it puts in the wrong place is replaced by the entries after them.
 	Entries []charmhub.Release
+
+	LeftOut []Row // of the bases that weren't asked for, sorted; what they have stays there
 
 	// Others are the entries of the channels that the release isn't about.
 	Others []charmhub.Release

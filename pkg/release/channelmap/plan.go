@@ -48,20 +48,30 @@ func New(wanted Wanted, known Known) (Plan, error) {
 	var complaints []error
 	for _, channel := range unique(wanted.Channels) {
 		releases, err := charmsFor(channel, wanted, known)
+		if err == nil {
+			err = checkBases(channel, releases, wanted)
+		}
 		complaints = append(complaints, err)
 		for _, after := range releases {
-			plan.Rows = append(plan.Rows, Row{
+			row := Row{
 				Before: releaseFor(known.Releases, channel, after.Base), After: after,
 				KeepsRevision: len(wanted.Revisions) == 0 && wanted.From == charmhub.Channel{},
-			})
+			}
+			if wanted.Includes(after.Base) {
+				plan.Rows = append(plan.Rows, row)
+			} else {
+				plan.LeftOut = append(plan.LeftOut, row)
+			}
 		}
 	}
 	if err := errors.Join(complaints...); err != nil {
 		return Plan{}, err
 	}
-	slices.SortFunc(plan.Rows, func(a, b Row) int {
+	inOrder := func(a, b Row) int {
 		return cmp.Or(a.After.Channel.Compare(b.After.Channel), a.After.Base.Compare(b.After.Base))
-	})
+	}
+	slices.SortStableFunc(plan.Rows, inOrder)
+	slices.SortStableFunc(plan.LeftOut, inOrder)
 	if err := assignResources(plan.Rows, wanted, known); err != nil {
 		return Plan{}, err
 	}
@@ -88,19 +98,20 @@ func checkChannels(wanted Wanted, known Known) error {
 		if channel == wanted.From {
 			complaints = append(complaints, fmt.Errorf("promote from %s: the channel is the target as well; give another channel", channel))
 		}
-		complaints = append(complaints, checkProgressive("release to", channel, known))
+		complaints = append(complaints, checkProgressive("release to", channel, releasesOn(known.Releases, channel)))
 	}
 	if !slices.Contains(wanted.Channels, wanted.From) {
-		complaints = append(complaints, checkProgressive("promote from", wanted.From, known))
+		promoted := slices.DeleteFunc(releasesOn(known.Releases, wanted.From), func(r charmhub.Release) bool { return !wanted.Includes(r.Base) })
+		complaints = append(complaints, checkProgressive("promote from", wanted.From, promoted))
 	}
 	return errors.Join(complaints...)
 }
 
 // checkProgressive complains about a channel that has two entries for one base.
-func checkProgressive(doing string, channel charmhub.Channel, known Known) error {
+func checkProgressive(doing string, channel charmhub.Channel, releases []charmhub.Release) error {
 	seen := map[charm.Base]charmhub.Release{}
 	var complaints []error
-	for _, release := range releasesOn(known.Releases, channel) {
+	for _, release := range releases {
 		if first, twice := seen[release.Base]; twice {
 			complaints = append(complaints, fmt.Errorf("%s %s: the channel has two entries for %s, with %s and %s, as during a progressive release; "+
 				"end that first, so that there is one", doing, channel, release.Base, Describe(first.Revision), Describe(release.Revision)))
@@ -151,7 +162,7 @@ func (k Known) someDeclare(name string) bool {
 func charmsFor(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Release, error) {
 	switch {
 	case len(wanted.Revisions) > 0:
-		return givenCharms(channel, wanted, known)
+		return givenCharms(channel, wanted, known), nil
 	case wanted.From != charmhub.Channel{}:
 		promoted := releasesOn(known.Releases, wanted.From)
 		if len(promoted) == 0 {
@@ -172,20 +183,14 @@ func charmsFor(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub
 }
 
 // givenCharms puts each charm revision on all of its bases.
-func givenCharms(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Release, error) {
+func givenCharms(channel charmhub.Channel, wanted Wanted, known Known) []charmhub.Release {
 	var releases []charmhub.Release
-	taken := map[charm.Base]int{}
 	for _, number := range unique(wanted.Revisions) {
 		bases := known.bases(number)
 		if len(bases) == 0 {
 			bases = []charm.Base{{}}
 		}
 		for _, base := range unique(bases) {
-			if other, ok := taken[base]; ok {
-				return nil, fmt.Errorf("release to %s: %s and %s are both for %s, where there is place for one; give only one of them",
-					channel, Describe(other), Describe(number), base)
-			}
-			taken[base] = number
 			release := charmhub.Release{Channel: channel, Base: base, Revision: number}
 			if now := releaseFor(known.Releases, channel, base); now != nil {
 				release.Resources = now.Resources
@@ -193,7 +198,30 @@ func givenCharms(channel charmhub.Channel, wanted Wanted, known Known) ([]charmh
 			releases = append(releases, release)
 		}
 	}
-	return releases, nil
+	return releases
+}
+
+// checkBases complains about filters that match nothing of what could be released to a channel, and about bases for which
+// there would be two charm revisions.
+func checkBases(channel charmhub.Channel, releases []charmhub.Release, wanted Wanted) error {
+	var complaints []error
+	var bases []string
+	taken := map[charm.Base]int{}
+	for _, release := range releases {
+		bases = append(bases, release.Base.Platform())
+		if other, ok := taken[release.Base]; ok && wanted.Includes(release.Base) {
+			return fmt.Errorf("release to %s: %s and %s are both for %s, where there is place for one; give only one of them",
+				channel, Describe(other), Describe(release.Revision), release.Base)
+		}
+		taken[release.Base] = release.Revision
+	}
+	for _, filter := range unique(wanted.Bases) {
+		if !slices.ContainsFunc(releases, func(r charmhub.Release) bool { return filter.Matches(r.Base) }) {
+			complaints = append(complaints, fmt.Errorf("release to %s: nothing is for %s of the input bases, but for %s; correct it, or leave it out",
+				channel, filter, strings.Join(unique(bases), ", ")))
+		}
+	}
+	return errors.Join(complaints...)
 }
 
 // assignResources gives each row the resources that its charm revision declares.

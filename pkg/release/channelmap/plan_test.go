@@ -278,6 +278,115 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// filters are those of the input bases.
+func filters(t *testing.T, texts ...string) (list []charm.BaseFilter) {
+	t.Helper()
+	for _, text := range texts {
+		filter, err := charm.ParseBaseFilter(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, filter)
+	}
+	return list
+}
+
+// TestPlanOfSomeBases: only the bases that are asked for are released. What the others lack is nobody's concern.
+func TestPlanOfSomeBases(t *testing.T) {
+	edge := channel(t, "latest/edge")
+	for name, test := range map[string]struct {
+		now     []entry
+		wanted  Wanted
+		bases   []string
+		to      []string
+		rows    int
+		send    []entry
+		leftOut []entry // with what is there in the place of what is left out
+
+		otherwise bool // with a store that ignores bases
+	}{
+		"an old base lacks a required resource": {
+			now:    []entry{{"latest/edge", focal, 11, nil}, {"latest/edge", noble, 15, with{"image": 3}}},
+			wanted: Wanted{From: edge}, bases: []string{"24.04"}, to: []string{"latest/beta"},
+			rows: 1, send: []entry{{"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
+			leftOut: []entry{{"latest/beta", focal, -1, nil}},
+		},
+		"an old base has a revision of another type": {
+			now:    []entry{{"latest/beta", focal, 11, with{"image": 3}}, {"latest/edge", focal, 11, with{"image": 2}}, {"latest/edge", noble, 15, with{"image": 3}}},
+			wanted: Wanted{From: edge}, bases: []string{"ubuntu@24.04:amd64"}, to: []string{"latest/beta"},
+			rows: 1, send: []entry{{"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
+			leftOut: []entry{{"latest/beta", focal, 11, with{"image": 3}}},
+		},
+		"an old base has a progressive release": {
+			now:    []entry{{"latest/edge", focal, 11, with{"image": 3}}, {"latest/edge", focal, 12, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}},
+			wanted: Wanted{From: edge}, bases: []string{"24.04"}, to: []string{"latest/beta"},
+			rows: 1, send: []entry{{"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
+			leftOut: []entry{{"latest/beta", focal, -1, nil}, {"latest/beta", focal, -1, nil}},
+		},
+		"charm revisions for other bases": {
+			now:    []entry{{"latest/edge", jammy, 13, with{"image": 3}}},
+			wanted: Wanted{Revisions: []int{1, 13, 15, 16}, Resources: with{"image": 4}}, bases: []string{"24.04:arm64"}, to: []string{"latest/edge"},
+			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 16, with{"image": 4, "file": none}}},
+			leftOut: []entry{
+				{"latest/edge", jammy, 13, with{"image": 3}}, {"latest/edge", jammy, 13, with{"image": 3}}, {"latest/edge", noble, -1, nil}, {"latest/edge", noble, -1, nil},
+			},
+		},
+		"one of a charm revision's bases": {
+			wanted: Wanted{Revisions: []int{1}, Resources: with{"image": 4}}, bases: []string{"24.04"}, to: []string{"latest/edge"}, otherwise: true,
+			rows: 1, send: []entry{{"latest/edge", noble, 1, with{"image": 4, "file": none}}},
+			leftOut: []entry{{"latest/edge", jammy, -1, nil}},
+		},
+		"only some of the bases get the image": {
+			now:    onAll("latest/edge", with{"image": 3}),
+			wanted: Wanted{Resources: with{"image": 4}}, bases: []string{"20.04", "22.04:arm64", "20.04:amd64"}, to: []string{"latest/edge"},
+			rows: 3, send: withoutBases([]entry{onAll("latest/edge", with{"image": 4, "file": none})[0], onAll("latest/edge", with{"image": 4, "file": none})[1],
+				onAll("latest/edge", with{"image": 4, "file": none})[3]}),
+			leftOut: []entry{onAll("latest/edge", with{"image": 3})[2], onAll("latest/edge", with{"image": 3})[4], onAll("latest/edge", with{"image": 3})[5]},
+		},
+		"every base": {
+			now:    onAll("latest/edge", with{"image": 3}),
+			wanted: Wanted{From: edge}, bases: []string{"20.04", "22.04", "24.04"}, to: []string{"2/beta", "2/edge"},
+			rows: 12, send: append(withoutBases(onAll("2/beta", with{"image": 3, "file": none})), withoutBases(onAll("2/edge", with{"image": 3, "file": none}))...),
+		},
+		"what is there for no base": {
+			now:    []entry{{"latest/edge", charm.Base{}, 9, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}},
+			wanted: Wanted{From: edge}, bases: []string{"24.04"}, to: []string{"latest/beta"},
+			rows: 1, send: []entry{{"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
+			leftOut: []entry{{"latest/beta", charm.Base{}, -1, nil}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.wanted.Channels, test.wanted.Bases = channels(t, test.to...), filters(t, test.bases...)
+			k := known(t, test.now...)
+			plan, err := New(test.wanted, k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(releases(t, test.send...).Map, plan.Entries); diff != "" || len(plan.Rows) != test.rows {
+				t.Errorf("%d rows, entries (-want +got):\n%s", len(plan.Rows), diff)
+			}
+			var leftOut []entry
+			for _, row := range plan.LeftOut {
+				e := entry{row.After.Channel.String(), row.After.Base, -1, nil}
+				if row.Before != nil {
+					e.revision, e.resources = row.Before.Revision, row.Before.Resources
+				}
+				leftOut = append(leftOut, e)
+			}
+			if diff := cmp.Diff(test.leftOut, leftOut, cmp.AllowUnexported(entry{})); diff != "" {
+				t.Errorf("left out (-want +got):\n%s", diff)
+			}
+			for _, ignores := range []bool{false, true} {
+				after := carryOut(k, plan, ignores)
+				unmet, conflicts := plan.Unmet(after), plan.Conflicts(after)
+				if len(unmet) > 0 || (len(conflicts) > 0) != (ignores && test.otherwise) {
+					t.Errorf("with a store that ignores bases, %t: not so after it: %+v, in the way: %+v", ignores, unmet, conflicts)
+				}
+			}
+		})
+	}
+}
+
 func withoutBases(entries []entry) []entry {
 	for n := range entries {
 		entries[n].base = charm.Base{}
@@ -403,6 +512,24 @@ func TestImpossiblePlans(t *testing.T) {
 		"a type from earlier": {
 			now: edge, wanted: Wanted{Resources: with{"image": 2}}, to: "latest/edge",
 			want: []string{"release revision 2 of resource 'image': that revision is of type file, but charm revision 15 declares oci-image"},
+		},
+		"a base that is nowhere": {
+			now: onAll("latest/edge", with{"image": 3}), wanted: Wanted{From: channel(t, "latest/edge"), Bases: filters(t, "24.04", "25.10")}, to: "latest/beta",
+			want: []string{"release to latest/beta: nothing is for 25.10 of the input bases, but for ubuntu@20.04:amd64, ubuntu@20.04:arm64, ubuntu@22.04:amd64, " +
+				"ubuntu@22.04:arm64, ubuntu@24.04:amd64, ubuntu@24.04:arm64; correct it, or leave it out"},
+		},
+		"bases of a charm revision that are not known": {
+			wanted: Wanted{Revisions: []int{9}, Bases: filters(t, "24.04")}, to: "latest/edge",
+			change: func(k *Known) { k.Revisions = []charmhub.CharmRevision{{Revision: 9}} },
+			want:   []string{"release to latest/edge: nothing is for 24.04 of the input bases, but for any base; correct it, or leave it out"},
+		},
+		"a resource of a base that is left out": {
+			now: []entry{{"latest/edge", jammy, 13, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}}, to: "latest/edge",
+			wanted: Wanted{Resources: with{"old": 3}, Bases: filters(t, "24.04")}, change: func(k *Known) {
+				k.Declared[13] = append(k.Declared[13], charmhub.Resource{Name: "old"})
+				k.Resources["old"] = []charmhub.Revision{{Revision: 3}}
+			},
+			want: []string{"release resource 'old': no charm revision of this release declares it, but file, image"},
 		},
 		"all at once": {
 			wanted: Wanted{Revisions: []int{99}, Resources: with{"image": 70}}, to: "3/edge", lag: true,
