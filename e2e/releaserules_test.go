@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -291,7 +290,7 @@ func TestSomeBases(t *testing.T) {
 		t.Parallel()
 		sandbox := start(t, server.Options{}, one, before...)
 		putOnChannels(t, sandbox, promote...).releaseFailed(t, "for ubuntu 20.04 (amd64): this charm revision needs resource 'my-image', of which no revision is there")
-		some := append(slices.Clone(promote), "bases=ubuntu@22.04 24.04:arm64")
+		some := append(promote, "bases=ubuntu@22.04 24.04:arm64")
 		dry := putOnChannels(t, sandbox, append(some, "dry-run=true")...)
 		dry.succeeded(t)
 		isReleased(t, sandbox, before...)

@@ -61,7 +61,7 @@ func (b *Bounds) open(format string, opened compression.DecompressorFunc, in io.
 		buffered := bufio.NewReader(in)
 		window := zstdWindow(buffered) // later frames must not ask for more
 		return b.reserve(window, func() (io.ReadCloser, error) {
-			decoder, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(uint64(window))) //nolint:gosec // it is positive
+			decoder, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(uint64(window)))
 			if err != nil {
 				return nil, err
 			}
@@ -90,7 +90,7 @@ func zstdWindow(in *bufio.Reader) int64 {
 	if header.SingleSegment {
 		window = header.FrameContentSize
 	}
-	return int64(min(max(window, leastWindow), maxWindow))
+	return int64(min(max(window, leastWindow), maxWindow)) //nolint:gosec // it is small
 }
 
 // tarBlock is the size of a header in a tar archive.

@@ -25,11 +25,11 @@ import (
 // Store is Charmhub, as [charmhub.Client] has it.
 type Store struct {
 	Lists
-	Changes
+	ReleaseStore
 }
 
-// Changes is what a release changes: the channels, and the charm files for them.
-type Changes interface {
+// ReleaseStore is what takes a release, and the charm files for it.
+type ReleaseStore interface {
 	Release(ctx context.Context, charm string, entries []charmhub.Release) error
 	CreateCharmRevision(ctx context.Context, charm, uploadID string) (statusURL string, err error)
 	upload.Store

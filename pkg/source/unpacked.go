@@ -12,9 +12,8 @@ import (
 	"slices"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // Unpacked is an image whose layers aren't compressed yet, in a store that

@@ -1,0 +1,364 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+)
+
+// pause is between two questions whose answers are to be the same.
+const pause = 5 * time.Second
+
+var aboutRevisions = []assumption{
+	{"Revisions", "a text becomes a revision of the image resource within a minute", "the action waits for half an hour", tryRevision},
+	{"Revisions", "the list has the revision when it is approved", "the action waits for it for two minutes where that matters", tryListed},
+	{"Revisions", "each revision is listed with its SHA-256, its size, the time it was made, and bases that aren't null",
+		"a revision without a SHA-256 isn't found, and what is in it is published again", tryFields},
+	{"Revisions", "the listed SHA-256 is that of the text", "each run makes a revision, unless the store finds the text by itself", trySHA256},
+	{"Revisions", "the same text again makes no revision", "the action looks for the SHA-256 first, so this happens only where lists lag", tryDuplicate},
+	{"Revisions", "architectures are replaced by those of a PATCH", "the action sets them again for some minutes, and then fails", tryArchitectures},
+	{"Revisions", "an index becomes a revision for two architectures", "an index, and several lines of image, fail; give one image", tryIndexRevision},
+	{"Revisions", "the list is newest first", "the action sorts it", tryOrder},
+	{"Revisions", "a file becomes a revision, and the same file again makes no other", "the action looks for the SHA-256 first, so this happens only where lists lag", tryFile},
+	{"Revisions", "Juju's public list leads to the text, without credentials", sameImageUnread, tryPublic},
+}
+
+const sameImageUnread = "if the text about an image changes, a new revision is made, and the log says why"
+
+// made is what came of a request for a revision.
+type made struct {
+	number   int
+	existed  bool // the review says so
+	statuses []string
+	early    bool // the number was there before the approval
+	took     time.Duration
+}
+
+func (m made) String() string {
+	text := fmt.Sprintf("revision %d after %s, by way of %s", m.number, m.took.Round(100*time.Millisecond), strings.Join(m.statuses, ", "))
+	if m.early {
+		text += "; the number was there before the approval"
+	}
+	return text
+}
+
+var existing = regexp.MustCompile(`Revision of the existing package is: (\d+)`)
+
+// make makes content a revision.
+func (c *contact) make(ctx context.Context, resource, kind string, content []byte, architectures ...string) (m made, err error) {
+	began := time.Now()
+	id, err := c.client.Upload(ctx, resource, int64(len(content)), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
+	if err != nil {
+		return m, err
+	}
+	status, err := c.client.CreateRevision(ctx, c.charm, resource, charmhub.NewRevision{UploadID: id, Type: kind, Architectures: architectures})
+	if err != nil {
+		return m, err
+	}
+	_, _, err = c.until(ctx, func() (bool, error) { return c.look(ctx, status, id, &m) })
+	m.took = time.Since(began)
+	if err == nil && m.number < 0 {
+		err = fmt.Errorf("the review isn't over after %s, by way of %s", m.took.Round(time.Second), strings.Join(m.statuses, ", "))
+	}
+	return m, err
+}
+
+// look asks how a review stands. It is over when there is a number, or an error.
+func (c *contact) look(ctx context.Context, status, id string, m *made) (over bool, err error) {
+	m.number = -1
+	a, err := c.store(ctx, http.MethodGet, status, nil)
+	if err != nil || a.ok() != nil {
+		return false, errors.Join(err, a.ok())
+	}
+	var answer struct {
+		Revisions []struct {
+			ID       string `json:"upload-id"`
+			Status   string
+			Revision *int
+			Errors   []struct{ Code, Message string }
+		}
+	}
+	if err := json.Unmarshal(a.body, &answer); err != nil {
+		return false, err
+	}
+	for _, r := range answer.Revisions {
+		if r.ID != id {
+			continue
+		}
+		if !slices.Contains(m.statuses, r.Status) {
+			m.statuses = append(m.statuses, r.Status)
+		}
+		switch {
+		case r.Status == "approved" && r.Revision != nil:
+			m.number = *r.Revision
+			return true, nil
+		case r.Status == "rejected":
+			return true, m.rejected(r.Errors)
+		}
+		m.early = m.early || r.Revision != nil
+	}
+	return false, nil
+}
+
+// rejected finds the revision that a rejection names.
+func (m *made) rejected(problems []struct{ Code, Message string }) error {
+	for _, problem := range problems {
+		if found := existing.FindStringSubmatch(problem.Message); found != nil {
+			m.existed = true
+			m.number, _ = strconv.Atoi(found[1]) // digits
+			return nil
+		}
+	}
+	return fmt.Errorf("rejected: %v", problems)
+}
+
+func tryRevision(ctx context.Context, c *contact) (finding, error) {
+	if c.text == nil {
+		return untried("there is no text")
+	}
+	m, err := c.make(ctx, c.image, "oci-image", c.text, "amd64")
+	if err != nil {
+		return failed("%v", err)
+	}
+	c.imageRevision = m.number
+	return finding{m.took < time.Minute, m.String()}, nil
+}
+
+// listedRevision is a revision as the list has it.
+type listedRevision struct {
+	Revision *int
+	SHA256   string
+	Size     *int64
+	Created  string `json:"created-at"`
+	Bases    []*struct{ Architectures []string }
+	Download struct {
+		SHA256 string `json:"hash-sha-256"`
+		Size   *int64
+	}
+}
+
+// revisions lists the revisions of a resource, and keeps the list of the image's.
+func (c *contact) revisions(ctx context.Context, of string) ([]listedRevision, error) {
+	var list struct{ Revisions []listedRevision }
+	err := c.list(ctx, "/resources/"+url.PathEscape(of)+"/revisions", &list)
+	if of == c.image && err == nil {
+		c.listed = list.Revisions
+	}
+	return list.Revisions, err
+}
+
+// find returns a revision of a list.
+func find(list []listedRevision, number int) *listedRevision {
+	at := slices.IndexFunc(list, func(r listedRevision) bool { return r.Revision != nil && *r.Revision == number })
+	if at < 0 {
+		return nil
+	}
+	return &list[at]
+}
+
+func tryListed(ctx context.Context, c *contact) (finding, error) {
+	if c.imageRevision < 0 {
+		return untried("no revision was made")
+	}
+	took, seen, err := c.until(ctx, func() (bool, error) {
+		list, err := c.revisions(ctx, c.image)
+		return find(list, c.imageRevision) != nil, err
+	})
+	switch {
+	case err != nil:
+		return finding{}, err
+	case !seen:
+		return failed("it isn't there after %s", took.Round(time.Second))
+	}
+	return finding{took == 0, fmt.Sprintf("after %s", took.Round(100*time.Millisecond))}, nil
+}
+
+func tryOrder(ctx context.Context, c *contact) (finding, error) {
+	if c.image == "" {
+		return finding{}, errNoImage
+	}
+	if _, err := c.revisions(ctx, c.image); err != nil {
+		return finding{}, err
+	}
+	var numbers []int
+	for _, r := range c.listed {
+		if r.Revision != nil {
+			numbers = append(numbers, *r.Revision)
+		}
+	}
+	up, down := slices.IsSorted(numbers), slices.IsSortedFunc(numbers, func(a, b int) int { return b - a })
+	switch {
+	case len(numbers) < 2:
+		return untried("the list has %d revisions", len(numbers))
+	case down:
+		return held("%d revisions", len(numbers))
+	case up:
+		return failed("it is oldest first")
+	}
+	return failed("it is in no order")
+}
+
+func tryFields(_ context.Context, c *contact) (finding, error) {
+	if len(c.listed) == 0 {
+		return untried("the list is empty")
+	}
+	top, nested, wrong := 0, 0, 0
+	for _, r := range c.listed {
+		switch {
+		case len(r.SHA256) == 64 && r.Size != nil:
+			top++
+		case len(r.Download.SHA256) == 64 && r.Download.Size != nil:
+			nested++
+		}
+		if r.Created == "" || len(r.Bases) == 0 || slices.Contains(r.Bases, nil) {
+			wrong++
+		}
+	}
+	note := fmt.Sprintf("%d of %d have both at the top, %d under download, %d lack the time or a base", top, len(c.listed), nested, wrong)
+	return finding{top+nested == len(c.listed) && wrong == 0, note}, nil
+}
+
+func trySHA256(_ context.Context, c *contact) (finding, error) {
+	r := find(c.listed, c.imageRevision)
+	if r == nil {
+		return untried("the revision isn't listed")
+	}
+	want, got := fmt.Sprintf("%x", sha256.Sum256(c.text)), r.SHA256
+	if got == "" {
+		got = r.Download.SHA256
+	}
+	if got != want {
+		return failed("%q is listed for %s", got, want)
+	}
+	return held("")
+}
+
+func tryDuplicate(ctx context.Context, c *contact) (finding, error) {
+	if c.imageRevision < 0 {
+		return untried("no revision was made")
+	}
+	return c.duplicate(ctx, c.image, "oci-image", c.text, c.imageRevision)
+}
+
+// duplicate publishes what is there already.
+func (c *contact) duplicate(ctx context.Context, resource, kind string, content []byte, number int) (finding, error) {
+	m, err := c.make(ctx, resource, kind, content, "amd64")
+	switch {
+	case err != nil:
+		return failed("%v", err)
+	case m.number != number:
+		return failed("it made revision %d beside %d", m.number, number)
+	case m.existed:
+		return held("it is rejected, with the revision's number")
+	}
+	return held("it is approved, with the number of before")
+}
+
+func tryArchitectures(ctx context.Context, c *contact) (finding, error) {
+	if c.imageRevision < 0 {
+		return untried("no revision was made")
+	}
+	var seen []string
+	for _, want := range [][]string{{"arm64", "amd64"}, {"amd64"}} {
+		if err := c.client.SetArchitectures(ctx, c.charm, c.image, c.imageRevision, want); err != nil {
+			return failed("%v", err)
+		}
+		var got []string
+		took, set, err := c.until(ctx, func() (bool, error) {
+			list, err := c.revisions(ctx, c.image)
+			got = nil
+			if r := find(list, c.imageRevision); r != nil {
+				for _, b := range r.Bases {
+					got = append(got, b.Architectures...)
+				}
+			}
+			return len(got) == len(want) && !slices.ContainsFunc(want, func(a string) bool { return !slices.Contains(got, a) }), err
+		})
+		switch {
+		case err != nil:
+			return finding{}, err
+		case !set:
+			return failed("%v were set, and after %s the list has %v", want, took.Round(time.Second), got)
+		}
+		seen = append(seen, fmt.Sprintf("%v were listed as %v after %s", want, got, took.Round(100*time.Millisecond)))
+	}
+	return held("%s", strings.Join(seen, "; "))
+}
+
+func tryIndexRevision(ctx context.Context, c *contact) (finding, error) {
+	if c.images["index"] == "" || c.text == nil {
+		return untried("the registry took no index")
+	}
+	a, err := c.askText(ctx, c.images["index"])
+	if err != nil || a.ok() != nil {
+		return finding{}, errors.Join(err, a.ok())
+	}
+	m, err := c.make(ctx, c.image, "oci-image", a.body, "amd64", "arm64")
+	if err != nil {
+		return failed("%v", err)
+	}
+	c.indexRevision = m.number
+	return held("%s", m)
+}
+
+func tryFile(ctx context.Context, c *contact) (finding, error) {
+	if c.file == "" {
+		return untried("the charm declares no resource of type file")
+	}
+	content := c.content("file", 2000)
+	m, err := c.make(ctx, c.file, "file", content, "amd64")
+	if err != nil {
+		return failed("%v", err)
+	}
+	c.fileRevision = m.number
+	again, err := c.duplicate(ctx, c.file, "file", content, m.number)
+	again.note = m.String() + "; " + again.note
+	return again, err
+}
+
+func tryPublic(ctx context.Context, c *contact) (finding, error) {
+	r := find(c.listed, c.imageRevision)
+	if r == nil {
+		return untried("the revision isn't listed")
+	}
+	revision := charmhub.Revision{Revision: c.imageRevision, Size: int64(len(c.text)), SHA256: fmt.Sprintf("%x", sha256.Sum256(c.text))}
+	var names map[int]string
+	var why error
+	took, seen, err := c.until(ctx, func() (bool, error) {
+		names, why = c.client.ImageNames(ctx, c.charm, c.image, []charmhub.Revision{revision})
+		return len(names) > 0 || isRefused(why), ctx.Err()
+	})
+	if err != nil {
+		return finding{}, err
+	}
+	if !seen || len(names) == 0 {
+		return failed("%v", why)
+	}
+	hosts := map[string]bool{}
+	for _, e := range c.recorder.Exchanges() {
+		if at, err := url.Parse(e.URL); err == nil && e.Request.Header.Get("Authorization") == "" && e.Method == http.MethodGet && at.Host != c.repository.RegistryStr() {
+			hosts[at.Host] = true
+		}
+	}
+	return finding{names[c.imageRevision] == charmhub.ImageName(c.text), fmt.Sprintf("after %s, from %s", took.Round(100*time.Millisecond), strings.Join(slices.Sorted(maps.Keys(hosts)), ", "))}, nil
+}
+
+// isRefused reports whether an answer won't change soon.
+func isRefused(err error) bool {
+	refused, ok := errors.AsType[*charmhub.Error](err)
+	return ok && refused.Status < http.StatusInternalServerError
+}
