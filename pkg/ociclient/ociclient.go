@@ -42,3 +42,19 @@ func WithoutToken(err error, registry string) error {
 	}
 	return fmt.Errorf("the token service of %s answered without a token; run this again later", registry)
 }
+
+// CheckRedirect returns an error if an answer sends a request on to another host. Registries have blobs on other hosts, and
+// reading these takes no credentials; whoever else answers in a registry's place could ask for these.
+func CheckRedirect(req *http.Request, res *http.Response) error {
+	to, err := res.Location()
+	switch {
+	case res.StatusCode/100 != 3 || errors.Is(err, http.ErrNoLocation):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s redirected a %s to an invalid URL: %w", req.URL.Host, req.Method, err)
+	case to.Host == req.URL.Host && to.Scheme == req.URL.Scheme:
+		return nil
+	}
+	return fmt.Errorf("%s redirected a %s to %q, another host, which isn't followed",
+		req.URL.Host, req.Method, to.Scheme+"://"+to.Host)
+}

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 
 	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -53,5 +56,32 @@ func TestWithoutToken(t *testing.T) {
 	}
 	if err := WithoutToken(nil, "quay.io"); err != nil {
 		t.Errorf("no error becomes %v", err)
+	}
+}
+
+func TestCheckRedirect(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		status   int
+		location string
+		want     string // of the error
+	}{
+		"an answer":        {200, "https://evil.example/", ""},
+		"without location": {304, "", ""},
+		"the same host":    {307, "/v2/elsewhere", ""},
+		"another host":     {307, "https://evil.example/v2/", `quay.io redirected a POST to "https://evil.example", another host, which isn't followed`},
+		"another port":     {301, "https://quay.io:8443/", `"https://quay.io:8443", another host`},
+		"without TLS":      {302, "http://quay.io/v2/", `"http://quay.io", another host`},
+		"no URL":           {302, "https://%zz", "quay.io redirected a POST to an invalid URL"},
+	} {
+		req := httptest.NewRequest(http.MethodPost, "https://quay.io/token", nil)
+		res := &http.Response{StatusCode: test.status, Header: http.Header{}, Request: req}
+		if test.location != "" {
+			res.Header.Set("Location", test.location)
+		}
+		err := CheckRedirect(req, res)
+		if (err != nil) != (test.want != "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
 	}
 }

@@ -303,6 +303,7 @@ func TestDiffIDsToCompare(t *testing.T) {
 		layers     []v1.Layer
 		configType types.MediaType
 		config     string // instead of the image's own
+		unread     bool
 		want       []v1.Hash
 		err        string
 	}{
@@ -312,6 +313,7 @@ func TestDiffIDsToCompare(t *testing.T) {
 		"of nothing to compare":    {layers: []v1.Layer{encrypted}, configType: types.OCIConfigJSON, config: "text"},
 		"partly encrypted":         {layers: []v1.Layer{encrypted, packedLayer}, configType: types.OCIConfigJSON, want: []v1.Hash{{}, diffID}},
 		"damaged":                  {layers: []v1.Layer{packedLayer}, configType: types.OCIConfigJSON, config: "text", err: "config is damaged"},
+		"that can't be read":       {layers: []v1.Layer{packedLayer}, configType: types.OCIConfigJSON, unread: true, err: "gone"},
 		"of fewer layers":          {layers: []v1.Layer{packedLayer}, configType: types.OCIConfigJSON, config: "{}", err: "lists 0 diff IDs"},
 		"of another, uncompressed": {layers: []v1.Layer{plain}, configType: types.DockerConfigJSON, config: `{"rootfs":{"diff_ids":["` + diffID.String() + `"]}}`, err: "has the diff ID|but it has"},
 	} {
@@ -322,6 +324,9 @@ func TestDiffIDsToCompare(t *testing.T) {
 		}
 		if test.config != "" {
 			img = asConfig{img, []byte(test.config)}
+		}
+		if test.unread {
+			img = unreadable{img}
 		}
 		got, err := diffIDsOf(img, m)
 		if test.err != "" {

@@ -11,13 +11,13 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
-	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 const (
@@ -161,10 +161,10 @@ func (m *meter) show(progress func(bytes int64)) (hide func()) {
 func (r *Repository) putByDigest(ctx context.Context, d v1.Descriptor, raw []byte) error {
 	for try := 1; ; try++ {
 		err := r.put(ctx, d.Digest.String(), d, raw)
-		if !isCode(err, transport.ManifestBlobUnknownErrorCode) || try == manifestTries {
+		if !isCode(err, registryTransport.ManifestBlobUnknownErrorCode) || try == manifestTries {
 			return err
 		}
-		if err := r.wait(ctx, carry.Backoff(try-1, nil)); err != nil {
+		if err := r.wait(ctx, transport.Backoff(try-1, nil)); err != nil {
 			return err
 		}
 	}

@@ -240,11 +240,12 @@ func TestRecordOfMany(t *testing.T) {
 	wantError(t, v.pushTagged(t.Context(), map[string]v1.Image{"tag": broken}), "gone")
 }
 
-// unreadable is an image without a manifest.
+// unreadable is an image of which nothing can be read.
 type unreadable struct{ v1.Image }
 
-func (unreadable) RawManifest() ([]byte, error) { return nil, errors.New("gone") }
-func (unreadable) Digest() (v1.Hash, error)     { return v1.Hash{}, errors.New("gone") }
+func (unreadable) RawConfigFile() ([]byte, error) { return nil, errors.New("gone") }
+func (unreadable) RawManifest() ([]byte, error)   { return nil, errors.New("gone") }
+func (unreadable) Digest() (v1.Hash, error)       { return v1.Hash{}, errors.New("gone") }
 
 // TestRecordReplacesLatest: an image with the same config that somebody tagged latest doesn't get the record that the run
 // writes at the same time.

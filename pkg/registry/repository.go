@@ -35,6 +35,7 @@ import (
 	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
 	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
@@ -219,6 +220,6 @@ func (r *Repository) do(req *http.Request, statuses ...int) (blobupload.Head, er
 		return blobupload.Head{Response: res}, err
 	}
 	// Read to its end, so that the connection serves the next request.
-	_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer))
+	_, err = io.Copy(io.Discard, io.LimitReader(res.Body, image.MaxManifest))
 	return blobupload.Head{Response: res}, err
 }

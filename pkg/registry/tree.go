@@ -194,7 +194,7 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 		return nil, err
 	}
 	defer func() { _ = content.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(content, maxAnswer))
+	raw, err := io.ReadAll(io.LimitReader(content, image.MaxManifest))
 	if err != nil {
 		return nil, err
 	}

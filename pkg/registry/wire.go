@@ -3,18 +3,15 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
-)
 
-// maxAnswer bounds every answer that isn't a blob: manifests, tokens, error lists. It is the limit that CNCF
-// distribution puts on manifests.
-const maxAnswer = 4 << 20
+	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
+)
 
 // wire is the transport below authentication. That sends a request again after a 401, with a body that may have been read
 // by then, so here every attempt gets a body of its own. And it knows of no path before the registry's own, /v2/.
@@ -55,11 +52,11 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if strings.Contains(req.URL.Path, "/blobs/sha") {
 		return res, nil
 	}
-	if err := checkRedirect(req, res); err != nil {
+	if err := ociclient.CheckRedirect(req, res); err != nil {
 		_ = res.Body.Close()
 		return nil, err
 	}
-	res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
+	res.Body = http.MaxBytesReader(nil, res.Body, image.MaxManifest)
 	if w.seen != nil && res.StatusCode == http.StatusOK && req.URL.Query().Has("scope") { // which only token services are sent
 		if err := w.seen.readToken(res, asked); err != nil {
 			return nil, err
@@ -114,20 +111,4 @@ func lifeOf(answer []byte) time.Duration {
 	}{Seconds: 60} // if it isn't said
 	_ = json.Unmarshal(answer, &token) // what isn't JSON is refused elsewhere
 	return time.Duration(min(max(token.Seconds, 0), 24*60*60) * float64(time.Second))
-}
-
-// checkRedirect refuses to be sent to another host. Registries have blobs on other hosts, and reading these takes no
-// credentials; whoever else answers in a registry's place could ask for these.
-func checkRedirect(req *http.Request, res *http.Response) error {
-	to, err := res.Location()
-	switch {
-	case res.StatusCode/100 != 3 || errors.Is(err, http.ErrNoLocation):
-		return nil
-	case err != nil:
-		return fmt.Errorf("%s sends a %s on to an address that is none: %w", req.URL.Host, req.Method, err)
-	case to.Host == req.URL.Host && to.Scheme == req.URL.Scheme:
-		return nil
-	}
-	return fmt.Errorf("%s sends a %s on to %q, another host, which isn't followed",
-		req.URL.Host, req.Method, to.Scheme+"://"+to.Host)
 }

@@ -209,9 +209,11 @@ func (c careful) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if req.Method == http.MethodPost && (res.StatusCode == http.StatusTemporaryRedirect || res.StatusCode == http.StatusPermanentRedirect) {
-		_ = res.Body.Close()
-		return nil, fmt.Errorf("%s sends a login on to another address, which isn't followed", req.URL.Host)
+	if req.Method == http.MethodPost {
+		if err := ociclient.CheckRedirect(req, res); err != nil {
+			_ = res.Body.Close()
+			return nil, err
+		}
 	}
 	if !isForBlob(req) || res.StatusCode >= http.StatusMultipleChoices {
 		res.Body = http.MaxBytesReader(nil, res.Body, image.MaxManifest)

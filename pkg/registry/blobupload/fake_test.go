@@ -18,7 +18,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 )
@@ -104,11 +104,11 @@ func (f *fakeRegistry) handle(w http.ResponseWriter, r *http.Request) {
 		}
 		accept(w, path, nil, http.StatusAccepted)
 	case !known:
-		refuse(w, http.StatusNotFound, transport.BlobUploadUnknownErrorCode)
+		refuse(w, http.StatusNotFound, registryTransport.BlobUploadUnknownErrorCode)
 	case r.Method == http.MethodGet:
 		accept(w, path, content, http.StatusNoContent)
 	case r.Method == http.MethodPatch && !strings.HasPrefix(r.Header.Get("Content-Range"), fmt.Sprint(len(content), "-")):
-		refuse(w, http.StatusRequestedRangeNotSatisfiable, transport.BlobUploadInvalidErrorCode)
+		refuse(w, http.StatusRequestedRangeNotSatisfiable, registryTransport.BlobUploadInvalidErrorCode)
 	default:
 		more, err := io.ReadAll(r.Body)
 		f.uploads[path] = append(content, more...)
@@ -130,7 +130,7 @@ func (f *fakeRegistry) store(w http.ResponseWriter, path, digest string) {
 	content := f.uploads[path]
 	delete(f.uploads, path)
 	if got, _, err := v1.SHA256(bytes.NewReader(content)); err != nil || got.String() != digest {
-		refuse(w, http.StatusBadRequest, transport.DigestInvalidErrorCode)
+		refuse(w, http.StatusBadRequest, registryTransport.DigestInvalidErrorCode)
 		return
 	}
 	f.blobs[digest] = content
@@ -144,7 +144,7 @@ func accept(w http.ResponseWriter, location string, content []byte, status int) 
 	w.WriteHeader(status)
 }
 
-func refuse(w http.ResponseWriter, status int, code transport.ErrorCode) bool {
+func refuse(w http.ResponseWriter, status int, code registryTransport.ErrorCode) bool {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"a test said so"}]}`, code)
@@ -251,7 +251,7 @@ func doer(over http.RoundTripper) func(*http.Request, ...int) (Head, error) {
 			return Head{}, err
 		}
 		defer func() { _ = res.Body.Close() }()
-		if err := transport.CheckError(res, statuses...); err != nil {
+		if err := registryTransport.CheckError(res, statuses...); err != nil {
 			return Head{res}, err
 		}
 		_, err = io.Copy(io.Discard, res.Body)

@@ -14,9 +14,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 const (
@@ -86,7 +86,7 @@ const (
 // classify returns the verdict on a request by its step and its error. Again is whether the last chunk, from the same
 // byte, was refused as out of order, too. Requests that bring no bytes of the blob were repeated by the transport.
 func classify(s step, err error, again bool) verdict {
-	var answer *transport.Error
+	var answer *registryTransport.Error
 	answered := errors.As(err, &answer)
 	var final *finalError
 	brings := s == send || s == whole
@@ -111,11 +111,11 @@ func classify(s step, err error, again bool) verdict {
 }
 
 // isLost reports whether an answer says that the registry has no such upload, or other bytes of it than were sent.
-func isLost(answer *transport.Error) bool {
+func isLost(answer *registryTransport.Error) bool {
 	return answer.StatusCode == http.StatusNotFound ||
-		slices.ContainsFunc(answer.Errors, func(d transport.Diagnostic) bool {
-			return d.Code == transport.BlobUploadUnknownErrorCode || d.Code == transport.BlobUploadInvalidErrorCode ||
-				d.Code == transport.DigestInvalidErrorCode
+		slices.ContainsFunc(answer.Errors, func(d registryTransport.Diagnostic) bool {
+			return d.Code == registryTransport.BlobUploadUnknownErrorCode || d.Code == registryTransport.BlobUploadInvalidErrorCode ||
+				d.Code == registryTransport.DigestInvalidErrorCode
 		})
 }
 
@@ -169,7 +169,7 @@ type result struct {
 	length int64 // bytes of the blob that the request brings
 	end    int64 // offset behind the bytes that were sent of these
 	head   Head
-	err    error // a *transport.Error for an answer that refuses
+	err    error // a *registryTransport.Error for an answer that refuses
 }
 
 // take changes the state by the result of a request, and returns the next step, and how long to wait before it.
@@ -231,7 +231,7 @@ func (s *state) resume(r result) (next step, pause time.Duration, err error) {
 	if s.tries++; s.tries >= maxTries {
 		return done, 0, fmt.Errorf("given up after %d tries without progress: %w", s.tries, r.err)
 	}
-	return ask, min(carry.Backoff(s.tries-1, r.head.Response), maxPause), nil
+	return ask, min(transport.Backoff(s.tries-1, r.head.Response), maxPause), nil
 }
 
 // following returns the step after one that the registry took, or found too large.

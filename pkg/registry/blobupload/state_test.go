@@ -10,16 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
 var errReset = errors.New("connection reset by peer")
 
 // refusal is the error of an answer.
-func refusal(status int, codes ...transport.ErrorCode) *transport.Error {
-	e := &transport.Error{StatusCode: status}
+func refusal(status int, codes ...registryTransport.ErrorCode) *registryTransport.Error {
+	e := &registryTransport.Error{StatusCode: status}
 	for _, code := range codes {
-		e.Errors = append(e.Errors, transport.Diagnostic{Code: code})
+		e.Errors = append(e.Errors, registryTransport.Diagnostic{Code: code})
 	}
 	return e
 }
@@ -44,16 +44,16 @@ func TestClassify(t *testing.T) {
 		"too slow a body":                {brings, refusal(408), false, resume},
 		"too large":                      {brings, refusal(413), false, shrink},
 		"too large without a body":       {[]step{begin, ask, finish}, refusal(413), false, giveUp},
-		"refused":                        {all, refusal(403, transport.DeniedErrorCode), false, giveUp},
+		"refused":                        {all, refusal(403, registryTransport.DeniedErrorCode), false, giveUp},
 		"refused, wrapped":               {all, fmt.Errorf("asking: %w", refusal(403)), false, giveUp},
 		"lost":                           {[]step{send, ask, finish}, errLost, false, restart},
 		"nothing there":                  {[]step{send, ask, finish}, refusal(404), false, restart},
 		"nothing there, wrapped":         {[]step{send, ask, finish}, fmt.Errorf("asking: %w", refusal(404)), false, restart},
 		"no such repository":             {[]step{begin}, refusal(404), false, giveUp},
-		"unknown upload":                 {[]step{send, ask, finish}, refusal(400, transport.BlobUploadUnknownErrorCode), false, restart},
-		"invalid upload":                 {[]step{send, ask, finish}, refusal(400, transport.BlobUploadInvalidErrorCode), false, restart},
-		"other bytes":                    {[]step{finish, whole}, refusal(400, transport.DigestInvalidErrorCode), false, restart},
-		"lost by a failing registry":     {[]step{send, finish}, refusal(500, transport.BlobUploadUnknownErrorCode), false, restart},
+		"unknown upload":                 {[]step{send, ask, finish}, refusal(400, registryTransport.BlobUploadUnknownErrorCode), false, restart},
+		"invalid upload":                 {[]step{send, ask, finish}, refusal(400, registryTransport.BlobUploadInvalidErrorCode), false, restart},
+		"other bytes":                    {[]step{finish, whole}, refusal(400, registryTransport.DigestInvalidErrorCode), false, restart},
+		"lost by a failing registry":     {[]step{send, finish}, refusal(500, registryTransport.BlobUploadUnknownErrorCode), false, restart},
 		"a chunk out of order":           {[]step{send}, refusal(416), false, resume},
 		"the same chunk out of order":    {[]step{send}, refusal(416), true, restart},
 		"anything else out of order":     {[]step{ask, finish}, refusal(416), false, restart},

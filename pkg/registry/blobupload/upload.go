@@ -20,7 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
-	carry "github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // storing is how long an answer may take. Before it ends an upload, a registry reads the blob to store it under its digest;
@@ -141,12 +141,12 @@ func (u *upload) request(ctx context.Context, s *state, next step) result {
 	case ask:
 		r.head, r.err = u.do(ctx, http.MethodGet, s.location.String(), nil, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
 	case finish:
-		r.head, r.err = u.put(carry.AnswerWithin(ctx, storing), s, nil)
+		r.head, r.err = u.put(transport.AnswerWithin(ctx, storing), s, nil)
 	case whole:
 		var content []byte
 		r.length, r.end = s.size, s.size
 		if content, r.err = io.ReadAll(u.src.open(0, s.size)); r.err == nil {
-			r.head, r.err = u.put(carry.Once(ctx), s, content)
+			r.head, r.err = u.put(transport.Once(ctx), s, content)
 		}
 	}
 	return r
@@ -161,7 +161,7 @@ func (u *upload) do(ctx context.Context, method, target string, body []byte, sta
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
 	head, err := u.Do(req, statuses...)
-	return head, carry.Cause(err)
+	return head, transport.Cause(err)
 }
 
 // begin begins an upload, or has the blob mounted.
@@ -207,9 +207,9 @@ func (u *upload) send(ctx context.Context, s *state, length int64) (head Head, e
 		body = u.src.open(s.received, s.received+length)
 		return body, nil
 	}
-	ctx = carry.Once(ctx)
+	ctx = transport.Once(ctx)
 	if length > firstChunkMax {
-		ctx = carry.AnswerWithin(ctx, storing)
+		ctx = transport.AnswerWithin(ctx, storing)
 	}
 	first, _ := open() // it can't fail
 	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, s.location.String(), first)
@@ -226,7 +226,7 @@ func (u *upload) send(ctx context.Context, s *state, length int64) (head Head, e
 	if cause := u.src.revoke(); err != nil && cause != nil {
 		return head, 0, cause
 	}
-	return head, body.offset(), carry.Cause(err)
+	return head, body.offset(), transport.Cause(err)
 }
 
 // put has the registry store an upload, with content if that isn't empty, under the blob's digest.

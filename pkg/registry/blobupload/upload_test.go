@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
@@ -248,7 +248,7 @@ func TestTokens(t *testing.T) {
 				if test.late {
 					_, _ = io.Copy(io.Discard, r.Body)
 				}
-				return refuse(w, http.StatusUnauthorized, transport.UnauthorizedErrorCode)
+				return refuse(w, http.StatusUnauthorized, registryTransport.UnauthorizedErrorCode)
 			}
 			d := f.destination(t)
 			d.TokenExpires = func() bool { return test.expires }
@@ -286,13 +286,13 @@ func TestLostUploads(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(w http.ResponseWriter, r *fakeRequest) bool{
 		"unknown": func(w http.ResponseWriter, _ *fakeRequest) bool {
-			return refuse(w, http.StatusNotFound, transport.BlobUploadUnknownErrorCode)
+			return refuse(w, http.StatusNotFound, registryTransport.BlobUploadUnknownErrorCode)
 		},
 		"invalid": func(w http.ResponseWriter, _ *fakeRequest) bool {
-			return refuse(w, http.StatusBadRequest, transport.BlobUploadInvalidErrorCode)
+			return refuse(w, http.StatusBadRequest, registryTransport.BlobUploadInvalidErrorCode)
 		},
 		"other bytes": func(w http.ResponseWriter, _ *fakeRequest) bool {
-			return refuse(w, http.StatusBadRequest, transport.DigestInvalidErrorCode)
+			return refuse(w, http.StatusBadRequest, registryTransport.DigestInvalidErrorCode)
 		},
 		"more than was sent": func(w http.ResponseWriter, r *fakeRequest) bool {
 			accept(w, r.URL.Path, make([]byte, 9*mb), http.StatusAccepted)
@@ -634,7 +634,7 @@ func TestMount(t *testing.T) {
 			t.Parallel()
 			f := newFake(t)
 			f.spoil = func(w http.ResponseWriter, r *fakeRequest) bool {
-				return test.refuse && r.URL.Query().Get("from") == "other" && refuse(w, http.StatusForbidden, transport.DeniedErrorCode)
+				return test.refuse && r.URL.Query().Get("from") == "other" && refuse(w, http.StatusForbidden, registryTransport.DeniedErrorCode)
 			}
 			b := newBlob(t, noise(100), sources["file"])
 			b.From = "other"
@@ -711,7 +711,7 @@ func TestOpensAhead(t *testing.T) {
 				if r.Method == http.MethodPost {
 					<-opened // or the test doesn't end
 				}
-				return refused && refuse(w, http.StatusForbidden, transport.DeniedErrorCode)
+				return refused && refuse(w, http.StatusForbidden, registryTransport.DeniedErrorCode)
 			}
 			b := newBlob(t, noise(3*mb), sources["stream"])
 			open := b.Open
