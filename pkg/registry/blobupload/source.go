@@ -82,8 +82,8 @@ func (s *source) prepare(ctx context.Context) error {
 	if s.check == nil || s.hashed > 0 || s.blob.Descriptor.Size <= headerSize {
 		return nil
 	}
-	start, err := io.ReadAll(s.open(0, headerSize))
-	if err != nil {
+	start := make([]byte, headerSize) // by few reads: a check that hasn't begun takes no more than maxBlocks
+	if _, err := io.ReadFull(s.open(0, headerSize), start); err != nil {
 		return err
 	}
 	s.start = start
