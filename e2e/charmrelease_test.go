@@ -61,12 +61,12 @@ func writeCharm(t *testing.T, metadata string, bases ...server.ReleaseBase) stri
 	return path
 }
 
-// startCharm starts a sandbox whose charm has the tracks latest and 2, a revision for
+// startCharm starts a sandbox whose charm has the tracks latest and 2, and may have those such as 3.0, a revision for
 // each of these lists of bases, and two revisions of its image and its file.
 func startCharm(t *testing.T, options server.Options, revisions ...[]server.ReleaseBase) *server.Server {
 	t.Helper()
 	options.InMemory = true
-	options.Charms = []server.Charm{{Name: charm, Tracks: []string{"2"}}}
+	options.Charms = []server.Charm{{Name: charm, Tracks: []string{"2"}, Guardrails: []string{`[0-9]+\.[0-9]+`}}}
 	sandbox := startSandbox(t, options)
 	for _, bases := range revisions {
 		sandbox.PutCharm(charm, strings.NewReader(charmtest.File(t, charmMetadata, bases...)))
@@ -428,7 +428,7 @@ func TestReleaseFailures(t *testing.T) {
 		"no such revision": {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:70"}, want: []string{"release revision 70 of resource 'my-image': there is no such revision, the newest is 2"}},
 		"no such charm revision": {
 			inputs: []string{"channel=edge", "charm-revision=12"}, want: []string{"release revision 12 of the charm: there is no such revision, the newest is 1"}},
-		"no such track":   {inputs: []string{"channel=3/edge", "from-channel=edge"}, want: []string{"the charm has no track 3, but latest, 2; create it with `charmcraft create-track`"}},
+		"no such track":   {inputs: []string{"channel=3/edge", "from-channel=edge"}, want: []string{"the charm has no track 3, but latest, 2; give another channel, or let the action create the track with create-track: true"}},
 		"no such channel": {inputs: []string{"channel=latest/egde", "from-channel=latest/beta"}, want: []string{`input channel: "latest/egde" is not a channel`, "stable, candidate, beta, edge"}},
 		"nothing there":   {inputs: []string{"channel=beta", "charm-revision=keep", "resources=my-image:1"}, want: []string{"no charm revision is there yet; give one with the input charms, charm-revision or from-channel"}},
 		"from nothing":    {inputs: []string{"channel=stable", "from-channel=beta"}, want: []string{"nothing is released on latest/beta"}},
@@ -495,7 +495,7 @@ func TestWrongType(t *testing.T) {
 }
 
 // TestReleaseSchedules: whatever goes wrong, either all is released or nothing, and a
-// second run ends right. It is so for charm files, for other resources, and for a promotion.
+// second run ends right. It is so for charm files, for other resources, and for a promotion, also one to a new track.
 func TestReleaseSchedules(t *testing.T) {
 	t.Parallel()
 	place := func(channel string, base server.ReleaseBase, revision int, resources with) server.Release {
@@ -528,6 +528,11 @@ func TestReleaseSchedules(t *testing.T) {
 				place("latest/beta", jammy, 1, oneEach), place("latest/beta", noble, 1, newImage),
 				place("latest/edge", jammy, 1, oneEach), place("latest/edge", noble, 1, newImage),
 			},
+		},
+		{
+			inputs: []string{"channel=3.0/beta", "from-channel=latest/edge", "create-track=true", "bases=24.04"},
+			before: []server.Release{place("latest/edge", jammy, 1, oneEach), place("latest/edge", noble, 1, newImage)},
+			want:   []server.Release{place("3.0/beta", noble, 1, newImage), place("latest/edge", jammy, 1, oneEach), place("latest/edge", noble, 1, newImage)},
 		},
 	}
 	var failed atomic.Int64

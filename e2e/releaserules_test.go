@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -214,6 +215,123 @@ func TestDefaultTrack(t *testing.T) {
 	isReleased(t, sandbox, server.Release{Channel: "2/edge", Base: noble, Revision: 1, Resources: with{}})
 }
 
+// TestCreateTrack: a track that the charm lacks is created where its guardrails allow that. Else the error says who can.
+func TestCreateTrack(t *testing.T) {
+	t.Parallel()
+	onEdge := server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: with{imageResource: 1, fileResource: 1}}
+	start := func(t *testing.T) *server.Server {
+		t.Helper()
+		sandbox := startCharm(t, server.Options{}, []server.ReleaseBase{noble})
+		sandbox.PutRelease(charm, onEdge)
+		return sandbox
+	}
+	unchanged := func(t *testing.T, sandbox *server.Server) {
+		t.Helper()
+		if sent := changes(sandbox); len(sent) > 0 {
+			t.Errorf("requests that change something: %v", sent)
+		}
+		isReleased(t, sandbox, onEdge)
+	}
+	const who = "ask Charmhub's administrators for the track, or for a guardrail that allows it, at https://discourse.charmhub.io/c/charmhub-requests"
+	const from, create = "from-channel=latest/edge", "create-track=true"
+	t.Run("created", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t)
+		inputs := []string{from, "channel=3.0/edge 3.0/stable/pr-1", create}
+		r := putOnChannels(t, sandbox, append(inputs, "dry-run=true")...)
+		r.succeeded(t)
+		r.logged(t, "Track 3.0 would be created")
+		if !strings.Contains(r.summary, "\nTrack <code>3&#46;0</code>: to be created\n") {
+			t.Errorf("summary:\n%s", r.summary)
+		}
+		unchanged(t, sandbox)
+		r = putOnChannels(t, sandbox, inputs...)
+		r.succeeded(t)
+		r.logged(t, "Created the track 3.0")
+		if !strings.Contains(r.summary, "\nTrack <code>3&#46;0</code>: created\n") {
+			t.Errorf("summary:\n%s", r.summary)
+		}
+		want := []server.Release{onEdge, onEdge, onEdge}
+		want[0].Channel, want[1].Channel = "3.0/edge", "3.0/stable/pr-1"
+		isReleased(t, sandbox, want...)
+		if tracks := sandbox.Tracks(charm); !slices.Equal(tracks, []string{"latest", "2", "3.0"}) {
+			t.Errorf("tracks %q", tracks)
+		}
+		sandbox.ResetRequests()
+		r = putOnChannels(t, sandbox, inputs...)
+		r.succeeded(t)
+		r.has(t, map[string]string{"released": "false"})
+		for _, request := range sandbox.Requests() {
+			if request.Path == "/v1/charm/my-charm" {
+				t.Error("the tracks were asked for, which the channel map has")
+			}
+		}
+	})
+	for name, test := range map[string]struct {
+		inputs []string
+		grant  []string // the token's permissions; none for all
+		want   string
+	}{
+		"not asked for": {
+			[]string{from, "channel=3.0/edge"}, nil,
+			"release to 3.0/edge: the charm has no track 3.0, but latest, 2; give another channel, or let the action create the track with create-track: true",
+		},
+		"a mistyped word":     {[]string{from, "channel=3.0/edge", "create-track=yes"}, nil, `input create-track: "yes" is unknown; write true or false`},
+		"no guardrail for it": {[]string{from, "channel=lates/edge", create}, nil, `its track guardrails allow only new ones that match [0-9]+\.[0-9]+; correct the channel, or ` + who},
+		"no such name":        {[]string{from, "channel=3.0_/edge", create}, nil, "the charm has no track 3.0_, and none of that name can be created; a track's name has"},
+		"nothing to release":  {[]string{"charm-revision=keep", "resources=my-image:2", "channel=3.0/edge", create}, nil, "release to 3.0/edge: no charm revision is there yet"},
+		"a token that may not ask for tracks": {
+			[]string{from, "channel=3.0/edge", create}, []string{"package-manage", "package-view-revisions", "package-view-releases"},
+			"cannot ask for the tracks of charm 'my-charm': ",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sandbox := start(t)
+			if test.grant != nil {
+				test.inputs = append(test.inputs, "store-token="+sandbox.Mint(server.Grant{Permissions: test.grant}))
+			}
+			r := putOnChannels(t, sandbox, test.inputs...)
+			r.releaseFailed(t, test.want)
+			if test.grant != nil {
+				r.releaseFailed(t, "the store token lacks the permission package-view-metadata; make one with `charmcraft login --export=token.txt --charm=my-charm "+
+					"--permission=package-manage --permission=package-view --ttl=7776000`")
+			}
+			unchanged(t, sandbox)
+		})
+	}
+	t.Run("a token that may not create tracks", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t)
+		token := sandbox.Mint(server.Grant{Permissions: []string{"package-manage-releases", "package-view"}})
+		r := putOnChannels(t, sandbox, from, "channel=3.0/edge", create, "store-token="+token)
+		r.releaseFailed(t, "cannot create the track 3.0 of charm 'my-charm': ", "the store token lacks the permission package-manage; make one with "+
+			"`charmcraft login --export=token.txt --charm=my-charm --permission=package-manage --permission=package-view --ttl=7776000`")
+		isReleased(t, sandbox, onEdge)
+	})
+	t.Run("a charm without guardrails", func(t *testing.T) {
+		t.Parallel()
+		sandbox := startSandbox(t, server.Options{InMemory: true, Charms: []server.Charm{{Name: charm}}})
+		sandbox.PutCharm(charm, strings.NewReader(charmtest.File(t, "name: my-charm\n", noble)))
+		r := putOnChannels(t, sandbox, "charm-revision=1", "channel=3.0/edge", create)
+		r.releaseFailed(t, "the charm has no track 3.0, and no track guardrails, which say what tracks its publishers may create; "+who)
+	})
+	t.Run("somebody else is faster", func(t *testing.T) {
+		t.Parallel()
+		sandbox := start(t)
+		sandbox.Fault(func(r server.Request) *server.Fault {
+			if r.Method != http.MethodPost || !strings.HasSuffix(r.Path, "/tracks") {
+				return nil
+			}
+			return &server.Fault{Handle: true, Status: http.StatusConflict, Body: `{"error-list":[{"code":"resource-already-exists","message":"Track 3.0 already exists"}]}`}
+		})
+		putOnChannels(t, sandbox, from, "channel=3.0/edge", create).succeeded(t)
+		want := onEdge
+		want.Channel = "3.0/edge"
+		isReleased(t, sandbox, want, onEdge)
+	})
+}
+
 // TestProgressiveRelease: two entries for one channel and base are told, not called
 // unchanged or both sent.
 func TestProgressiveRelease(t *testing.T) {
@@ -290,7 +408,7 @@ func TestSomeBases(t *testing.T) {
 		t.Parallel()
 		sandbox := start(t, server.Options{}, one, before...)
 		putOnChannels(t, sandbox, promote...).releaseFailed(t, "for ubuntu 20.04 (amd64): this charm revision needs resource 'my-image', of which no revision is there")
-		some := append(promote, "bases=ubuntu@22.04 24.04:arm64")
+		some := []string{promote[0], promote[1], "bases=ubuntu@22.04 24.04:arm64"}
 		dry := putOnChannels(t, sandbox, append(some, "dry-run=true")...)
 		dry.succeeded(t)
 		isReleased(t, sandbox, before...)
@@ -321,7 +439,9 @@ func TestSomeBases(t *testing.T) {
 	t.Run("uploaded", func(t *testing.T) {
 		t.Parallel()
 		sandbox := start(t, server.Options{}, one, before...)
-		files := writeCharm(t, charmMetadata+"summary: one\n", focal) + " " + writeCharm(t, charmMetadata+"summary: two\n", noble)
+		old := writeCharm(t, charmMetadata+"summary: one\n", focal)
+		sandbox.PutCharm(charm, strings.NewReader(readFile(t, old))) // so that it is known which revision the other one is
+		files := old + " " + writeCharm(t, charmMetadata+"summary: two\n", noble)
 		r := putOnChannels(t, sandbox, "charms="+files, "channel=latest/edge", "resources=keep", "bases=24.04")
 		r.succeeded(t)
 		r.has(t, map[string]string{"charm-revisions": "5 6", "released": "true"})

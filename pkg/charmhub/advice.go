@@ -21,10 +21,10 @@ const (
 	manageRevisions = "package-manage-revisions"
 	viewReleases    = "package-view-releases"
 	manageReleases  = "package-manage-releases"
-	viewMetadata    = "package-view-metadata" // only to ask for a default track; not in the command for a token
+	viewMetadata    = "package-view-metadata" // only to ask for tracks; not in the command for a token
 
-	// Which permission the credentials for the registry and the text of an image take isn't documented. These two,
-	// charmcraft's own default, include all others for a charm.
+	// Which permission the credentials for the registry, the text of an image and new tracks take isn't documented.
+	// These two, charmcraft's own default, include all others for a charm.
 	view   = "package-view"
 	manage = "package-manage"
 )
@@ -46,7 +46,8 @@ func loginCommand(charm string, permissions []string) string {
 // login returns the command that makes credentials with which r would not have been refused as it was.
 func (c *Client) login(r request, e *Error) string {
 	wanted, missing := Permissions(c.config.Releases), missingPermission(e)
-	if r.permission == manage && !slices.Contains(wanted, missing) {
+	// Who is refused the tracks is about to create one.
+	if (r.permission == manage || r.permission == viewMetadata) && !slices.Contains(wanted, missing) {
 		wanted = []string{manage, view}
 	}
 	if permissionForm.MatchString(missing) && !includes(wanted, missing) {
@@ -159,6 +160,8 @@ func advice(r request, login string, e *Error) string {
 	case e.Status == http.StatusNotFound && r.charm != "":
 		return fmt.Sprintf("Charmhub knows no charm %s; check the name, or register it with `charmcraft register %s`",
 			quoted(r.charm), harmless(r.charm, 100))
+	case e.Status < 500 && r.path == tracksPath:
+		return WhoCreatesTracks
 	case e.Status >= 500:
 		return "the server has a failure of its own" + RunAgain
 	}

@@ -14,9 +14,9 @@ import (
 )
 
 // ErrUnclear marks a failure of [Client.CreateRevision], [Client.CreateCharmRevision],
-// [Client.SetArchitectures] or [Client.Release] that leaves open whether the store did it: it was asked to,
-// and its answer was lost, cut off or a failure of its own. Look at what the store
-// lists before asking again.
+// [Client.SetArchitectures], [Client.CreateTracks] or [Client.Release] that leaves open whether
+// the store did it: it was asked to, and its answer was lost, cut off or a failure of its own.
+// Look at what the store lists before asking again.
 var ErrUnclear = errors.New("the store gave no clear answer")
 
 // Error is a refusal by the store, its storage or single sign-on. Its texts come

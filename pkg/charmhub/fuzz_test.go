@@ -145,6 +145,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(`{"image-name":"a/b/c","username":"d","password":"e"}`)
 	f.Add(`{"account":{"username":"a"},"packages":[{"name":null,"id":"b"}],"permissions":null}`)
 	f.Add(`{"resources":[{"name":"a","type":"file","revision":null}]}`)
+	f.Add(`{"metadata":{"default-track":null,"tracks":[{"name":"2"}],"track-guardrails":[{"pattern":"[0-9]{1,1000}"}]}}`)
 	f.Add(`{"revisions":[{"revision":1,"download":{"url":"//a/b","size":2,"hash-sha-256":null}}]}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		masked := map[string]bool{}
@@ -159,6 +160,9 @@ func FuzzAnswers(f *testing.F) {
 		}
 		_, _ = client.whoami(t.Context())
 		_, _ = client.Resources(t.Context(), "charm")
+		if tracks, err := client.Tracks(t.Context(), "charm"); err == nil {
+			_ = tracks.Allow("2.0")
+		}
 		_, _ = client.ImageBlob(t.Context(), "charm", "resource", "sha256:")
 		_, _ = client.ImageNames(t.Context(), "charm", "resource", []Revision{{Revision: 1, Size: 1}})
 	})

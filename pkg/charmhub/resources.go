@@ -1,7 +1,6 @@
 package charmhub
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,20 +38,6 @@ func (c *Client) ResourcesOf(ctx context.Context, charm string, revision int) ([
 		charm: charm, path: fmt.Sprintf("/resources?revision=%d", revision), permission: viewRevisions,
 	}, &answer)
 	return answer.Resources, err
-}
-
-// DefaultTrack returns the track of a channel of charm that names none, as Juju takes
-// it: GET /v1/charm/{charm}. No other call needs the permission package-view-metadata.
-func (c *Client) DefaultTrack(ctx context.Context, charm string) (string, error) {
-	var answer struct {
-		Metadata struct {
-			DefaultTrack string `json:"default-track"` // null: latest
-		}
-	}
-	err := c.ask(ctx, request{
-		doing: "ask for the default track of charm " + quoted(charm), charm: charm, permission: viewMetadata,
-	}, &answer)
-	return cmp.Or(answer.Metadata.DefaultTrack, Latest), err
 }
 
 // RegistryCredentials give access to the repository of one image resource.

@@ -55,29 +55,6 @@ func TestResourcesOf(t *testing.T) {
 	wantIn(t, err.Error(), "list the resources of revision 7 of charm 'my-charm'", "404")
 }
 
-func TestDefaultTrack(t *testing.T) {
-	for body, want := range map[string]string{
-		`{"metadata":{"name":"c","default-track":"2"}}`:  "2",
-		`{"metadata":{"name":"c","default-track":null}}`: "latest",
-		`{"metadata":{"name":"c"}}`:                      "latest",
-	} {
-		client, rec := serve(t, answer(200, body))
-		got, err := client.DefaultTrack(t.Context(), "c")
-		if err != nil || got != want {
-			t.Errorf("%s: got %q, error %v", body, got, err)
-		}
-		if rec.log() != "GET /v1/charm/c" {
-			t.Error(rec.log())
-		}
-	}
-	client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-view-metadata"}]}`))
-	_, err := client.DefaultTrack(t.Context(), "c")
-	if err == nil {
-		t.Fatal("no error")
-	}
-	wantIn(t, err.Error(), "ask for the default track of charm 'c'", "package-view-metadata")
-}
-
 func TestUploadCredentials(t *testing.T) {
 	client, rec := serve(t, answer(200, `{"image-name":"registry.test/charm/id/r","username":"u","password":"p4ss"}`))
 	got, err := client.UploadCredentials(t.Context(), "c", "r")

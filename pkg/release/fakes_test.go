@@ -44,7 +44,8 @@ type fakeStore struct {
 	revisions  []charmhub.CharmRevision // newest first
 	unreleased bool                     // the channel map's answer has none of them
 	declared   []charmhub.Resource      // those of each charm revision
-	track      string                   // the default one; empty for latest
+	tracks     charmhub.Tracks          // the default one may be empty for latest
+	listed     []string                 // tracks, in the channel map's answer
 	images     []charmhub.Revision      // newest first, of every resource
 	unlisted   int                      // calls for the list of these that miss the newest
 	anyBase    bool                     // bases in requests are ignored
@@ -90,16 +91,27 @@ func (s *fakeStore) called(name, of string) error {
 // changes are the calls that are no questions, sorted.
 func (s *fakeStore) changes() []string {
 	calls := slices.DeleteFunc(slices.Clone(s.calls), func(call string) bool {
-		return slices.Contains([]string{"ResourcesOf", "Revisions", "CharmRevisions", "Releases", "DefaultTrack"}, strings.Fields(call)[0])
+		return slices.Contains([]string{"ResourcesOf", "Revisions", "CharmRevisions", "Releases", "Tracks"}, strings.Fields(call)[0])
 	})
 	slices.Sort(calls)
 	return calls
 }
 
-func (s *fakeStore) DefaultTrack(context.Context, string) (string, error) {
-	err := s.called("DefaultTrack", "")
+func (s *fakeStore) Tracks(context.Context, string) (charmhub.Tracks, error) {
+	err := s.called("Tracks", "")
 	defer s.mu.Unlock()
-	return cmp.Or(s.track, charmhub.Latest), err
+	tracks := s.tracks
+	tracks.Default = cmp.Or(tracks.Default, charmhub.Latest)
+	return tracks, err
+}
+
+func (s *fakeStore) CreateTracks(_ context.Context, _ string, names []string) error {
+	err := s.called("CreateTracks", strings.Join(names, " "))
+	defer s.mu.Unlock()
+	if err == nil || s.done {
+		s.tracks.Names = append(slices.Clone(s.tracks.Names), names...)
+	}
+	return err
 }
 
 func (s *fakeStore) ResourcesOf(_ context.Context, _ string, revision int) ([]charmhub.Resource, error) {
@@ -137,7 +149,7 @@ func (s *fakeStore) Releases(context.Context, string) (charmhub.Releases, error)
 	revisions := slices.DeleteFunc(slices.Clone(s.revisions), func(r charmhub.CharmRevision) bool {
 		return s.unreleased || !slices.ContainsFunc(shown, func(release charmhub.Release) bool { return release.Revision == r.Revision })
 	})
-	return charmhub.Releases{Map: shown, Revisions: revisions}, err
+	return charmhub.Releases{Map: shown, Revisions: revisions, Tracks: s.listed}, err
 }
 
 func (s *fakeStore) Release(_ context.Context, _ string, entries []charmhub.Release) error {

@@ -28,6 +28,8 @@ type Inputs struct {
 
 	Bases []charm.BaseFilter // that are released for; none for all
 
+	CreateTracks bool // those that the charm lacks
+
 	Resources     map[string]int // revisions by name
 	KeepResources bool           // the charm revisions get the resources that the channel has
 
@@ -66,6 +68,7 @@ func ReadInputs(runner *action.Runner) (Inputs, error) {
 	in.Channels = r.target()
 	r.checkSource()
 	r.checkKept(in)
+	in.CreateTracks = r.Bool("create-track", false)
 	in.DryRun = r.Bool("dry-run", false)
 	in.Endpoints = r.Endpoints()
 	in.Credentials = r.Credentials("store-token", token, in.Charm, true)
@@ -118,6 +121,8 @@ func (r *reader) target() []charmhub.Channel {
 		r.Complain("input resources: given with channel none, which releases nothing; leave out resources, or give where to release")
 	case r.given("bases") && r.Input("bases") != all:
 		r.Complain("input bases: given with channel none, which releases nothing; leave out bases, or give where to release")
+	case r.Bool("create-track", false):
+		r.Complain("input create-track: given with channel none, which releases nothing; leave out create-track, or give where to release")
 	}
 	return nil
 }

@@ -45,6 +45,10 @@ func TestInputs(t *testing.T) {
 			},
 			Inputs{Channels: []charmhub.Channel{beta}, From: edge, Resources: map[string]int{"my-image": 3, "my-file": 0}},
 		},
+		"a new track": {
+			env{"INPUT_CHANNEL": "2/edge", "INPUT_FROM-CHANNEL": "latest/edge", "INPUT_CREATE-TRACK": "true"},
+			Inputs{Channels: []charmhub.Channel{{Track: "2", Risk: "edge"}}, From: edge, CreateTracks: true},
+		},
 		"promotion alone": {
 			env{"INPUT_CHANNEL": "latest/beta", "INPUT_FROM-CHANNEL": "edge"}, Inputs{Channels: []charmhub.Channel{beta}, From: charmhub.Channel{Risk: "edge"}},
 		},
@@ -122,6 +126,8 @@ func TestComplaints(t *testing.T) {
 		"all bases, and one":            {promote, env{"INPUT_BASES": "all 24.04"}, "input bases: all is given together with others; keep all, or the others"},
 		"a base that isn't":             {promote, env{"INPUT_BASES": "ubuntu@"}, `input bases: "ubuntu@" is no base; write its channel`},
 		"bases of nothing":              {upload, env{"INPUT_BASES": "24.04"}, "input bases: given with channel none, which releases nothing; leave out bases, or give where to release"},
+		"a track of nothing":            {upload, env{"INPUT_CREATE-TRACK": "true"}, "input create-track: given with channel none, which releases nothing; "},
+		"a track, or not":               {promote, env{"INPUT_CREATE-TRACK": "yes"}, `input create-track: "yes" is unknown; write true or false`},
 		"no charm":                      {kept, env{"INPUT_CHARM": ""}, "input charm: missing"},
 		"a channel that isn't":          {kept, env{"INPUT_CHANNEL": "latest/egde"}, `input channel: "latest/egde" is not a channel`},
 		"from two channels":             {promote, env{"INPUT_FROM-CHANNEL": "edge candidate"}, "is more than one channel; give one"},

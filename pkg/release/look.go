@@ -44,7 +44,9 @@ func (r *Releaser) plan(ctx context.Context, in Inputs, name string, files []Cha
 
 // wanted is what the inputs say about the channels. Charm files are added to it when they have revisions.
 func (in Inputs) wanted() channelmap.Wanted {
-	return channelmap.Wanted{Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources, Bases: in.Bases}
+	return channelmap.Wanted{
+		Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources, Bases: in.Bases, CreateTracks: in.CreateTracks,
+	}
 }
 
 // with makes the plan.
@@ -122,8 +124,8 @@ func (r *Releaser) look(ctx context.Context, in Inputs, name string, files []Cha
 }
 
 // lookCloser adds what the channel map makes necessary to know: what the charm revisions
-// declare that are to be released, their bases if the map doesn't say, and the types of
-// what a charm revision may keep from the one before it.
+// declare that are to be released, their bases if the map doesn't say, the types of what a
+// charm revision may keep from the one before it, and which tracks may be created.
 func (r *Releaser) lookCloser(ctx context.Context, in Inputs, name string, known channelmap.Known) (channelmap.Known, error) {
 	var steps []func() error
 	listed := func(revision int) bool {
@@ -138,6 +140,9 @@ func (r *Releaser) lookCloser(ctx context.Context, in Inputs, name string, known
 	asked := len(in.Files)+len(in.Revisions) > 0
 	if !asked && slices.ContainsFunc(undeclared, func(revision int) bool { return !listed(revision) }) {
 		steps = append(steps, func() (err error) { all, err = r.Store.CharmRevisions(ctx, name); return err })
+	}
+	if in.CreateTracks && slices.ContainsFunc(in.Channels, func(c charmhub.Channel) bool { return !slices.Contains(known.Releases.Tracks, c.Track) }) {
+		steps = append(steps, func() (err error) { known.Tracks, err = r.Store.Tracks(ctx, name); return err })
 	}
 	revisions := make([][]charmhub.Revision, len(attached))
 	for n, resource := range attached {

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
@@ -31,13 +32,14 @@ type Store struct {
 // ReleaseStore is what takes a release, and the charm files for it.
 type ReleaseStore interface {
 	Release(ctx context.Context, charm string, entries []charmhub.Release) error
+	CreateTracks(ctx context.Context, charm string, names []string) error
 	CreateCharmRevision(ctx context.Context, charm, uploadID string) (statusURL string, err error)
 	upload.Store
 }
 
 // Lists is what a plan depends on.
 type Lists interface {
-	DefaultTrack(ctx context.Context, charm string) (string, error)
+	Tracks(ctx context.Context, charm string) (charmhub.Tracks, error)
 	CharmRevisions(ctx context.Context, charm string) ([]charmhub.CharmRevision, error)
 	ResourcesOf(ctx context.Context, charm string, revision int) ([]charmhub.Resource, error)
 	Revisions(ctx context.Context, charm, resource string) ([]charmhub.Revision, error)
@@ -81,10 +83,13 @@ func (r Result) IsReportable() bool {
 // an error the result says what was done before it.
 func (r *Releaser) Release(ctx context.Context, in Inputs) (result Result, err error) {
 	result.DryRun = in.DryRun
-	uploads := "" // what may have come of the charm files
+	var made []string // by this run, perhaps
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil && !result.Released && !errors.Is(err, charmhub.ErrUnclear) {
-			err = fmt.Errorf("stopped: %w; nothing was released%s", cause, uploads)
+			err = fmt.Errorf("stopped: %w; nothing was released", cause)
+			if len(made) > 0 {
+				err = fmt.Errorf("%w, but the store may have made %s, which running this again uses", err, strings.Join(made, " and "))
+			}
 		}
 		result.Failed = err != nil
 	}()
@@ -104,11 +109,14 @@ func (r *Releaser) Release(ctx context.Context, in Inputs) (result Result, err e
 	}
 	if in.DryRun {
 		r.warn(planned.Plan)
+		for _, track := range planned.NewTracks {
+			r.Runner.Logger().Info("Track " + track + " would be created")
+		}
 		result.Charms, result.Plan = planned.files, planned.Plan
 		return result, nil
 	}
 	if slices.ContainsFunc(planned.files, CharmFile.isPlanned) {
-		uploads = ", but the store may have made revisions of the charm files, which running this again uses"
+		made = append(made, "revisions of the charm files")
 	}
 	if result.Charms, err = r.uploadFiles(ctx, result.Charm, planned); err != nil {
 		return result, err
@@ -120,6 +128,12 @@ func (r *Releaser) Release(ctx context.Context, in Inputs) (result Result, err e
 	}
 	if len(planned.Entries) > 0 {
 		r.warn(planned.Plan)
+		if len(planned.NewTracks) > 0 {
+			made = append(made, trackNames(planned.NewTracks))
+			if err = r.createTracks(ctx, result.Charm, planned.NewTracks); err != nil {
+				return result, err
+			}
+		}
 		if err = r.send(ctx, result.Charm, planned.Plan); err != nil {
 			return result, err
 		}
@@ -157,7 +171,7 @@ func (r *Releaser) addTrack(ctx context.Context, in Inputs, name string) (Inputs
 	if channel == (charmhub.Channel{}) {
 		return in, nil
 	}
-	track, err := r.Store.DefaultTrack(ctx, name)
+	tracks, err := r.Store.Tracks(ctx, name)
 	latest := channel
 	latest.Track = charmhub.Latest
 	if refused, ok := errors.AsType[*charmhub.Error](err); ok && refused.Status == http.StatusForbidden {
@@ -167,11 +181,11 @@ func (r *Releaser) addTrack(ctx context.Context, in Inputs, name string) (Inputs
 	if err != nil {
 		return in, err
 	}
-	if track != charmhub.Latest {
+	if tracks.Default != charmhub.Latest {
 		byDefault := channel
-		byDefault.Track = track
+		byDefault.Track = tracks.Default
 		return in, fmt.Errorf("input %s: %s names no track, and %s is the charm's default one; give the channel that is meant, %s or %s",
-			input, channel, track, byDefault, latest)
+			input, channel, tracks.Default, byDefault, latest)
 	}
 	in.Channels = slices.Clone(in.Channels)
 	for n := range in.Channels {

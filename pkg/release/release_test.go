@@ -525,11 +525,11 @@ func TestReleaseFailsFirst(t *testing.T) {
 			want: []string{"input from-channel: edge names no track, and 2 is the charm's default one; give"},
 		},
 		"a default track that the token may not ask for": {
-			in: Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}}, fail: map[string][]error{"DefaultTrack": {refused}},
+			in: Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}}, fail: map[string][]error{"Tracks": {refused}},
 			want: []string{"input channel: stable names no track, and the store token lacks the permission to ask for the charm's default one; give the channel with its track, for example latest/stable"},
 		},
 		"a default track that nobody knows": {
-			in: Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}}, fail: map[string][]error{"DefaultTrack": {errGone}}, want: []string{"gone"},
+			in: Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}}, fail: map[string][]error{"Tracks": {errGone}}, want: []string{"gone"},
 		},
 		"a resource of another type": {
 			in:   Inputs{Resources: map[string]int{"my-image": 1}},
@@ -544,7 +544,7 @@ func TestReleaseFailsFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newStore(withImage(2))
-			store.fail, store.track = test.fail, test.track
+			store.fail, store.tracks.Default = test.fail, test.track
 			store.images = []charmhub.Revision{{Revision: 2, Type: charm.TypeImage}, {Revision: 1, Type: charm.TypeFile}}
 			if test.in.Metadata == "" {
 				test.in.Charm = "my-charm"
@@ -583,14 +583,14 @@ func TestReleaseAddsTheTrack(t *testing.T) {
 	in.Channels = []charmhub.Channel{{Risk: "edge"}, edge}
 	releaser := newReleaser(store)
 	done, err := releaser.Release(t.Context(), in)
-	if err != nil || !done.Released || len(done.Plan.Rows) != 1 || !slices.Contains(store.calls, "DefaultTrack") {
+	if err != nil || !done.Released || len(done.Plan.Rows) != 1 || !slices.Contains(store.calls, "Tracks") {
 		t.Errorf("got %+v, error %v, after the calls %v", done, err, store.calls)
 	}
 	if in.Channels[0].Track != "" {
 		t.Error("the inputs were changed")
 	}
 	store.calls = nil
-	if _, err := releaser.Release(t.Context(), toEdge); err != nil || slices.Contains(store.calls, "DefaultTrack") {
+	if _, err := releaser.Release(t.Context(), toEdge); err != nil || slices.Contains(store.calls, "Tracks") {
 		t.Errorf("calls %v, error %v", store.calls, err)
 	}
 }
@@ -705,6 +705,95 @@ func TestReleaseOfSomeBases(t *testing.T) {
 				t.Errorf("left out %+v, calls %v", done.Plan.LeftOut, store.calls)
 			}
 		})
+	}
+}
+
+// A track that the charm lacks is created right before the release. The charm's tracks show whether it was if the answer is
+// lost, or if somebody else was faster.
+func TestReleaseCreatesTracks(t *testing.T) {
+	onTrack := charmhub.Channel{Track: "2.0", Risk: "edge"}
+	lost := fmt.Errorf("cannot create: %w", charmhub.ErrUnclear)
+	exists := &charmhub.Error{Doing: "create", Host: "api.example", Status: http.StatusConflict}
+	for name, test := range map[string]struct {
+		tracks charmhub.Tracks
+		dryRun bool
+		done   bool
+		fail   []error
+		calls  []string
+		want   string
+		waits  int
+	}{
+		"created":                 {calls: []string{"CreateTracks 2.0", "Release"}},
+		"in a dry run":            {dryRun: true, calls: []string{}},
+		"an answer is lost":       {done: true, fail: []error{lost}, calls: []string{"CreateTracks 2.0", "Release"}},
+		"a request is lost":       {fail: []error{lost}, calls: []string{"CreateTracks 2.0", "CreateTracks 2.0", "Release"}, waits: 1},
+		"somebody else is faster": {done: true, fail: []error{exists}, calls: []string{"CreateTracks 2.0", "Release"}},
+		"refused":                 {fail: []error{exists}, calls: []string{"CreateTracks 2.0"}, want: "api.example answered 409"},
+		"by nobody":               {tracks: charmhub.Tracks{Names: []string{"latest"}}, calls: []string{}, want: "has no track 2.0, and no track guardrails"},
+		"there, but not listed":   {tracks: charmhub.Tracks{Names: []string{"latest", "2.0"}}, calls: []string{"Release"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newStore(withImage(1))
+			store.listed = []string{"latest"}
+			store.tracks = charmhub.Tracks{Names: []string{"latest"}, Guardrails: []string{`\d+\.\d+`}}
+			if test.tracks.Names != nil {
+				store.tracks = test.tracks
+			}
+			store.done, store.fail = test.done, map[string][]error{"CreateTracks": test.fail}
+			releaser := newReleaser(store)
+			done, err := releaser.Release(t.Context(), Inputs{Charm: "my-charm", From: edge, Channels: []charmhub.Channel{onTrack}, CreateTracks: true, DryRun: test.dryRun})
+			if test.want != "" {
+				wantError(t, err, test.want)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.calls, store.changes()); diff != "" || len(releaser.waited) != test.waits || done.Released != slices.Contains(test.calls, "Release") {
+				t.Errorf("released %t, waited %v, calls (-want +got):\n%s", done.Released, releaser.waited, diff)
+			}
+			said := map[bool]string{true: "Track 2.0 would be created\n", false: "Created the track 2.0\n"}[test.dryRun]
+			if created := test.dryRun || slices.Contains(test.calls, "CreateTracks 2.0") && test.want == ""; strings.Contains(releaser.out.String(), said) != created {
+				t.Errorf("said that the track is created: %t\n%s", !created, releaser.out)
+			}
+		})
+	}
+}
+
+// The store isn't asked about tracks that the channel map's answer lists.
+func TestReleaseToKnownTracks(t *testing.T) {
+	store := newStore(withImage(1))
+	store.listed = []string{"latest"}
+	in := toEdge
+	in.CreateTracks = true
+	if _, err := newReleaser(store).Release(t.Context(), in); err != nil || slices.Contains(store.calls, "Tracks") {
+		t.Errorf("calls %v, error %v", store.calls, err)
+	}
+}
+
+// A run that is stopped while it creates a track says so.
+func TestReleaseStopsAtTracks(t *testing.T) {
+	for _, call := range []string{"CreateTracks", "Release"} {
+		ctx, stop := context.WithCancelCause(t.Context())
+		store := newStore(withImage(1))
+		store.listed, store.tracks = []string{"latest"}, charmhub.Tracks{Guardrails: []string{"2"}}
+		store.fail = map[string][]error{call: {context.Canceled}}
+		if call == "CreateTracks" {
+			store.fail[call] = []error{fmt.Errorf("cannot create: %w", charmhub.ErrUnclear)}
+		}
+		store.numbers = map[string]int{"my.charm": 2}
+		store.hook = func(name string) {
+			if name == call {
+				stop(errors.New("the job was cancelled"))
+			}
+		}
+		in := toEdge
+		in.KeepRevisions, in.CreateTracks, in.Channels = false, true, []charmhub.Channel{{Track: "2", Risk: "edge"}}
+		in.Files = []string{charmFile(t, "my.charm", "my-charm", noble)}
+		in.Resources = map[string]int{"my-image": 2}
+		_, err := newReleaser(store).Release(ctx, in)
+		if want := "stopped: the job was cancelled; nothing was released, but the store may have made revisions of the charm files and the track 2, " +
+			"which running this again uses"; err == nil || err.Error() != want {
+			t.Errorf("%s: got %v\nwant %s", call, err, want)
+		}
 	}
 }
 

@@ -263,6 +263,9 @@ func (d Result) summary() string {
 			commands = append(commands, command)
 		}
 	}
+	for _, track := range d.Plan.NewTracks {
+		fmt.Fprintf(&b, "\nTrack %s: %s\n", action.Code(track), d.verb("created", "to be created"))
+	}
 	if leftOut := d.leftOut(); leftOut != "" {
 		fmt.Fprintf(&b, "\nLeft out by the input bases: %s\n", leftOut)
 	}

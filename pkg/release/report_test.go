@@ -66,7 +66,7 @@ func TestReport(t *testing.T) {
 		},
 		"left-out": {
 			Result{Charm: "my-charm", Released: true, Plan: channelmap.Plan{
-				Rows: []channelmap.Row{{Before: &before, After: after}}, Entries: []charmhub.Release{after},
+				Rows: []channelmap.Row{{Before: &before, After: after}}, Entries: []charmhub.Release{after}, NewTracks: []string{"2.0", "lts"},
 				LeftOut: []channelmap.Row{{After: elsewhere}, {After: planned}, {Before: &same, After: planned}, {Before: &before, After: after}},
 			}},
 			[]string{

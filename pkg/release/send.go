@@ -72,6 +72,37 @@ func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) 
 	})
 }
 
+// createTracks makes tracks that the charm doesn't have. Where the answer is lost, or says that there is such a track, the
+// charm's tracks show whether it is there: somebody else may have made it in the meantime.
+func (r *Releaser) createTracks(ctx context.Context, name string, tracks []string) error {
+	err := upload.Repeat(ctx, r.Wait, upload.Attempts, func() (pause time.Duration, again bool, err error) {
+		if err = r.Store.CreateTracks(ctx, name, tracks); err == nil {
+			return 0, false, nil
+		}
+		now, lookErr := r.Store.Tracks(ctx, name)
+		missing := func(track string) bool { return !slices.Contains(now.Names, track) }
+		if lookErr == nil && !slices.ContainsFunc(tracks, missing) {
+			return 0, false, nil
+		}
+		pause, again = upload.RetryAfter(err)
+		return pause, again, err
+	})
+	switch {
+	case err == nil:
+		r.Runner.Logger().Info("Created " + trackNames(tracks))
+	case ctx.Err() != nil: // which says nothing of a release
+		return ctx.Err()
+	}
+	return err
+}
+
+func trackNames(tracks []string) string {
+	if len(tracks) == 1 {
+		return "the track " + tracks[0]
+	}
+	return "the tracks " + strings.Join(tracks, ", ")
+}
+
 // refusesBases reports whether the reason for a refusal can be that entries name a base.
 func refusesBases(err error, entries []charmhub.Release) bool {
 	refused, ok := errors.AsType[*charmhub.Error](err)

@@ -16,6 +16,7 @@ const (
 	mayViewMetadata   = "package-view-metadata"
 	mayViewReleases   = "package-view-releases"
 	mayManageReleases = "package-manage-releases"
+	mayManageAll      = "package-manage" // where it isn't known which one of those that it contains is enough
 )
 
 // authenticate returns whose call it is, or refuses it: no token, one that

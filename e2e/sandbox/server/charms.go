@@ -16,6 +16,7 @@ type charm struct {
 	name         string
 	tracks       []string // latest first
 	defaultTrack string   // empty for latest
+	guardrails   []string
 	resources    []*resource
 	revisions    []*charmRevision // by number
 	releases     []release        // one for each channel and base
@@ -36,7 +37,7 @@ type resource struct {
 func newCharms(declared []Charm) map[string]*charm {
 	charms := map[string]*charm{}
 	for _, d := range declared {
-		c := &charm{id: charmID(d.Name), name: d.Name, tracks: append([]string{"latest"}, d.Tracks...), defaultTrack: d.DefaultTrack, private: d.Private}
+		c := &charm{id: charmID(d.Name), name: d.Name, tracks: append([]string{"latest"}, d.Tracks...), defaultTrack: d.DefaultTrack, guardrails: d.Guardrails, private: d.Private}
 		for _, r := range d.Resources {
 			number := max(1, r.CharmRevision)
 			if c.revision(number) == nil {

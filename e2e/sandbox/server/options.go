@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -20,6 +21,9 @@ type Charm struct {
 	Tracks    []string // beside latest
 	// DefaultTrack is the track of a channel without one; default latest.
 	DefaultTrack string
+	// Guardrails are regular expressions, one of which must match the name of a track that
+	// the publisher makes; none for a charm whose publisher may make no track.
+	Guardrails []string
 	// Private hides the charm from those who don't say who they are, such as Juju.
 	Private bool
 }
@@ -130,6 +134,11 @@ func (o Options) check() error {
 		for _, track := range c.Tracks {
 			if !trackForm.MatchString(track) {
 				return fmt.Errorf("charm %q can't have a track %q", c.Name, track)
+			}
+		}
+		for _, pattern := range c.Guardrails {
+			if _, err := regexp.Compile(pattern); err != nil {
+				return fmt.Errorf("charm %q can't have a guardrail %q: %w", c.Name, pattern, err)
 			}
 		}
 		if c.DefaultTrack != "" && !slices.Contains(c.Tracks, c.DefaultTrack) {

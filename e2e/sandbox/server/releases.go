@@ -320,6 +320,10 @@ func (s *Server) metadata(c call) (any, error) {
 			"name": name, "created-at": "2020-01-02T03:04:05Z", "version-pattern": nil, "automatic-phasing-percentage": nil,
 		})
 	}
+	guardrails := []map[string]any{}
+	for _, pattern := range c.charm.guardrails {
+		guardrails = append(guardrails, map[string]any{"pattern": pattern, "created-at": "2020-01-02T03:04:05Z"})
+	}
 	var defaultTrack any
 	if c.charm.defaultTrack != "" {
 		defaultTrack = c.charm.defaultTrack
@@ -331,6 +335,43 @@ func (s *Server) metadata(c call) (any, error) {
 	return map[string]any{"metadata": map[string]any{
 		"id": c.charm.id, "name": c.charm.name, "type": "charm", "status": status, "private": c.charm.private, "store": "ubuntu",
 		"publisher":     map[string]any{"id": charmID(Publisher), "username": Publisher, "display-name": Publisher, "validation": "unproven"},
-		"default-track": defaultTrack, "tracks": tracks, "track-guardrails": []any{},
+		"default-track": defaultTrack, "tracks": tracks, "track-guardrails": guardrails,
 	}}, nil
+}
+
+// createTracks makes all the tracks that it is asked for or, if anything is wrong, none. The texts are the sandbox's own.
+func (s *Server) createTracks(c call) (any, error) {
+	var requests []struct{ Name string }
+	if err := readJSON(c.Request, &requests); err != nil {
+		return nil, err
+	}
+	if len(requests) == 0 {
+		return nil, refuse(http.StatusBadRequest, "api-error", "[] is too short")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tracks := slices.Clone(c.charm.tracks)
+	for _, request := range requests {
+		name := request.Name
+		allows := func(pattern string) bool { return regexp.MustCompile("^(?:" + pattern + ")$").MatchString(name) }
+		switch {
+		case len(name) > 28 || !trackForm.MatchString(name):
+			return nil, refuse(http.StatusBadRequest, "api-error", "Invalid track: "+name)
+		case slices.Contains(tracks, name):
+			return nil, refuse(http.StatusConflict, "resource-already-exists", "Track "+name+" already exists")
+		case !slices.ContainsFunc(c.charm.guardrails, allows):
+			return nil, refuse(http.StatusBadRequest, "api-error", "Track "+name+" does not match any guardrail")
+		}
+		tracks = append(tracks, name)
+	}
+	created := len(tracks) - len(c.charm.tracks)
+	c.charm.tracks = tracks
+	return map[string]any{"num-tracks-created": created}, nil
+}
+
+// Tracks returns the names of a charm's tracks, latest first. It panics if there is no such charm.
+func (s *Server) Tracks(charm string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.mustFindCharm(charm).tracks)
 }

@@ -4,7 +4,9 @@ import (
 	"crypto/sha3"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -269,6 +271,44 @@ func TestDefaultTrack(t *testing.T) {
 	}
 	if _, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm", DefaultTrack: "3"}}}); err == nil {
 		t.Error("a default track that the charm hasn't is taken")
+	}
+}
+
+// TestCreateTracks: a guardrail has to allow each of them, or none is made.
+func TestCreateTracks(t *testing.T) {
+	const path = charmPath + "/tracks"
+	s, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm", Guardrails: []string{`[0-9]+\.[0-9]+`, `lts`}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	for body, message := range map[string]string{
+		`[{"name":"2.0"},{"name":"2.0-rc"}]`:             "Track 2.0-rc does not match any guardrail",
+		`[{"name":"x..y"}]`:                              "Invalid track: x..y",
+		`[{"name":"` + strings.Repeat("1", 27) + `.0"}]`: "Invalid track: ",
+		`[]`: "[] is too short",
+	} {
+		got := publisher(t, s, http.MethodPost, path, body)
+		expect(t, got, 400, "api-error")
+		if !strings.Contains(got.text, message) {
+			t.Errorf("%s: %s", body, got.text)
+		}
+	}
+	if got := publisher(t, s, http.MethodPost, path, `[{"name":"2.0"},{"name":"lts"}]`); got.field(t, "num-tracks-created") != 2.0 {
+		t.Errorf("%s", got.text)
+	}
+	expect(t, publisher(t, s, http.MethodPost, path, `[{"name":"2.0"}]`), 409, "resource-already-exists")
+	if tracks := s.Tracks("my-charm"); !slices.Equal(tracks, []string{"latest", "2.0", "lts"}) {
+		t.Errorf("tracks %v", tracks)
+	}
+	guardrails := publisher(t, s, http.MethodGet, charmPath, "").field(t, "metadata", "track-guardrails")
+	if text := fmt.Sprint(guardrails); !strings.Contains(text, `pattern:[0-9]+\.[0-9]+`) || !strings.Contains(text, "created-at:20") {
+		t.Errorf("guardrails %s", text)
+	}
+	grant := server.Grant{Permissions: []string{"package-manage-releases", "package-manage-metadata"}}
+	expect(t, do(t, http.MethodPost, s.StoreURL+path, `[{"name":"3.0"}]`, "Authorization", authorization(t, s.Mint(grant))), 403, "permission-required")
+	if _, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm", Guardrails: []string{"("}}}}); err == nil {
+		t.Error("a guardrail that isn't one is taken")
 	}
 }
 

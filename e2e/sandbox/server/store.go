@@ -32,6 +32,7 @@ func (s *Server) storeHandler() http.Handler {
 	mux.HandleFunc("GET "+one+"/oci-image/upload-credentials", s.permitted(mayManage, s.uploadCredentials))
 	mux.HandleFunc("POST "+one+"/oci-image/blob", s.permitted(mayManage, s.imageBlob))
 	mux.HandleFunc("GET /v1/charm/{charm}", s.permitted(mayViewMetadata, s.metadata))
+	mux.HandleFunc("POST /v1/charm/{charm}/tracks", s.permitted(mayManageAll, s.createTracks))
 	mux.HandleFunc("GET /v1/charm/{charm}/revisions", s.permitted(mayView, s.listCharmRevisions))
 	mux.HandleFunc("POST /v1/charm/{charm}/revisions", s.permitted(mayManage, s.createCharmRevision))
 	mux.HandleFunc("GET /v1/charm/{charm}/revisions/review", s.permitted(mayView, s.reviewStatus))

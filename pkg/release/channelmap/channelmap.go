@@ -25,6 +25,8 @@ type Wanted struct {
 	From      charmhub.Channel   // whose charm revisions and resources are promoted; zero for none
 	Resources map[string]int     // revisions by name, for every charm revision that declares the name
 	Bases     []charm.BaseFilter // that are released for; none for all
+
+	CreateTracks bool // those that the charm lacks
 }
 
 // Includes reports whether the release is for the base.
@@ -51,6 +53,7 @@ func Describe(revision int) string {
 type Known struct {
 	Releases  charmhub.Releases
 	Revisions []charmhub.CharmRevision // those that can be released
+	Tracks    charmhub.Tracks          // if one may have to be created
 
 	// Declared are the resources of charm revisions, as the store lists them. A list may
 	// be incomplete: what a revision has on the map is declared by it, too.
@@ -73,6 +76,8 @@ type Plan struct {
 	// differ in what they get. Entries that name one are first: what a store that
 	// ignores it puts in the wrong place is replaced by the entries after them.
 	Entries []charmhub.Release
+
+	NewTracks []string // that the charm lacks, and that are to be created first
 
 	LeftOut []Row // of the bases that weren't asked for, sorted; what they have stays there
 

@@ -44,7 +44,7 @@ func New(wanted Wanted, known Known) (Plan, error) {
 	if err := errors.Join(checkChannels(wanted, known), checkRevisions(wanted, known)); err != nil {
 		return Plan{}, err
 	}
-	var plan Plan
+	plan := Plan{NewTracks: newTracks(wanted, known)}
 	var complaints []error
 	for _, channel := range unique(wanted.Channels) {
 		releases, err := charmsFor(channel, wanted, known)
@@ -89,11 +89,10 @@ func New(wanted Wanted, known Known) (Plan, error) {
 // checkChannels complains about channels that can't be released to or from.
 func checkChannels(wanted Wanted, known Known) error {
 	var complaints []error
-	tracks := known.Releases.Tracks
+	missing := newTracks(wanted, known)
 	for _, channel := range unique(wanted.Channels) {
-		if len(tracks) > 0 && !slices.Contains(tracks, channel.Track) {
-			complaints = append(complaints, fmt.Errorf("release to %s: the charm has no track %s, but %s; create it with `charmcraft create-track`, or give another channel",
-				channel, channel.Track, strings.Join(tracks, ", ")))
+		if slices.Contains(missing, channel.Track) {
+			complaints = append(complaints, checkNewTrack(channel, wanted, known))
 		}
 		if channel == wanted.From {
 			complaints = append(complaints, fmt.Errorf("promote from %s: the channel is the target as well; give another channel", channel))
@@ -105,6 +104,37 @@ func checkChannels(wanted Wanted, known Known) error {
 		complaints = append(complaints, checkProgressive("promote from", wanted.From, promoted))
 	}
 	return errors.Join(complaints...)
+}
+
+// newTracks returns the tracks that the charm lacks.
+func newTracks(wanted Wanted, known Known) []string {
+	tracks := slices.Concat(known.Releases.Tracks, known.Tracks.Names)
+	var missing []string
+	for _, channel := range wanted.Channels {
+		if len(tracks) > 0 && !slices.Contains(tracks, channel.Track) {
+			missing = append(missing, channel.Track)
+		}
+	}
+	return unique(missing)
+}
+
+// checkNewTrack complains about a track that isn't there if it isn't to be created, or can't be.
+func checkNewTrack(channel charmhub.Channel, wanted Wanted, known Known) error {
+	lacks := fmt.Sprintf("release to %s: the charm has no track %s", channel, channel.Track)
+	if !wanted.CreateTracks {
+		return fmt.Errorf("%s, but %s; give another channel, or let the action create the track with create-track: true",
+			lacks, strings.Join(known.Releases.Tracks, ", "))
+	}
+	switch err := charmhub.CheckTrackName(channel.Track); {
+	case err != nil:
+		return fmt.Errorf("%s, and none of that name can be created; %w", lacks, err)
+	case len(known.Tracks.Guardrails) == 0:
+		return fmt.Errorf("%s, and no track guardrails, which say what tracks its publishers may create; %s", lacks, charmhub.WhoCreatesTracks)
+	case !known.Tracks.Allow(channel.Track):
+		return fmt.Errorf("%s, and its track guardrails allow only new ones that match %s; correct the channel, or %s",
+			lacks, strings.Join(known.Tracks.Guardrails, " or "), charmhub.WhoCreatesTracks)
+	}
+	return nil
 }
 
 // checkProgressive complains about a channel that has two entries for one base.

@@ -387,6 +387,34 @@ func TestPlanOfSomeBases(t *testing.T) {
 	}
 }
 
+// TestNewTracks: only tracks that the charm lacks are created, each once.
+func TestNewTracks(t *testing.T) {
+	for name, test := range map[string]struct {
+		to     []string
+		change func(*Known)
+		want   []string
+	}{
+		"one":                       {[]string{"3/edge", "latest/edge", "3/beta"}, nil, []string{"3"}},
+		"two":                       {[]string{"4/edge", "3/edge/pr-1"}, nil, []string{"4", "3"}},
+		"none":                      {[]string{"latest/edge", "2/edge"}, nil, nil},
+		"what somebody made":        {[]string{"3/edge"}, func(k *Known) { k.Tracks.Names = []string{"latest", "2", "3"} }, nil},
+		"where the map lists none":  {[]string{"3/edge"}, func(k *Known) { k.Releases.Tracks, k.Tracks.Names = nil, []string{"latest"} }, []string{"3"}},
+		"where nobody lists tracks": {[]string{"3/edge"}, func(k *Known) { k.Releases.Tracks = nil }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := known(t)
+			k.Tracks = charmhub.Tracks{Guardrails: []string{"[0-9]+"}}
+			if test.change != nil {
+				test.change(&k)
+			}
+			plan, err := New(Wanted{Channels: channels(t, test.to...), Revisions: []int{15}, Resources: with{"image": 3}, CreateTracks: true}, k)
+			if err != nil || !slices.Equal(plan.NewTracks, test.want) || len(plan.Rows) != len(test.to) {
+				t.Errorf("tracks %q, error %v, %d rows", plan.NewTracks, err, len(plan.Rows))
+			}
+		})
+	}
+}
+
 func withoutBases(entries []entry) []entry {
 	for n := range entries {
 		entries[n].base = charm.Base{}
@@ -428,7 +456,21 @@ func TestImpossiblePlans(t *testing.T) {
 	}{
 		"no such track": {
 			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}}, to: "3/edge",
-			want: []string{"release to 3/edge: the charm has no track 3, but latest, 2; create it with `charmcraft create-track`"},
+			want: []string{"release to 3/edge: the charm has no track 3, but latest, 2; give another channel, or let the action create the track with create-track: true"},
+		},
+		"a track that can't have its name": {
+			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}, CreateTracks: true}, to: "3-/edge",
+			want: []string{"release to 3-/edge: the charm has no track 3-, and none of that name can be created; a track's name has letters and digits"},
+		},
+		"a track of a charm without guardrails": {
+			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}, CreateTracks: true}, to: "3/edge",
+			want: []string{"release to 3/edge: the charm has no track 3, and no track guardrails, which say what tracks its publishers may create; " + charmhub.WhoCreatesTracks},
+		},
+		"a track that no guardrail allows": {
+			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}, CreateTracks: true}, to: "3/edge",
+			change: func(k *Known) { k.Tracks.Guardrails = []string{`3\.[0-9]+`, "lts"} },
+			want: []string{`release to 3/edge: the charm has no track 3, and its track guardrails allow only new ones that match 3\.[0-9]+ or lts; correct the channel, or ` +
+				charmhub.WhoCreatesTracks},
 		},
 		"onto itself": {
 			now: edge, wanted: Wanted{From: channel(t, "latest/edge")}, to: "latest/edge",
