@@ -87,6 +87,7 @@ var laptopCommand = regexp.MustCompile(`(?m)^    ((?:env \$\(cat sandbox\.env\) 
 // TestLaptopCommands: the commands that the documents have for people work, one after the other.
 func TestLaptopCommands(t *testing.T) {
 	t.Parallel()
+	need(t, "sh")
 	commands := laptopCommand.FindAllStringSubmatch(readFile(t, "../docs/outside.md"), -1)
 	if len(commands) < 7 {
 		t.Fatalf("%d commands, want at least 7", len(commands))
