@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -103,11 +105,17 @@ func tryChallenge(ctx context.Context, c *contact) (finding, error) {
 	return finding{realm.Host == c.at.Store.Host, note}, nil
 }
 
+// errNoTokens says that a registry takes user and password by itself.
+var errNoTokens = errors.New("the registry names no token service")
+
 // bearer gets a token for the repository.
 func (c *contact) bearer(ctx context.Context) (token string, lasts int, err error) {
 	said, err := c.challenge(ctx)
 	if err != nil {
 		return "", 0, err
+	}
+	if said["kind"] != "Bearer" {
+		return "", 0, errNoTokens
 	}
 	query := url.Values{"service": {said["service"]}, "scope": {"repository:" + c.repository.RepositoryStr() + ":pull,push"}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, said["realm"]+"?"+query.Encode(), nil)
@@ -135,6 +143,16 @@ func (c *contact) bearer(ctx context.Context) (token string, lasts int, err erro
 	return given.Token, given.Expires, err
 }
 
+// authorize returns the header for requests to the repository.
+func (c *contact) authorize(ctx context.Context) (header []string, err error) {
+	token, _, err := c.bearer(ctx)
+	if errors.Is(err, errNoTokens) {
+		basic := base64.StdEncoding.EncodeToString([]byte(c.login.Username + ":" + c.login.Password))
+		return []string{"Authorization", "Basic " + basic}, nil
+	}
+	return []string{"Authorization", "Bearer " + token}, err
+}
+
 func tryBearer(ctx context.Context, c *contact) (finding, error) {
 	token, lasts, err := c.bearer(ctx)
 	switch {
@@ -150,12 +168,11 @@ func tryBearer(ctx context.Context, c *contact) (finding, error) {
 
 // tryChunks sends a blob in two parts, and asks between them what arrived.
 func tryChunks(ctx context.Context, c *contact) (finding, error) {
-	token, _, err := c.bearer(ctx)
+	authorize, err := c.authorize(ctx)
 	if err != nil {
 		return finding{}, err
 	}
 	blob := c.content("chunks", 20_000)
-	authorize := []string{"Authorization", "Bearer " + token}
 	a, err := c.send(ctx, http.MethodPost, c.registry("/blobs/uploads/"), nil, authorize...)
 	if err != nil || a.status != http.StatusAccepted {
 		return failed("beginning an upload was answered %d: %v", a.status, err)
@@ -348,7 +365,7 @@ func tryRecord(ctx context.Context, c *contact) (finding, error) {
 }
 
 func tryMissing(ctx context.Context, c *contact) (finding, error) {
-	token, _, err := c.bearer(ctx)
+	authorize, err := c.authorize(ctx)
 	if err != nil {
 		return finding{}, err
 	}
@@ -362,7 +379,7 @@ func tryMissing(ctx context.Context, c *contact) (finding, error) {
 	ctx = transport.Once(ctx) // a failure is the answer here
 	for _, what := range slices.Sorted(maps.Keys(digests)) {
 		digest := digests[what]
-		a, err := c.send(ctx, http.MethodGet, c.registry("/manifests/"+digest), nil, "Authorization", "Bearer "+token)
+		a, err := c.send(ctx, http.MethodGet, c.registry("/manifests/"+digest), nil, authorize...)
 		if err != nil {
 			return finding{}, err
 		}

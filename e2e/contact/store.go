@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
 // assumptions are all that the project makes, in the order in which they are tried.
@@ -102,6 +104,9 @@ func tryCharmRevisions(ctx context.Context, c *contact) (finding, error) {
 	statuses, nulls, sums := map[string]bool{}, 0, 0
 	for _, r := range list.Revisions {
 		statuses[r.Status] = true
+		if r.Revision != nil && r.Status != "rejected" {
+			c.charmRevision = max(c.charmRevision, *r.Revision)
+		}
 		if len(r.SHA3) == 96 {
 			sums++
 		}
@@ -133,19 +138,9 @@ func tryResources(ctx context.Context, c *contact) (finding, error) {
 	}
 	var wrong []string
 	for _, r := range list.Resources {
-		known := func(number int) bool {
-			for _, revision := range revisions {
-				if revision.Revision == number {
-					return true
-				}
-			}
-			return false
-		}
-		if r.Revision == nil || !known(*r.Revision) {
+		known := func(one charmhub.CharmRevision) bool { return r.Revision != nil && one.Revision == *r.Revision }
+		if !slices.ContainsFunc(revisions, known) {
 			wrong = append(wrong, r.Name)
-		}
-		if r.Revision != nil && *r.Revision >= c.charmRevision && known(*r.Revision) {
-			c.charmRevision = *r.Revision
 		}
 		c.declared[r.Name] = r.resource
 	}
