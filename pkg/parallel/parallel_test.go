@@ -9,20 +9,22 @@ import (
 
 var errFailed = errors.New("failed")
 
+// explode panics. Tests look for its name in stack traces.
 func explode() error { panic("boom") }
 
+// TestGuard checks that Guard returns errors and converts panics, including those of the Go runtime.
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	if err := Guard(func() error { return errFailed }); !errors.Is(err, errFailed) {
 		t.Errorf("got %v, want the function's error", err)
 	}
 	err := Guard(explode)
-	var p *PanicError
-	if !errors.As(err, &p) || p.Value != "boom" || !strings.Contains(string(p.Stack), "explode(") {
+	var crash *PanicError
+	if !errors.As(err, &crash) || crash.Value != "boom" || !strings.Contains(string(crash.Stack), "explode(") {
 		t.Fatalf("got %v, want the panic with its stack", err)
 	}
-	if again := Guard(func() error { panic(p) }); again != err { //nolint:errorlint // the same one is meant
-		t.Errorf("a panic that is passed on became %v", again)
+	if again := Guard(func() error { panic(crash) }); again != err { //nolint:errorlint // compares identity
+		t.Errorf("a panic that was raised again became %v, want the same error", again)
 	}
 	var nothing map[string]int
 	err = Guard(func() error { nothing["x"] = 1; return nil })
@@ -31,15 +33,16 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-func TestGroupPassesOnPanics(t *testing.T) {
+// TestWaitRaisesPanics checks that Wait raises a function's panic after the other functions have ended.
+func TestWaitRaisesPanics(t *testing.T) {
 	t.Parallel()
-	g, ctx := WithContext(t.Context())
+	group, ctx := WithContext(t.Context())
 	ended := false
-	g.Go(func() error { <-ctx.Done(); ended = true; return errFailed })
-	g.Go(explode)
-	err := Guard(g.Wait)
-	var p *PanicError
-	if !errors.As(err, &p) || !strings.Contains(string(p.Stack), "explode(") {
+	group.Go(func() error { <-ctx.Done(); ended = true; return errFailed })
+	group.Go(explode)
+	err := Guard(group.Wait)
+	var crash *PanicError
+	if !errors.As(err, &crash) || !strings.Contains(string(crash.Stack), "explode(") {
 		t.Errorf("Wait gave %v, want the panic with its stack", err)
 	}
 	if !ended {
@@ -47,12 +50,13 @@ func TestGroupPassesOnPanics(t *testing.T) {
 	}
 }
 
-func TestGroupReturnsTheFirstError(t *testing.T) {
+// TestWaitReturnsTheFirstError checks that the first error is returned and is the context's cause.
+func TestWaitReturnsTheFirstError(t *testing.T) {
 	t.Parallel()
-	g, ctx := WithContext(t.Context())
-	g.Go(func() error { return errFailed })
-	g.Go(func() error { <-ctx.Done(); return ctx.Err() })
-	if err := g.Wait(); !errors.Is(err, errFailed) || !errors.Is(context.Cause(ctx), errFailed) {
+	group, ctx := WithContext(t.Context())
+	group.Go(func() error { return errFailed })
+	group.Go(func() error { <-ctx.Done(); return ctx.Err() })
+	if err := group.Wait(); !errors.Is(err, errFailed) || !errors.Is(context.Cause(ctx), errFailed) {
 		t.Errorf("got %v, caused by %v, want the first error for both", err, context.Cause(ctx))
 	}
 	var zero Group
@@ -65,10 +69,11 @@ func TestGroupReturnsTheFirstError(t *testing.T) {
 	}
 }
 
+// TestAllReturnsTheFirstErrorInTheList checks that the order of the list decides, not the order in time.
 func TestAllReturnsTheFirstErrorInTheList(t *testing.T) {
 	t.Parallel()
 	failed := make(chan struct{})
-	later := errors.New("failed earlier, and is later in the list")
+	later := errors.New("failed earlier, but is later in the list")
 	err := All(
 		func() error { return nil },
 		func() error { <-failed; return errFailed },
@@ -80,8 +85,8 @@ func TestAllReturnsTheFirstErrorInTheList(t *testing.T) {
 	if err := All(); err != nil {
 		t.Error(err)
 	}
-	var p *PanicError
-	if err := Guard(func() error { return All(explode) }); !errors.As(err, &p) {
+	var crash *PanicError
+	if err := Guard(func() error { return All(explode) }); !errors.As(err, &crash) {
 		t.Errorf("got %v, want the panic", err)
 	}
 }
