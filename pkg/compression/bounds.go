@@ -1,115 +1,110 @@
 package compression
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"runtime/debug"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/semaphore"
 )
 
-// What decompresses to more than freeGrowth bytes and to more than maxGrowth
-// times its size is no image: real layers shrink to a half or a third, and
-// the emptiest to a few hundredths.
+// The streams of one image may decompress to more than alwaysAllowed bytes only if that is at most maxRatio times their
+// compressed size. Real layers compress to a half or a third of their size, and almost empty ones to a few hundredths.
 const (
-	freeGrowth = 4 << 30
-	maxGrowth  = 100
+	alwaysAllowed = 4 << 30
+	maxRatio      = 100
 )
 
-var errBomb = errors.New("the content decompresses to more than 100 times its size: a decompression bomb, and no image")
+var errBomb = errors.New("the content decompresses to more than 100 times its size: a decompression bomb, not an image")
 
-// Bounds limits how far the streams of one image expand together. The zero value
-// is ready to use.
+// Bounds limits the size that the compressed streams of one image expand to, all taken together. The zero value is
+// ready to use. Its streams may be read concurrently.
 type Bounds struct {
-	// Nested is set for streams that are in another compressed stream. That holds
-	// memory until they end, so what it doesn't leave them they can't wait for.
+	// Nested says that the streams are inside another compressed stream, which keeps its memory until they have been
+	// read. A nested stream therefore doesn't wait for memory: if too little is free, it fails.
 	Nested bool
 
-	in, out atomic.Int64
-	free    int64 // instead of freeGrowth
+	compressed, decompressed atomic.Int64 // bytes so far
+	allowed                  int64        // replaces alwaysAllowed in tests, if it isn't 0
 }
 
-// expansion is a decompressed stream that counts what goes in and comes out.
-type expansion struct {
+// boundedReader is a decompressed stream that counts its bytes and fails when the bounds are exceeded.
+type boundedReader struct {
 	io.ReadCloser
 	bounds *Bounds
 }
 
-func (e expansion) Read(p []byte) (int, error) {
-	n, err := e.ReadCloser.Read(p)
-	out := e.bounds.out.Add(int64(n))
-	free := e.bounds.free
-	if free == 0 {
-		free = freeGrowth
-	}
-	if out > free && out/maxGrowth > e.bounds.in.Load() {
+// Read implements [io.Reader]. It fails with errBomb or with [ErrZstdWindow].
+func (r boundedReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	decompressed := r.bounds.decompressed.Add(int64(n))
+	allowed := cmp.Or(r.bounds.allowed, alwaysAllowed)
+	if decompressed > allowed && decompressed/maxRatio > r.bounds.compressed.Load() {
 		return n, errBomb
 	}
-	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		err = ErrWindow
-	}
-	return n, err
+	return n, explainDecoder(err)
 }
 
-// meter counts what is read through it. Decompressors read from goroutines of
-// their own.
-type meter struct {
+// compressedReader is a compressed stream that counts its bytes.
+type compressedReader struct {
 	io.Reader
 	bounds *Bounds
 }
 
-func (m meter) Read(p []byte) (int, error) {
-	n, err := m.Reader.Read(p)
-	m.bounds.in.Add(int64(n))
+// Read implements [io.Reader]. Decompressors call it from their own goroutines, so the counter is atomic.
+func (r compressedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.bounds.compressed.Add(int64(n))
 	return n, err
 }
 
-// maxWindow bounds the memory that all streams may ask for at once to be
-// decompressed; `zstd -19` needs 8 MiB, `xz -9` needs 64 MiB.
-const maxWindow = 64 << 20
+// maxDecoderMemory is how many bytes all open decoders of the process may allocate together. A single stream may use
+// all of it. `zstd -19` needs 8 MiB for decompression, `xz -9` needs 64 MiB.
+const maxDecoderMemory = 64 << 20
 
-// windows is what of it is left.
-var windows = semaphore.NewWeighted(maxWindow)
+// decoderMemory holds the bytes of maxDecoderMemory that aren't reserved.
+var decoderMemory = semaphore.NewWeighted(maxDecoderMemory)
 
-var errNested = errors.New("the layers of a compressed archive are compressed, too, and decompressing both takes too much memory; " +
-	"write the archive without compressing it")
+var errNested = errors.New("the layers of a compressed archive are compressed, too, " +
+	"and decompressing both takes too much memory; write the archive without compressing it")
 
-// reserve opens a stream when so many bytes of memory are free, and keeps them until
-// it is closed.
+// reserve reserves memory for a decoder and then calls open to create it. The memory is released when the returned
+// stream is closed, or if open fails. Without Nested, reserve waits until enough memory is free.
 func (b *Bounds) reserve(bytes int64, open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	if b.Nested {
-		if !windows.TryAcquire(bytes) {
+		if !decoderMemory.TryAcquire(bytes) {
 			return nil, errNested
 		}
-	} else if err := windows.Acquire(context.Background(), bytes); err != nil { // whoever has them reads on
+	} else if err := decoderMemory.Acquire(context.Background(), bytes); err != nil {
 		return nil, err
 	}
-	out, err := open()
+	decoder, err := open()
 	if err != nil {
-		windows.Release(bytes)
+		decoderMemory.Release(bytes)
 		return nil, err
 	}
-	return &reserved{out, bytes}, nil
+	return &reservedReader{decoder, bytes}, nil
 }
 
-// reserved is a stream that has memory reserved. It is nil inside once it is closed.
-type reserved struct {
+// reservedReader is a stream for which memory is reserved. Its ReadCloser is nil after Close.
+type reservedReader struct {
 	io.ReadCloser
 	bytes int64
 }
 
-func (r *reserved) Close() error {
+// Close closes the stream and releases its memory. Further calls do nothing.
+func (r *reservedReader) Close() error {
 	if r.ReadCloser == nil {
 		return nil
 	}
 	err := r.ReadCloser.Close()
 	r.ReadCloser = nil
-	if r.bytes > leastWindow {
-		debug.FreeOSMemory() // else the next stream's memory comes on top of this one's
+	if r.bytes > minZstdMemory {
+		debug.FreeOSMemory() // otherwise the next decoder's memory would be added to this one's
 	}
-	windows.Release(r.bytes)
+	decoderMemory.Release(r.bytes)
 	return err
 }

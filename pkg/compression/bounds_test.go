@@ -12,11 +12,11 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 )
 
-// TestBombOfSeveralStreams: what one image expands to is counted together.
+// TestBombOfSeveralStreams checks that the streams of one image are counted together.
 func TestBombOfSeveralStreams(t *testing.T) {
-	const free = 256 << 10
-	bounds := &Bounds{free: free}
-	layer := imagetest.Gzip(make([]byte, free*2/3))
+	const allowed = 256 << 10
+	bounds := &Bounds{allowed: allowed}
+	layer := imagetest.Gzip(make([]byte, allowed*2/3))
 	for n, want := range []error{nil, errBomb} {
 		out, _, err := bounds.Decompress(bytes.NewReader(layer))
 		if err != nil {
@@ -29,8 +29,8 @@ func TestBombOfSeveralStreams(t *testing.T) {
 	}
 }
 
-// askingZstd returns a zstd stream whose one frame asks for a window of that size.
-func askingZstd(t *testing.T, window int) []byte {
+// zstdWithWindow returns a zstd stream of one frame whose header states a window of that many bytes.
+func zstdWithWindow(t *testing.T, window int) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(window))
@@ -46,8 +46,9 @@ func askingZstd(t *testing.T, window int) []byte {
 	return b.Bytes()
 }
 
-// segment returns a frame of zeros whose window is all of its content (RFC 8878, section 3.1.1.1.1.2).
-func segment(size uint64) []byte {
+// zstdSingleSegment returns a zstd frame of size zeros whose window is its whole content (RFC 8878, section
+// 3.1.1.1.1.2).
+func zstdSingleSegment(size uint64) []byte {
 	b := binary.LittleEndian.AppendUint64([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xe0}, size)
 	for size > 0 {
 		block := min(size, 128<<10)
@@ -61,15 +62,15 @@ func segment(size uint64) []byte {
 	return b
 }
 
-// TestMemoryIsShared: streams wait for the memory that others have, and those that are in another stream can't.
+// TestMemoryIsShared checks that a stream waits for the memory of others, but fails if it is inside another stream.
 func TestMemoryIsShared(t *testing.T) {
-	large, small := askingZstd(t, maxWindow), askingZstd(t, 1<<20)
-	for name, stream := range map[string][]byte{"zstd": large, "xz": xzipped(t, []byte("content"))} {
+	large, small := zstdWithWindow(t, maxDecoderMemory), zstdWithWindow(t, 1<<20)
+	for name, stream := range map[string][]byte{"zstd": large, "xz": xzCompress(t, []byte("content"))} {
 		first, _, err := new(Bounds).Decompress(bytes.NewReader(stream))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if available(1) {
+		if isAvailable(1) {
 			t.Errorf("%s: not all memory is reserved", name)
 		}
 		nested := &Bounds{Nested: true}
@@ -95,44 +96,46 @@ func TestMemoryIsShared(t *testing.T) {
 		if err := <-second; err != nil {
 			t.Errorf("%s: the stream after it: %v", name, err)
 		}
-		if !available(maxWindow) {
+		if !isAvailable(maxDecoderMemory) {
 			t.Fatalf("%s: memory wasn't given back", name)
 		}
 	}
 }
 
-// available reports whether so many bytes aren't reserved.
-func available(bytes int64) bool {
-	ok := windows.TryAcquire(bytes)
+// isAvailable reports whether at least that many bytes of decoder memory are free.
+func isAvailable(bytes int64) bool {
+	ok := decoderMemory.TryAcquire(bytes)
 	if ok {
-		windows.Release(bytes)
+		decoderMemory.Release(bytes)
 	}
 	return ok
 }
 
-// TestReservation: what is reserved is what the first frame asks for, and no frame gets more.
+// TestReservation checks that a stream reserves the memory that its first frame needs, and that later frames get no
+// more.
 func TestReservation(t *testing.T) {
-	small, large := askingZstd(t, 1<<20), askingZstd(t, 32<<20)
+	small, large := zstdWithWindow(t, 1<<20), zstdWithWindow(t, 32<<20)
+	hugeSegment := zstdSingleSegment(1 << 30)
 	for name, test := range map[string]struct {
 		stream   []byte
 		reserved int64
 		err      error
 	}{
-		"a small frame":                {small, leastWindow, nil},
+		"a small frame":                {small, minZstdMemory, nil},
 		"a large frame":                {large, 32 << 20, nil},
-		"a frame that is too large":    {askingZstd(t, 128<<20), maxWindow, ErrWindow},
-		"a segment":                    {segment(20 << 20), 20 << 20, nil},
-		"a segment that is too large":  {segment(1 << 30), maxWindow, ErrWindow},
-		"a large frame behind a small": {append(bytes.Clone(small), large...), leastWindow, ErrWindow},
-		"a segment behind a small":     {append(bytes.Clone(small), segment(1<<30)...), leastWindow, ErrWindow},
+		"a frame that is too large":    {zstdWithWindow(t, 128<<20), maxDecoderMemory, ErrZstdWindow},
+		"a segment":                    {zstdSingleSegment(20 << 20), 20 << 20, nil},
+		"a segment that is too large":  {hugeSegment, maxDecoderMemory, ErrZstdWindow},
+		"a large frame behind a small": {append(bytes.Clone(small), large...), minZstdMemory, ErrZstdWindow},
+		"a segment behind a small":     {append(bytes.Clone(small), hugeSegment...), minZstdMemory, ErrZstdWindow},
 	} {
 		out, _, err := new(Bounds).Decompress(bytes.NewReader(test.stream))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if left := maxWindow - test.reserved; !available(left) || available(left+1) {
-			t.Errorf("%s: %d bytes are to be reserved", name, test.reserved)
+		if left := maxDecoderMemory - test.reserved; !isAvailable(left) || isAvailable(left+1) {
+			t.Errorf("%s: want %d bytes reserved", name, test.reserved)
 		}
 		if _, err := io.Copy(io.Discard, out); !errors.Is(err, test.err) {
 			t.Errorf("%s: error %v, want %v", name, err, test.err)

@@ -1,10 +1,14 @@
-// Package compression reads compressed streams that can't be trusted: gzip, zstd,
-// xz and bzip2, recognised by their content. It bounds the memory that they take,
-// and how far they expand.
+// Package compression decompresses untrusted gzip, zstd, xz and bzip2 streams. It recognises the format by the content,
+// and limits the memory of the decoders and the size of the decompressed content.
+//
+// All formats but xz are decompressed by common libraries. For xz, the package uses a port of XZ Embedded, because it
+// is given a limit on the memory that a stream may require; the usual library allocates what the stream asks for, up to
+// 4 GiB.
 package compression
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -13,53 +17,65 @@ import (
 	"github.com/containers/image/v5/pkg/compression"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
+	"github.com/therootcompany/xz"
 )
 
-// ErrWindow is for a zstd stream with a larger window, as `zstd --long=27` writes it.
-var ErrWindow = fmt.Errorf("%w: decompressing it takes more than %d MiB of memory; compress it again without --long",
-	zstd.ErrWindowSizeExceeded, maxWindow>>20)
+// ErrZstdWindow is the error for a zstd stream whose window exceeds the memory limit, such as one from `zstd
+// --long=27`.
+var ErrZstdWindow = fmt.Errorf("%w: decompressing it takes more than %d MiB of memory; "+
+	"compress it again without --long",
+	zstd.ErrWindowSizeExceeded, maxDecoderMemory>>20)
 
-// Decompress returns the content of r, decompressed if it is compressed, and
-// reports whether it is. A tar archive isn't, even if the name of its first file
-// begins as a compressed stream does. It waits while other streams leave too little
-// memory, until they are closed. Reading fails with [ErrWindow], and once the content
-// of the streams that are read within b has more than 4 GiB and more than 100 times
-// their bytes.
-func (b *Bounds) Decompress(r io.Reader) (io.ReadCloser, bool, error) {
-	buffered := bufio.NewReaderSize(r, tarBlock)
-	start, err := buffered.Peek(tarBlock)
+var errXzDictionary = fmt.Errorf("%w: decompressing it takes more than %d MiB of memory; "+
+	"compress it with xz -9 or less",
+	xz.ErrMemlimit, maxDecoderMemory>>20)
+
+// Decompress returns the decompressed content of r, and whether r is compressed. Content that isn't compressed is
+// returned unchanged. A tar archive counts as not compressed, even if its first file's name begins like a compressed
+// stream.
+//
+// Decompress waits until enough memory is free, which other streams may hold until they are closed. Reading fails with
+// [ErrZstdWindow] if a zstd stream needs too much memory. It also fails when the content of all streams that were
+// opened with b is larger than 4 GiB and larger than 100 times their compressed size.
+func (b *Bounds) Decompress(r io.Reader) (content io.ReadCloser, compressed bool, err error) {
+	buffered := bufio.NewReaderSize(r, tarBlockSize)
+	start, err := buffered.Peek(tarBlockSize)
 	if err == nil && isTarHeader(start) {
 		return io.NopCloser(buffered), false, nil
 	}
-	format, opened, rest, err := compression.DetectCompressionFormat(buffered)
+	format, decompressor, rest, err := compression.DetectCompressionFormat(buffered)
 	if err != nil {
 		return nil, false, fmt.Errorf("cannot read the content: %w", err)
 	}
-	if opened == nil {
+	if decompressor == nil {
 		return io.NopCloser(rest), false, nil
 	}
-	out, err := b.open(format.Name(), opened, meter{rest, b})
+	content, err = b.openDecoder(format.Name(), decompressor, compressedReader{rest, b})
 	if err != nil {
-		return nil, true, fmt.Errorf("cannot decompress the content from %s: %w", strings.ToLower(format.Name()), err)
+		return nil, true, fmt.Errorf("cannot decompress the content from %s: %w", strings.ToLower(format.Name()),
+			explainDecoder(err))
 	}
-	return expansion{out, b}, true, nil
+	return boundedReader{content, b}, true, nil
 }
 
-// A gzip stream is decompressed this far ahead of its reader. That is little enough
-// to be done without a reservation.
+// The gzip decoder reads ahead of its reader by at most gzipBlocks blocks of gzipBlockSize bytes. This needs so little
+// memory that none is reserved.
 const (
-	gzipBlock  = 256 << 10
-	gzipBlocks = 4
+	gzipBlockSize = 256 << 10
+	gzipBlocks    = 4
 )
 
-// open opens a stream of that format.
-func (b *Bounds) open(format string, opened compression.DecompressorFunc, in io.Reader) (out io.ReadCloser, err error) {
+// openDecoder returns a decoder for a format, with memory reserved for it. It uses decompressor for formats that need
+// no limit.
+func (b *Bounds) openDecoder(
+	format string, decompressor compression.DecompressorFunc, in io.Reader,
+) (content io.ReadCloser, err error) {
 	switch format {
 	case compression.Gzip.Name():
-		return pgzip.NewReaderN(in, gzipBlock, gzipBlocks)
+		return pgzip.NewReaderN(in, gzipBlockSize, gzipBlocks)
 	case compression.Zstd.Name():
 		buffered := bufio.NewReader(in)
-		window := zstdWindow(buffered) // later frames must not ask for more
+		window := zstdWindowSize(buffered) // also the limit for later frames
 		return b.reserve(window, func() (io.ReadCloser, error) {
 			decoder, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(uint64(window)))
 			if err != nil {
@@ -68,38 +84,53 @@ func (b *Bounds) open(format string, opened compression.DecompressorFunc, in io.
 			return decoder.IOReadCloser(), nil
 		})
 	case compression.Xz.Name():
-		return b.reserve(maxWindow, func() (io.ReadCloser, error) { return openXz(in, opened) })
+		return b.reserve(maxDecoderMemory, func() (io.ReadCloser, error) {
+			decoder, err := xz.NewReader(in, maxDecoderMemory)
+			return io.NopCloser(decoder), err
+		})
 	default:
-		return opened(in)
+		return decompressor(in)
 	}
 }
 
-// leastWindow is what is reserved for a zstd stream whose first frame needs less:
-// later frames may need more.
-const leastWindow = 8 << 20
+// explainDecoder adds advice to errors about the memory limit. It returns other errors unchanged.
+func explainDecoder(err error) error {
+	switch {
+	case errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return ErrZstdWindow
+	case errors.Is(err, xz.ErrMemlimit):
+		return errXzDictionary
+	default:
+		return err
+	}
+}
 
-// zstdWindow returns how many bytes of memory the first frame of a stream asks for,
-// between leastWindow and maxWindow.
-func zstdWindow(in *bufio.Reader) int64 {
-	start, _ := in.Peek(zstd.HeaderMaxSize) // fewer bytes may be all that there are
+// minZstdMemory is how many bytes are reserved for a zstd stream, even if its first frame needs less: later frames may
+// need more.
+const minZstdMemory = 8 << 20
+
+// zstdWindowSize returns the memory in bytes that the first frame of a zstd stream needs, but at least minZstdMemory
+// and at most maxDecoderMemory. It only peeks at the stream.
+func zstdWindowSize(in *bufio.Reader) int64 {
+	start, _ := in.Peek(zstd.HeaderMaxSize) // the stream may be shorter
 	var header zstd.Header
 	if header.Decode(start) != nil {
-		return leastWindow // reading fails
+		return minZstdMemory // the decoder reports the error
 	}
 	window := header.WindowSize
 	if header.SingleSegment {
 		window = header.FrameContentSize
 	}
-	return int64(min(max(window, leastWindow), maxWindow)) //nolint:gosec // it is small
+	return int64(min(max(window, minZstdMemory), maxDecoderMemory)) //nolint:gosec // at most maxDecoderMemory
 }
 
-// tarBlock is the size of a header in a tar archive.
-const tarBlock = 512
+// tarBlockSize is the size of a tar header in bytes.
+const tarBlockSize = 512
 
-// isTarHeader reports whether a block has the checksum of a tar header: the sum of
-// its bytes, in octal digits, with blanks in the place of these digits (POSIX
-// pax, ustar Interchange Format).
+// isTarHeader reports whether a block of tarBlockSize bytes has the checksum of a tar header (POSIX pax, ustar
+// Interchange Format).
 func isTarHeader(block []byte) bool {
+	// The checksum is an octal number in bytes 148 to 155. It is the sum of all bytes, with blanks in place of itself.
 	stated, err := strconv.ParseInt(strings.Trim(string(block[148:156]), " \x00"), 8, 64)
 	sum := int64(8 * ' ')
 	for i, b := range block {

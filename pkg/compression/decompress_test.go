@@ -6,15 +6,14 @@ import (
 	"io"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 )
 
+// TestDecompress checks content and reported compression for gzip and zstd, and for content that isn't compressed.
 func TestDecompress(t *testing.T) {
 	content := imagetest.Prose(3, 300_000)
-	for name, try := range map[string]struct {
-		packed     []byte
+	for name, test := range map[string]struct {
+		stream     []byte
 		compressed bool
 	}{
 		"plain":      {content, false},
@@ -22,19 +21,20 @@ func TestDecompress(t *testing.T) {
 		"gzip twice": {append(imagetest.Gzip(content[:1000]), imagetest.Gzip(content[1000:])...), true},
 		"zstd":       {imagetest.Zstd(content), true},
 	} {
-		out, compressed, err := new(Bounds).Decompress(bytes.NewReader(try.packed))
+		out, compressed, err := new(Bounds).Decompress(bytes.NewReader(test.stream))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		got, err := io.ReadAll(out)
-		if err != nil || compressed != try.compressed || !bytes.Equal(got, content) {
+		if err != nil || compressed != test.compressed || !bytes.Equal(got, content) {
 			t.Errorf("%s: %d bytes, compressed: %t, %v", name, len(got), compressed, err)
 		}
 		_ = out.Close()
 	}
 }
 
+// TestDecompressShort checks content that is shorter than the formats' magic numbers.
 func TestDecompressShort(t *testing.T) {
 	for _, content := range []string{"", "a", "\x1f\x8b"} {
 		out, compressed, err := new(Bounds).Decompress(bytes.NewReader([]byte(content)))
@@ -47,12 +47,13 @@ func TestDecompressShort(t *testing.T) {
 	}
 }
 
-// TestDecompressTarNamedLikeCompressed: the name of a tar archive's first file may begin as a compressed stream does.
+// TestDecompressTarNamedLikeCompressed checks that a tar archive isn't taken for a compressed stream because of its
+// first file's name.
 func TestDecompressTarNamedLikeCompressed(t *testing.T) {
 	for _, magic := range []string{"BZh9 notes", "BZh", "\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "\xfd7zXZ"} {
 		content := imagetest.Tar(imagetest.Entry{Name: magic, Content: []byte("content")})
 		if !bytes.HasPrefix(content, []byte(magic)) {
-			continue // a name that isn't UTF-8 is written behind another header
+			continue // the tar writer puts a PAX header before a name that isn't UTF-8
 		}
 		out, compressed, err := new(Bounds).Decompress(bytes.NewReader(content))
 		if err != nil || compressed {
@@ -65,52 +66,37 @@ func TestDecompressTarNamedLikeCompressed(t *testing.T) {
 	}
 }
 
-// TestDecompressLargeWindow: zstd --long=27.
+// TestDecompressLargeWindow reads what zstd --long=27 writes.
 func TestDecompressLargeWindow(t *testing.T) {
-	var packed bytes.Buffer
-	w, err := zstd.NewWriter(&packed, zstd.WithWindowSize(128<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(imagetest.Prose(6, 300_000)); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	out, _, err := new(Bounds).Decompress(&packed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = out.Close() }()
-	if _, err = io.Copy(io.Discard, out); !errors.Is(err, ErrWindow) {
-		t.Errorf("error %v, want %v", err, ErrWindow)
+	if _, err := decompressAll(zstdWithWindow(t, 128<<20)); !errors.Is(err, ErrZstdWindow) {
+		t.Errorf("error %v, want %v", err, ErrZstdWindow)
 	}
 }
 
+// TestDecompressRefusesBombs checks that both the size and the ratio must be exceeded.
 func TestDecompressRefusesBombs(t *testing.T) {
-	const free = 256 << 10
-	for name, try := range map[string]struct {
+	const allowed = 256 << 10
+	for name, test := range map[string]struct {
 		content []byte
 		bomb    bool
 	}{
-		"small and empty":      {make([]byte, free), false},
-		"large and full":       {imagetest.Prose(4, 8*free), false},
-		"large and empty":      {make([]byte, 8*free), true},
-		"large and half empty": {append(imagetest.Prose(5, free), make([]byte, 3*free)...), false},
+		"small and empty":      {make([]byte, allowed), false},
+		"large and full":       {imagetest.Prose(4, 8*allowed), false},
+		"large and empty":      {make([]byte, 8*allowed), true},
+		"large and half empty": {append(imagetest.Prose(5, allowed), make([]byte, 3*allowed)...), false},
 	} {
-		for kind, pack := range map[string]func([]byte) []byte{"gzip": imagetest.Gzip, "zstd": imagetest.Zstd} {
-			bounds := &Bounds{free: free}
-			out, _, err := bounds.Decompress(bytes.NewReader(pack(try.content)))
+		for format, compress := range map[string]func([]byte) []byte{"gzip": imagetest.Gzip, "zstd": imagetest.Zstd} {
+			bounds := &Bounds{allowed: allowed}
+			out, _, err := bounds.Decompress(bytes.NewReader(compress(test.content)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			n, err := io.Copy(io.Discard, out)
-			if try.bomb != errors.Is(err, errBomb) || !try.bomb && err != nil {
-				t.Errorf("%s, %s: after %d bytes: %v", name, kind, n, err)
+			if test.bomb != errors.Is(err, errBomb) || !test.bomb && err != nil {
+				t.Errorf("%s, %s: after %d bytes: %v", name, format, n, err)
 			}
-			if try.bomb && n > 2*free {
-				t.Errorf("%s, %s: %d bytes were let through", name, kind, n)
+			if test.bomb && n > 2*allowed {
+				t.Errorf("%s, %s: %d bytes were let through", name, format, n)
 			}
 			_ = out.Close()
 		}

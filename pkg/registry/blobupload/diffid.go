@@ -45,7 +45,7 @@ func newDiffIDCheck(want v1.Hash, decompress Decompressor) *diffIDCheck {
 	go func() {
 		defer close(c.ended)
 		c.err = parallel.Guard(func() error { return c.compare(decompress) })
-		if errors.Is(c.err, compression.ErrWindow) { // decompressing takes too much memory
+		if errors.Is(c.err, compression.ErrZstdWindow) { // decompressing takes too much memory
 			c.err = nil
 		}
 	}()

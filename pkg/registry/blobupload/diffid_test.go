@@ -36,7 +36,7 @@ func TestDiffIDCheck(t *testing.T) {
 		"not decompressed": {diffID, func(io.Reader) (io.ReadCloser, bool, error) { return nil, true, damaged }, "damaged", v1.Hash{}},
 		"panic":            {diffID, func(io.Reader) (io.ReadCloser, bool, error) { panic("bug") }, "bug", v1.Hash{}},
 		"too large to open": {diffID, func(io.Reader) (io.ReadCloser, bool, error) {
-			return io.NopCloser(iotest.ErrReader(compression.ErrWindow)), true, nil
+			return io.NopCloser(iotest.ErrReader(compression.ErrZstdWindow)), true, nil
 		}, "", v1.Hash{}},
 	} {
 		t.Run(name, func(t *testing.T) {
