@@ -134,6 +134,7 @@ func startBehindNginx(t *testing.T, options server.Options, f front) (sandbox *s
 	for _, file := range []string{"certificate.pem", "key.pem"} {
 		writeFile(t, filepath.Join(realm, file), readFile(t, filepath.Join(dir, file)))
 	}
+	options.SeparateTokenService = true
 	options.Behind = func(name, addr string) (string, error) {
 		if name == "auth" && !f.plain { // who asks a registry with TLS gives no realm a password without
 			addr = startNginx(t, realm, "http://"+addr, front{buffering: "on", largest: "1m"})

@@ -23,6 +23,7 @@ func startBehindProxies(t *testing.T, options server.Options) (*server.Server, p
 	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics log by themselves
 	all := proxies{}
 	control := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	options.SeparateTokenService = true // so that what befalls it doesn't befall the store
 	options.Behind = func(name, addr string) (string, error) {
 		proxy := toxiproxy.NewProxy(control, name, "127.0.0.1:0", addr)
 		if err := proxy.Start(); err != nil {

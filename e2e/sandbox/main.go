@@ -29,7 +29,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	var charm server.Charm
 	flags := flag.NewFlagSet("sandbox", flag.ExitOnError)
 	flags.StringVar(&charm.Name, "charm", "my-charm", "name of the charm")
-	addr := flags.String("addr", "127.0.0.1:0", "address of the store, on 127.0.0.1; the other servers take the four ports after a fixed one")
+	addr := flags.String("addr", "127.0.0.1:0", "address of the store, on 127.0.0.1; the other servers take the ports after a fixed one")
 	envFile := flags.String("env-file", "", "file to write the variables to that lead the action to the sandbox")
 	registry := flags.String("registry", "", "distribution binary to run as the registry, such as docker-registry; default is one within the sandbox")
 	flags.BoolVar(&charm.Private, "private", false, "hide the charm from those without a token")

@@ -1,10 +1,15 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
 )
 
 // maxJSON bounds the bodies that the sandbox reads as JSON, in bytes.
@@ -55,7 +60,36 @@ func answerError(w http.ResponseWriter, err error) {
 func answerJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(value)
+	_, _ = io.WriteString(w, toJSON(value)+"\n")
+}
+
+// inForm gives the answers of the store the form that the options ask for, and the headers that each has.
+func (s *Server) inForm(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, pattern := mux.Handler(r)
+		w.Header().Set("X-Request-Id", randomText())
+		w.Header().Set("X-View-Name", viewName(pattern))
+		if !s.options.SpacedJSON {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		compact := httptest.NewRecorder()
+		mux.ServeHTTP(compact, r)
+		maps.Copy(w.Header(), compact.Header())
+		w.WriteHeader(compact.Code)
+		var spaced bytes.Buffer
+		if json.Indent(&spaced, bytes.TrimSpace(compact.Body.Bytes()), "", "  ") != nil {
+			spaced = *compact.Body
+		}
+		_, _ = w.Write(spaced.Bytes())
+	})
+}
+
+// viewName makes a name of the pattern of a call: get-v1-charm-resources.
+func viewName(pattern string) string {
+	words := strings.FieldsFunc(strings.ToLower(pattern), func(c rune) bool { return c == ' ' || c == '/' })
+	words = slices.DeleteFunc(words, func(word string) bool { return strings.HasPrefix(word, "{") })
+	return strings.Join(words, "-")
 }
 
 // readJSON decodes a request's body, or refuses it with 400.

@@ -20,7 +20,7 @@ func TestBehind(t *testing.T) {
 	var names []string
 	var mu sync.Mutex
 	through := map[string]int{}
-	s := start(t, server.Options{Behind: func(name, addr string) (string, error) {
+	s := start(t, server.Options{SeparateTokenService: true, Behind: func(name, addr string) (string, error) {
 		names = append(names, name)
 		forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
 		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -32,7 +32,7 @@ func TestBehind(t *testing.T) {
 		t.Cleanup(front.Close)
 		return front.Listener.Addr().String(), nil
 	}})
-	if want := []string{"store", "storage", "registry", "auth", "sso"}; !slices.Equal(names, want) {
+	if want := []string{"store", "storage", "registry", "sso", "auth"}; !slices.Equal(names, want) {
 		t.Errorf("servers %q are behind something, want %q", names, want)
 	}
 	image, _, _ := s.RegistryAuth("my-charm", "my-image")
@@ -44,8 +44,8 @@ func TestBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = answer.Body.Close()
-	if challenge := answer.Header.Get("WWW-Authenticate"); !strings.Contains(challenge, s.AuthURL+"/token") || through["registry"] != 1 {
-		t.Errorf("challenge %q after %v, want one that names %s", challenge, through, s.AuthURL)
+	if challenge := answer.Header.Get("WWW-Authenticate"); !strings.Contains(challenge, s.RealmURL) || through["registry"] != 1 {
+		t.Errorf("challenge %q after %v, want one that names %s", challenge, through, s.RealmURL)
 	}
 }
 

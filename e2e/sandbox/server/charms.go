@@ -69,10 +69,11 @@ func (c *charm) declare(r *resource) {
 	known.older = append(known.older, r)
 }
 
-// charmID is the same for a name in every sandbox, so that runs can be compared.
+// charmID is the same for a name in every sandbox, so that runs can be compared. It has 36 or 37 characters.
 func charmID(name string) string {
 	sum := sha256.Sum256([]byte(name))
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20]))
+	text := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
+	return text[:36+sum[0]%2]
 }
 
 // find returns a charm's resource; nil if there is none.

@@ -63,7 +63,7 @@ func (s *Server) childConfiguration(keys, certificate, socket string) string {
 		},
 		"http": fields{"net": "unix", "addr": socket, "secret": randomText(), "relativeurls": true},
 		"auth": fields{"token": fields{
-			"realm": s.AuthURL + "/token", "service": s.signer.service, "issuer": tokenIssuer,
+			"realm": s.RealmURL, "service": s.signer.service, "issuer": tokenIssuer,
 			"rootcertbundle": certificate, "jwks": keys,
 		}},
 		"validation": fields{"manifests": fields{"urls": fields{"allow": []string{"^https?://"}}}},

@@ -52,7 +52,7 @@ func (s *Server) observe(name string, next http.Handler) http.Handler {
 			panic(http.ErrAbortHandler)
 		}
 		defer s.inflight.Done()
-		entry := s.log.add(name, r)
+		entry := s.log.add(s.serverOf(name, r), r)
 		defer func() { s.options.Log(s.log.copy(entry).String()) }()
 
 		r = r.WithContext(r.Context()) // a copy: net/http looks at its own request's body again
@@ -66,6 +66,14 @@ func (s *Server) observe(name string, next http.Handler) http.Handler {
 		}
 		answer.ended()
 	})
+}
+
+// serverOf returns the name of the server that a request is for: the token service is one also where the store has it.
+func (s *Server) serverOf(name string, r *http.Request) string {
+	if name == "store" && r.URL.Path == realmPath && !s.options.SeparateTokenService {
+		return "auth"
+	}
+	return name
 }
 
 // begin counts a request in, unless the sandbox is closing.

@@ -10,7 +10,11 @@ import (
 // credentialLife is how long the credentials for an upload last.
 const credentialLife = time.Hour
 
-const registryUser = "docker-registry"
+// The users of the registry's credentials.
+const (
+	pullUser = "docker-registry" // in the texts for images
+	pushUser = "charm-publisher"
+)
 
 // RegistryAuth returns the name of a resource's repository and credentials
 // with which any tool can log in to push and pull there. It panics if there
@@ -19,8 +23,12 @@ func (s *Server) RegistryAuth(charm, resource string) (image, username, password
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, r := s.mustFind(charm, resource)
-	return s.imageName(c, r.name), registryUser, s.newPassword(realmOwns, registryGrant{
-		charm: c, actions: []string{"pull", "push"}, expires: time.Now().Add(credentialLife),
+	username = pushUser
+	if s.options.SameRegistryUser {
+		username = pullUser
+	}
+	return s.imageName(c, r.name), username, s.newPassword(realmOwns, registryGrant{
+		username: username, charm: c, actions: []string{"pull", "push"}, expires: time.Now().Add(credentialLife),
 	})
 }
 
@@ -28,7 +36,7 @@ func (s *Server) RegistryAuth(charm, resource string) (image, username, password
 func (s *Server) newPassword(owners Owners, grant registryGrant) string {
 	password := randomText()
 	s.passwords[password] = grant
-	s.secrets.addPassword(owners, registryUser, password)
+	s.secrets.addPassword(owners, grant.username, password)
 	return password
 }
 
@@ -61,9 +69,9 @@ func (s *Server) imageBlob(c call) (any, error) {
 	}
 	return plainText(toJSON(imageText{
 		ImageName: s.imageName(c.charm, c.resource.name) + "@" + string(request.Digest),
-		Username:  registryUser,
+		Username:  pullUser,
 		Password:  s.readPassword(c.charm),
-	})), nil
+	}) + "\n"), nil
 }
 
 // imageText is the content of a revision of an image.
@@ -80,7 +88,7 @@ func (s *Server) readPassword(c *charm) string {
 	}
 	if c.readPassword == "" || period != c.readPeriod || s.options.UnstableBlobs {
 		c.readPeriod = period
-		c.readPassword = s.newPassword(contentOwns, registryGrant{charm: c, actions: []string{"pull"}, expires: time.Now().AddDate(10, 0, 0)})
+		c.readPassword = s.newPassword(contentOwns, registryGrant{username: pullUser, charm: c, actions: []string{"pull"}, expires: time.Now().AddDate(10, 0, 0)})
 	}
 	return c.readPassword
 }

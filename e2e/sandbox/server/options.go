@@ -41,14 +41,24 @@ type Resource struct {
 }
 
 // Options say what a sandbox holds and how it behaves. The zero value is an
-// empty Charmhub on free ports of 127.0.0.1.
+// empty Charmhub on free ports of 127.0.0.1, which behaves as far as is known as
+// Charmhub does. Options that make it differ from that can be combined.
 type Options struct {
 	// Addr is the address of the store, on 127.0.0.1; default 127.0.0.1:0.
-	// With a fixed port, the storage, registry, token and sign-on servers take the
-	// four ports after it, else each takes a free one.
+	// With a fixed port, the storage, registry, sign-on and token servers take the
+	// ports after it, else each takes a free one.
 	Addr string
 	// Charms are the charms of the publisher.
 	Charms []Charm
+	// SeparateTokenService gives the registry's token service a server of its own, which answers GET alone, and
+	// has the registry's host for the name of its service. Else it is a path of the store's server, which answers GET and
+	// POST, and its service is the registry's URL.
+	SeparateTokenService bool
+	// SameRegistryUser gives the credentials for uploads the user name that is in the texts for images.
+	SameRegistryUser bool
+	// SpacedJSON writes answers and the texts for images with spaces, and without a line break at their end. Else they are
+	// compact, and end with one. Keys are sorted in both.
+	SpacedJSON bool
 	// TokenLife is how long a registry's bearer token lasts, in whole
 	// seconds; default 5 minutes.
 	TokenLife time.Duration
@@ -91,7 +101,7 @@ type Options struct {
 	// that resumes before the registry saw it break ends up wrong: use files
 	// where uploads break.
 	InMemory bool
-	// Behind, when set, is called with the name of each server (see Request.Server)
+	// Behind, when set, is called with the name of each server (see Request.Server, without "auth" where the store has it)
 	// and its address before anybody can call it, and returns the address under
 	// which clients are to find it: that of a proxy in front of it. One that
 	// ends TLS is given with its scheme, and can't be before the registry.

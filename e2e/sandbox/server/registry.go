@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -23,7 +24,11 @@ import (
 func (s *Server) openRegistry() (err error) {
 	// distribution logs every request through the process-wide logger.
 	logrus.SetLevel(logrus.PanicLevel)
-	if s.signer, err = newTokenSigner(s.RegistryURL, s.options.TokenLife); err != nil {
+	service := s.RegistryURL + "/"
+	if s.options.SeparateTokenService {
+		service = strings.TrimPrefix(s.RegistryURL, "http://")
+	}
+	if s.signer, err = newTokenSigner(service, s.options.TokenLife); err != nil {
 		return err
 	}
 	keys, certificate := filepath.Join(s.dir, "jwks.json"), filepath.Join(s.dir, "certificate.pem")
@@ -60,7 +65,7 @@ func (s *Server) registryConfiguration(keys string) *configuration.Configuration
 		config.Storage[shared] = configuration.Parameters{"driver": s.memory}
 	}
 	config.Auth = configuration.Auth{"token": {
-		"realm":   s.AuthURL + "/token",
+		"realm":   s.RealmURL,
 		"service": s.signer.service,
 		"issuer":  tokenIssuer,
 		"jwks":    keys,

@@ -156,7 +156,7 @@ func TestUnstableBlob(t *testing.T) {
 func bearer(t *testing.T, s *server.Server, repository name.Repository, login *authn.Basic) string {
 	t.Helper()
 	query := url.Values{"scope": {"repository:" + repository.RepositoryStr() + ":pull,push"}}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.AuthURL+"/token?"+query.Encode(), nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.RealmURL+"?"+query.Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

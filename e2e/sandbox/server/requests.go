@@ -10,7 +10,7 @@ import (
 
 // Request is one request as the sandbox saw it.
 type Request struct {
-	Server    string // "store", "storage", "registry", "auth" or "sso"
+	Server    string // "store", "storage", "registry", "sso", or "auth" for the token service, wherever it is
 	Method    string
 	Path      string
 	Query     url.Values

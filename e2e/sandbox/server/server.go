@@ -34,7 +34,7 @@ type Server struct {
 	StorageURL  string
 	RegistryURL string
 	SSOURL      string
-	AuthURL     string // the registry's token realm is below it
+	RealmURL    string // of the registry's token service, with its path
 
 	options  Options
 	dir      string
@@ -96,46 +96,57 @@ func (s *Server) start() error {
 	if err := os.Mkdir(filepath.Join(s.dir, "uploads"), 0o700); err != nil {
 		return fmt.Errorf("making the sandbox's folder: %w", err)
 	}
+	names := []string{"store", "storage", "registry", "sso"}
+	if s.options.SeparateTokenService {
+		names = append(names, "auth")
+	}
 	listeners, err := listen(s.options.Addr, len(names))
 	if err != nil {
 		return err
 	}
-	if err := s.name(listeners); err != nil {
+	urls, err := s.urls(names, listeners)
+	if err != nil {
 		closeAll(listeners)
 		return err
 	}
+	s.StoreURL, s.StorageURL, s.RegistryURL, s.SSOURL = urls["store"], urls["storage"], urls["registry"], urls["sso"]
+	s.RealmURL = s.StoreURL + realmPath
+	if s.options.SeparateTokenService {
+		s.RealmURL = urls["auth"] + separateRealmPath
+	}
 	// Clients such as go-containerregistry refuse a realm whose host is the
 	// literal address of a loopback other than the registry's own host and
-	// port; the realm stays on a port of its own, and goes by name.
-	s.AuthURL = strings.Replace(s.AuthURL, "127.0.0.1", "localhost", 1)
+	// port, so it goes by name.
+	s.RealmURL = strings.Replace(s.RealmURL, "127.0.0.1", "localhost", 1)
 	if err := s.openRegistry(); err != nil {
 		closeAll(listeners)
 		return err
 	}
-	handlers := []http.Handler{s.storeHandler(), s.storageHandler(), s.registry, s.realmHandler(), s.ssoHandler()}
-	for i, handler := range handlers {
-		s.serve(listeners[i], names[i], handler)
+	handlers := map[string]http.Handler{
+		"store": s.storeHandler(), "storage": s.storageHandler(), "registry": s.registry, "sso": s.ssoHandler(), "auth": s.realmHandler(),
+	}
+	for i, name := range names {
+		s.serve(listeners[i], name, handlers[name])
 	}
 	return nil
 }
 
-// names are the servers, in the order of their listeners.
-var names = [...]string{"store", "storage", "registry", "auth", "sso"}
-
-// name gives each server the URL by which clients find it.
-func (s *Server) name(listeners []net.Listener) (err error) {
-	for i, url := range []*string{&s.StoreURL, &s.StorageURL, &s.RegistryURL, &s.AuthURL, &s.SSOURL} {
+// urls returns the URL by which clients find each server.
+func (s *Server) urls(names []string, listeners []net.Listener) (map[string]string, error) {
+	urls := map[string]string{}
+	for i, name := range names {
 		addr := listeners[i].Addr().String()
 		if s.options.Behind != nil {
-			if addr, err = s.options.Behind(names[i], addr); err != nil {
-				return fmt.Errorf("putting the %s behind something: %w", names[i], err)
+			var err error
+			if addr, err = s.options.Behind(name, addr); err != nil {
+				return nil, fmt.Errorf("putting the %s behind something: %w", name, err)
 			}
 		}
-		if *url = addr; !strings.Contains(addr, "://") {
-			*url = "http://" + addr
+		if urls[name] = addr; !strings.Contains(addr, "://") {
+			urls[name] = "http://" + addr
 		}
 	}
-	return nil
+	return urls, nil
 }
 
 // Env returns the variables that lead charmcraft and the action to the sandbox,

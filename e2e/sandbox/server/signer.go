@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"strings"
 	"time"
 
 	"github.com/containers/libtrust"
@@ -39,7 +38,7 @@ type tokenSigner struct {
 	certificate []byte
 }
 
-func newTokenSigner(registryURL string, life time.Duration) (tokenSigner, error) {
+func newTokenSigner(service string, life time.Duration) (tokenSigner, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tokenSigner{}, fmt.Errorf("making the token realm's key: %w", err)
@@ -60,7 +59,7 @@ func newTokenSigner(registryURL string, life time.Duration) (tokenSigner, error)
 		return tokenSigner{}, fmt.Errorf("making the token realm's signer: %w", err)
 	}
 	return tokenSigner{
-		service: strings.TrimPrefix(registryURL, "http://"), life: life, key: key, signer: signer, certificate: certificate,
+		service: service, life: life, key: key, signer: signer, certificate: certificate,
 	}, nil
 }
 

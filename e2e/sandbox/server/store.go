@@ -38,11 +38,15 @@ func (s *Server) storeHandler() http.Handler {
 	mux.HandleFunc("GET /v1/charm/{charm}/revisions/review", s.permitted(mayView, s.reviewStatus))
 	mux.HandleFunc("GET /v1/charm/{charm}/releases", s.permitted(mayViewReleases, s.listReleases))
 	mux.HandleFunc("POST /v1/charm/{charm}/releases", s.permitted(mayManageReleases, s.release))
+	if !s.options.SeparateTokenService {
+		mux.HandleFunc("GET "+realmPath, s.giveBearer)
+		mux.HandleFunc("POST "+realmPath, s.giveBearer)
+	}
 	s.publicHandlers(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answerError(w, refuse(http.StatusNotFound, "api-error", "No such call: "+r.Method+" "+r.URL.Path))
 	})
-	return mux
+	return s.inForm(mux)
 }
 
 // identified serves a call that needs nothing but a token.

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"gopkg.in/macaroon.v2"
@@ -146,10 +148,23 @@ func expiry(life, otherwise time.Duration) time.Time {
 	return time.Now().Add(life)
 }
 
+// toJSON writes a value with sorted keys and without spaces.
 func toJSON(value any) string {
 	text, err := json.Marshal(value)
+	var parsed any
+	if err == nil {
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		decoder.UseNumber()
+		err = decoder.Decode(&parsed)
+	}
+	var sorted strings.Builder
+	if err == nil {
+		encoder := json.NewEncoder(&sorted)
+		encoder.SetEscapeHTML(false)
+		err = encoder.Encode(parsed) // a map's keys are sorted
+	}
 	if err != nil {
 		panic(fmt.Sprintf("writing JSON: %v", err))
 	}
-	return string(text)
+	return strings.TrimSuffix(sorted.String(), "\n")
 }
