@@ -255,11 +255,11 @@ func tryChannelMap(ctx context.Context, c *contact) (finding, error) {
 }
 
 func tryDefaultTrack(ctx context.Context, c *contact) (finding, error) {
-	track, err := c.client.DefaultTrack(ctx, c.charm)
+	tracks, err := c.client.Tracks(ctx, c.charm)
 	if err != nil {
 		return failed("%v", err)
 	}
-	return held("%s", track)
+	return held("%s", tracks.Default)
 }
 
 func listOr(list []string, none string) string {
