@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
@@ -25,30 +24,6 @@ const (
 
 	firstPause, longestPause = time.Second, 10 * time.Second
 )
-
-// due returns the architectures that a revision with this content is to be
-// recorded for, sorted, or nil where its record can stay. An image says by itself
-// what it is for. A file's architectures are added up, so that jobs for one each
-// leave the same record in any order; "all" contains the others.
-func (c content) due(recorded []string) []string {
-	if len(recorded) == 0 { // the store doesn't say
-		return nil
-	}
-	want := slices.Sorted(slices.Values(c.architectures))
-	if c.kind == charm.TypeFile {
-		if slices.Contains(recorded, charm.AllArchitectures) {
-			return nil
-		}
-		want = slices.Compact(slices.Sorted(slices.Values(slices.Concat(want, recorded))))
-		if slices.Contains(want, charm.AllArchitectures) {
-			want = []string{charm.AllArchitectures}
-		}
-	}
-	if slices.Equal(want, recorded) {
-		return nil
-	}
-	return want
-}
 
 // recordArchitectures records a revision for the architectures of its content, and
 // reports whether it changed anything. Before is the revision as the run found it.

@@ -15,12 +15,51 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/pack"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
+
+// imageRun is the publication of one image.
+type imageRun struct {
+	*Publisher
+	target     Target
+	known      listing
+	login      charmhub.RegistryCredentials
+	repository Repository
+	parts      []*openedPart
+	packed     []*pack.Packed // their layers are needed until the image is sent
+
+	single bool          // the image is the one part, whole
+	digest v1.Hash       // of the image, if it was known at the start; else zero
+	text   func() []byte // that describes that image to Juju; nil if the store didn't give it
+
+	ctx    context.Context //nolint:containedctx // of what is sent early, until the run is closed
+	cancel context.CancelFunc
+	early  parallel.Group
+}
+
+// openedPart is a part whose source was looked for. A digest may be in the charm's repository alone, so that it has no
+// source is no failure yet.
+type openedPart struct {
+	Part
+	source source.Source // nil after a failure, and for an image in a registry before it is needed
+	err    error
+}
+
+// remoteImage is an image as it is, or will be, in the charm's repository.
+type remoteImage struct {
+	image     image.ImageOrIndex
+	source    v1.Hash       // the digest that it has where it comes from
+	present   bool          // the repository provably has it
+	compared  bool          // every layer has the diff ID that the image's config gives it, and no record says so yet
+	platforms []v1.Platform // nil if only the image itself says it
+	indexedBy v1.Hash       // the first image of an index that an engine holds, by which the index is found when it is built again
+	parts     []*remoteImage
+}
 
 // locate returns the image to publish: found in the repository, as it is where it comes from, packed, or joined of several.
 // With no parts it is the image recorded under the key, nil if there is none.
@@ -335,4 +374,58 @@ func storeDigest(src source.Source) v1.Hash {
 		return unpacked.Digest
 	}
 	return src.Identity().Manifest
+}
+
+// explain says which of the inputs an error is about that came up while an
+// image was read and sent, and what to do about one that isn't complete: it names
+// all platforms that a local index lacks, not just the first.
+func explain(parts []*openedPart, m image.ImageOrIndex, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*image.MissingError](err); ok {
+		var platforms []string
+		for _, platform := range image.Missing(m) {
+			platforms = append(platforms, platform.String())
+		}
+		if len(platforms) > 0 {
+			err = fmt.Errorf("the image lists %s, but doesn't hold it: %w; pull what is missing first, "+
+				"or choose what is there with the input platform", list(platforms), err)
+		} else {
+			err = fmt.Errorf("%w; pull or write it anew as a whole", err)
+		}
+	}
+	switch len(parts) {
+	case 0:
+		return fmt.Errorf("the image recorded under the key: %w", err)
+	case 1:
+		return fmt.Errorf("%s: %w", parts[0].Text, err)
+	}
+	var texts []string
+	for _, part := range parts {
+		texts = append(texts, part.Text)
+	}
+	return fmt.Errorf("one of %s: %w", list(texts), err)
+}
+
+// explainNotFound says that a digest is neither in the repository nor in the
+// engine. A shortened one was looked for in the engine alone.
+func explainNotFound(o openedPart, repository string) error {
+	const makeIt = "build, load or pull it in an earlier step of the same job"
+	_, full := o.Digest()
+	var unknown *source.NotFoundError
+	switch {
+	case o.err == nil:
+		return nil
+	case !errors.As(o.err, &unknown) && full:
+		return fmt.Errorf("image %s is not in the charm's repository %s, and %w", o.Text, repository, o.err)
+	case unknown == nil:
+		return o.err
+	case full:
+		return fmt.Errorf("image %s is unknown: neither the charm's repository %s nor %s has it; %s",
+			o.Text, repository, unknown.Place, makeIt)
+	default:
+		return fmt.Errorf("image %s, which %s, is unknown: %s has none by that ID or digest; %s, "+
+			"or give the whole digest of one in the charm's repository", o.Text, source.DigestProblem("sha256:"+o.Hex), unknown.Place, makeIt)
+	}
 }

@@ -1,69 +1,19 @@
 package publish
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
-
-// content is what a revision holds: a file, or the text that describes an
-// image to Juju.
-type content struct {
-	kind   string // charm.TypeImage or charm.TypeFile
-	name   string // file name to upload it under
-	size   int64
-	sha256 string // hex
-	// architectures are what an image says by itself; of a file, what was asked
-	// for: nil leaves the record of a revision as it is, and makes a new one
-	// for "all".
-	architectures []string
-	describedBy   []int // the revisions that describe the image in another text
-	open          func() (io.ReadCloser, error)
-}
-
-func imageContent(name string, text []byte, platforms []v1.Platform) content {
-	digest := sha256.Sum256(text)
-	return content{
-		kind: charm.TypeImage, name: name, size: int64(len(text)), sha256: hex.EncodeToString(digest[:]),
-		architectures: architectures(platforms),
-		open:          func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil },
-	}
-}
-
-// find returns the revision that has this content, or describes the same image. Charmhub doesn't store the
-// same content twice, so there is no other way to publish it. Where older servers
-// did, it is the newest whose architectures can stay, or else the newest.
-func (c content) find(revisions []charmhub.Revision) (found charmhub.Revision, ok bool) {
-	for _, r := range revisions { // newest first
-		switch {
-		case r.SHA256 != c.sha256 && !slices.Contains(c.describedBy, r.Revision):
-		case c.due(r.Architectures) == nil:
-			return r, true
-		case !ok:
-			found, ok = r, true
-		}
-	}
-	return found, ok
-}
-
-// verified opens the content to be sent.
-func (c content) verified(progress func(bytes int64)) func() (io.ReadCloser, error) {
-	return upload.Verified(c.open, sha256.New, c.sha256, progress)
-}
 
 // Revised is what came of making content a revision.
 type Revised struct {
