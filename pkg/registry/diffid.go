@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -60,20 +62,17 @@ func isPlain(t types.MediaType) bool {
 	return t == types.DockerUncompressedLayer || t == types.OCIUncompressedLayer
 }
 
-// expectedDiffIDs returns the diff ID that the configs of an image's manifests give to each blob. It fails if two configs
-// disagree about one.
-func expectedDiffIDs(nodes []*node) (map[v1.Hash]v1.Hash, error) {
-	expected := map[v1.Hash]v1.Hash{}
-	for _, n := range nodes {
-		for _, b := range n.blobs {
-			switch other, twice := expected[b.desc.Digest]; {
-			case b.diffID == v1.Hash{}:
-			case twice && other != b.diffID:
-				return nil, wrongDiffID(b.desc.Digest, b.diffID, other)
-			default:
-				expected[b.desc.Digest] = b.diffID
-			}
-		}
+// isCompressed reports whether blobs of this type are compressed layers that may be used in any image.
+func isCompressed(t types.MediaType) bool {
+	return t == types.DockerLayer || t == types.OCILayer || t == types.OCILayerZStd
+}
+
+var errNotAnImage = errors.New("not the manifest of a single image")
+
+// imageManifest parses the manifest of a single image.
+func imageManifest(mediaType types.MediaType, raw []byte) (*v1.Manifest, error) {
+	if !mediaType.IsImage() {
+		return nil, errNotAnImage
 	}
-	return expected, nil
+	return v1.ParseManifest(bytes.NewReader(raw))
 }

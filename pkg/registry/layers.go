@@ -9,7 +9,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
@@ -19,9 +18,6 @@ const (
 	maxChildren = 32  // images of an index whose layers are reused
 	maxLearned  = 256 // layers of a tag that are reused
 )
-
-// Layers are blobs by the diff IDs (the digests of the uncompressed layers) that they are proven to have.
-type Layers = map[v1.Hash]v1.Descriptor
 
 // Layers returns the layers of the image or index tagged latest that the repository holds, at most maxLearned. Nothing is
 // asked of an image without a record that proves, with this store token, that its layers were compared with their diff IDs:
@@ -135,9 +131,4 @@ func (v *View) layersOf(ctx context.Context, m *v1.Manifest) (Layers, error) {
 		}
 	}
 	return layers, nil
-}
-
-// isCompressed reports whether blobs of this type are compressed layers that may be used in any image.
-func isCompressed(t types.MediaType) bool {
-	return t == types.DockerLayer || t == types.OCILayer || t == types.OCILayerZStd
 }

@@ -9,7 +9,40 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
+
+// record is what a locations record of this program says about a source or key. Anyone who may push can write one, so only
+// what has a proof is believed.
+type record struct {
+	image  v1.Hash // of this repository; zero if the record names none
+	source v1.Hash // of a key's image; zero for others
+	proofs []string
+}
+
+// These annotations of a record's manifest are this program's own; imgpkg leaves them out and doesn't mind them.
+const (
+	imageAnnotation  = "com.github.charmhub-actions.upload-resource.image"  // the one image that the record names, by its digest
+	sourceAnnotation = "com.github.charmhub-actions.upload-resource.source" // of a key's image, the digest where it came from
+	proofsAnnotation = "com.github.charmhub-actions.upload-resource.proofs" // hex, comma-separated, the newest first
+)
+
+// recordTag is the tag of the record of a source or key, as imgpkg has it.
+func recordTag(about v1.Hash) string {
+	return about.Algorithm + "-" + about.Hex + ".image-locations.imgpkg"
+}
+
+// parseRecord reads a record from its manifest.
+func parseRecord(d *remote.Descriptor) (said record, err error) {
+	m, err := imageManifest(d.MediaType, d.Manifest)
+	if err != nil {
+		return said, err
+	}
+	said.proofs = parseProofs(m.Annotations[proofsAnnotation])
+	said.source, _ = v1.NewHash(m.Annotations[sourceAnnotation])
+	said.image, err = v1.NewHash(m.Annotations[imageAnnotation])
+	return said, err
+}
 
 // maxProofs is how many proofs a record keeps, so that pipelines with different tokens don't undo each other's.
 const maxProofs = 4

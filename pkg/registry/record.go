@@ -12,40 +12,6 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-// These annotations of a record's manifest are this program's own; imgpkg leaves them out and doesn't mind them.
-const (
-	imageAnnotation  = "com.github.charmhub-actions.upload-resource.image"  // the one image that the record names, by its digest
-	sourceAnnotation = "com.github.charmhub-actions.upload-resource.source" // of a key's image, the digest where it came from
-	proofsAnnotation = "com.github.charmhub-actions.upload-resource.proofs" // hex, comma-separated, the newest first
-)
-
-// record is what a locations record of this program says about a source or key. Anyone who may push can write one, so only
-// what has a proof is believed.
-type record struct {
-	image  v1.Hash // of this repository; zero if the record names none
-	source v1.Hash // of a key's image; zero for others
-	proofs []string
-}
-
-// readRecord returns what the record of a source or key says.
-func (r *Repository) readRecord(ctx context.Context, source v1.Hash) (record, error) {
-	d, err := r.get(ctx, r.name.Tag(recordTag(source)))
-	if err != nil {
-		return record{}, err
-	}
-	if d == nil {
-		return record{}, errors.New("not found")
-	}
-	m, err := imageManifest(d.MediaType, d.Manifest)
-	if err != nil {
-		return record{}, err
-	}
-	said := record{proofs: parseProofs(m.Annotations[proofsAnnotation])}
-	said.source, _ = v1.NewHash(m.Annotations[sourceAnnotation])
-	said.image, err = v1.NewHash(m.Annotations[imageAnnotation])
-	return said, err
-}
-
 // Recorded is an image of a repository and what Find is to find it by.
 type Recorded struct {
 	Image image.ImageOrIndex
@@ -86,14 +52,6 @@ func (v *View) Record(ctx context.Context, moveLatest bool, images ...Recorded) 
 		g.Go(func() error { moved = v.moveLatest(ctx, roots[0], statements); return nil })
 	}
 	return errors.Join(g.Wait(), moved)
-}
-
-// recordedAs returns the digest under which the layers of a manifest are recorded as compared: its config's, or an index's own.
-func recordedAs(d v1.Descriptor, raw []byte) v1.Hash {
-	if m, err := imageManifest(d.MediaType, raw); err == nil {
-		return m.Config.Digest
-	}
-	return d.Digest
 }
 
 // statement is what a record is to say about a source or key.
@@ -161,11 +119,6 @@ func (v *View) RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrInde
 	}
 	v.record(ctx, key) // reading is cheaper than writing
 	return v.writeRecords(ctx, map[v1.Hash]statement{key: {digest, source, keyKind}})
-}
-
-// recordTag is the tag of the record of a source, as imgpkg has it.
-func recordTag(source v1.Hash) string {
-	return source.Algorithm + "-" + source.Hex + ".image-locations.imgpkg"
 }
 
 // pushTagged sends images under tags alone, without asking what of them the repository has.

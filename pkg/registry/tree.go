@@ -217,3 +217,21 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 	}
 	return n, n.checkSizes()
 }
+
+// expectedDiffIDs returns the diff ID that the configs of an image's manifests give to each blob. It fails if two configs
+// disagree about one.
+func expectedDiffIDs(nodes []*node) (map[v1.Hash]v1.Hash, error) {
+	expected := map[v1.Hash]v1.Hash{}
+	for _, n := range nodes {
+		for _, b := range n.blobs {
+			switch other, twice := expected[b.desc.Digest]; {
+			case b.diffID == v1.Hash{}:
+			case twice && other != b.diffID:
+				return nil, wrongDiffID(b.desc.Digest, b.diffID, other)
+			default:
+				expected[b.desc.Digest] = b.diffID
+			}
+		}
+	}
+	return expected, nil
+}

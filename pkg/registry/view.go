@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
@@ -22,9 +20,6 @@ import (
 
 // latest is the tag that clients which push without a reference move: the newest image, as a rule.
 const latest = "latest"
-
-// checkers is how many questions are under way at once.
-const checkers = 8
 
 // View is one run's look at a repository. Each tag, record, manifest and blob is asked for once, so a View must not outlive
 // the run: it doesn't see what others change meanwhile. Its methods may be called from several goroutines; calling one
@@ -86,7 +81,7 @@ func NewView(repo *Repository, key []byte, progress Progress) *View {
 func (v *View) latest(ctx context.Context) *remote.Descriptor {
 	d, err := v.tags.get(ctx, latest, func() (*remote.Descriptor, error) {
 		d, err := v.get(ctx, v.name.Tag(latest))
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return nil, err
 		}
 		if d == nil {
@@ -163,14 +158,19 @@ func (v *View) hasBlobs(ctx context.Context, all []v1.Descriptor) (map[v1.Hash]b
 }
 
 // record returns what the record of a source or key says, nothing if it can't be read.
-func (v *View) record(ctx context.Context, source v1.Hash) record {
-	said, err := v.records.get(ctx, source, func() (record, error) {
-		said, err := v.readRecord(ctx, source)
-		if ctx.Err() != nil {
+func (v *View) record(ctx context.Context, about v1.Hash) record {
+	said, err := v.records.get(ctx, about, func() (said record, err error) {
+		d, err := v.get(ctx, v.name.Tag(recordTag(about)))
+		switch {
+		case err != nil && ctx.Err() != nil:
 			return said, err
+		case d == nil && err == nil:
+			err = errors.New("not found")
+		case err == nil:
+			said, err = parseRecord(d)
 		}
 		if err != nil {
-			v.ignore("The record can't be used", zap.Stringer("source", source), err)
+			v.ignore("The record can't be used", zap.Stringer("source", about), err)
 		}
 		return said, nil
 	})
@@ -203,12 +203,13 @@ func imageOf(d *remote.Descriptor) (image.ImageOrIndex, error) {
 	return d.Image()
 }
 
-var errNotAnImage = errors.New("not the manifest of a single image")
-
-// imageManifest parses the manifest of a single image.
-func imageManifest(mediaType types.MediaType, raw []byte) (*v1.Manifest, error) {
-	if !mediaType.IsImage() {
-		return nil, errNotAnImage
+// recordedAs returns the digest under which the layers of a manifest are recorded as compared: its config's, or an index's own.
+func recordedAs(d v1.Descriptor, raw []byte) v1.Hash {
+	if m, err := imageManifest(d.MediaType, raw); err == nil {
+		return m.Config.Digest
 	}
-	return v1.ParseManifest(bytes.NewReader(raw))
+	return d.Digest
 }
+
+// Layers are blobs by the diff IDs (the digests of the uncompressed layers) that they are proven to have.
+type Layers = map[v1.Hash]v1.Descriptor
