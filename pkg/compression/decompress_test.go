@@ -6,7 +6,7 @@ import (
 	"io"
 	"testing"
 
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 )
 
 // TestDecompress checks content and reported compression for gzip and zstd, and for content that isn't compressed.

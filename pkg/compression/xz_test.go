@@ -10,7 +10,7 @@ import (
 	"github.com/containers/image/v5/pkg/compression"
 	"github.com/therootcompany/xz"
 
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 )
 
 // xzCompress returns content as an xz stream.

@@ -3,7 +3,7 @@ package pack_test
 import (
 	"testing"
 
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/pack"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )

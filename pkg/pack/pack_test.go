@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/pack"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"

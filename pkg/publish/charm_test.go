@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 

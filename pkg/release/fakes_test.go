@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"github.com/charmhub-actions/upload-resource/internal/charmtest"
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 

@@ -16,9 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/charmhub-actions/upload-resource/internal/charmtest"
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"

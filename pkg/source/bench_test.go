@@ -4,7 +4,7 @@ import (
 	"io"
 	"testing"
 
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 

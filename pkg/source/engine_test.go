@@ -20,8 +20,8 @@ import (
 	godigest "github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 )
 
 // fakeEngine speaks as much of Docker's API as Find needs.

@@ -7,8 +7,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 )
 
 // fuzzOpen opens an archive and uses all of it. Whatever it holds, that ends

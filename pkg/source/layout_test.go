@@ -16,8 +16,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
-	"github.com/charmhub-actions/upload-resource/pkg/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 

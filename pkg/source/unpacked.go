@@ -12,8 +12,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/charmhub-actions/upload-resource/pkg/image"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
 // Unpacked is an image whose layers aren't compressed yet, in a store that
