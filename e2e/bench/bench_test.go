@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
@@ -94,7 +96,8 @@ func TestMissingToolsAreLeftOut(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for _, args := range [][]string{{"-size", "0"}, {"-size", "x"}, {"-tools", "action,nosuch"}, {"-rows", "disk"}, {"-rate", "fast"}, {"-rounds", "0"}, {"-from", "x"}} {
+	for _, args := range [][]string{{"-size", "0"}, {"-size", "x"}, {"-tools", "action,nosuch"}, {"-rows", "disk"}, {"-rate", "fast"}, {"-rounds", "0"}, {"-from", "x"},
+		{"-registry", "fast"}, {"-layers", "50,x"}, {"-layers", "60,50"}} {
 		if err := (&bench{}).parse(args); err == nil {
 			t.Errorf("%v was taken", args)
 		}
@@ -103,8 +106,43 @@ func TestParse(t *testing.T) {
 	if err := b.parse([]string{"-size", "10", "-rtt", "90ms", "-rate", "30MB/s"}); err != nil {
 		t.Fatal(err)
 	}
-	if b.size != 10 || b.link.String() != "90 ms, 30 MB/s" {
-		t.Errorf("size %v, %v", b.size, b.link)
+	if b.size != 10 || b.condition() != "90 ms, 30 MB/s" || b.charmhubRegistry() != nil || len(b.shares) != 4 {
+		t.Errorf("size %v, %v, layers %v", b.size, b.condition(), b.shares)
+	}
+}
+
+// TestSlowRegistry: its requests take long, and its bytes; the store's don't.
+func TestSlowRegistry(t *testing.T) {
+	b := &bench{}
+	if err := b.parse([]string{"-registry", "slow", "-rtt", "90ms"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.condition(); got != "90 ms, slow registry" {
+		t.Errorf("the condition is %q", got)
+	}
+	slow := b.charmhubRegistry()
+	if got := slow.link.String(); got != "90 ms, 5.0 MB/s" {
+		t.Errorf("the registry's link is %q", got)
+	}
+	for want, r := range map[time.Duration]server.Request{
+		0:          {Server: "store", Method: http.MethodPost, Path: "/v1/charm/x/resources/y/revisions"},
+		slowAnswer: {Server: "registry", Method: http.MethodPut, Path: "/v2/charm/x/blobs/uploads/1"},
+		slowBegin:  {Server: "registry", Method: http.MethodPost, Path: "/v2/charm/x/blobs/uploads/"},
+	} {
+		var got time.Duration
+		if fault := slow.delay(r); fault != nil {
+			got = fault.Delay
+		}
+		if got != want {
+			t.Errorf("%s is delayed by %s, want %s", r, got, want)
+		}
+	}
+	b = &bench{}
+	if err := b.parse([]string{"-registry", "slow", "-rate", "1MB/s"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.charmhubRegistry().link.String(); got != "loopback, 1.0 MB/s" {
+		t.Errorf("behind a slower link, the registry's is %q", got)
 	}
 }
 
@@ -174,13 +212,14 @@ func TestImagesDifferInTheirLastLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = content.Close() }()
+	shares := []int64{55, 30, 14, 1}
 	var layers [][]v1.Layer
 	for range 2 {
 		var before []v1.Layer
 		if len(layers) > 0 {
 			before = layers[0]
 		}
-		image, err := makeImage(t.TempDir(), content, 1e6, before)
+		image, err := makeImage(t.TempDir(), content, 1e6, shares, before)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ const (
 	fileResource  = "file"
 )
 
-// hub is a Charmhub with one empty repository, behind the link.
+// hub is a Charmhub with one empty repository, behind a link.
 type hub struct {
 	*server.Server
 	proxies    []net.Listener
@@ -28,13 +28,18 @@ type hub struct {
 	login      authn.AuthConfig // for that
 }
 
-func newHub(l *link) (_ *hub, err error) {
+// newHub starts a hub, whose registry may be slow; nil is one that isn't.
+func newHub(l *link, slow *slowRegistry) (_ *hub, err error) {
 	h := &hub{}
 	h.Server, err = server.Start(server.Options{
 		Charms: []server.Charm{{Name: charmName, Resources: []server.Resource{
 			{Name: imageResource, Type: server.TypeImage}, {Name: fileResource, Type: server.TypeFile},
 		}}},
-		Behind: func(_, addr string) (string, error) {
+		Behind: func(name, addr string) (string, error) {
+			l := l
+			if slow != nil && name == "registry" {
+				l = slow.link
+			}
 			if l.String() == loopback {
 				return addr, nil
 			}
@@ -48,6 +53,9 @@ func newHub(l *link) (_ *hub, err error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("starting a Charmhub: %w", err)
+	}
+	if slow != nil {
+		h.Fault(slow.delay)
 	}
 	h.repository, h.login.Username, h.login.Password = h.RegistryAuth(charmName, imageResource)
 	return h, nil

@@ -22,10 +22,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// shares are the sizes of an image's layers, in per cent of the image: a base,
-// what a program needs, the program, its settings. The last is what changes.
-var shares = []int64{55, 30, 14, 1}
-
 // places returns the scenarios that were asked for and are possible here, without
 // uploads.
 func (b *bench) places(ctx context.Context) []scenario {
@@ -43,7 +39,7 @@ func (b *bench) places(ctx context.Context) []scenario {
 			if err != nil {
 				return "", err
 			}
-			return filepath.Join(folder, "blobs", "sha256", manifest.Layers[len(shares)-1].Digest.Hex), nil
+			return filepath.Join(folder, "blobs", "sha256", manifest.Layers[len(b.shares)-1].Digest.Hex), nil
 		}})
 	return slices.DeleteFunc(places, func(s scenario) bool { return !has(b.rows, s.kind) })
 }
@@ -52,7 +48,7 @@ func (b *bench) places(ctx context.Context) []scenario {
 // with both in it.
 func (b *bench) makeScenarios(ctx context.Context) error {
 	progress("making images of %d MB", b.size)
-	content, err := machineFiles(filepath.Join(b.work, "content"), b.size*1e4*(100+shares[len(shares)-1]))
+	content, err := machineFiles(filepath.Join(b.work, "content"), b.size*1e4*(100+b.shares[len(b.shares)-1]))
 	if err != nil {
 		return err
 	}
@@ -61,7 +57,7 @@ func (b *bench) makeScenarios(ctx context.Context) error {
 	var layers []v1.Layer
 	for _, label := range []string{"image", "changed"} {
 		folder := filepath.Join(b.work, label)
-		image, err := makeImage(folder, content, b.size*1e6, layers)
+		image, err := makeImage(folder, content, b.size*1e6, b.shares, layers)
 		if err != nil {
 			return err
 		}
@@ -86,10 +82,11 @@ func (b *bench) makeScenarios(ctx context.Context) error {
 	return nil
 }
 
-// makeImage makes an image in an OCI layout in the folder: of new layers, or of
-// those of another image with a new last one. Each layer is one file, a section
+// makeImage makes an image in an OCI layout in the folder: of new layers, whose
+// sizes are shares of the image's in per cent, or of those of another image with
+// a new last one. Each layer is one file, a section
 // of the content.
-func makeImage(folder string, content io.ReaderAt, size int64, of []v1.Layer) (v1.Image, error) {
+func makeImage(folder string, content io.ReaderAt, size int64, shares []int64, of []v1.Layer) (v1.Image, error) {
 	kept := max(0, len(of)-1)
 	layers, offset := of[:kept:kept], int64(0)
 	if kept > 0 {

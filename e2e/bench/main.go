@@ -1,7 +1,7 @@
 // Command bench measures the action beside what a user would pick instead, on
 // this machine, and prints the medians as Markdown tables:
 //
-//	go run ./e2e/bench [-size 1000] [-rounds 3] [-rtt 90ms] [-rate 30MB/s] [-rows graph,rock,…] [-tools action,skopeo,…] [-json FILE] [-charts FOLDER]
+//	go run ./e2e/bench [-size 1000] [-layers 55,30,14,1] [-rounds 3] [-rtt 90ms] [-rate 30MB/s] [-registry slow] [-rows graph,rock,…] [-tools action,skopeo,…] [-json FILE] [-charts FOLDER]
 //	go run ./e2e/bench -charts FOLDER -from FILE
 //
 // Images lie in the Docker engine, in a dockerd that keeps images in containerd
@@ -17,6 +17,8 @@
 // and two more to open, as TCP and TLS do; with -rate, all connections share a
 // link of so many bytes a second each way. TCP's slow start isn't simulated, and
 // the engine stays near. The round trips on the critical path are time ÷ rtt.
+// With -registry slow, Charmhub's registry takes half a second for each request,
+// three seconds for one that begins an upload, and 5 MB/s.
 //
 // Images are made of the machine's own files. What was made is removed at the
 // end, also after an interrupt.
@@ -31,6 +33,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -48,12 +51,15 @@ type bench struct {
 	rounds int
 	rows   string // kinds of places, separated by commas
 	tools  string // likewise
+	layers string // sizes in per cent, separated by commas
 	rate   string
 	rtt    time.Duration
+	slow   string // "slow", or empty
 	json   string // file for the runs; empty for none
 	charts string // folder for charts; empty for none
 	from   string // file of runs to draw; empty to measure
 	link   *link  // of that rate and that rtt
+	shares []int64
 
 	work      string // folder for everything
 	program   string // the action's
@@ -88,6 +94,8 @@ const rowKinds = "graph,containerd,rock,registry,file"
 func (b *bench) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.Int64Var(&b.size, "size", 1000, "size of the image, uncompressed, in MB")
+	flags.StringVar(&b.layers, "layers", "55,30,14,1", "sizes of the image's layers, in per cent of it; the last one changes")
+	flags.StringVar(&b.slow, "registry", "", "slow for a registry that takes 0.5 s for each request, 3 s for the beginning of an upload, and 5 MB/s")
 	flags.StringVar(&b.rows, "rows", rowKinds, "where the image is, separated by commas")
 	flags.StringVar(&b.tools, "tools", toolNames(), "what to measure, separated by commas")
 	flags.StringVar(&b.rate, "rate", "0B/s", "rate of the link to the servers, each way, such as 30MB/s; 0 for no limit")
@@ -117,11 +125,34 @@ func (b *bench) parse(args []string) error {
 			}
 		}
 	}
+	if b.slow != "" && b.slow != "slow" {
+		return fmt.Errorf("-registry %s: there is only slow", b.slow)
+	}
+	if err := b.parseLayers(); err != nil {
+		return fmt.Errorf("-layers %s: %w; write them like 55,30,14,1", b.layers, err)
+	}
 	bytes, err := humanize.ParseBytes(strings.TrimSuffix(b.rate, "/s"))
 	if err != nil {
 		return fmt.Errorf("-rate %s: %w; write it like 30MB/s", b.rate, err)
 	}
 	b.link = newLink(b.rtt, bytes)
+	return nil
+}
+
+// parseLayers reads the sizes of layers.
+func (b *bench) parseLayers() error {
+	var sum int64
+	for text := range strings.SplitSeq(b.layers, ",") {
+		share, err := strconv.ParseUint(text, 10, 7)
+		if err != nil {
+			return err
+		}
+		b.shares = append(b.shares, int64(share))
+		sum += int64(share)
+	}
+	if sum > 100 {
+		return fmt.Errorf("they are %d %% of the image", sum)
+	}
 	return nil
 }
 
@@ -154,7 +185,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	b.chooseRecipes()
-	if b.source, err = newHub(b.link); err != nil {
+	if b.source, err = newHub(b.link, nil); err != nil {
 		return err
 	}
 	b.cleanup = append(b.cleanup, b.source.close)
@@ -180,7 +211,7 @@ func (b *bench) cycle(ctx context.Context, s scenario, r recipe) error {
 	if !slices.Contains(strings.Fields(r.kinds), s.kind) {
 		return nil
 	}
-	h, err := newHub(b.link)
+	h, err := newHub(b.link, b.charmhubRegistry())
 	if err != nil {
 		return err
 	}

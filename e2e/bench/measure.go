@@ -83,7 +83,7 @@ func (b *bench) measure(ctx context.Context, h *hub, s scenario, situation strin
 		return fmt.Errorf("making a run's folder: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(home["HOME"]) }()
-	m := measurement{Scenario: s.name, SizeMB: b.size, Situation: situation, Tool: r.row, Condition: b.link.String()}
+	m := measurement{Scenario: s.name, SizeMB: b.size, Situation: situation, Tool: r.row, Condition: b.condition()}
 	syscall.Sync() // or this run waits for what the one before wrote
 	h.ResetRequests()
 	began := time.Now()

@@ -63,7 +63,7 @@ func (b *bench) report(ctx context.Context, out io.Writer) error {
 				runs = append(runs, m)
 			}
 		}
-		_, _ = fmt.Fprintf(out, "**%s; %d MB; %s**\n\n%s\n", s.name, b.size, b.link, table(runs))
+		_, _ = fmt.Fprintf(out, "**%s; %d MB; %s**\n\n%s\n", s.name, b.size, b.condition(), table(runs))
 	}
 	all := results{b.conditions(ctx), versions(ctx), b.measured}
 	_, _ = fmt.Fprintln(out, all.Conditions)
@@ -154,7 +154,7 @@ func (b *bench) conditions(ctx context.Context) string {
 	return fmt.Sprintf("Conditions: %s; layers of %v %% of the image, of which the last changes; store and registries: %v. "+
 		"Medians of %d rounds, each with empty caches. The action's time includes its calls to the store and the store's review "+
 		"of a new revision; the other tools stop when the image is in the registry. Memory and disk are the tool's own, sampled, "+
-		"without the engine's.", strings.Join(facts, "; "), shares, b.link, b.rounds)
+		"without the engine's.", strings.Join(facts, "; "), b.shares, b.condition(), b.rounds)
 }
 
 // versions returns those of the other tools that this machine has.

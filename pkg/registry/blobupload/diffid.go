@@ -21,7 +21,7 @@ type Decompressor func(blob io.Reader) (layer io.ReadCloser, compressed bool, er
 
 // A check lags behind the sender by this many reads at most: so it goes on while the sender waits for an answer, and the
 // sender goes on while the check decompresses.
-const maxBlocks = 32
+const maxBlocks = 16
 
 var spareBlocks = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 

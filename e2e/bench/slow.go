@@ -1,0 +1,51 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+)
+
+// How a slow registry answers. Logs of 2022 show Charmhub's take as long for a
+// request, and for the beginning of an upload; they show less than a tenth of the
+// rate, which would hide the time that requests take.
+const (
+	slowAnswer = 500 * time.Millisecond
+	slowBegin  = 3 * time.Second
+	slowRate   = 5e6 // bytes a second each way, for all connections together
+)
+
+// slowRegistry is how a hub's registry is slow.
+type slowRegistry struct{ link *link }
+
+// charmhubRegistry returns how the registry is slow that images are uploaded to,
+// nil if it isn't.
+func (b *bench) charmhubRegistry() *slowRegistry {
+	if b.slow == "" {
+		return nil
+	}
+	return &slowRegistry{newLink(b.rtt, uint64(min(b.link.up.Limit(), rate.Limit(slowRate))))}
+}
+
+// delay delays a request.
+func (*slowRegistry) delay(r server.Request) *server.Fault {
+	switch {
+	case r.Server != "registry":
+		return nil
+	case r.Method == http.MethodPost && strings.HasSuffix(r.Path, "/blobs/uploads/"):
+		return &server.Fault{Delay: slowBegin}
+	}
+	return &server.Fault{Delay: slowAnswer}
+}
+
+// condition is what tables and charts call the network and the registry.
+func (b *bench) condition() string {
+	if b.slow != "" {
+		return b.link.String() + ", slow registry"
+	}
+	return b.link.String()
+}
