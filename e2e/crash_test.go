@@ -13,7 +13,7 @@ import (
 // crashes are functions of the program and their packages, one for each way in
 // which they are run: by main, by goroutines of ours, and by one of net/http.
 var crashes = map[string]string{
-	"func (r *reader) images(":    "../pkg/publish",
+	"func (r *Reader) Login(":     "../pkg/publish",
 	"func (c *Client) Revisions(": "../pkg/charmhub",
 	"func (r *Repository) has(":   "../pkg/registry",
 	"func (e *exactly) Read(":     "../pkg/charmhub",

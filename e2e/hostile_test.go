@@ -353,12 +353,12 @@ var hostileArchives = map[string]struct {
 		}))
 	}, "where 1 are declared"},
 	"windows of layers": {"image.tar", func(f files) {
-		f.top(f.several(6, func(n int, manifest object, layer *descriptor) {
+		f.top(f.several(6, func(n int, _ object, layer *descriptor) {
 			*layer = f.blob(types.OCILayerZStd, window(f.t, 64<<20, int64(200<<20+n)))
 		}))
 	}, "but it has sha256:"},
 	"layers that explode together": {"image.tar", func(f files) {
-		f.top(f.several(3, func(n int, manifest object, layer *descriptor) {
+		f.top(f.several(3, func(n int, _ object, layer *descriptor) {
 			*layer = f.blob(types.OCILayerZStd, window(f.t, 1<<20, int64(3<<30+n)))
 		}))
 	}, "a decompression bomb"},

@@ -48,7 +48,7 @@ func (p Program) release(ctx context.Context) error {
 	config.Releases = true
 	client := charmhub.New(config)
 	releaser := release.Releaser{
-		Store:  release.Store{Lists: client, ReleaseStore: client},
+		Store:  release.Store{Lists: client, Changes: client},
 		Files:  p.runner.Workspace(),
 		Runner: p.runner,
 		Wait:   transport.Sleep,

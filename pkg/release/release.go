@@ -26,11 +26,11 @@ import (
 // Store is Charmhub, as [charmhub.Client] has it.
 type Store struct {
 	Lists
-	ReleaseStore
+	Changes
 }
 
-// ReleaseStore is what takes a release, and the charm files for it.
-type ReleaseStore interface {
+// Changes is what a release changes: the channels, and the charm files for them.
+type Changes interface {
 	Release(ctx context.Context, charm string, entries []charmhub.Release) error
 	CreateTracks(ctx context.Context, charm string, names []string) error
 	CreateCharmRevision(ctx context.Context, charm, uploadID string) (statusURL string, err error)

@@ -39,7 +39,7 @@ func answer(w http.ResponseWriter, value any, err error) {
 	}
 	if text, ok := value.(plainText); ok {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, string(text))
+		_, _ = io.WriteString(w, string(text)) //nolint:gosec // as text/plain
 		return
 	}
 	answerJSON(w, http.StatusOK, value)
