@@ -43,19 +43,19 @@ func TestOutages(t *testing.T) {
 		perhaps = "; the revision may exist all the same; run this again, which uses the revision then"
 	)
 	outages := map[string]outage{
-		"store, sign-in page":     {"store", "", "", portal, false, []string{"cannot list the resources of charm 'my-charm': 127.0.0.1:", page}},
+		"store, sign-in page":     {"store", "", "", portal, false, []string{"cannot list the resources of charm 'my-charm': localhost:", page}},
 		"storage, sign-in page":   {"storage", "", "", portal, true, []string{"cannot upload 'file': 127.0.0.1:", page}},
 		"registry, sign-in page":  {"registry", "", "", portal, false, []string{page}},
 		"tokens, sign-in page":    {"auth", "", "", portal, false, []string{"opening 127.0.0.1:", "/my-image: localhost:", page}},
 		"creation, sign-in page":  {"store", "POST", "/revisions", portal, true, []string{page, perhaps}},
-		"store, gateway":          {"store", "", "", gateway, false, []string{"a gateway in front of 127.0.0.1:", "answered 503 Service Unavailable; run this again later"}},
-		"store, gateway's 403":    {"store", "", "", server.Fault{Status: 403, Body: signInPage}, false, []string{"something in front of 127.0.0.1:", "answered 403 Forbidden; check its address, and that this machine may reach it"}},
+		"store, gateway":          {"store", "", "", gateway, false, []string{"a gateway in front of localhost:", "answered 503 Service Unavailable; run this again later"}},
+		"store, gateway's 403":    {"store", "", "", server.Fault{Status: 403, Body: signInPage}, false, []string{"something in front of localhost:", "answered 403 Forbidden; check its address, and that this machine may reach it"}},
 		"store, own failure":      {"store", "", "", server.Fault{Status: 503, Header: soon, Body: `{"error-list":[{"code":"api-error","message":"Oops."}]}`}, false, []string{"answered 503 Service Unavailable (api-error): Oops; the server has a failure of its own; run this again later"}},
 		"store, too many":         {"store", "", "", server.Fault{Status: 429, Header: http.Header{"Retry-After": {"3600"}}}, false, []string{"answered 429 Too Many Requests; run this again in 1h0m0s, as it asks"}},
 		"storage, gateway":        {"storage", "", "", gateway, true, []string{"a gateway in front of 127.0.0.1:", "answered 503 Service Unavailable; run this again later"}},
 		"storage, broken":         {"storage", "", "", drop, true, []string{"cannot upload 'file': the connection to 127.0.0.1:", "broke off; run this again later"}},
 		"creation, gateway":       {"store", "POST", "/revisions", gateway, true, []string{"answered 503 Service Unavailable" + perhaps}},
-		"creation, broken":        {"store", "POST", "/revisions", drop, true, []string{"the store gave no clear answer: the connection to 127.0.0.1:", "broke off" + perhaps}},
+		"creation, broken":        {"store", "POST", "/revisions", drop, true, []string{"the store gave no clear answer: the connection to localhost:", "broke off" + perhaps}},
 		"review, gateway":         {"store", "", "/review", gateway, true, []string{"cannot ask for the review of the upload: ", "answered 503 Service Unavailable" + perhaps}},
 		"registry, chunk":         {"registry", "PATCH", "", gateway, false, []string{blob, "given up after", " answered 503 Service Unavailable" + rest}},
 		"registry, broken chunk":  {"registry", "PATCH", "", drop, false, []string{blob, "given up after", "the connection to 127.0.0.1:", "broke off" + rest}},

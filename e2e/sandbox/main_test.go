@@ -24,7 +24,7 @@ func TestCommandServesUntilItIsInterrupted(t *testing.T) {
 		ended <- run(ctx, []string{"-charm", "c", "-resource", "i=oci-image", "-resource", "f=file,optional", "-env-file", path}, writer)
 	}()
 	lines := bufio.NewScanner(reader)
-	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "serving charm c: store http://127.0.0.1:") {
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "serving charm c: store http://localhost:") {
 		t.Fatalf("first line %q", lines.Text())
 	}
 	env := readEnv(t, path)

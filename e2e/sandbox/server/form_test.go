@@ -33,7 +33,7 @@ func TestTokenService(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, server.Options{SeparateTokenService: separate})
 			realm, service := challenge(t, s)
-			wantRealm, wantService := strings.Replace(s.StoreURL, "127.0.0.1", "localhost", 1)+"/v1/tokens/docker-registry", s.RegistryURL+"/"
+			wantRealm, wantService := s.StoreURL+"/v1/tokens/docker-registry", s.RegistryURL+"/"
 			posted := http.StatusOK
 			if separate {
 				wantRealm, wantService = s.RealmURL, strings.TrimPrefix(s.RegistryURL, "http://")

@@ -110,14 +110,15 @@ func (s *Server) start() error {
 		return err
 	}
 	s.StoreURL, s.StorageURL, s.RegistryURL, s.SSOURL = urls["store"], urls["storage"], urls["registry"], urls["sso"]
-	s.RealmURL = s.StoreURL + realmPath
-	if s.options.SeparateTokenService {
-		s.RealmURL = urls["auth"] + separateRealmPath
-	}
 	// Clients such as go-containerregistry refuse a realm whose host is the
 	// literal address of a loopback other than the registry's own host and
 	// port, so it goes by name.
-	s.RealmURL = strings.Replace(s.RealmURL, "127.0.0.1", "localhost", 1)
+	if s.options.SeparateTokenService {
+		s.RealmURL = byName(urls["auth"]) + separateRealmPath
+	} else {
+		s.StoreURL = byName(s.StoreURL)
+		s.RealmURL = s.StoreURL + realmPath
+	}
 	if err := s.openRegistry(); err != nil {
 		closeAll(listeners)
 		return err
@@ -130,6 +131,8 @@ func (s *Server) start() error {
 	}
 	return nil
 }
+
+func byName(url string) string { return strings.Replace(url, "127.0.0.1", "localhost", 1) }
 
 // urls returns the URL by which clients find each server.
 func (s *Server) urls(names []string, listeners []net.Listener) (map[string]string, error) {
