@@ -77,7 +77,7 @@ func (b *Bounds) openDecoder(
 		buffered := bufio.NewReader(in)
 		window := zstdWindowSize(buffered) // also the limit for later frames
 		return b.reserve(window, func() (io.ReadCloser, error) {
-			decoder, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(uint64(window)))
+			decoder, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(uint64(window))) //nolint:gosec // it is positive
 			if err != nil {
 				return nil, err
 			}
@@ -121,7 +121,7 @@ func zstdWindowSize(in *bufio.Reader) int64 {
 	if header.SingleSegment {
 		window = header.FrameContentSize
 	}
-	return int64(min(max(window, minZstdMemory), maxDecoderMemory)) //nolint:gosec // at most maxDecoderMemory
+	return int64(min(max(window, minZstdMemory), maxDecoderMemory))
 }
 
 // tarBlockSize is the size of a tar header in bytes.

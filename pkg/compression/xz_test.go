@@ -103,7 +103,7 @@ func FuzzXz(f *testing.F) {
 	f.Add(xzCompress(f, []byte("content")))
 	f.Add(append(xzCompress(f, nil), xzCompress(f, imagetest.Prose(1, 1000))...))
 	f.Add(xzWithDictionary(f, []byte("content"), 40))
-	f.Fuzz(func(t *testing.T, stream []byte) {
+	f.Fuzz(func(_ *testing.T, stream []byte) {
 		content, _, err := new(Bounds).Decompress(bytes.NewReader(stream))
 		if err == nil {
 			_, _ = io.Copy(io.Discard, io.LimitReader(content, 1<<20))
