@@ -47,7 +47,7 @@ func TestCheckToken(t *testing.T) {
 		"soon over, but expected": {grant: server.Grant{Life: 5 * day}, inputs: []string{"warn-days=4"}, daysLeft: "4"},
 		"too soon over":           {grant: server.Grant{Life: 5 * day}, inputs: []string{"fail-days=5"}, err: "check store-token: it expires in 4 days, on ", daysLeft: "4"},
 		"expired": {grant: server.Grant{Life: -day}, daysLeft: "unknown",
-			err: "(macaroon-needs-refresh): Expired macaroon; the store token has expired or is no longer valid" + renew},
+			err: "; the store token has expired or is no longer valid" + renew},
 		"forged": {grant: server.Grant{Forged: true}, daysLeft: "unknown", err: "the store token is no longer valid: it is damaged, or of the kind that charmcraft made before 4.4; "},
 		"of another charm": {grant: server.Grant{Life: 20 * day, Charms: []string{"other-charm"}}, daysLeft: "19",
 			err: "check store-token: it is for the charms other-charm, not for my-charm" + renew},
