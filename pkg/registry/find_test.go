@@ -769,6 +769,9 @@ func TestViewForgetsStoppedQuestions(t *testing.T) {
 		t.Errorf("the record says %+v", said)
 	}
 	wantFound(t, v, byID(t, img), img, false)
+	if d := v.latest(t.Context()); d == nil || d.Digest != digestOf(t, img) {
+		t.Errorf("latest is %+v", d)
+	}
 	if diffIDs, err := v.readDiffIDs(t.Context(), v1.Descriptor{Digest: aSource, Size: 3}); err == nil {
 		t.Errorf("diff IDs of a config that isn't there: %v", diffIDs)
 	}
@@ -843,6 +846,14 @@ func TestUncompressedLayersAreTheirOwnProof(t *testing.T) {
 
 func TestProofs(t *testing.T) {
 	t.Parallel()
+	for name, p := range map[string]string{
+		"without a key":  prover{repository: repoPath}.proof(layersKind, aKey, aSource, v1.Hash{}),
+		"without a kind": prover{aTokensKey, repoPath}.proof("", aKey, aSource, v1.Hash{}),
+	} {
+		if p != "" {
+			t.Errorf("a proof %s: %s", name, p)
+		}
+	}
 	long := func(c string) string { return strings.Repeat(c, 64) }
 	for want, given := range map[string][]string{
 		long("a"):                   nil,

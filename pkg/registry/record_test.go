@@ -220,7 +220,7 @@ func TestRecordOfMany(t *testing.T) {
 		mustPush(t, v, img)
 		all = append(all, Recorded{Image: img, Compared: true})
 	}
-	if err := v.Record(t.Context(), false, all[1:]...); err != nil {
+	if err := v.Record(t.Context(), false, all[4:]...); err != nil {
 		t.Fatal(err)
 	}
 	v = v.again()
@@ -231,13 +231,18 @@ func TestRecordOfMany(t *testing.T) {
 	if err := v.Record(t.Context(), false, all...); err != nil {
 		t.Fatal(err)
 	}
-	wantRequests(t, "the one that wasn't recorded", s.log(), map[string]int{"POST": 2, "PUT": 3})
+	// Of each record a config, a layer and a manifest; the layer has the image's digest in it, and the config the layer's.
+	wantRequests(t, "those that weren't recorded", s.log(), map[string]int{"POST": 8, "PUT": 12})
 	for _, one := range all {
 		wantFound(t, v.again(), byID(t, one.Image.(v1.Image)), one.Image, false) //nolint:forcetypeassert // it is one
 	}
 	broken := unreadable{all[0].Image.(v1.Image)} //nolint:forcetypeassert // it is one
 	wantError(t, v.Record(t.Context(), true, Recorded{Image: broken}), "gone")
 	wantError(t, v.pushTagged(t.Context(), map[string]v1.Image{"tag": broken}), "gone")
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/uploads/") && answer(w, http.StatusForbidden, "DENIED")
+	})
+	wantError(t, recordImage(t, v, randomImage(t, 100, 1), true), "writing the locations record: sending the blob")
 }
 
 // unreadable is an image of which nothing can be read.
