@@ -40,6 +40,7 @@ type documented struct{ action, page, input, output string }
 var documentedActions = []documented{
 	{"action.yml", "README.md", "input", "output"},
 	{"release/action.yml", "docs/releases.md", "release input", "release output"},
+	{"publish/action.yml", "docs/publish.md", "publish input", "publish output"},
 	{"check-token/action.yml", "docs/tokens.md", "check-token input", "check-token output"},
 }
 
@@ -224,7 +225,7 @@ func (d declared) mistakes(s step, text string) (mistakes []string) {
 		}
 	}
 	needed := []string{"store-token"}
-	if _, set := s.With["metadata"]; !set {
+	if _, takes := d.Inputs["charm"]; takes && s.With["metadata"] == nil {
 		needed = append(needed, "charm")
 		if _, known := d.Inputs["resource"]; known {
 			needed = append(needed, "resource")

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -240,18 +241,19 @@ func environment(sandbox *server.Server, inputs []string) []string {
 }
 
 // readOutputs reads what was written for GITHUB_OUTPUT: name<<DELIMITER, the
-// value, DELIMITER.
+// lines of the value, DELIMITER.
 func readOutputs(t *testing.T, path string) map[string]string {
 	t.Helper()
 	outputs := map[string]string{}
 	lines := strings.Split(readFile(t, path), "\n")
 	for len(lines) > 2 {
 		name, delimiter, ok := strings.Cut(lines[0], "<<")
-		if !ok || lines[2] != delimiter {
-			t.Fatalf("%s is no output of one line", lines[:3])
+		end := slices.Index(lines, delimiter)
+		if !ok || end < 1 || end > 2 && name != "notes" {
+			t.Fatalf("%s is no output, or one of several lines", lines[:3])
 		}
-		outputs[name] = lines[1]
-		lines = lines[3:]
+		outputs[name] = strings.Join(lines[1:end], "\n")
+		lines = lines[end+1:]
 	}
 	return outputs
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/internal/charmtest"
 )
 
 // TestOutsideActions: a person, root or not, gets the outputs printed, and no
@@ -100,6 +101,7 @@ func TestLaptopCommands(t *testing.T) {
 	}
 	writeFile(t, filepath.Join(dir, "sandbox.env"), strings.Join(sandbox.Env(), "\n"))
 	writeFile(t, filepath.Join(dir, "my.rock"), readFile(t, writeRock(t, platformImage(t, "linux/amd64"))))
+	writeFile(t, filepath.Join(dir, "my-charm.charm"), charmtest.File(t, charmMetadata+"summary: new\n", noble))
 	for _, name := range []string{"rules.txt", "README.md"} {
 		writeFile(t, filepath.Join(dir, name), uniqueFile())
 	}
@@ -113,6 +115,7 @@ func TestLaptopCommands(t *testing.T) {
 	}
 	resources := with{imageResource: 3, fileResource: 1}
 	isReleased(t, sandbox,
+		server.Release{Channel: "latest/beta", Base: noble, Revision: 2, Resources: with{imageResource: 3, fileResource: 3}},
 		server.Release{Channel: "latest/candidate", Base: noble, Revision: 1, Resources: resources},
 		server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: resources})
 	var outputs struct {

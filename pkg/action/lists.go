@@ -11,13 +11,23 @@ import (
 // expression that was to fill it may name a step or an output that doesn't exist; the
 // lines that aren't empty are returned all the same.
 func (r *Runner) Lines(input string) (lines []string, err error) {
+	lines, err = r.RawLines(input)
+	for n := range lines {
+		lines[n] = strings.TrimSpace(lines[n])
+	}
+	return lines, err
+}
+
+// RawLines is [Runner.Lines] without trimming: a blank at the end of a line may come of an
+// expression that is empty.
+func (r *Runner) RawLines(input string) (lines []string, err error) {
 	// Not [Runner.Input], which trims away the empty lines at both ends.
 	all := strings.Split(lineBreaks.Replace(r.getenv("INPUT_"+strings.ToUpper(input))), "\n")
 	if last := len(all) - 1; strings.TrimSpace(all[last]) == "" {
 		all = all[:last]
 	}
 	for n, line := range all {
-		if line = strings.TrimSpace(line); line == "" {
+		if strings.TrimSpace(line) == "" {
 			err = errors.Join(err, emptyIn(input, "line", n+1))
 			continue
 		}

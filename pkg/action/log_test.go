@@ -86,7 +86,7 @@ func FuzzLog(f *testing.F) {
 		for _, line := range printed(func(r *Runner) {
 			r.Logger().Info(text, zap.String(text, text))
 			r.Logger().Info("key", zap.String("key", text))
-			_ = r.SetOutputs(Output{"name", text})
+			_ = r.SetOutputs(Output{Name: "name", Value: text})
 		}) {
 			if name := commandIn(line); name != "" || strings.ContainsAny(line, "\x1b\x07\x00\u009b") {
 				t.Errorf("%q became the command %q in the line %q", text, name, line)

@@ -66,7 +66,7 @@ func TestNoWayOfPrintingShowsASecret(t *testing.T) {
 		log.Error(secret)
 		r.Fail(errors.New(secret))
 		r.Group(secret)()
-		if err := r.SetOutputs(Output{"name", secret}); err != nil {
+		if err := r.SetOutputs(Output{Name: "name", Value: secret}); err != nil {
 			t.Error(err)
 		}
 		for _, part := range []string{"macaroon", "v1|x", "x_y", "<z>"} {

@@ -8,7 +8,10 @@ import (
 )
 
 // Output is a value that later steps of the job can read by its name.
-type Output struct{ Name, Value string }
+type Output struct {
+	Name, Value string
+	HasLines    bool // the value may have several lines
+}
 
 // WriteJSON makes SetOutputs write the outputs to the file at path, too: as a JSON object in
 // which an output that is a list is one, and every other output is a text. An empty path changes
@@ -47,7 +50,7 @@ func (r *Runner) writeJSON(outputs []Output) error {
 func (r *Runner) SetOutputs(outputs ...Output) error {
 	for _, o := range outputs {
 		// githubactions brackets every value by this same line, spelled like that.
-		if strings.ContainsAny(o.Value, "\r\n") || strings.Contains(o.Value, "_GitHubActionsFileCommandDelimeter_") {
+		if strings.ContainsAny(o.Value, "\r\n") && !o.HasLines || strings.Contains(o.Value, "_GitHubActionsFileCommandDelimeter_") {
 			return fmt.Errorf("cannot set the output %s: a runner could take the value %q for several outputs", o.Name, o.Value)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
-var someOutputs = []Output{{"revision", "7"}, {"remote-image", "registry.example/charm/x/y@sha256:aa"}, {"uploaded", "true"}, {"nothing", ""}}
+var someOutputs = []Output{{Name: "revision", Value: "7"}, {Name: "remote-image", Value: "registry.example/charm/x/y@sha256:aa"}, {Name: "uploaded", Value: "true"}, {Name: "nothing", Value: ""}}
 
 func TestSetOutputsWritesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "output")
@@ -19,7 +19,7 @@ func TestSetOutputsWritesTheFile(t *testing.T) {
 	if err := r.SetOutputs(someOutputs...); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.SetOutputs(Output{"remote-image", "secret-part/x"}); err != nil {
+	if err := r.SetOutputs(Output{Name: "remote-image", Value: "secret-part/x"}); err != nil {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(path)
@@ -30,6 +30,22 @@ func TestSetOutputsWritesTheFile(t *testing.T) {
 	if out.Len() != 0 {
 		t.Errorf("printed %q", out)
 	}
+}
+
+// TestSetOutputsOfSeveralLines: they stay within the output.
+func TestSetOutputsOfSeveralLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "output")
+	r, _ := newRunner(t, env{"GITHUB_OUTPUT": path})
+	if err := r.SetOutputs(Output{Name: "notes", Value: "one\ntwo\n", HasLines: true}, Output{Name: "last", Value: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Golden(t, "outputs.lines", string(content))
+	err = r.SetOutputs(Output{Name: "notes", Value: "x\n_GitHubActionsFileCommandDelimeter_\nrevision=9", HasLines: true})
+	testkit.WantError(t, err, "cannot set the output notes")
 }
 
 func TestSetOutputsPrintsWithoutFile(t *testing.T) {
@@ -59,8 +75,8 @@ func TestWriteJSON(t *testing.T) {
 	if err := r.WriteJSON(path); err != nil || content() != "{}\n" {
 		t.Errorf("at the start %q: %v", content(), err)
 	}
-	list := Output{"resources", `[{"name":"secret-part","revision":7}]`}
-	if err := r.SetOutputs(append([]Output{list, {"odd", "[no list"}}, someOutputs...)...); err != nil {
+	list := Output{Name: "resources", Value: `[{"name":"secret-part","revision":7}]`}
+	if err := r.SetOutputs(append([]Output{list, {Name: "odd", Value: "[no list"}}, someOutputs...)...); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Golden(t, "outputs.json", content())
@@ -89,7 +105,7 @@ func TestSetOutputsRefusesToBeTricked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "output")
 			r, _ := newRunner(t, env{"GITHUB_OUTPUT": path})
-			err := r.SetOutputs(Output{"revision", "7"}, Output{"remote-image", value})
+			err := r.SetOutputs(Output{Name: "revision", Value: "7"}, Output{Name: "remote-image", Value: value})
 			if err == nil || !strings.Contains(err.Error(), "remote-image") {
 				t.Errorf("got error %v", err)
 			}

@@ -32,6 +32,8 @@ func Run(ctx context.Context, runner *action.Runner, name, version string) error
 		return p.uploadResource(ctx)
 	case "release":
 		return p.release(ctx)
+	case "publish":
+		return p.publishCharm(ctx)
 	case "check-token":
 		return p.checkToken(ctx)
 	}

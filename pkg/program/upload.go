@@ -25,28 +25,35 @@ func (p Program) uploadResource(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if at := in.Endpoints.Registry; at != nil && at.Scheme == "https" {
-		p.transport.RequireHTTPS(at.Host)
-	}
-	var challenge *registry.Challenge
-	if at := in.Endpoints.LikelyRegistry(); at != nil && in.File == "" {
-		challenge = registry.Ask(ctx, at.Host, at.Path, p.transport, p.transport.Connect, p.runner.Logger())
-	}
 	client := charmhub.New(p.storeConfig(in.Endpoints, in.Credentials, in.Charm))
-	publisher := publish.Publisher{
-		Store:      publish.Store{RevisionStore: client, ImageStore: client},
-		Sources:    source.NewOpener(p.runner.Logger(), p.sourceAccess(in.Login), p.runner.Workspace()),
-		Files:      p.runner.Workspace(),
-		Runner:     p.runner,
-		Repository: p.repositories(in.Endpoints, in.Credentials, challenge),
-		Wait:       transport.Sleep,
-		Options:    in.Options,
-	}
+	publisher := p.publisher(ctx, client, in.Endpoints, in.Credentials, in.Login, in.File == "")
+	publisher.Options = in.Options
 	results, err := publisher.Publish(ctx, in)
 	if results == nil {
 		return err
 	}
 	return errors.Join(err, publish.Report(p.runner, time.Since(start), results))
+}
+
+// publisher returns what uploads resources. Images is whether any of them is one.
+func (p Program) publisher(
+	ctx context.Context, client *charmhub.Client, at inputs.Endpoints, login *charmhub.Credentials, from source.Login, images bool,
+) publish.Publisher {
+	if at := at.Registry; at != nil && at.Scheme == "https" {
+		p.transport.RequireHTTPS(at.Host)
+	}
+	var challenge *registry.Challenge
+	if at := at.LikelyRegistry(); at != nil && images {
+		challenge = registry.Ask(ctx, at.Host, at.Path, p.transport, p.transport.Connect, p.runner.Logger())
+	}
+	return publish.Publisher{
+		Store:      publish.Store{RevisionStore: client, ImageStore: client},
+		Sources:    source.NewOpener(p.runner.Logger(), p.sourceAccess(from), p.runner.Workspace()),
+		Files:      p.runner.Workspace(),
+		Runner:     p.runner,
+		Repository: p.repositories(at, login, challenge),
+		Wait:       transport.Sleep,
+	}
 }
 
 // sourceAccess returns what gives access to the registries that images come from.

@@ -299,7 +299,7 @@ func (r *Reader) Login(images []Part) source.Login {
 		login.Registry = named[0]
 	case len(named) > 1 && password != "":
 		r.ambiguous = true
-		r.Complain("input image: the lines name several registries, %s, and source-password is for one of them; "+
+		r.Complain("input source-password: the images are in several registries, %s, and it is for one of them; "+
 			"name that with source-registry, for example source-registry: %s", list(named), named[0])
 	}
 	if password == "" || len(r.Complaints) > before {

@@ -307,7 +307,7 @@ func TestLogin(t *testing.T) {
 		"none":                   {env{}, source.Login{Registry: "", Username: "me", Password: "hunter2"}, ""},
 		"several":                {images("ghcr.io/a", "b"), source.Login{}, "several registries, ghcr.io, docker.io"},
 		"nothing to log in with": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": "", "INPUT_SOURCE-PASSWORD": ""}), source.Login{}, ""},
-		"two complaints":         {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": ""}), source.Login{}, "give both, or none where an earlier step logged in or the registry asks for none\ninput image: the lines"},
+		"two complaints":         {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": ""}), source.Login{}, "give both, or none where an earlier step logged in or the registry asks for none\ninput source-password: the images are in several"},
 		"a registry that isn't":  {env{"INPUT_SOURCE-REGISTRY": "me/you"}, source.Login{}, `input source-registry: "me/you" is no registry`},
 	} {
 		r, _ := newRunner(good.With(login).With(test.change))

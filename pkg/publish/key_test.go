@@ -125,7 +125,7 @@ func TestReportOfKeyAndPushOnly(t *testing.T) {
 			}
 		}
 	}
-	line := lastLine(0, []Result{{PushOnly: true}, {Revised: Revised{Created: true}}})
+	line := LastLine(0, []Result{{PushOnly: true}, {Revised: Revised{Created: true}}})
 	if !strings.HasSuffix(line, "1 created, 1 pushed") {
 		t.Error(line)
 	}

@@ -108,6 +108,7 @@ type Options struct {
 	PushOnly    bool             // push an image, and make no revision
 	DryRun      bool             // plan only
 	NoRecord    bool             // leave no hints for later runs in the registry
+	Declared    bool             // that the charm declares the resources is known, and as which type
 }
 
 // Target is the resource that is to get a revision.
@@ -167,6 +168,9 @@ func stopped(ctx context.Context, err error) error {
 // checkType makes sure that the charm declares the resource, and as what is
 // about to be published; else it names the inputs for the other type.
 func (p *Publisher) checkType(ctx context.Context, t Target, want, instead string) error {
+	if p.Declared {
+		return nil
+	}
 	resources, err := p.Store.Resources(ctx, t.Charm)
 	if err != nil {
 		return err

@@ -52,22 +52,22 @@ type Reporter interface {
 
 // Report ends the log, and writes the step's summary and its outputs.
 func Report(to Reporter, took time.Duration, results []Result) error {
-	if err := to.AddSummary(summary(results)); err != nil { // what it would say has happened
+	if err := to.AddSummary(Summary(results, true)); err != nil { // what it would say has happened
 		to.Logger().Warn(err.Error())
 	}
-	to.Logger().Info(lastLine(took, results))
-	outputs, err := outputs(results)
+	to.Logger().Info(LastLine(took, results))
+	outputs, err := Outputs(results)
 	if err != nil {
 		return err
 	}
 	return to.SetOutputs(outputs...)
 }
 
-// outputs returns those of the step. The ones about one resource are empty where
+// Outputs returns those of the step. The ones about one resource are empty where
 // there are several, or none: a reader is never left with an older value. What was
 // created or sent is so whichever resource it was for, and whether that failed
 // afterwards.
-func outputs(results []Result) ([]action.Output, error) {
+func Outputs(results []Result) ([]action.Output, error) {
 	type resource struct {
 		Name         string    `json:"name"`
 		Revision     *int      `json:"revision,omitempty"`
@@ -124,8 +124,8 @@ func published(results []Result) []Result {
 	return slices.DeleteFunc(slices.Clone(results), func(r Result) bool { return r.LeftOut != "" })
 }
 
-// lastLine is the log's last line.
-func lastLine(took time.Duration, results []Result) string {
+// LastLine is the log's last line.
+func LastLine(took time.Duration, results []Result) string {
 	states := []string{"created", "with other architectures", "unchanged", "pushed", "would be created", "failed", "left out"}
 	counts := map[string]int{}
 	var sent int64
@@ -152,7 +152,7 @@ func lastLine(took time.Duration, results []Result) string {
 	if dryRun(results) {
 		line = fmt.Sprintf("Dry run: done in %s, nothing was sent", action.Duration(took))
 	}
-	if len(results) == 1 {
+	if len(results) < 2 {
 		return line
 	}
 	var some []string
@@ -166,11 +166,11 @@ func lastLine(took time.Duration, results []Result) string {
 
 func dryRun(results []Result) bool { return len(results) > 0 && results[0].DryRun }
 
-// summary is the results as the step's summary: a table each, and the command
-// that lists the pods for their images. Several begin with a table of all, and
-// fold the tables of those that didn't fail. Names and digests come from outside,
-// so everything is escaped.
-func summary(results []Result) string {
+// Summary is the results as the step's summary: a table each, and for what may run in a
+// cluster the command that lists the pods for the images. Several begin with a table of all,
+// and fold the tables of those that didn't fail. Names and digests come from outside, so
+// everything is escaped.
+func Summary(results []Result, mayRun bool) string {
 	var b strings.Builder
 	if len(results) == 1 {
 		fmt.Fprintf(&b, "### %s%s of charm %s\n\n%s", titlePrefix(results), action.Code(results[0].Resource), action.Code(results[0].Charm), results[0].table())
@@ -184,7 +184,7 @@ func summary(results []Result) string {
 			fmt.Fprintf(&b, "%s<summary>%s</summary>\n\n%s\n</details>\n\n", folded, action.Code(r.Resource), r.table())
 		}
 	}
-	if command := kubectl(results); command != "" {
+	if command := kubectl(results); command != "" && mayRun {
 		fmt.Fprintf(&b, "\nFind the pods in the cluster:\n\n```sh\n%s\n```\n", command)
 	}
 	return b.String()

@@ -44,7 +44,7 @@ func TestOutputs(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			list, err := outputs(test.results)
+			list, err := Outputs(test.results)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -82,7 +82,7 @@ func TestSummary(t *testing.T) {
 		},
 	}
 	for name, results := range tests {
-		t.Run(name, func(t *testing.T) { testkit.Golden(t, "summary."+name+".md", summary(results)) })
+		t.Run(name, func(t *testing.T) { testkit.Golden(t, "summary."+name+".md", Summary(results, true)) })
 	}
 }
 
@@ -99,7 +99,7 @@ func TestSummaryEscapes(t *testing.T) {
 	shape := regexp.MustCompile(`^(|### .*|\| .* \| .* \||\|(:?---?\|)+|<details(?: open)?><summary><code>[^<>]*</code></summary>|</details>|Find the pods .*|` +
 		"```(sh)?" + `|kubectl .*|'NAMESPACE.*|  grep -e [a-z0-9:]+)$`)
 	for _, results := range [][]Result{{r}, {r, failed}} {
-		for line := range strings.Lines(summary(results)) {
+		for line := range strings.Lines(Summary(results, true)) {
 			line = strings.TrimSuffix(line, "\n")
 			if !shape.MatchString(line) || strings.Contains(line, "script>") || strings.Contains(line, "@all") || strings.Contains(line, "](") {
 				t.Errorf("hostile text got through: %q", line)
@@ -137,7 +137,7 @@ func TestLastLine(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := lastLine(2500*time.Millisecond, test.results); got != test.want {
+			if got := LastLine(2500*time.Millisecond, test.results); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})

@@ -31,30 +31,42 @@ type CharmFile struct {
 
 func (f CharmFile) isPlanned() bool { return channelmap.IsPlanned(f.Revision) }
 
-// readFiles reads the charm files, none twice. They must be the charm's, and what they
-// declare must have been thought of.
-func (r *Releaser) readFiles(ctx context.Context, in Inputs, name string) ([]CharmFile, error) {
-	var files []CharmFile
-	var complaints []error
-	var declared []string
-	for _, path := range in.Files {
-		file, err := r.readFile(ctx, path)
-		switch {
-		case err != nil:
-			complaints = append(complaints, fmt.Errorf("input charms: %w", err))
-		case file.Name != name:
-			complaints = append(complaints, fmt.Errorf("input charms: %s is of charm '%s', not '%s'; give files of one charm, by its name", path, file.Name, name))
-		case !slices.ContainsFunc(files, func(other CharmFile) bool { return other.SHA3 == file.SHA3 }):
-			declared = slices.AppendSeq(declared, maps.Keys(file.Resources))
-			file.Revision = channelmap.Planned(len(files))
-			files = append(files, file)
-		}
+// readFiles reads the charm files, unless they were read before. What they declare must have
+// been thought of.
+func (r *Releaser) readFiles(ctx context.Context, in Inputs, name string) (read []CharmFile, err error) {
+	if read = in.Read; read == nil {
+		read, err = ReadFiles(ctx, r.Files, in.Files, name)
 	}
-	return files, errors.Join(append(complaints, in.checkResources(declared))...)
+	var declared []string
+	for _, file := range read {
+		declared = slices.AppendSeq(declared, maps.Keys(file.Resources))
+	}
+	return read, errors.Join(err, in.checkResources(declared))
 }
 
-func (r *Releaser) readFile(ctx context.Context, path string) (CharmFile, error) {
-	file, err := r.Files.Open(path)
+// ReadFiles reads charm files, none twice. They must be of one charm, that of the first if the
+// name is empty. The error is about all that are wrong; the others are returned all the same.
+func ReadFiles(ctx context.Context, files Files, paths []string, name string) (read []CharmFile, err error) {
+	for _, path := range paths {
+		file, fileErr := readFile(ctx, files, path)
+		if name == "" {
+			name = file.Name
+		}
+		switch {
+		case fileErr != nil:
+			err = errors.Join(err, fmt.Errorf("input charms: %w", fileErr))
+		case file.Name != name:
+			err = errors.Join(err, fmt.Errorf("input charms: %s is of charm '%s', not '%s'; give files of one charm, by its name", path, file.Name, name))
+		case !slices.ContainsFunc(read, func(other CharmFile) bool { return other.SHA3 == file.SHA3 }):
+			file.Revision = channelmap.Planned(len(read))
+			read = append(read, file)
+		}
+	}
+	return read, err
+}
+
+func readFile(ctx context.Context, files Files, path string) (CharmFile, error) {
+	file, err := files.Open(path)
 	switch {
 	case errors.Is(err, workspace.ErrFolder):
 		return CharmFile{}, fmt.Errorf("%s is a folder; give the file that `charmcraft pack` made", path)

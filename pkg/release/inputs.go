@@ -1,6 +1,7 @@
 package release
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,8 +31,14 @@ type Inputs struct {
 
 	CreateTracks bool // those that the charm lacks
 
-	Resources     map[string]int // revisions by name
+	Resources     map[string]int // revisions by name, or [channelmap.ToUpload]
 	KeepResources bool           // the charm revisions get the resources that the channel has
+
+	// Read has the content of Files, if they were read before; else it is nil.
+	Read []CharmFile
+	// Upload uploads the resources that are to be uploaded, after the charm files, and returns their
+	// revisions by name. Declared is whether all charm files are revisions now. Nil uploads none.
+	Upload func(ctx context.Context, declared bool) (map[string]charmhub.Revision, error)
 
 	DryRun      bool // plan only
 	Credentials *charmhub.Credentials

@@ -70,6 +70,24 @@ func (p planned) with(in Inputs) (planned, error) {
 	return p, err
 }
 
+// withUploaded returns the inputs with the revisions of resources that were uploaded.
+func (in Inputs) withUploaded(revisions map[string]charmhub.Revision) Inputs {
+	in.Resources = maps.Clone(in.Resources)
+	for name, revision := range revisions {
+		in.Resources[name] = revision.Revision
+	}
+	return in
+}
+
+// withUploaded adds revisions that a list may lack yet.
+func (p planned) withUploaded(revisions map[string]charmhub.Revision) planned {
+	p.known.Resources = maps.Clone(p.known.Resources)
+	for name, revision := range revisions {
+		p.known.Resources[name] = append(slices.Clip(p.known.Resources[name]), revision)
+	}
+	return p
+}
+
 // mayBeNew reports whether an error can be due to revisions that were made seconds ago,
 // and to nothing else.
 func mayBeNew(err error) bool {
@@ -108,7 +126,9 @@ func (r *Releaser) look(ctx context.Context, in Inputs, name string, files []Cha
 		steps = append(steps, func() (err error) { p.known.Releases, err = r.Store.Releases(ctx, name); return err })
 	}
 	for n, resource := range given {
-		steps = append(steps, func() (err error) { revisions[n], err = r.resourceRevisions(ctx, name, resource); return err })
+		if in.Resources[resource] != channelmap.ToUpload {
+			steps = append(steps, func() (err error) { revisions[n], err = r.resourceRevisions(ctx, name, resource); return err })
+		}
 	}
 	if err := parallel.All(steps...); err != nil {
 		return p, err

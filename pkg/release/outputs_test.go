@@ -96,7 +96,7 @@ func TestReleaseOutputs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.done.Charm = "my-charm"
-			list, err := test.done.outputs()
+			list, err := test.done.Outputs()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,7 @@ func TestReleaseOutputs(t *testing.T) {
 			if diff := cmp.Diff(want, list); diff != "" {
 				t.Errorf("outputs (-want +got):\n%s", diff)
 			}
-			summary := test.done.summary()
+			summary := test.done.Summary()
 			for _, want := range append(test.summary, "my-charm") {
 				if !strings.Contains(summary, want) {
 					t.Errorf("the summary has no %q:\n%s", want, summary)

@@ -118,7 +118,13 @@ func (r *Releaser) Release(ctx context.Context, in Inputs) (result Result, err e
 	if slices.ContainsFunc(planned.files, CharmFile.isPlanned) {
 		made = append(made, "revisions of the charm files")
 	}
-	if result.Charms, err = r.uploadFiles(ctx, result.Charm, planned); err != nil {
+	result.Charms, err = r.uploadFiles(ctx, result.Charm, planned)
+	if in.Upload != nil { // also if a charm file failed
+		uploaded, uploadErr := in.Upload(ctx, err == nil)
+		in, planned = in.withUploaded(uploaded), planned.withUploaded(uploaded)
+		err = errors.Join(err, uploadErr)
+	}
+	if err != nil {
 		return result, err
 	}
 	if len(planned.Entries) > 0 {

@@ -413,7 +413,7 @@ func TestReleaseCharmFilesFail(t *testing.T) {
 			if done.Released || len(store.releases) > 0 || len(done.Plan.Rows) > 0 {
 				t.Errorf("released by %v", store.releases)
 			}
-			if list, err := done.outputs(); err != nil || done.IsReportable() != test.one || (list[0].Value != "") != test.one {
+			if list, err := done.Outputs(); err != nil || done.IsReportable() != test.one || (list[0].Value != "") != test.one {
 				t.Errorf("outputs %v, error %v, reportable %t", list, err, done.IsReportable())
 			}
 			slices.Sort(releaser.waited) // the files are uploaded at once
@@ -934,7 +934,7 @@ func TestReleaseIsShown(t *testing.T) {
 	if diff := cmp.Diff(seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10), releaser.waited); diff != "" {
 		t.Errorf("pauses (-want +got):\n%s", diff)
 	}
-	list, err := done.outputs()
+	list, err := done.Outputs()
 	if err != nil || strings.Contains(list[2].Value, "latest/edge") || !strings.Contains(list[2].Value, "latest/beta") {
 		t.Errorf("outputs %v, error %v", list, err)
 	}

@@ -26,21 +26,26 @@ type Reporter interface {
 
 // Report ends the log, and writes the step's summary and its outputs.
 func Report(to Reporter, took time.Duration, done Result) error {
-	if err := to.AddSummary(done.summary()); err != nil { // what it would say has happened
+	if err := to.AddSummary(done.Summary()); err != nil { // what it would say has happened
 		to.Logger().Warn(err.Error())
 	}
-	for _, row := range done.Plan.Rows {
-		to.Logger().Info(fmt.Sprintf("%s for %s: %s", row.After.Channel, row.After.Base, done.entry(row)))
-	}
-	for _, row := range done.Plan.LeftOut {
-		to.Logger().Info(fmt.Sprintf("%s for %s: left out by the input bases, stays as it is: %s", row.After.Channel, row.After.Base, describe(row.Before)))
-	}
-	to.Logger().Info(fmt.Sprintf("Done in %s: %s", action.Duration(took), done.state()))
-	outputs, err := done.outputs()
+	done.Log(to.Logger())
+	to.Logger().Info(fmt.Sprintf("Done in %s: %s", action.Duration(took), done.State()))
+	outputs, err := done.Outputs()
 	if err != nil {
 		return err
 	}
 	return to.SetOutputs(outputs...)
+}
+
+// Log has a line for each channel map entry, those that were left out included.
+func (d Result) Log(log *zap.Logger) {
+	for _, row := range d.Plan.Rows {
+		log.Info(fmt.Sprintf("%s for %s: %s", row.After.Channel, row.After.Base, d.entry(row)))
+	}
+	for _, row := range d.Plan.LeftOut {
+		log.Info(fmt.Sprintf("%s for %s: left out by the input bases, stays as it is: %s", row.After.Channel, row.After.Base, describe(row.Before)))
+	}
 }
 
 // entry says what became of a channel map entry.
@@ -131,6 +136,8 @@ func compare(row channelmap.Row) (revision change, resources []change) {
 			continue
 		case now == charmhub.NoRevision:
 			p.now = "no " + name
+		case now == channelmap.ToUpload:
+			p.now = name + " to be uploaded"
 		}
 		if p.changed && was != charmhub.NoRevision {
 			p.was = strconv.Itoa(was)
@@ -147,7 +154,8 @@ func (d Result) verb(done, planned string) string {
 	return done
 }
 
-func (d Result) state() string {
+// State says in a few words what became of the release.
+func (d Result) State() string {
 	switch {
 	case d.Failed:
 		return "failed"
@@ -181,10 +189,11 @@ func (d Result) charmRevisions() []string {
 	return numbers
 }
 
-func (d Result) outputs() ([]action.Output, error) {
+// Outputs returns the outputs of the step.
+func (d Result) Outputs() ([]action.Output, error) {
 	type content struct {
-		Revision  *int           `json:"revision"` // null for one that a dry run would create
-		Resources map[string]int `json:"resources"`
+		Revision  *int            `json:"revision"` // null for one that a dry run would create, as below
+		Resources map[string]*int `json:"resources"`
 	}
 	type kept struct {
 		Revision  bool     `json:"revision"`
@@ -199,13 +208,17 @@ func (d Result) outputs() ([]action.Output, error) {
 		Kept    kept     `json:"kept"`
 	}
 	contentOf := func(r charmhub.Release) content {
-		c := content{Resources: map[string]int{}}
+		c := content{Resources: map[string]*int{}}
 		if !channelmap.IsPlanned(r.Revision) {
 			c.Revision = &r.Revision
 		}
 		for name, number := range r.Resources {
-			if number != charmhub.NoRevision {
-				c.Resources[name] = number
+			switch number {
+			case charmhub.NoRevision:
+			case channelmap.ToUpload:
+				c.Resources[name] = nil
+			default:
+				c.Resources[name] = &number
 			}
 		}
 		return c
@@ -236,29 +249,14 @@ func (d Result) outputs() ([]action.Output, error) {
 	}, err
 }
 
-// summary is a table of the channel map, the command that makes Juju use what was
+// Summary is a table of the channel map, the command that makes Juju use what was
 // released, and a table of the charm files.
-func (d Result) summary() string {
+func (d Result) Summary() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### Charm %s: %s\n\n", action.Code(d.Charm), d.state())
+	fmt.Fprintf(&b, "### Charm %s: %s\n\n%s", action.Code(d.Charm), d.State(), d.Table())
 	var commands []string
-	if len(d.Plan.Rows) > 0 {
-		b.WriteString("| Channel | Base | Charm revision | Resources |\n|---|---|---|---|\n")
-	}
 	for _, row := range d.Plan.Rows {
-		revision, resources := compare(row)
-		state := revision.markdown()
-		if !row.Changed() || d.isNotShown(row) {
-			state += ", " + d.rowState(row)
-		}
-		var cells []string
-		for _, resource := range resources {
-			cells = append(cells, resource.markdown())
-		}
-		channel := action.Escape(row.After.Channel.String())
-		fmt.Fprintf(&b, "| <code>%s</code> | %s | %s | %s |\n", channel, action.Escape(row.After.Base.String()),
-			state, strings.Join(cells, ", "))
-		command := fmt.Sprintf("juju refresh %s --channel=%s\n", action.Escape(d.Charm), channel)
+		command := fmt.Sprintf("juju refresh %s --channel=%s\n", action.Escape(d.Charm), action.Escape(row.After.Channel.String()))
 		if d.Released && row.Changed() && !d.isNotShown(row) && !slices.Contains(commands, command) {
 			commands = append(commands, command)
 		}
@@ -277,6 +275,28 @@ func (d Result) summary() string {
 		for _, file := range d.Charms {
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", action.Code(file.Path), file.state(d.Failed), listBases(file.Bases))
 		}
+	}
+	return b.String()
+}
+
+// Table has a row for each channel map entry, as Markdown; it is empty if there is none.
+func (d Result) Table() string {
+	var b strings.Builder
+	if len(d.Plan.Rows) > 0 {
+		b.WriteString("| Channel | Base | Charm revision | Resources |\n|---|---|---|---|\n")
+	}
+	for _, row := range d.Plan.Rows {
+		revision, resources := compare(row)
+		state := revision.markdown()
+		if !row.Changed() || d.isNotShown(row) {
+			state += ", " + d.rowState(row)
+		}
+		var cells []string
+		for _, resource := range resources {
+			cells = append(cells, resource.markdown())
+		}
+		fmt.Fprintf(&b, "| <code>%s</code> | %s | %s | %s |\n", action.Escape(row.After.Channel.String()), action.Escape(row.After.Base.String()),
+			state, strings.Join(cells, ", "))
 	}
 	return b.String()
 }

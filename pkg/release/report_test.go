@@ -124,7 +124,7 @@ func TestReleaseSummaryEscapes(t *testing.T) {
 		Plan: channelmap.Plan{Rows: []channelmap.Row{{After: after}}, LeftOut: []channelmap.Row{{After: after}}, Entries: []charmhub.Release{after}},
 	}
 	shape := regexp.MustCompile(`^(|Left out by the input bases: [^<>]* on <code>[^<>]*</code>|### Charm <code>[^<>]*</code>: released|\|( [^|]* \|)+|\|(---\|)+|Make Juju use it:|<pre>juju refresh [^<>]*|</pre>)$`)
-	for line := range strings.Lines(done.summary()) {
+	for line := range strings.Lines(done.Summary()) {
 		line = strings.TrimSuffix(line, "\n")
 		if !shape.MatchString(line) || strings.Contains(line, "script>") || strings.Contains(line, "@all") || strings.Contains(line, "](") {
 			t.Errorf("hostile text got through: %q", line)

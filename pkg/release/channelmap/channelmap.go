@@ -23,7 +23,7 @@ type Wanted struct {
 	Channels  []charmhub.Channel
 	Revisions []int              // of the charm; see [Planned]
 	From      charmhub.Channel   // whose charm revisions and resources are promoted; zero for none
-	Resources map[string]int     // revisions by name, for every charm revision that declares the name
+	Resources map[string]int     // revisions by name, or ToUpload, for every charm revision that declares the name
 	Bases     []charm.BaseFilter // that are released for; none for all
 
 	CreateTracks bool // those that the charm lacks
@@ -37,6 +37,9 @@ func (w Wanted) Includes(base charm.Base) bool {
 // Planned returns a number for the nth charm file that is to be uploaded, until the
 // store gives it one. No revision has such a number.
 func Planned(n int) int { return -1 - n }
+
+// ToUpload is the revision of a resource that is to be uploaded, until the store gives it one.
+const ToUpload = charmhub.NoRevision - 1
 
 // IsPlanned reports whether a charm revision is one that is to be created.
 func IsPlanned(revision int) bool { return revision < 0 }

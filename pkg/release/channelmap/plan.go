@@ -165,7 +165,7 @@ func checkRevisions(wanted Wanted, known Known) error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted.Resources)) {
-		newest, found := -1, false
+		newest, found := -1, wanted.Resources[name] == ToUpload
 		for _, r := range known.Resources[name] {
 			newest, found = max(newest, r.Revision), found || r.Revision == wanted.Resources[name]
 		}
