@@ -31,9 +31,11 @@ func TestOutsideActions(t *testing.T) {
 			sandbox := startSandbox(t, server.Options{InMemory: true})
 			dir := openFolder(t)
 			writeFile(t, filepath.Join(dir, "image.tar"), readFile(t, archive))
-			writeFile(t, filepath.Join(dir, "upload-resource"), readFile(t, program))
 			chmod(t, filepath.Join(dir, "image.tar"), 0o644)
-			chmod(t, filepath.Join(dir, "upload-resource"), 0o755)
+			// A program that was just written can't be run while another test starts a process, which inherits the open file.
+			if err := os.Link(program, filepath.Join(dir, "upload-resource")); err != nil {
+				t.Fatal(err)
+			}
 
 			command := exec.CommandContext(t.Context(), "./upload-resource")
 			command.Dir = dir
