@@ -88,17 +88,15 @@ func TestTokensExpireWithinLayers(t *testing.T) {
 		options.TokenLife = 3 * time.Second
 		sandbox, all := startBehindProxies(t, options)
 		all.poison(t, "registry", toxic{Type: "bandwidth", Stream: "upstream", Attributes: map[string]int{"rate": rate}})
-		began := time.Now()
 		r := action(t, sandbox, "resource="+imageResource, "image="+image)
-		took := time.Since(began)
 		r.succeeded(t)
 		r.has(t, map[string]string{"revision": "1", "uploaded": "true"})
 		const record = 1000 // bytes, at most, of the locations record's blobs
 		if sent := sentOfBlobs(sandbox); sent < bytes || sent > bytes+record {
 			t.Errorf("%d bytes were sent of blobs with %d", sent, bytes)
 		}
-		if tokens := answered(sandbox, "/token"); took < takes*9/10 || tokens < 3 {
-			t.Errorf("%d tokens within %s, want at least 3 within %s", tokens, took, takes)
+		if tokens := answered(sandbox, "/token"); tokens < 3 {
+			t.Errorf("the token service gave %d tokens, want at least 3: none expired while the layers were sent", tokens)
 		}
 	})
 }
