@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"flag"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +63,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("%s, %s sent %d bytes", m.Scenario, m.Situation, m.SentBytes)
 		}
 		if m.Condition != "2 ms, 1.0 GB/s" || m.Tool != "this action" || m.SizeMB != 1 || m.RoundTrips == 0 ||
-			m.Requests["store"] == 0 || m.MemoryBytes == 0 {
+			m.Requests["store"] == 0 || m.Store < 0.002 || m.Store > m.Seconds || m.MemoryBytes == 0 {
 			t.Errorf("a run lacks something: %+v", m)
 		}
 	}
@@ -77,9 +79,9 @@ func TestMissingToolsAreLeftOut(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("UPLOAD_RESOURCE_DOCKERD", "")
 	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-	b := &bench{rows: rowKinds, tools: "action,regctl,save"}
+	b := &bench{setting: setting{rows: rowKinds, tools: "action,regctl,save"}}
 	b.chooseRecipes()
-	if engines := b.engines(t.Context()); len(engines) > 0 {
+	if engines := b.findEngines(t.Context()); len(engines) > 0 {
 		t.Errorf("engines: %+v", engines)
 	}
 	if len(b.recipes) != 1 || b.recipes[0].tool != "action" {
@@ -97,7 +99,7 @@ func TestMissingToolsAreLeftOut(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	for _, args := range [][]string{{"-size", "0"}, {"-size", "x"}, {"-tools", "action,nosuch"}, {"-rows", "disk"}, {"-rate", "fast"}, {"-rounds", "0"}, {"-from", "x"},
-		{"-registry", "fast"}, {"-layers", "50,x"}, {"-layers", "60,50"}} {
+		{"-registry", "fast"}, {"-docs", ".", "-rtt", "1ms"}, {"-layers", "50,x"}, {"-layers", "60,50"}} {
 		if err := (&bench{}).parse(args); err == nil {
 			t.Errorf("%v was taken", args)
 		}
@@ -282,14 +284,14 @@ func TestTable(t *testing.T) {
 		add(unchanged, "skopeo copy", measurement{Seconds: seconds, RoundTrips: seconds * 10, SentBytes: 570e6, Requests: map[string]int{"registry": 19, "auth": 4}})
 	}
 	add(unchanged, "this action", measurement{
-		Seconds: 0.3, RoundTrips: 3, Requests: map[string]int{"store": 3, "storage": 1, "registry": 4, "auth": 1},
+		Seconds: 0.3, Store: 0.123, RoundTrips: 3, Requests: map[string]int{"store": 3, "storage": 1, "registry": 4, "auth": 1},
 		MemoryBytes: 15e6, DiskBytes: 2e6,
 	})
-	const want = `|  |  | time (from, to) | round trips (time ÷ rtt) | those beyond docker save | × skopeo copy | sent | requests: store + registry + auth | peak memory | peak disk |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-| unchanged | skopeo copy | 30 s (20, 40) | 300.0 | 200.0 | 1 | 570 MB | 0 + 19 + 4 | 0 B | 0 B |
-| unchanged | this action | 0.3 s (0.3, 0.3) | 3.0 | -97.0 | 0.01 | 0 B | 4 + 4 + 1 | 15 MB | 2.0 MB |
-| export alone | docker save | 10 s (10, 10) | 100.0 | 0.0 | – | 0 B | 0 + 0 + 0 | 0 B | 0 B |
+	const want = `|  |  | time (from, to) | of that, store | round trips (time ÷ rtt) | those beyond docker save | × skopeo copy | sent | requests: store + registry + auth | peak memory | peak disk |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| unchanged | skopeo copy | 30 s (20, 40) | – | 300.0 | 200.0 | 1 | 570 MB | 0 + 19 + 4 | 0 B | 0 B |
+| unchanged | this action | 0.3 s (0.3, 0.3) | 0.12 s | 3.0 | -97.0 | 0.01 | 0 B | 4 + 4 + 1 | 15 MB | 2.0 MB |
+| export alone | docker save | 10 s (10, 10) | – | 100.0 | 0.0 | – | 0 B | 0 + 0 + 0 | 0 B | 0 B |
 `
 	if diff := cmp.Diff(want, table(runs)); diff != "" {
 		t.Error("table differs (-want +got):\n" + diff)
@@ -347,6 +349,9 @@ func TestCharts(t *testing.T) {
 	r := results{Versions: []string{"skopeo 1.9.3", "docker <28>"}}
 	add := func(scenario, situation, tool string, seconds float64) {
 		m := measurement{Scenario: scenario, SizeMB: 10, Situation: situation, Tool: tool, Condition: "90 ms", Seconds: seconds, RoundTrips: seconds / 0.09}
+		if strings.HasPrefix(tool, ownTool) {
+			m.Store = 0.4
+		}
 		if seconds == 0 {
 			m.Failure = "no"
 		}
@@ -354,10 +359,13 @@ func TestCharts(t *testing.T) {
 	}
 	const engine, file = "image by ID, graph driver overlay2 (engine 20.10.24)", "file"
 	add(engine, exportAlone, "docker save", 10)
-	for situation, seconds := range map[string][3]float64{unchanged: {0.7, 25, 31}, changed: {11.7, 26, 0}, firstPush: {19, 25, 44}} {
+	measured := map[string][3]float64{unchanged: {0.7, 25, 31}, changed: {11.7, 26, 0}, firstPush: {19, 25, 44}}
+	for _, situation := range []string{firstPush, unchanged, changed} {
+		seconds := measured[situation]
 		add(engine, situation, ownTool, seconds[0])
+		add(engine, situation, "this action, compression: zstd", seconds[0]/2)
 		add(engine, situation, "skopeo copy", seconds[1])
-		add(engine, situation, "skopeo inspect --raw, inspect, copy", seconds[2])
+		add(engine, situation, "skopeo inspect --raw, inspect, copy --all --preserve-digests", seconds[2])
 		add(file, situation, ownTool, 0.36)
 	}
 	folder := filepath.Join(t.TempDir(), "charts")
@@ -366,7 +374,7 @@ func TestCharts(t *testing.T) {
 	}
 	names := []string{
 		"changed-dark.svg", "changed-light.svg", "first-push-dark.svg", "first-push-light.svg",
-		"round-trips-dark.svg", "round-trips-light.svg", "unchanged-dark.svg", "unchanged-light.svg",
+		"summary-dark.svg", "summary-light.svg", "unchanged-dark.svg", "unchanged-light.svg",
 	}
 	for _, name := range names {
 		got, err := os.ReadFile(filepath.Join(folder, name))
@@ -380,5 +388,111 @@ func TestCharts(t *testing.T) {
 	}
 	if all := charts(results{}); len(all) > 0 {
 		t.Errorf("charts of nothing: %v", all)
+	}
+}
+
+// TestStoreTime: calls that overlap count once, the wait between questions about a review does, and the registry doesn't.
+func TestStoreTime(t *testing.T) {
+	start := time.Now()
+	request := func(name string, from, to int, query string) server.Request {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+		return server.Request{Server: name, Query: values, Began: at(from), Ended: at(to)}
+	}
+	got := storeTime([]server.Request{
+		request("store", 100, 110, ""), // 95 to 115
+		request("store", 105, 115, ""), // to 120
+		request("registry", 0, 900, ""),
+		request("storage", 200, 210, ""),            // 195 to 215
+		request("store", 300, 310, "upload-id=1"),   // 295 to 315
+		request("store", 500, 500, "upload-id=1"),   // to 505
+		request("auth", 600, 700, "scope=whatever"), // is the registry's
+	}, 10*time.Millisecond)
+	if want := (25 + 20 + 210) * time.Millisecond; got != want {
+		t.Errorf("the store took %v, want %v", got, want)
+	}
+}
+
+// TestPages writes pages of runs under two conditions, and leaves the rest of the pages.
+func TestPages(t *testing.T) {
+	r := results{Conditions: "Conditions: here."}
+	for _, network := range []string{"90 ms", "loopback"} {
+		for n, tool := range []string{"skopeo copy", ownTool, "docker save"} { // as a later round has them
+			for _, situation := range []string{firstPush, unchanged, exportAlone} {
+				m := measurement{Scenario: "rock", SizeMB: 10, Situation: situation, Tool: tool, Condition: network, Seconds: float64(n + 1), MemoryBytes: 15e6}
+				if tool == ownTool {
+					m.Store = 0.37
+				}
+				if (tool == "docker save") == (situation == exportAlone) {
+					r.Runs = append(r.Runs, m)
+				}
+			}
+		}
+	}
+	folder := t.TempDir()
+	if err := os.Mkdir(filepath.Join(folder, "docs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range []string{"README.md", "docs/benchmarks.md"} {
+		if err := os.WriteFile(filepath.Join(folder, page), []byte("before\n<!-- bench:start -->\nold\n<!-- bench:end -->\nafter\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(folder, "runs.json")
+	text, err := json.Marshal(r)
+	if err := errors.Join(err, os.WriteFile(file, text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(t.Context(), []string{"-docs", folder, "-from", file}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	table := `
+| image in | tool | first push | unchanged | one small layer changed | store | peak memory | peak disk |
+|---|---|---|---|---|---|---|---|
+| rock | this action | 2 s, 0 B | 2 s, 0 B | – | 0.37, 0.37 s | 15 MB | 0 B |
+|  | skopeo copy | 1 s, 0 B | 1 s, 0 B | – | – | 15 MB | 0 B |
+
+`
+	want := "before\n<!-- bench:start -->\n### Image of 10 MB; 90 ms\n" + table + "### Image of 10 MB; loopback\n" + table +
+		"Conditions: here.\n<!-- bench:end -->\nafter\n"
+	got, err := os.ReadFile(filepath.Join(folder, "docs", "benchmarks.md"))
+	if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
+		t.Errorf("docs/benchmarks.md differs (-want +got), %v:\n%s", err, diff)
+	}
+	got, err = os.ReadFile(filepath.Join(folder, "README.md"))
+	if said := "The action took 2 s (unchanged), 2 s (first push).\n"; err != nil || !strings.Contains(string(got), said) || strings.Contains(string(got), "old") {
+		t.Errorf("README.md doesn't say %q: %v\n%s", said, err, got)
+	}
+	for _, chart := range []string{"summary-dark.svg", "unchanged-light.svg"} {
+		if _, err := os.Stat(filepath.Join(folder, "docs", "charts", chart)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(folder, "README.md"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := writePages(folder, r); err == nil {
+		t.Error("a page without its place was written")
+	}
+}
+
+func TestPageSettings(t *testing.T) {
+	b := &bench{}
+	if err := b.parse([]string{"-docs", ".", "-size", "200", "-rows", "graph,rock"}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range b.pageSettings() {
+		got = append(got, fmt.Sprintf("%d MB in %d layers; %s; %s", s.size, len(s.shares), s.condition(), s.rows))
+	}
+	want := []string{
+		"200 MB in 4 layers; 90 ms, 100 MB/s; graph,rock", "200 MB in 4 layers; 90 ms, 30 MB/s; graph",
+		"100 MB in 12 layers; 90 ms, slow registry; rock", "200 MB in 4 layers; loopback; graph",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

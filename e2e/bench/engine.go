@@ -10,15 +10,14 @@ import (
 	"syscall"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/moby/client"
 
 	"github.com/charmhub-actions/upload-resource/e2e/program"
 )
 
-// engines returns the machine's own engine, and one that keeps images in
+// findEngines returns the machine's own engine, and one that keeps images in
 // containerd, as far as they are there.
-func (b *bench) engines(ctx context.Context) (engines []scenario) {
+func (b *bench) findEngines(ctx context.Context) (engines []scenario) {
 	hosts := []string{cmp.Or(os.Getenv("DOCKER_HOST"), client.DefaultDockerHost)}
 	if has(b.rows, "containerd") {
 		if host, err := b.startDockerd(ctx, os.Getenv("UPLOAD_RESOURCE_DOCKERD")); err != nil {
@@ -42,9 +41,14 @@ func (b *bench) engines(ctx context.Context) (engines []scenario) {
 			kind, store = "containerd", "containerd image store"
 		}
 		title := fmt.Sprintf("image by ID, %s (engine %s)", store, answer.Info.ServerVersion)
-		engines = append(engines, scenario{kind: kind, name: title, engine: host, put: func(ctx context.Context, image v1.Image, _ string) (string, error) {
-			id, remove, err := program.Load(ctx, engine, fmt.Sprintf("upload-resource-bench-%d", os.Getpid()), image)
+		loaded := map[string]string{} // ID by folder
+		engines = append(engines, scenario{kind: kind, name: title, engine: host, put: func(ctx context.Context, image localImage) (string, error) {
+			if id, ok := loaded[image.folder]; ok {
+				return id, nil
+			}
+			id, remove, err := program.Load(ctx, engine, fmt.Sprintf("upload-resource-bench-%d", os.Getpid()), image.Image)
 			b.cleanup = append(b.cleanup, remove)
+			loaded[image.folder] = id
 			return id, err
 		}})
 	}

@@ -24,51 +24,48 @@ import (
 
 // places returns the scenarios that were asked for and are possible here, without
 // uploads.
-func (b *bench) places(ctx context.Context) []scenario {
-	places := append(b.engines(ctx),
-		scenario{kind: "rock", name: "image in an OCI archive, as a rock is one", put: func(_ context.Context, _ v1.Image, folder string) (string, error) {
-			return folder + ".rock", writeArchive(folder+".rock", folder)
+func (b *bench) places() []scenario {
+	places := slices.Concat(b.engines, []scenario{
+		{kind: "rock", name: "image in an OCI archive, as a rock is one", put: func(_ context.Context, image localImage) (string, error) {
+			return image.folder + ".rock", writeArchive(image.folder+".rock", image.folder)
 		}},
-		scenario{kind: "registry", name: "image in another registry, by digest", put: func(ctx context.Context, image v1.Image, folder string) (string, error) {
+		{kind: "registry", name: "image in another registry, by digest", put: func(ctx context.Context, image localImage) (string, error) {
 			digest, err := image.Digest()
 			ref := b.source.repository + "@" + digest.String()
-			return ref, errors.Join(err, crane.Push(image, b.source.repository+":"+filepath.Base(folder), b.source.options(ctx)...))
+			return ref, errors.Join(err, crane.Push(image, b.source.repository+":"+filepath.Base(image.folder), b.source.options(ctx)...))
 		}},
-		scenario{kind: "file", name: "file of 1 % of that", put: func(_ context.Context, image v1.Image, folder string) (string, error) {
+		{kind: "file", name: "file of 1 % of that", put: func(_ context.Context, image localImage) (string, error) {
 			manifest, err := image.Manifest()
 			if err != nil {
 				return "", err
 			}
-			return filepath.Join(folder, "blobs", "sha256", manifest.Layers[len(b.shares)-1].Digest.Hex), nil
-		}})
+			return filepath.Join(image.folder, "blobs", "sha256", manifest.Layers[len(b.shares)-1].Digest.Hex), nil
+		}},
+	})
 	return slices.DeleteFunc(places, func(s scenario) bool { return !has(b.rows, s.kind) })
 }
 
-// makeScenarios makes an image and a changed one, and a scenario for each place,
-// with both in it.
+// localImage is an image in an OCI layout.
+type localImage struct {
+	v1.Image
+	folder string
+}
+
+// makeScenarios makes a scenario for each place, with an image and a changed one in it.
 func (b *bench) makeScenarios(ctx context.Context) error {
-	progress("making images of %d MB", b.size)
-	content, err := machineFiles(filepath.Join(b.work, "content"), b.size*1e4*(100+b.shares[len(b.shares)-1]))
+	images, err := b.makeImages()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = content.Close() }()
-	b.scenarios = b.places(ctx)
-	var layers []v1.Layer
-	for _, label := range []string{"image", "changed"} {
-		folder := filepath.Join(b.work, label)
-		image, err := makeImage(folder, content, b.size*1e6, b.shares, layers)
+	b.scenarios = b.places()
+	for _, image := range images {
+		config, err := image.ConfigName()
 		if err != nil {
-			return err
-		}
-		layers, err = image.Layers()
-		config, configErr := image.ConfigName()
-		if err := errors.Join(err, configErr); err != nil {
 			return err
 		}
 		for i := range b.scenarios {
 			s := &b.scenarios[i]
-			ref, err := s.put(ctx, image, folder)
+			ref, err := s.put(ctx, image)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
@@ -80,6 +77,38 @@ func (b *bench) makeScenarios(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// makeImages makes an image of the setting's size and layers, and a changed one, once.
+func (b *bench) makeImages() ([]localImage, error) {
+	key := fmt.Sprintf("%d-%s", b.size, b.layers)
+	if images := b.images[key]; images != nil {
+		return images, nil
+	}
+	progress("making images of %d MB", b.size)
+	content, err := machineFiles(filepath.Join(b.work, "content"), b.size*1e4*(100+b.shares[len(b.shares)-1]))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = content.Close() }()
+	var layers []v1.Layer
+	var images []localImage
+	for _, label := range []string{"image", "changed"} {
+		folder := filepath.Join(b.work, fmt.Sprintf("%s-%d", label, len(b.images)))
+		image, err := makeImage(folder, content, b.size*1e6, b.shares, layers)
+		if err != nil {
+			return nil, err
+		}
+		if layers, err = image.Layers(); err != nil {
+			return nil, err
+		}
+		images = append(images, localImage{image, folder})
+	}
+	if b.images == nil {
+		b.images = map[string][]localImage{}
+	}
+	b.images[key] = images
+	return images, nil
 }
 
 // makeImage makes an image in an OCI layout in the folder: of new layers, whose

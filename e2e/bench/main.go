@@ -1,15 +1,18 @@
 // Command bench measures the action beside what a user would pick instead, on
 // this machine, and prints the medians as Markdown tables:
 //
-//	go run ./e2e/bench [-size 1000] [-layers 55,30,14,1] [-rounds 3] [-rtt 90ms] [-rate 30MB/s] [-registry slow] [-rows graph,rock,…] [-tools action,skopeo,…] [-json FILE] [-charts FOLDER]
-//	go run ./e2e/bench -charts FOLDER -from FILE
+//	go run ./e2e/bench [-size 1000] [-layers 55,30,14,1] [-rounds 3] [-rtt 90ms] [-rate 30MB/s] [-registry slow] [-rows graph,rock,…] [-tools action,skopeo,…] [-json FILE]
+//	go run ./e2e/bench -docs . [-size 1000] [-rounds 3] [-rows graph,rock,…] [-tools action,skopeo,…] [-json FILE]
+//	go run ./e2e/bench -docs . -from FILE
+//
+// With -docs, it measures under the conditions of docs/benchmarks.md, one after
+// another, and writes the tables and charts of that page and of README.md.
 //
 // Images lie in the Docker engine, in a dockerd that keeps images in containerd
 // (the binary that UPLOAD_RESOURCE_DOCKERD names; needs root and containerd), in
 // an OCI archive as a rock is one, and in another registry. Each tool pushes an
 // image, the same again, and one whose last layer, 1 % of it, changed; the action
-// also such a layer as a file. What this machine lacks is left out, and listed. With
-// -tools action,skopeo,save a run takes a quarter of an hour on two cores.
+// also such a layer as a file. What this machine lacks is left out, and listed.
 //
 // Every run has a home and a temporary folder of its own, so that it finds no
 // cache, and a Charmhub on loopback. With -rtt, each connection to Charmhub's
@@ -33,12 +36,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
-
-	"github.com/dustin/go-humanize"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/charmhub-actions/upload-resource/e2e/program"
 )
@@ -47,25 +45,19 @@ func main() { program.Main("bench", run) }
 
 // bench is what all measurements share.
 type bench struct {
-	size   int64 // of images, uncompressed, in MB: millions of bytes
-	rounds int
-	rows   string // kinds of places, separated by commas
-	tools  string // likewise
-	layers string // sizes in per cent, separated by commas
-	rate   string
-	rtt    time.Duration
-	slow   string // "slow", or empty
-	json   string // file for the runs; empty for none
-	charts string // folder for charts; empty for none
-	from   string // file of runs to draw; empty to measure
-	link   *link  // of that rate and that rtt
-	shares []int64
+	setting // what is measured now
+	rounds  int
+	json    string // file for the runs; empty for none
+	docs    string // folder of the repository whose pages are written; empty for none
+	from    string // file of runs to write the pages of; empty to measure
 
 	work      string // folder for everything
 	program   string // the action's
-	source    *hub   // the other registry
+	source    *hub   // the other registry, behind the setting's link
 	recipes   []recipe
-	scenarios []scenario
+	engines   []scenario
+	scenarios []scenario // of the setting
+	images    map[string][]localImage
 	measured  []measurement
 	left      []string       // what was left out, and why
 	cleanup   []func() error // what removes all that was made, the last first
@@ -76,9 +68,8 @@ type bench struct {
 type scenario struct {
 	kind, name string
 	engine     string // DOCKER_HOST of its engine
-	// put brings an image, which is in the OCI layout folder already, and returns
-	// what finds it there.
-	put     func(ctx context.Context, image v1.Image, folder string) (ref string, err error)
+	// put brings an image and returns what finds it there.
+	put     func(ctx context.Context, image localImage) (ref string, err error)
 	uploads []upload
 }
 
@@ -95,28 +86,35 @@ func (b *bench) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.Int64Var(&b.size, "size", 1000, "size of the image, uncompressed, in MB")
 	flags.StringVar(&b.layers, "layers", "55,30,14,1", "sizes of the image's layers, in per cent of it; the last one changes")
-	flags.StringVar(&b.slow, "registry", "", "slow for a registry that takes 0.5 s for each request, 3 s for the beginning of an upload, and 5 MB/s")
+	flags.StringVar(&b.registry, "registry", "", "slow for a registry that takes 0.5 s for each request, 3 s for the beginning of an upload, and 5 MB/s")
 	flags.StringVar(&b.rows, "rows", rowKinds, "where the image is, separated by commas")
 	flags.StringVar(&b.tools, "tools", toolNames(), "what to measure, separated by commas")
 	flags.StringVar(&b.rate, "rate", "0B/s", "rate of the link to the servers, each way, such as 30MB/s; 0 for no limit")
 	flags.DurationVar(&b.rtt, "rtt", 0, "round-trip time of each connection to a server, such as 90ms")
 	flags.IntVar(&b.rounds, "rounds", 3, "how often each thing is measured")
 	flags.StringVar(&b.json, "json", "", "file to write every run to")
-	flags.StringVar(&b.charts, "charts", "", "folder to draw charts in, as SVG")
-	flags.StringVar(&b.from, "from", "", "file of runs to draw charts of, instead of measuring")
+	flags.StringVar(&b.docs, "docs", "", "folder of the repository: measure what its pages show, and write their tables and charts")
+	flags.StringVar(&b.from, "from", "", "file of runs to write the pages of, instead of measuring")
 	return flags
 }
 
 // parse reads the flags.
 func (b *bench) parse(args []string) error {
-	if err := b.flags().Parse(args); err != nil {
+	flags := b.flags()
+	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	var err error
+	flags.Visit(func(f *flag.Flag) {
+		if b.docs != "" && has("layers,rate,registry,rtt", f.Name) {
+			err = fmt.Errorf("-%s has to be without -docs, which measures under several conditions", f.Name)
+		}
+	})
 	if b.size < 1 || b.rounds < 1 {
 		return errors.New("-size and -rounds have to be 1 or more")
 	}
-	if b.from != "" && b.charts == "" {
-		return errors.New("-from has to be with -charts")
+	if b.from != "" && b.docs == "" {
+		return errors.New("-from has to be with -docs")
 	}
 	for _, list := range []struct{ chosen, known string }{{b.rows, rowKinds}, {b.tools, toolNames()}} {
 		for name := range strings.SplitSeq(list.chosen, ",") {
@@ -125,39 +123,8 @@ func (b *bench) parse(args []string) error {
 			}
 		}
 	}
-	if b.slow != "" && b.slow != "slow" {
-		return fmt.Errorf("-registry %s: there is only slow", b.slow)
-	}
-	if err := b.parseLayers(); err != nil {
-		return fmt.Errorf("-layers %s: %w; write them like 55,30,14,1", b.layers, err)
-	}
-	bytes, err := humanize.ParseBytes(strings.TrimSuffix(b.rate, "/s"))
-	if err != nil {
-		return fmt.Errorf("-rate %s: %w; write it like 30MB/s", b.rate, err)
-	}
-	b.link = newLink(b.rtt, bytes)
-	return nil
+	return errors.Join(err, b.setting.parse())
 }
-
-// parseLayers reads the sizes of layers.
-func (b *bench) parseLayers() error {
-	var sum int64
-	for text := range strings.SplitSeq(b.layers, ",") {
-		share, err := strconv.ParseUint(text, 10, 7)
-		if err != nil {
-			return err
-		}
-		b.shares = append(b.shares, int64(share))
-		sum += int64(share)
-	}
-	if sum > 100 {
-		return fmt.Errorf("they are %d %% of the image", sum)
-	}
-	return nil
-}
-
-// has tells whether a name is in a list, which has commas.
-func has(list, name string) bool { return slices.Contains(strings.Split(list, ","), name) }
 
 // run prints the report to out. A run that failed shows in the report and makes
 // an error after it.
@@ -173,7 +140,10 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	if b.from != "" {
 		all, err := readResults(b.from)
-		return errors.Join(err, draw(b.charts, all))
+		if err != nil {
+			return err
+		}
+		return writePages(b.docs, all)
 	}
 	if b.work, err = os.MkdirTemp("", "upload-resource-bench-"); err != nil {
 		return fmt.Errorf("making a folder for the measurements: %w", err)
@@ -185,6 +155,22 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	b.chooseRecipes()
+	b.engines = b.findEngines(ctx)
+	settings := []setting{b.setting}
+	if b.docs != "" {
+		settings = b.pageSettings()
+	}
+	for _, b.setting = range settings {
+		if err := b.measureSetting(ctx, out); err != nil {
+			return err
+		}
+	}
+	return b.report(ctx, out)
+}
+
+// measureSetting measures all that the setting asks for, and prints its tables.
+func (b *bench) measureSetting(ctx context.Context, out io.Writer) (err error) {
+	progress("image of %d MB; %s", b.size, b.condition())
 	if b.source, err = newHub(b.link, nil); err != nil {
 		return err
 	}
@@ -202,13 +188,14 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			}
 		}
 	}
-	return b.report(ctx, out)
+	b.print(out)
+	return nil
 }
 
 // cycle measures a recipe in one round, if it takes such uploads, on a Charmhub of
 // its own. Each run leaves it as the next one needs it.
 func (b *bench) cycle(ctx context.Context, s scenario, r recipe) error {
-	if !slices.Contains(strings.Fields(r.kinds), s.kind) {
+	if !slices.Contains(strings.Fields(r.kinds), s.kind) || !has(b.tools, r.tool) {
 		return nil
 	}
 	h, err := newHub(b.link, b.charmhubRegistry())

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/charmhub-actions/upload-resource/e2e/program"
+	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
 // measurement is what one run of a tool took.
@@ -28,6 +30,7 @@ type measurement struct {
 	Tool        string         `json:"tool"` // what was run
 	Condition   string         `json:"condition"`
 	Seconds     float64        `json:"seconds"`
+	Store       float64        `json:"store_seconds"`         // of these, while a call to the store was under way
 	RoundTrips  float64        `json:"round_trips,omitempty"` // time ÷ rtt
 	SentBytes   int64          `json:"sent_bytes"`
 	Requests    map[string]int `json:"requests"` // by server
@@ -100,6 +103,7 @@ func (b *bench) measure(ctx context.Context, h *hub, s scenario, situation strin
 	for _, request := range h.Requests() {
 		m.Requests[request.Server]++
 	}
+	m.Store = storeTime(h.Requests(), b.link.rtt).Seconds()
 	if err == nil && situation != exportAlone {
 		outputs, readErr := program.Outputs(home["GITHUB_OUTPUT"])
 		err = errors.Join(readErr, h.check(ctx, s.kind, u, outputs["remote-image"]))
@@ -110,6 +114,35 @@ func (b *bench) measure(ctx context.Context, h *hub, s scenario, situation strin
 	b.measured = append(b.measured, m)
 	progress("  %s; %s; %s: %.3g s, %s sent %s", s.name, situation, r.row, m.Seconds, humanBytes(m.SentBytes), m.Failure)
 	return ctx.Err()
+}
+
+// storeTime returns for how long calls to the store were under way, as the caller
+// sees it: each takes a round trip, and asking again what became of an upload
+// goes on from the answer before. Several at once count once, and the opening of
+// connections doesn't.
+func storeTime(requests []server.Request, rtt time.Duration) (sum time.Duration) {
+	var end time.Time   // of the calls so far
+	var asked time.Time // end of the last question about a review
+	for _, r := range requests {
+		if !slices.Contains([]string{"store", "storage", "sso"}, r.Server) {
+			continue
+		}
+		from, to := r.Began.Add(-rtt/2), r.Ended.Add(rtt/2)
+		if r.Query.Has("upload-id") {
+			if !asked.IsZero() {
+				from = asked
+			}
+			asked = to
+		}
+		if from.Before(end) {
+			from = end
+		}
+		if to.After(from) {
+			sum += to.Sub(from)
+			end = to
+		}
+	}
+	return sum
 }
 
 // run runs one program to its end, and notes the most bytes of memory and of disk

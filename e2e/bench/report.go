@@ -48,22 +48,27 @@ func readResults(path string) (r results, err error) {
 	return r, json.Unmarshal(text, &r)
 }
 
-// report prints a table for each scenario, writes the file of all runs, and draws
-// them. Those that failed are in no table; it returns an error about them.
-func (b *bench) report(ctx context.Context, out io.Writer) error {
-	var errs []error
+// print prints a table for each scenario of the setting. Runs that failed are in none.
+func (b *bench) print(out io.Writer) {
 	for _, s := range b.scenarios {
 		var runs []measurement
 		for _, m := range b.measured {
-			switch {
-			case m.Scenario != s.name:
-			case m.Failure != "":
-				errs = append(errs, fmt.Errorf("%s, %s, %s: %s", m.Scenario, m.Situation, m.Tool, m.Failure))
-			default:
+			if m.Scenario == s.name && m.Condition == b.condition() && m.Failure == "" {
 				runs = append(runs, m)
 			}
 		}
 		_, _ = fmt.Fprintf(out, "**%s; %d MB; %s**\n\n%s\n", s.name, b.size, b.condition(), table(runs))
+	}
+}
+
+// report writes the file of all runs, and the pages. It returns an error about
+// the runs that failed.
+func (b *bench) report(ctx context.Context, out io.Writer) error {
+	var errs []error
+	for _, m := range b.measured {
+		if m.Failure != "" {
+			errs = append(errs, fmt.Errorf("%s, %s, %s, %s: %s", m.Condition, m.Scenario, m.Situation, m.Tool, m.Failure))
+		}
 	}
 	all := results{b.conditions(ctx), versions(ctx), b.measured}
 	_, _ = fmt.Fprintln(out, all.Conditions)
@@ -71,8 +76,8 @@ func (b *bench) report(ctx context.Context, out io.Writer) error {
 		text, err := json.MarshalIndent(all, "", "  ")
 		errs = append(errs, err, os.WriteFile(b.json, append(text, '\n'), 0o600))
 	}
-	if b.charts != "" {
-		errs = append(errs, draw(b.charts, all))
+	if b.docs != "" {
+		errs = append(errs, writePages(b.docs, all))
 	}
 	return errors.Join(errs...)
 }
@@ -96,13 +101,13 @@ func table(runs []measurement) string {
 	var text strings.Builder
 	line := func(cells ...string) {
 		if len(runs) > 0 && runs[0].RoundTrips == 0 {
-			cells = slices.Delete(cells, 3, 5)
+			cells = slices.Delete(cells, 4, 6)
 		}
 		_, _ = fmt.Fprintf(&text, "| %s |\n", strings.Join(cells, " | "))
 	}
-	line("", "", "time (from, to)", "round trips (time ÷ rtt)", "those beyond docker save", "× skopeo copy",
+	line("", "", "time (from, to)", "of that, store", "round trips (time ÷ rtt)", "those beyond docker save", "× skopeo copy",
 		"sent", "requests: store + registry + auth", "peak memory", "peak disk")
-	line(slices.Repeat([]string{"---"}, 10)...)
+	line(slices.Repeat([]string{"---"}, 11)...)
 	for _, at := range order {
 		runs, export := rows[at], rows[row{exportAlone, "docker save"}]
 		skopeo := slices.Concat(rows[row{at.situation, "skopeo copy"}], rows[row{at.situation, "docker save, skopeo copy"}])
@@ -116,7 +121,7 @@ func table(runs []measurement) string {
 		slices.SortFunc(runs, func(a, b measurement) int { return cmp.Compare(a.Seconds, b.Seconds) })
 		count := func(server string) int { return median(runs, func(m measurement) int { return m.Requests[server] }) }
 		line(at.situation, at.tool,
-			fmt.Sprintf("%.3g s (%.3g, %.3g)", median(runs, seconds), runs[0].Seconds, runs[len(runs)-1].Seconds),
+			fmt.Sprintf("%.3g s (%.3g, %.3g)", median(runs, seconds), runs[0].Seconds, runs[len(runs)-1].Seconds), storePart(runs),
 			fmt.Sprintf("%.1f", median(runs, roundTrips)), beyond, ratio,
 			humanBytes(median(runs, func(m measurement) int64 { return m.SentBytes })),
 			fmt.Sprintf("%d + %d + %d", count("store")+count("storage")+count("sso"), count("registry"), count("auth")),
@@ -137,8 +142,17 @@ func median[T cmp.Ordered](runs []measurement, of func(measurement) T) T {
 	return all[len(all)/2]
 }
 
-func seconds(m measurement) float64    { return m.Seconds }
-func roundTrips(m measurement) float64 { return m.RoundTrips }
+// storePart returns how long the calls to the store took, for a table.
+func storePart(runs []measurement) string {
+	if took := median(runs, storeSeconds); took > 0 {
+		return fmt.Sprintf("%.2g s", took)
+	}
+	return "–"
+}
+
+func seconds(m measurement) float64      { return m.Seconds }
+func storeSeconds(m measurement) float64 { return m.Store }
+func roundTrips(m measurement) float64   { return m.RoundTrips }
 
 func humanBytes(n int64) string { return humanize.Bytes(uint64(max(0, n))) }
 
@@ -151,10 +165,7 @@ func (b *bench) conditions(ctx context.Context) string {
 	for _, left := range b.left {
 		facts = append(facts, "left out: "+left)
 	}
-	return fmt.Sprintf("Conditions: %s; layers of %v %% of the image, of which the last changes; store and registries: %v. "+
-		"Medians of %d rounds, each with empty caches. The action's time includes its calls to the store and the store's review "+
-		"of a new revision; the other tools stop when the image is in the registry. Memory and disk are the tool's own, sampled, "+
-		"without the engine's.", strings.Join(facts, "; "), b.shares, b.condition(), b.rounds)
+	return fmt.Sprintf("Conditions: %s; medians of %d rounds, each with empty caches.", strings.Join(facts, "; "), b.rounds)
 }
 
 // versions returns those of the other tools that this machine has.

@@ -24,11 +24,11 @@ type slowRegistry struct{ link *link }
 
 // charmhubRegistry returns how the registry is slow that images are uploaded to,
 // nil if it isn't.
-func (b *bench) charmhubRegistry() *slowRegistry {
-	if b.slow == "" {
+func (s *setting) charmhubRegistry() *slowRegistry {
+	if s.registry == "" {
 		return nil
 	}
-	return &slowRegistry{newLink(b.rtt, uint64(min(b.link.up.Limit(), rate.Limit(slowRate))))}
+	return &slowRegistry{newLink(s.rtt, uint64(min(s.link.up.Limit(), rate.Limit(slowRate))))}
 }
 
 // delay delays a request.
@@ -40,12 +40,4 @@ func (*slowRegistry) delay(r server.Request) *server.Fault {
 		return &server.Fault{Delay: slowBegin}
 	}
 	return &server.Fault{Delay: slowAnswer}
-}
-
-// condition is what tables and charts call the network and the registry.
-func (b *bench) condition() string {
-	if b.slow != "" {
-		return b.link.String() + ", slow registry"
-	}
-	return b.link.String()
 }

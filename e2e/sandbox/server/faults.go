@@ -53,7 +53,10 @@ func (s *Server) observe(name string, next http.Handler) http.Handler {
 		}
 		defer s.inflight.Done()
 		entry := s.log.add(s.serverOf(name, r), r)
-		defer func() { s.options.Log(s.log.copy(entry).String()) }()
+		defer func() {
+			s.log.end(entry)
+			s.options.Log(s.log.copy(entry).String())
+		}()
 
 		r = r.WithContext(r.Context()) // a copy: net/http looks at its own request's body again
 		r.Body = countedBody{ReadCloser: r.Body, log: &s.log, entry: entry}

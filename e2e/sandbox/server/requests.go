@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
 )
 
 // Request is one request as the sandbox saw it.
@@ -18,6 +19,8 @@ type Request struct {
 	BodyBytes int64       // bytes of the request's body that were received
 	Body      []byte      // the first of these, at most 16 KiB
 	Header    http.Header // of the request, secrets included
+	Began     time.Time   // when it arrived
+	Ended     time.Time   // when it was answered; zero while it is handled
 }
 
 // keptBody is how much of a body is kept: all of the JSON that clients send,
@@ -73,12 +76,19 @@ type requestLog struct {
 func (l *requestLog) add(server string, r *http.Request) *Request {
 	entry := &Request{
 		Server: server, Method: r.Method, Path: r.URL.Path,
-		Query: r.URL.Query(), Header: r.Header.Clone(),
+		Query: r.URL.Query(), Header: r.Header.Clone(), Began: time.Now(),
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries = append(l.entries, entry)
 	return entry
+}
+
+// end notes that a request is over.
+func (l *requestLog) end(entry *Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	entry.Ended = time.Now()
 }
 
 func (l *requestLog) copy(entry *Request) Request {
