@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/crane"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
@@ -52,6 +53,8 @@ func (s step) check(o, before *outcome) error {
 		return fmt.Errorf("the store has %d revisions of %s instead of %d", len(o.revisions), s.resource, s.revision)
 	case !s.created && o.sent != 0:
 		return fmt.Errorf("nothing was to be sent, but %d bytes were", o.sent)
+	case !o.agrees():
+		return fmt.Errorf("the log says that %q was sent, but the servers received %d bytes", o.logged, o.sent)
 	case s.created && o.sent == 0:
 		return errors.New("a revision was created, but nothing was sent")
 	case before == nil || !s.created:
@@ -62,6 +65,14 @@ func (s step) check(o, before *outcome) error {
 		return fmt.Errorf("only a small layer changed, but %d bytes were sent, after %d the first time", o.sent, before.sent)
 	}
 	return nil
+}
+
+// agrees reports whether the servers received what the log says was sent, and little more: manifests, the record
+// for later runs, and the form around a file. The log rounds to two digits.
+func (o *outcome) agrees() bool {
+	const around = 8_000
+	logged, err := humanize.ParseBytes(o.logged)
+	return err == nil && float64(o.sent) >= 0.94*float64(logged) && float64(o.sent) <= 1.06*float64(logged)+around
 }
 
 // checkImage pulls the image that the revision names, as a cluster would, and

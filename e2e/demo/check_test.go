@@ -5,12 +5,14 @@ import (
 	"testing"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/pkg/action"
 )
 
 func good(revision string, created bool, sent int64, digest string) *outcome {
 	yes := map[bool]string{true: "true", false: "false"}[created]
 	o := &outcome{
 		sent:      sent,
+		logged:    action.Size(sent),
 		revisions: []server.Revision{{Number: 1}},
 		outputs: map[string]string{
 			"revision": revision, "revision-created": yes, "uploaded": yes,
@@ -41,6 +43,8 @@ func TestCheck(t *testing.T) {
 		{"another revision", unchanged, first, good("1", false, 0, "sha256:a"),
 			func(o *outcome) { o.revisions = append(o.revisions, server.Revision{Number: 2}) }, "the store has 2 revisions"},
 		{"nothing sent", created, nil, good("1", true, 0, "sha256:a"), nil, "but nothing was sent"},
+		{"another amount in the log", created, nil, good("1", true, 100_000, "sha256:a"),
+			func(o *outcome) { o.logged = "3.4 kB" }, `the log says that "3.4 kB" was sent, but the servers received 100000 bytes`},
 		{"sent again", unchanged, first, good("1", false, 7, "sha256:a"), nil, "but 7 bytes were"},
 		{"another digest", unchanged, first, good("1", false, 0, "sha256:b"), nil, `the output remote-digest is "sha256:b"`},
 		{"same digest", changed, first, good("2", true, 100, "sha256:a"), nil, "has the digest of the one before"},

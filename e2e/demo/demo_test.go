@@ -15,6 +15,9 @@ import (
 func TestWithoutEngine(t *testing.T) {
 	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
 	story := play(t)
+	if !strings.Contains(story, "compiling from source (minutes if the build cache is empty) ... ") {
+		t.Errorf("the story doesn't say what takes so long:\n%s", story)
+	}
 	if !strings.Contains(story, "no container engine answers") {
 		t.Errorf("the story doesn't say that it is without an engine:\n%s", story)
 	}

@@ -63,11 +63,12 @@ func run(ctx context.Context, _ []string, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, d.sandbox.Close()) }()
 	d.printf("Charmhub   a sandbox on loopback: %s, its registry: %s\n", d.sandbox.StoreURL, d.sandbox.RegistryURL)
 
+	d.printf("Action     compiling from source (minutes if the build cache is empty) ... ")
 	began := time.Now()
 	if err := program.Build(ctx, d.program); err != nil {
 		return err
 	}
-	d.printf("Action     built from source in %s\n", seconds(time.Since(began)))
+	d.printf("%s\n", seconds(time.Since(began)))
 	d.images = newImages(ctx, dir)
 	defer func() { err = errors.Join(err, d.images.close()) }()
 	d.printf("Image      %s\n", d.images.where)

@@ -13,10 +13,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/dustin/go-humanize"
-
 	"github.com/charmhub-actions/upload-resource/e2e/program"
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/pkg/action"
 )
 
 // settings is the content of the file that is uploaded.
@@ -37,7 +36,8 @@ type step struct {
 type outcome struct {
 	outputs   map[string]string
 	requests  int
-	sent      int64             // bytes of content
+	sent      int64             // bytes that the registry and the storage received
+	logged    string            // how much was sent by the log's last line: blobs of the image, or the file
 	revisions []server.Revision // of the step's resource
 }
 
@@ -55,7 +55,7 @@ func (d *demo) runSteps(ctx context.Context) error {
 	}
 	var table strings.Builder
 	columns := tabwriter.NewWriter(&table, 0, 0, 3, ' ', 0)
-	_, _ = fmt.Fprintln(columns, "step\tsent\trequests\trevision\ttime")
+	_, _ = fmt.Fprintln(columns, "step\tsent\twith manifests and forms\trequests\trevision\ttime")
 	outcomes := []*outcome{nil} // by number
 	for i, s := range []step{
 		{"An image, for the first time", "image", imageResource, image, 1, true, 0},
@@ -76,8 +76,8 @@ func (d *demo) runSteps(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.title, err)
 		}
 		news := map[bool]string{true: "new", false: "unchanged"}[s.created]
-		_, _ = fmt.Fprintf(columns, "%d. %s\t%s\t%d\t%d (%s)\t%s\n",
-			i+1, s.short, humanize.Bytes(uint64(max(0, o.sent))), o.requests, s.revision, news, seconds(took))
+		_, _ = fmt.Fprintf(columns, "%d. %s\t%s\t%s\t%d\t%d (%s)\t%s\n",
+			i+1, s.short, o.logged, action.Size(o.sent), o.requests, s.revision, news, seconds(took))
 	}
 	_ = columns.Flush()
 	d.printf("\n%s\nEvery check passed: unchanged content was neither sent again nor made a new revision.\n", table.String())
@@ -114,13 +114,20 @@ func (d *demo) runAction(ctx context.Context, s step) (*outcome, error) {
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
+	logged := ""
 	for lines := bufio.NewScanner(pipe); lines.Scan(); {
 		d.printf("   | %s\n", shorten(lines.Text()))
+		if found := lastLine.FindStringSubmatch(lines.Text()); found != nil {
+			logged = found[1]
+		}
 	}
 	if err := command.Wait(); err != nil {
 		return nil, fmt.Errorf("the action failed, its log says why: %w", err)
 	}
-	o := &outcome{requests: len(d.sandbox.Requests()), sent: d.sandbox.SentBytes(), revisions: d.sandbox.Revisions(charm, s.resource)}
+	o := &outcome{
+		requests: len(d.sandbox.Requests()), sent: d.sandbox.SentBytes(), logged: logged,
+		revisions: d.sandbox.Revisions(charm, s.resource),
+	}
 	if o.outputs, err = program.Outputs(outputs); err != nil {
 		return nil, err
 	}
@@ -133,6 +140,9 @@ func (d *demo) runAction(ctx context.Context, s step) (*outcome, error) {
 	d.printf("\n")
 	return o, nil
 }
+
+// lastLine is the end of the action's log.
+var lastLine = regexp.MustCompile(`Done in .*, (.*) sent`)
 
 var longDigest = regexp.MustCompile(`(sha256:[0-9a-f]{12})[0-9a-f]{52}`)
 
