@@ -2,6 +2,7 @@ package action
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"unicode"
@@ -47,6 +48,25 @@ func fit(text string, room int) (string, error) {
 	}
 	text = text[:room-len(summaryCut)]
 	return text[:strings.LastIndexByte(text, '\n')+1] + summaryCut, nil
+}
+
+// CharmName returns a charm's name as code, with a link to its page if the website has one, and is empty if it hasn't.
+func CharmName(website, name string) string {
+	if website == "" {
+		return Code(name)
+	}
+	return fmt.Sprintf(`<a href="%s/%s">%s</a>`, website, url.QueryEscape(name), Code(name))
+}
+
+// FindPods returns the command that lists the pods whose specifications name one of the images, as Markdown, or nothing
+// if there is no image. It doesn't look at what container runtimes report, which may be another digest of the image.
+func FindPods(digests []string) string {
+	if len(digests) == 0 {
+		return ""
+	}
+	return "\nThen find the pods that run it:\n\n```sh\nkubectl get pods --all-namespaces --output=custom-columns=\\\n" +
+		"'NAMESPACE:.metadata.namespace,POD:.metadata.name,IMAGES:.spec.containers[*].image' |\n" +
+		"  grep -e " + strings.Join(digests, " \\\n       -e ") + "\n```\n"
 }
 
 // Escape returns text so that Markdown shows it as it is: in running text, in a

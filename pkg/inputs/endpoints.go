@@ -31,6 +31,15 @@ func (e Endpoints) LikelyRegistry() *url.URL {
 	return e.Registry
 }
 
+// Website returns the URL of the site with a page for each charm. It is empty for a store that isn't Charmhub's own,
+// whose charms that site doesn't show.
+func (e Endpoints) Website() string {
+	if e.Store.String() == productionStore {
+		return "https://charmhub.io"
+	}
+	return ""
+}
+
 // Endpoints reads where the servers are: from the inputs, else from the
 // variables that charmcraft reads, else Charmhub's own.
 func (r *Reader) Endpoints() Endpoints {

@@ -135,6 +135,9 @@ func TestEndpoints(t *testing.T) {
 			if given := test.given["INPUT_REGISTRY-URL"] != ""; (e.Registry != nil) != given {
 				t.Errorf("registry %v", e.Registry)
 			}
+			if test.complaint == "" && (e.Website() != "") != (test.store == productionStore) {
+				t.Errorf("website %q", e.Website())
+			}
 			complained(t, r, test.complaint)
 			if strings.Contains(fmt.Sprint(r.Complaints), "p4ssword") {
 				t.Error("the complaint shows the password")

@@ -59,7 +59,7 @@ func (p Program) release(ctx context.Context) error {
 	if !result.IsReportable() {
 		return err
 	}
-	return errors.Join(err, release.Report(p.runner, time.Since(start), result))
+	return errors.Join(err, release.Report(p.runner, time.Since(start), in.Endpoints.Website(), result))
 }
 
 func (p Program) checkToken(ctx context.Context) error {

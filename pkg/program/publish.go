@@ -40,7 +40,7 @@ func (p Program) publishCharm(ctx context.Context) error {
 	if !result.IsReportable() {
 		return err
 	}
-	return errors.Join(err, publishcharm.Report(p.runner, time.Since(start), result))
+	return errors.Join(err, publishcharm.Report(p.runner, time.Since(start), in.Endpoints.Website(), result))
 }
 
 // twoTokens is Charmhub for a run that releases with another token than it uploads with.

@@ -32,7 +32,7 @@ func (p Program) uploadResource(ctx context.Context) error {
 	if results == nil {
 		return err
 	}
-	return errors.Join(err, publish.Report(p.runner, time.Since(start), results))
+	return errors.Join(err, publish.Report(p.runner, time.Since(start), in.Endpoints.Website(), results))
 }
 
 // publisher returns what uploads resources. Images is whether any of them is one.

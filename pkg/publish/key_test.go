@@ -116,7 +116,7 @@ func TestReportOfKeyAndPushOnly(t *testing.T) {
 		},
 	} {
 		runner, out := newRunner(nil)
-		if err := Report(runner, 0, []Result{test.result}); err != nil {
+		if err := Report(runner, 0, "", []Result{test.result}); err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range test.want {

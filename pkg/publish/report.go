@@ -50,9 +50,10 @@ type Reporter interface {
 	SetOutputs(outputs ...action.Output) error
 }
 
-// Report ends the log, and writes the step's summary and its outputs.
-func Report(to Reporter, took time.Duration, results []Result) error {
-	if err := to.AddSummary(Summary(results, true)); err != nil { // what it would say has happened
+// Report ends the log, and writes the step's summary and its outputs. The website has a page for each charm; it may be
+// empty.
+func Report(to Reporter, took time.Duration, website string, results []Result) error {
+	if err := to.AddSummary(Summary(results, website) + toRelease(results)); err != nil { // what it would say has happened
 		to.Logger().Warn(err.Error())
 	}
 	to.Logger().Info(LastLine(took, results))
@@ -166,16 +167,16 @@ func LastLine(took time.Duration, results []Result) string {
 
 func dryRun(results []Result) bool { return len(results) > 0 && results[0].DryRun }
 
-// Summary is the results as the step's summary: a table each, and for what may run in a
-// cluster the command that lists the pods for the images. Several begin with a table of all,
-// and fold the tables of those that didn't fail. Names and digests come from outside, so
-// everything is escaped.
-func Summary(results []Result, mayRun bool) string {
+// Summary returns a table of each result, as Markdown. Several begin with a table of all, and fold the tables of those that
+// didn't fail. Names and digests come from outside, so everything is escaped. The website has a page for each charm; it may
+// be empty.
+func Summary(results []Result, website string) string {
 	var b strings.Builder
 	if len(results) == 1 {
-		fmt.Fprintf(&b, "### %s%s of charm %s\n\n%s", titlePrefix(results), action.Code(results[0].Resource), action.Code(results[0].Charm), results[0].table())
+		fmt.Fprintf(&b, "### %s%s of charm %s\n\n%s",
+			titlePrefix(results), action.Code(results[0].Resource), action.CharmName(website, results[0].Charm), results[0].table())
 	} else {
-		b.WriteString(overview(results))
+		b.WriteString(overview(results, website))
 		for _, r := range published(results) {
 			folded := "<details>"
 			if r.Err != nil {
@@ -184,17 +185,14 @@ func Summary(results []Result, mayRun bool) string {
 			fmt.Fprintf(&b, "%s<summary>%s</summary>\n\n%s\n</details>\n\n", folded, action.Code(r.Resource), r.table())
 		}
 	}
-	if command := kubectl(results); command != "" && mayRun {
-		fmt.Fprintf(&b, "\nFind the pods in the cluster:\n\n```sh\n%s\n```\n", command)
-	}
 	return b.String()
 }
 
 // overview is one table with a row for each resource.
-func overview(results []Result) string {
+func overview(results []Result, website string) string {
 	var b strings.Builder
 	if len(results) > 0 {
-		fmt.Fprintf(&b, "### %sResources of charm %s\n\n", titlePrefix(results), action.Code(results[0].Charm))
+		fmt.Fprintf(&b, "### %sResources of charm %s\n\n", titlePrefix(results), action.CharmName(website, results[0].Charm))
 	}
 	b.WriteString("| Resource | Revision | Remote digest | Sent | Time |\n|---|---|---|---|---|\n")
 	for _, r := range results {
@@ -311,22 +309,19 @@ func (r Result) transfer() string {
 	}
 }
 
-// kubectl returns the command that lists the pods whose specifications name one of
-// the images, or nothing if there is none. It doesn't look at what container
-// runtimes report, which may be another digest of the image.
-func kubectl(results []Result) string {
-	var digests []string
-	for _, r := range results {
-		if r.Err == nil && r.Revision != nil && r.RemoteDigest != "" {
-			digests = append(digests, " -e "+r.RemoteDigest)
+// toRelease says how to release what has a revision, as Markdown.
+func toRelease(results []Result) string {
+	var flags strings.Builder
+	for _, r := range published(results) {
+		if r.Err == nil && r.Revision != nil {
+			fmt.Fprintf(&flags, " --resource=%s:%d", action.Escape(r.Resource), *r.Revision)
 		}
 	}
-	if len(digests) == 0 {
+	if flags.Len() == 0 {
 		return ""
 	}
-	return "kubectl get pods --all-namespaces --output=custom-columns=\\\n" +
-		"'NAMESPACE:.metadata.namespace,POD:.metadata.name,IMAGES:.spec.containers[*].image' |\n" +
-		"  grep" + strings.Join(digests, " \\\n      ")
+	return fmt.Sprintf("\nTo release it, pass the output <code>resources</code> to the action <code>release</code>, or run\n\n"+
+		"<pre>charmcraft release %s --revision=REVISION --channel=CHANNEL%s</pre>\n", action.Escape(results[0].Charm), flags.String())
 }
 
 // amount is the number and size of blobs.

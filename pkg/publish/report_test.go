@@ -64,7 +64,7 @@ func TestOutputs(t *testing.T) {
 // A summary that can't be written is a warning: the outputs are set all the same.
 func TestReport(t *testing.T) {
 	runner, out := newRunner(env{"GITHUB_STEP_SUMMARY": filepath.Join(t.TempDir(), "no", "folder")})
-	if err := Report(runner, time.Second, []Result{newResult("image-01", 7)}); err != nil {
+	if err := Report(runner, time.Second, "", []Result{newResult("image-01", 7)}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"Warning: cannot add to the step's summary", "Done in 1.00 s, 5.0 MB sent\n", "revision=7\n", "resource-flag=image-01:7\n"} {

@@ -82,7 +82,9 @@ func TestSummary(t *testing.T) {
 		},
 	}
 	for name, results := range tests {
-		t.Run(name, func(t *testing.T) { testkit.Golden(t, "summary."+name+".md", Summary(results, true)) })
+		t.Run(name, func(t *testing.T) {
+			testkit.Golden(t, "summary."+name+".md", Summary(results, "https://charmhub.io")+toRelease(results))
+		})
 	}
 }
 
@@ -96,10 +98,9 @@ func TestSummaryEscapes(t *testing.T) {
 	r.Platforms = []v1.Platform{{OS: hostile, Architecture: "amd64"}}
 	failed := newResult("image-02", 0)
 	failed.Resource, failed.Err = hostile, errors.New(hostile)
-	shape := regexp.MustCompile(`^(|### .*|\| .* \| .* \||\|(:?---?\|)+|<details(?: open)?><summary><code>[^<>]*</code></summary>|</details>|Find the pods .*|` +
-		"```(sh)?" + `|kubectl .*|'NAMESPACE.*|  grep -e [a-z0-9:]+)$`)
+	shape := regexp.MustCompile(`^(|### [^<>]*<code>[^<>]*</code> of charm <a href="https://charmhub[.]io/[^<>" ]*"><code>[^<>]*</code></a>|### Resources of charm <a href="[^<>" ]*"><code>[^<>]*</code></a>|\| .* \| .* \||\|(:?---?\|)+|<details(?: open)?><summary><code>[^<>]*</code></summary>|</details>|To release it, .*|<pre>charmcraft release [^<>]*</pre>)$`)
 	for _, results := range [][]Result{{r}, {r, failed}} {
-		for line := range strings.Lines(Summary(results, true)) {
+		for line := range strings.Lines(Summary(results, "https://charmhub.io") + toRelease(results)) {
 			line = strings.TrimSuffix(line, "\n")
 			if !shape.MatchString(line) || strings.Contains(line, "script>") || strings.Contains(line, "@all") || strings.Contains(line, "](") {
 				t.Errorf("hostile text got through: %q", line)

@@ -51,6 +51,7 @@ func Publish(ctx context.Context, in Inputs, uploader publish.Publisher, release
 		to.Resources[item.Resource] = channelmap.ToUpload
 	}
 	result.Release, err = releaser.Release(ctx, to)
+	result.Release.Digests = digests(result.Resources)
 	if err == nil && in.DryRun {
 		result.Resources, err = in.planUploads(ctx, uploader)
 	}
@@ -71,6 +72,17 @@ func (in Inputs) revisions(results []publish.Result) map[string]charmhub.Revisio
 		revisions[r.Resource] = charmhub.Revision{Revision: *r.Revision, Type: kind}
 	}
 	return revisions
+}
+
+// digests returns those of the images, by the resources' names.
+func digests(results []publish.Result) map[string]string {
+	all := map[string]string{}
+	for _, r := range results {
+		if r.RemoteDigest != "" {
+			all[r.Resource] = r.RemoteDigest
+		}
+	}
+	return all
 }
 
 // failUnknown makes a failure of each image that is recorded under no key: without it there is nothing to release.

@@ -19,11 +19,12 @@ type Reporter interface {
 	SetOutputs(outputs ...action.Output) error
 }
 
-// Report ends the log, and writes the step's summary and its outputs.
-func Report(to Reporter, took time.Duration, done Result) error {
-	summary := done.Release.Summary()
+// Report ends the log, and writes the step's summary and its outputs. The website has a page for each charm; it may be
+// empty.
+func Report(to Reporter, took time.Duration, website string, done Result) error {
+	summary := done.Release.Summary(website)
 	if len(done.Resources) > 0 {
-		summary += "\n" + publish.Summary(done.Resources, done.Release.Released)
+		summary += "\n" + publish.Summary(done.Resources, website)
 	}
 	if err := to.AddSummary(summary); err != nil { // what it would say has happened
 		to.Logger().Warn(err.Error())

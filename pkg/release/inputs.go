@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
@@ -31,8 +33,9 @@ type Inputs struct {
 
 	CreateTracks bool // those that the charm lacks
 
-	Resources     map[string]int // revisions by name, or [channelmap.ToUpload]
-	KeepResources bool           // the charm revisions get the resources that the channel has
+	Resources     map[string]int    // revisions by name, or [channelmap.ToUpload]
+	Digests       map[string]string // of images, by the resource's name, where an upload's output has them
+	KeepResources bool              // the charm revisions get the resources that the channel has
 
 	// Read has the content of Files, if they were read before; else it is nil.
 	Read []CharmFile
@@ -72,6 +75,7 @@ func ReadInputs(runner *action.Runner) (Inputs, error) {
 	}
 	in.Bases = r.bases()
 	in.Resources, in.KeepResources = r.resources()
+	in.Digests = r.digests
 	in.Channels = r.target()
 	r.checkSource()
 	r.checkKept(in)
@@ -97,7 +101,8 @@ func (in Inputs) checkResources(declared []string) error {
 // reader reads the inputs of a release.
 type reader struct {
 	inputs.Reader
-	flawed map[string]bool // lists with empty entries
+	flawed  map[string]bool   // lists with empty entries
+	digests map[string]string // of images, by the resource's name
 }
 
 // list reads an input that is a list, and complains about what is empty in it.
@@ -247,6 +252,7 @@ func (r *reader) uploaded(text string, add func(name string, revision int)) {
 	var list []struct {
 		Name     string `json:"name"`
 		Revision *int   `json:"revision"`
+		Digest   string `json:"remote-digest"`
 	}
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
 		r.Complain("input resources: a line is not the output resources of an upload; pass ${{ steps.ID.outputs.resources }} as it is")
@@ -262,6 +268,12 @@ func (r *reader) uploaded(text string, add func(name string, revision int)) {
 			r.Complain("input resources: %.80q has the revision %d, which can't be one; pass ${{ steps.ID.outputs.resources }} as it is", resource.Name, *resource.Revision)
 		default:
 			add(resource.Name, *resource.Revision)
+			if digest, err := v1.NewHash(resource.Digest); err == nil { // a file has none
+				if r.digests == nil {
+					r.digests = map[string]string{}
+				}
+				r.digests[resource.Name] = digest.String()
+			}
 		}
 	}
 }

@@ -41,9 +41,12 @@ func TestInputs(t *testing.T) {
 		"promotion with an upload's output": {
 			env{
 				"INPUT_CHANNEL": "latest/beta", "INPUT_FROM-CHANNEL": "latest/edge",
-				"INPUT_RESOURCES": `[{"name":"my-image","revision":3,"created":true,"uploaded":true},{"name":"my-file","revision":0}]`,
+				"INPUT_RESOURCES": `[{"name":"my-image","revision":3,"created":true,"uploaded":true,"remote-digest":"sha256:` + strings.Repeat("ab", 32) + `"},{"name":"my-file","revision":0}]`,
 			},
-			Inputs{Channels: []charmhub.Channel{beta}, From: edge, Resources: map[string]int{"my-image": 3, "my-file": 0}},
+			Inputs{
+				Channels: []charmhub.Channel{beta}, From: edge, Resources: map[string]int{"my-image": 3, "my-file": 0},
+				Digests: map[string]string{"my-image": "sha256:" + strings.Repeat("ab", 32)},
+			},
 		},
 		"a new track": {
 			env{"INPUT_CHANNEL": "2/edge", "INPUT_FROM-CHANNEL": "latest/edge", "INPUT_CREATE-TRACK": "true"},
@@ -59,7 +62,7 @@ func TestInputs(t *testing.T) {
 		"the outputs of several uploads": {
 			env{
 				"INPUT_CHANNEL": "latest/edge", "INPUT_CHARM-REVISION": "keep",
-				"INPUT_RESOURCES": "[{\"name\":\"my-image\",\"revision\":3}]\n[{\"name\":\"my-file\",\"revision\":2}]\nother:1",
+				"INPUT_RESOURCES": "[{\"name\":\"my-image\",\"revision\":3,\"remote-digest\":\"; rm -r /\"}]\n[{\"name\":\"my-file\",\"revision\":2}]\nother:1",
 			},
 			Inputs{Channels: []charmhub.Channel{edge}, KeepRevisions: true, Resources: map[string]int{"my-image": 3, "my-file": 2, "other": 1}},
 		},

@@ -110,14 +110,14 @@ func TestReleaseOutputs(t *testing.T) {
 			if diff := cmp.Diff(want, list); diff != "" {
 				t.Errorf("outputs (-want +got):\n%s", diff)
 			}
-			summary := test.done.Summary()
+			summary := test.done.Summary("")
 			for _, want := range append(test.summary, "my-charm") {
 				if !strings.Contains(summary, want) {
 					t.Errorf("the summary has no %q:\n%s", want, summary)
 				}
 			}
 			runner, out := newRunner(env{})
-			if err := Report(runner, time.Second, test.done); err != nil {
+			if err := Report(runner, time.Second, "", test.done); err != nil {
 				t.Fatal(err)
 			}
 			for _, row := range test.done.Plan.Rows {
@@ -143,7 +143,7 @@ func (deaf) SetOutputs(...action.Output) error { return errors.New("no outputs")
 func TestReportFails(t *testing.T) {
 	runner, out := newRunner(env{"GITHUB_STEP_SUMMARY": filepath.Join(t.TempDir(), "no", "folder")})
 	done := Result{Charm: "my-charm", Released: true, Plan: planOf(channelmap.Row{After: withImage(2)})}
-	if err := Report(runner, time.Second, done); err != nil {
+	if err := Report(runner, time.Second, "", done); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"Warning: cannot add to the step's summary", "Done in 1.00 s: released\n", "released=true\n"} {
@@ -151,7 +151,7 @@ func TestReportFails(t *testing.T) {
 			t.Errorf("%q was not printed:\n%s", want, out)
 		}
 	}
-	wantError(t, Report(deaf{runner}, time.Second, done), "no outputs")
+	wantError(t, Report(deaf{runner}, time.Second, "", done), "no outputs")
 }
 
 func TestDescribeRelease(t *testing.T) {

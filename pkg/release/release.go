@@ -64,11 +64,12 @@ type Releaser struct {
 // Result is what came of a release.
 type Result struct {
 	Charm    string
-	Charms   []CharmFile      // that were given
-	Plan     channelmap.Plan  // as it was carried out; see [channelmap.Planned] for charm revisions that a dry run would create
-	NotShown []channelmap.Row // of the plan, that Charmhub was asked for and the channel map doesn't show
-	Released bool             // the store took a request to release
-	DryRun   bool             // nothing was changed
+	Charms   []CharmFile       // that were given
+	Plan     channelmap.Plan   // as it was carried out; see [channelmap.Planned] for charm revisions that a dry run would create
+	NotShown []channelmap.Row  // of the plan, that Charmhub was asked for and the channel map doesn't show
+	Digests  map[string]string // of the images that were to be released, by resource, as far as they are known
+	Released bool              // the store took a request to release
+	DryRun   bool              // nothing was changed
 	Failed   bool
 }
 
@@ -82,7 +83,7 @@ func (r Result) IsReportable() bool {
 // found before anything is sent; all entries are released by one request, or none. After
 // an error the result says what was done before it.
 func (r *Releaser) Release(ctx context.Context, in Inputs) (result Result, err error) {
-	result.DryRun = in.DryRun
+	result.DryRun, result.Digests = in.DryRun, in.Digests
 	var made []string // by this run, perhaps
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil && !result.Released && !errors.Is(err, charmhub.ErrUnclear) {

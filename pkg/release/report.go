@@ -24,9 +24,10 @@ type Reporter interface {
 	SetOutputs(outputs ...action.Output) error
 }
 
-// Report ends the log, and writes the step's summary and its outputs.
-func Report(to Reporter, took time.Duration, done Result) error {
-	if err := to.AddSummary(done.Summary()); err != nil { // what it would say has happened
+// Report ends the log, and writes the step's summary and its outputs. The website has a page for each charm; it may be
+// empty.
+func Report(to Reporter, took time.Duration, website string, done Result) error {
+	if err := to.AddSummary(done.Summary(website)); err != nil { // what it would say has happened
 		to.Logger().Warn(err.Error())
 	}
 	done.Log(to.Logger())
@@ -119,12 +120,6 @@ func compare(row channelmap.Row) (revision change, resources []change) {
 		if revision.changed = before.Revision != row.After.Revision; revision.changed {
 			revision.was = strconv.Itoa(before.Revision)
 		}
-	}
-	numberOf := func(release charmhub.Release, name string) int {
-		if number, ok := release.Resources[name]; ok {
-			return number
-		}
-		return charmhub.NoRevision
 	}
 	names := slices.AppendSeq(slices.Collect(maps.Keys(before.Resources)), maps.Keys(row.After.Resources))
 	slices.Sort(names)
@@ -249,11 +244,11 @@ func (d Result) Outputs() ([]action.Output, error) {
 	}, err
 }
 
-// Summary is a table of the channel map, the command that makes Juju use what was
-// released, and a table of the charm files.
-func (d Result) Summary() string {
+// Summary returns a table of the channel map, the commands that make Juju use what was released and that find its pods,
+// and a table of the charm files, as Markdown.
+func (d Result) Summary(website string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### Charm %s: %s\n\n%s", action.Code(d.Charm), d.State(), d.Table())
+	fmt.Fprintf(&b, "### Charm %s: %s\n\n%s", action.CharmName(website, d.Charm), d.State(), d.Table())
 	var commands []string
 	for _, row := range d.Plan.Rows {
 		command := fmt.Sprintf("juju refresh %s --channel=%s\n", action.Escape(d.Charm), action.Escape(row.After.Channel.String()))
@@ -268,7 +263,7 @@ func (d Result) Summary() string {
 		fmt.Fprintf(&b, "\nLeft out by the input bases: %s\n", leftOut)
 	}
 	if len(commands) > 0 { // not in a fence, which shows character references as they are
-		fmt.Fprintf(&b, "\nMake Juju use it:\n\n<pre>%s</pre>\n", strings.Join(commands, ""))
+		fmt.Fprintf(&b, "\nMake Juju use it:\n\n<pre>%s</pre>\n%s", strings.Join(commands, ""), action.FindPods(d.released()))
 	}
 	if len(d.Charms) > 0 {
 		b.WriteString("\n| File | Revision | Bases |\n|---|---|---|\n")
@@ -277,6 +272,31 @@ func (d Result) Summary() string {
 		}
 	}
 	return b.String()
+}
+
+// released returns the digests of the images that changed on a channel, as far as they are known.
+func (d Result) released() (digests []string) {
+	for _, row := range d.Plan.Rows {
+		for name, digest := range d.Digests {
+			before := charmhub.NoRevision
+			if row.Before != nil {
+				before = numberOf(*row.Before, name)
+			}
+			if after := numberOf(row.After, name); after != before && after != charmhub.NoRevision && !d.isNotShown(row) {
+				digests = append(digests, digest)
+			}
+		}
+	}
+	slices.Sort(digests)
+	return slices.Compact(digests)
+}
+
+// numberOf returns the revision of a resource that the release has; [charmhub.NoRevision] if it has none.
+func numberOf(release charmhub.Release, name string) int {
+	if number, ok := release.Resources[name]; ok {
+		return number
+	}
+	return charmhub.NoRevision
 }
 
 // Table has a row for each channel map entry, as Markdown; it is empty if there is none.
@@ -295,8 +315,11 @@ func (d Result) Table() string {
 		for _, resource := range resources {
 			cells = append(cells, resource.markdown())
 		}
-		fmt.Fprintf(&b, "| <code>%s</code> | %s | %s | %s |\n", action.Escape(row.After.Channel.String()), action.Escape(row.After.Base.String()),
-			state, strings.Join(cells, ", "))
+		channel := action.Code(row.After.Channel.String())
+		if row.NewChannel {
+			channel += ", new"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", channel, action.Escape(row.After.Base.String()), state, strings.Join(cells, ", "))
 	}
 	return b.String()
 }

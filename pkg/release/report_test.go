@@ -48,19 +48,27 @@ func TestReport(t *testing.T) {
 	}
 	before, after := entry(noble, 1, with{"file": 4, "image": 1}), entry(noble, 2, with{"file": none, "image": 2, "proxy": 7, "unused": none})
 	same := entry(jammy, 1, with{"image": 1})
+	// Two of these are on the channel now, one is there already, and one is not released.
+	digests := map[string]string{"image": "sha256:aa", "proxy": "sha256:bb", "same": "sha256:cc", "other": "sha256:dd"}
+	before.Resources["same"], after.Resources["same"] = 3, 3
 	planned, elsewhere := entry(jammy, -1, with{"image": 1}), charmhub.Release{Channel: beta}
 	file := CharmFile{Archive: charm.Archive{Bases: []charm.Base{noble}}, Path: "my.charm", Revision: 2, Created: true}
 	plannedFile := CharmFile{Archive: charm.Archive{Bases: []charm.Base{jammy}}, Path: "my.charm", Revision: -1}
+	branch := charmhub.Release{Channel: charmhub.Channel{Track: "latest", Risk: "edge", Branch: "pr-12"}, Base: noble, Revision: 2}
 	tests := map[string]struct {
 		done Result
 		log  []string
 	}{
+		"new-channel": {
+			Result{Charm: "my-charm", Released: true, Plan: plan(channelmap.Row{After: branch, NewChannel: true})},
+			[]string{"latest/edge/pr-12 for ubuntu 24.04 (amd64): charm revision 2, released", "Done in 2.00 s: released"},
+		},
 		"release": {
-			Result{Charm: "my-charm", Released: true, Charms: []CharmFile{file}, Plan: plan(
+			Result{Charm: "my-charm", Released: true, Charms: []CharmFile{file}, Digests: digests, Plan: plan(
 				channelmap.Row{Before: &same, After: same}, channelmap.Row{Before: &before, After: after})},
 			[]string{
 				"latest/edge for ubuntu 22.04 (amd64): charm revision 1 with image:1, unchanged",
-				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, released",
+				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, same:3, released",
 				"Done in 2.00 s: released",
 			},
 		},
@@ -70,11 +78,11 @@ func TestReport(t *testing.T) {
 				LeftOut: []channelmap.Row{{After: elsewhere}, {After: planned}, {Before: &same, After: planned}, {Before: &before, After: after}},
 			}},
 			[]string{
-				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, released",
+				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, same:3, released",
 				"latest/beta for any base: left out by the input bases, stays as it is: nothing",
 				"latest/edge for ubuntu 22.04 (amd64): left out by the input bases, stays as it is: nothing",
 				"latest/edge for ubuntu 22.04 (amd64): left out by the input bases, stays as it is: charm revision 1 with image:1",
-				"latest/edge for ubuntu 24.04 (amd64): left out by the input bases, stays as it is: charm revision 1 with file:4, image:1",
+				"latest/edge for ubuntu 24.04 (amd64): left out by the input bases, stays as it is: charm revision 1 with file:4, image:1, same:3",
 				"Done in 2.00 s: released",
 			},
 		},
@@ -98,7 +106,7 @@ func TestReport(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			core, lines := observer.New(zap.InfoLevel)
 			to := &reported{log: zap.New(core)}
-			if err := Report(to, 2*time.Second, test.done); err != nil {
+			if err := Report(to, 2*time.Second, "https://charmhub.io", test.done); err != nil {
 				t.Fatal(err)
 			}
 			testkit.Golden(t, "summary."+name+".md", to.summary)
@@ -123,8 +131,8 @@ func TestReleaseSummaryEscapes(t *testing.T) {
 		Charm: hostile, Released: true, Charms: []CharmFile{{Archive: charm.Archive{Bases: []charm.Base{base}}, Path: hostile}},
 		Plan: channelmap.Plan{Rows: []channelmap.Row{{After: after}}, LeftOut: []channelmap.Row{{After: after}}, Entries: []charmhub.Release{after}},
 	}
-	shape := regexp.MustCompile(`^(|Left out by the input bases: [^<>]* on <code>[^<>]*</code>|### Charm <code>[^<>]*</code>: released|\|( [^|]* \|)+|\|(---\|)+|Make Juju use it:|<pre>juju refresh [^<>]*|</pre>)$`)
-	for line := range strings.Lines(done.Summary()) {
+	shape := regexp.MustCompile(`^(|Left out by the input bases: [^<>]* on <code>[^<>]*</code>|### Charm <a href="https://charmhub[.]io/[^<>" ]*"><code>[^<>]*</code></a>: released|\|( [^|]* \|)+|\|(---\|)+|Make Juju use it:|<pre>juju refresh [^<>]*|</pre>)$`)
+	for line := range strings.Lines(done.Summary("https://charmhub.io")) {
 		line = strings.TrimSuffix(line, "\n")
 		if !shape.MatchString(line) || strings.Contains(line, "script>") || strings.Contains(line, "@all") || strings.Contains(line, "](") {
 			t.Errorf("hostile text got through: %q", line)

@@ -93,6 +93,8 @@ type Row struct {
 	Before *charmhub.Release // nil if nothing is there
 	After  charmhub.Release  // with every resource that its charm revision declares
 
+	NewChannel bool // nothing was on the channel, for any base
+
 	// What the entry has of what was on the channel before, since nothing else was asked for.
 	KeepsRevision bool
 	KeptResources []string // sorted

@@ -55,6 +55,7 @@ func New(wanted Wanted, known Known) (Plan, error) {
 		for _, after := range releases {
 			row := Row{
 				Before: releaseFor(known.Releases, channel, after.Base), After: after,
+				NewChannel:    len(releasesOn(known.Releases, channel)) == 0,
 				KeepsRevision: len(wanted.Revisions) == 0 && wanted.From == charmhub.Channel{},
 			}
 			if wanted.Includes(after.Base) {

@@ -653,6 +653,9 @@ func TestKept(t *testing.T) {
 			if row.KeepsRevision != test.revision || !slices.Equal(row.KeptResources, test.resources) {
 				t.Errorf("keeps its revision %t and %v", row.KeepsRevision, row.KeptResources)
 			}
+			if row.NewChannel != (test.to == "latest/beta") {
+				t.Errorf("the channel is new: %t", row.NewChannel)
+			}
 			if !slices.Equal(row.Missing(), test.missing) || !slices.Equal(row.Dropped(), test.dropped) {
 				t.Errorf("goes without %v, drops %v", row.Missing(), row.Dropped())
 			}
