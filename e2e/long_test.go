@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/internal/faultproxy"
 )
 
 // writeOneLayer writes an image of one layer as an OCI layout, and returns its
@@ -81,13 +82,13 @@ func TestTokensExpireWithinLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const rate, layers = 1500, 6 // kB/s of each connection; more layers than are sent at once, so they take two rounds
-	image, bytes := writeLayers(t, int64(takes.Seconds()*rate*1000)/2, layers)
+	const rate, layers = 1_500_000, 6 // bytes a second of each connection; more layers than are sent at once, so they take two rounds
+	image, bytes := writeLayers(t, int64(takes.Seconds()*rate)/2, layers)
 	eachRegistry(t, func(t *testing.T, options server.Options) {
 		t.Helper()
 		options.TokenLife = 3 * time.Second
 		sandbox, all := startBehindProxies(t, options)
-		all.poison(t, "registry", toxic{Type: "bandwidth", Stream: "upstream", Attributes: map[string]int{"rate": rate}})
+		all["registry"].Add(faultproxy.Fault{Kind: faultproxy.Bandwidth, Bytes: rate})
 		r := action(t, sandbox, "resource="+imageResource, "image="+image)
 		r.succeeded(t)
 		r.has(t, map[string]string{"revision": "1", "uploaded": "true"})
@@ -108,7 +109,7 @@ func TestResetsWithinLayer(t *testing.T) {
 	const resets = 5
 	image, bytes := writeOneLayer(t, 100<<20)
 	sandbox, all := startBehindProxies(t, server.Options{})
-	all.poison(t, "registry", toxic{Type: "bandwidth", Stream: "upstream", Attributes: map[string]int{"rate": 10_000}})
+	all["registry"].Add(faultproxy.Fault{Kind: faultproxy.Bandwidth, Bytes: 10_000_000})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -116,7 +117,7 @@ func TestResetsWithinLayer(t *testing.T) {
 		// A reset meets a chunk only if something moves while it is there.
 		asked := func() int64 { return int64(askedOfUploads(sandbox)) }
 		for waitFor(ctx, func() bool { n := asked(); return n < resets && sentOfBlobs(sandbox) > bytes*(20*n+13)/100 }) {
-			heal := all.poison(t, "registry", toxic{Type: "reset_peer", Stream: "upstream"})
+			heal := all["registry"].Add(faultproxy.Fault{Kind: faultproxy.Reset})
 			time.Sleep(50 * time.Millisecond)
 			heal()
 			time.Sleep(400 * time.Millisecond)

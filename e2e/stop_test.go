@@ -193,7 +193,7 @@ func TestRegistryDies(t *testing.T) {
 	var dead atomicOnce
 	sandbox.Fault(func(r server.Request) *server.Fault {
 		if r.Method == http.MethodPatch && dead.first() {
-			go all["registry"].Stop()
+			go all["registry"].Close()
 			return &server.Fault{AfterBytes: 1000}
 		}
 		return nil
