@@ -151,7 +151,8 @@ func TestRelease(t *testing.T) {
 	image := registry.host + "/someone/upload-resource"
 	origin, dir := cloneOf(t, "..", registry.host)
 
-	r := actRelease(t, dir, "v0.1.0")
+	assets := t.TempDir()
+	r := actRelease(t, dir, "v0.1.0", assets)
 	r.succeeded(t)
 	action := run(t, "git", "-C", origin, "show", "v0.1.0:action.yml")
 	pushed := regexp.MustCompile(`(?m)^  image: docker://(\S+@(sha256:[0-9a-f]{64}))$`).FindStringSubmatch(action)
@@ -166,22 +167,47 @@ func TestRelease(t *testing.T) {
 	}
 	r.logged(t, "https://example.com/ci/1 passed", "arm64 starts", "ppc64le starts", "riscv64 starts", "s390x starts", "amd64 starts",
 		"ok  \tgithub.com/charmhub-actions/upload-resource/e2e", "signed "+pushed[1]+" for .", "signed "+pushed[1]+" for v0.1.0.",
-		"gh release create v0.1.0 --repo someone/upload-resource --verify-tag")
+		"signed 7 programs", "gh release create v0.1.0 --repo someone/upload-resource --verify-tag")
 
 	_, other := cloneOf(t, "..", registry.host)
 	t.Setenv("GOCACHE", t.TempDir())
-	again, err := releaseimage.Index(t.Context(), other, "v0.1.0")
+	programs, err := releaseimage.Compile(t.Context(), other, "v0.1.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := releaseimage.Index(programs, "v0.1.0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if digest, err := again.Digest(); err != nil || digest.String() != pushed[2] {
 		t.Errorf("built again in another folder, the image is %s instead of %s: %v", digest, pushed[2], err)
 	}
+	checkAssets(t, filepath.Join(assets, "released"), programs)
 
-	if r = actRelease(t, dir, "v0.1"); !r.failed {
+	if r = actRelease(t, dir, "v0.1", assets); !r.failed {
 		t.Error("a version of another form was released")
 	}
 	r.logged(t, "v0.1 is not of the form vX.Y.Z")
+}
+
+// checkAssets fails the test unless a release has the programs and their checksums,
+// and each program for Linux starts.
+func checkAssets(t *testing.T, assets string, programs []releaseimage.Program) {
+	t.Helper()
+	want := t.TempDir()
+	if err := releaseimage.Write(want, programs); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "diff", "--recursive", want, assets) // built again, they are the same
+	for architecture, emulator := range map[string]string{
+		"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x",
+	} {
+		path := filepath.Join(assets, "upload-resource-linux-"+architecture)
+		run(t, "chmod", "+x", path)
+		if said := run(t, "qemu-"+emulator+"-static", path, "--help"); !strings.Contains(said, "upload-resource") {
+			t.Errorf("the program for %s says %q", architecture, said)
+		}
+	}
 }
 
 // programsOf fails the test unless an index has an image for each platform of a
@@ -298,7 +324,11 @@ func TestReleaseStart(t *testing.T) {
 		{`os.Stdout.WriteString("::error title=upload-resource::input charm: missing\n"); os.Exit(1)`, false, nil},
 	} {
 		writeFile(t, filepath.Join(module, "main.go"), "package main\n\nimport \"os\"\n\nvar _ = os.Exit\n\nfunc main() { "+test.program+" }\n")
-		index, err := releaseimage.Index(t.Context(), module, "v1.0.0")
+		programs, err := releaseimage.Compile(t.Context(), module, "v1.0.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		index, err := releaseimage.Index(programs, "v1.0.0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -357,21 +387,30 @@ func TestReleaseNeedsCI(t *testing.T) {
 }
 
 // standInGH returns a folder with a gh that prints what it is asked for, and
-// knows one run of ci.yml, or none. With a file of notes, it prints that.
+// knows one run of ci.yml, or none. With a file of notes, it prints that. It
+// attaches files by copying them to $ASSETS/released.
 func standInGH(t *testing.T, passed string) string {
 	t.Helper()
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "gh"), `#!/bin/sh
 case "$1 $2" in
 "run list") echo '`+passed+`' ;;
-*) echo "gh $*" && cat "$RUNNER_TEMP/notes.md" ;;
+*)
+	echo "gh $*" && cat "$RUNNER_TEMP/notes.md" && mkdir -p "$ASSETS/released" || exit
+	for file; do
+		case $file in
+		*/programs/*) cp "$file" "$ASSETS/released" || exit ;;
+		esac
+	done
+	;;
 esac
 `)
 	return dir
 }
 
 // TestReleaseNotes: what a release says is the changelog's section on it, with
-// links that lead to the version's pages.
+// links that lead to the version's pages. The programs are attached, if they are
+// what their checksums say.
 func TestReleaseNotes(t *testing.T) {
 	t.Parallel()
 	need(t, "bash", "git")
@@ -393,12 +432,19 @@ func TestReleaseNotes(t *testing.T) {
 
 - Nor this.
 `)
+	assets := t.TempDir()
 	r.env = []string{
 		"PATH=" + standInGH(t, "") + ":" + os.Getenv("PATH"), "GITHUB_REPOSITORY=someone/upload-resource", "GITHUB_SERVER_URL=https://github.com",
+		"ASSETS=" + assets,
+	}
+	programs := filepath.Join(r.temp, "programs")
+	if err := releaseimage.Write(programs, []releaseimage.Program{{OS: "linux", Architecture: "arm64", Content: []byte("whole")}}); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := r.run(t, "publish", "publish", "VERSION=v1.0.0"); err != nil {
 		t.Fatal(err)
 	}
+	run(t, "diff", "--recursive", programs, filepath.Join(assets, "released"))
 	want := `
 ### Added
 
@@ -410,6 +456,10 @@ func TestReleaseNotes(t *testing.T) {
 	}
 	r.env = append(r.env, "VERSION=v2.0.0")
 	r.fails(t, "publish", "publish", "CHANGELOG.md has nothing on v2.0.0")
+	writeFile(t, filepath.Join(programs, "upload-resource-linux-arm64"), "broken")
+	if log, err := r.run(t, "publish", "publish", "VERSION=v1.0.0"); err == nil || strings.Contains(log, "gh release") {
+		t.Errorf("a program that isn't what was signed was released:\n%s", log)
+	}
 }
 
 // cloneOf makes a repository of a folder's files, as they are now, and a clone
@@ -444,19 +494,21 @@ func cloneOf(t *testing.T, folder, host string) (origin, dir string) {
 	return origin, dir
 }
 
-// actRelease runs the release workflow of a clone, outside a container.
-func actRelease(t *testing.T, dir, version string) job {
+// actRelease runs the release workflow of a clone, outside a container. It leaves
+// the release's assets in a folder.
+func actRelease(t *testing.T, dir, version, assets string) job {
 	t.Helper()
 	home := t.TempDir()
 	args := []string{
 		"workflow_dispatch", "--directory", dir, "--workflows", ".github/workflows/release.yml", "--input", "version=" + version,
 		"--platform", "ubuntu-latest=-self-hosted", "--no-cache-server", "--secret", "GITHUB_TOKEN=none",
 		"--env", "DOCKER_BUILDKIT=0", "--env", "GOFLAGS=-buildvcs=false",
+		"--env", "ASSETS=" + assets,
 	}
 	for _, name := range []string{"GOPROXY", "GOCACHE", "GOMODCACHE", "CGO_ENABLED"} {
 		args = append(args, "--env", name+"="+goEnv(name))
 	}
-	used := regexp.MustCompile(`uses: (actions/(setup-go|attest)@[0-9a-f]{40})`)
+	used := regexp.MustCompile(`uses: (actions/(setup-go|attest|upload-artifact|download-artifact)@[0-9a-f]{40})`)
 	for _, found := range used.FindAllStringSubmatch(readFile(t, "../.github/workflows/release.yml"), -1) {
 		folder := t.TempDir()
 		writeFile(t, filepath.Join(folder, "action.yml"), releaseStandIns[found[2]])
@@ -474,8 +526,8 @@ func actRelease(t *testing.T, dir, version string) job {
 	return job{failed: err != nil, log: string(out)}
 }
 
-// releaseStandIns are for actions that can't be had here: Go is installed, and
-// what would be signed is printed.
+// releaseStandIns are for actions that can't be had here: Go is installed, what
+// would be signed is printed, and an artifact is kept in $ASSETS.
 var releaseStandIns = map[string]string{
 	"setup-go": `name: stand-in
 description: does nothing
@@ -483,16 +535,32 @@ runs: {using: composite, steps: [{shell: bash, run: go version}]}
 `,
 	"attest": `name: stand-in
 description: tells what it was asked to sign
-inputs: {subject-name: {}, subject-digest: {}, sbom-path: {}}
+inputs: {subject-name: {}, subject-digest: {}, subject-checksums: {}, sbom-path: {}}
 runs:
   using: composite
   steps:
     - shell: bash
-      run: echo "signed $NAME@$DIGEST for $([[ -z $SBOM ]] || jq -r .metadata.component.version "$SBOM")."
+      run: |
+        if [[ $SUMS ]]; then
+          echo "signed $(wc -l <"$SUMS") programs"
+        else
+          echo "signed $NAME@$DIGEST for $([[ -z $SBOM ]] || jq -r .metadata.component.version "$SBOM")."
+        fi
       env:
         NAME: ${{ inputs.subject-name }}
         DIGEST: ${{ inputs.subject-digest }}
+        SUMS: ${{ inputs.subject-checksums }}
         SBOM: ${{ inputs.sbom-path }}
+`,
+	"upload-artifact": `name: stand-in
+description: keeps a folder
+inputs: {name: {}, path: {}, if-no-files-found: {}}
+runs: {using: composite, steps: [{shell: bash, run: 'cp -r "${{ inputs.path }}" "$ASSETS/${{ inputs.name }}"'}]}
+`,
+	"download-artifact": `name: stand-in
+description: gets a folder that was kept
+inputs: {name: {}, path: {}}
+runs: {using: composite, steps: [{shell: bash, run: 'mkdir -p "${{ inputs.path }}" && cp -r "$ASSETS/${{ inputs.name }}/." "${{ inputs.path }}"'}]}
 `,
 }
 

@@ -1,20 +1,16 @@
-// Package releaseimage builds the action's image without a container engine, for
-// each platform of a release. The digest depends on the source and the version
-// alone, so that anyone can build a release again and compare.
+// Package releaseimage builds what a release consists of: the program for each
+// platform, and the action's image, without a container engine. Their digests
+// depend on the source and the version alone, so that anyone can build a release
+// again and compare.
 package releaseimage
 
 import (
 	"archive/tar"
 	"bytes"
-	"context"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -26,29 +22,20 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// architectures lists those for which Charmhub has charms and Go compiles.
-var architectures = []string{"amd64", "arm64", "ppc64le", "riscv64", "s390x"}
-
-// Index compiles the program in a module's root folder for each architecture of
-// a release, and returns the index of their images.
-func Index(ctx context.Context, folder, version string) (v1.ImageIndex, error) {
-	toolchain, err := toolchain(ctx, folder)
-	if err != nil {
-		return nil, err
-	}
+// Index returns the index of the images of those programs that are for Linux.
+func Index(programs []Program, version string) (v1.ImageIndex, error) {
 	var images []mutate.IndexAddendum
-	for _, architecture := range architectures {
-		program, err := compile(ctx, folder, toolchain, architecture, version)
-		if err != nil {
-			return nil, fmt.Errorf("compiling for linux/%s: %w", architecture, err)
+	for _, p := range programs {
+		if p.OS != "linux" {
+			continue
 		}
-		img, err := Image(program, architecture, version)
+		img, err := Image(p.Content, p.Architecture, version)
 		if err != nil {
 			return nil, err
 		}
 		images = append(images, mutate.IndexAddendum{
 			Add:        img,
-			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
+			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: p.OS, Architecture: p.Architecture}},
 		})
 	}
 	index := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), images...)
@@ -92,59 +79,6 @@ func labels(version string) map[string]string {
 		"org.opencontainers.image.source":  "https://github.com/charmhub-actions/upload-resource",
 		"org.opencontainers.image.version": version,
 	}
-}
-
-// toolchain returns the version of Go that the module names: another one would
-// compile the same source to other bytes.
-func toolchain(ctx context.Context, folder string) (string, error) {
-	var module struct{ Toolchain string }
-	out, err := goCommand(ctx, folder, os.Environ(), "mod", "edit", "-json")
-	if err == nil {
-		err = json.Unmarshal(out, &module)
-	}
-	if err != nil {
-		return "", fmt.Errorf("reading go.mod: %w", err)
-	}
-	if module.Toolchain == "" {
-		return "", errors.New("reading go.mod: it has no line toolchain; add one, so that every machine compiles with the same Go")
-	}
-	return module.Toolchain, nil
-}
-
-// compile returns the program of a folder, compiled for an architecture. Whatever
-// could change its bytes is set here, and not left to the environment.
-func compile(ctx context.Context, folder, toolchain, architecture, version string) ([]byte, error) {
-	dir, err := os.MkdirTemp("", "release-image-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "program")
-	env := append(os.Environ(),
-		"GOENV=off", "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN="+toolchain, "GOEXPERIMENT=", "GOFIPS140=off", "CGO_ENABLED=0",
-		"GOOS=linux", "GOARCH="+architecture, "GOAMD64=v1", "GOARM64=v8.0", "GOPPC64=power8", "GORISCV64=rva20u64",
-	)
-	_, err = goCommand(ctx, folder, env, "build", "-trimpath", "-buildvcs=false",
-		"-ldflags=-s -w -buildid= -X main.version="+version, "-o", path, ".")
-	if err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-}
-
-// goCommand runs the go command in a folder and returns what it printed.
-func goCommand(ctx context.Context, folder string, env []string, args ...string) ([]byte, error) {
-	command := exec.CommandContext(ctx, "go", args...) //nolint:gosec // the arguments are fixed but for the version
-	command.Dir, command.Env = folder, env
-	var out, errs bytes.Buffer
-	command.Stdout, command.Stderr = &out, &errs
-	if err := command.Run(); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("go %s: %w: %s", args[0], err, strings.TrimSpace(errs.String()))
-	}
-	return out.Bytes(), nil
 }
 
 // file is an entry of a layer; a folder's name ends in a slash.

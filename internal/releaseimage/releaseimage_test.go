@@ -3,16 +3,12 @@ package releaseimage
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"crypto/x509"
 	"debug/elf"
 	"encoding/pem"
 	"errors"
 	"io"
 	"maps"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -27,26 +23,18 @@ var machines = map[string]elf.Machine{
 	"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "ppc64le": elf.EM_PPC64, "riscv64": elf.EM_RISCV, "s390x": elf.EM_S390,
 }
 
-// writeProgram writes a module with a small program into a folder and returns the folder.
-func writeProgram(t *testing.T) string {
+// indexOf returns the index of programs' images.
+func indexOf(t *testing.T, programs []Program, version string) v1.ImageIndex {
 	t.Helper()
-	folder := t.TempDir()
-	for name, text := range map[string]string{
-		"go.mod":  "module example.com/small\n\ngo 1.26.0\n\ntoolchain " + runtime.Version() + "\n",
-		"main.go": "package main\n\nvar version = \"devel\"\n\nfunc main() { println(\"version\", version) }\n",
-	} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return folder
-}
-
-func TestIndex(t *testing.T) {
-	index, err := Index(t.Context(), writeProgram(t), "v1.2.3")
+	index, err := Index(programs, version)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return index
+}
+
+func TestIndex(t *testing.T) {
+	index := indexOf(t, build(t, writeProgram(t), "v1.2.3"), "v1.2.3")
 	manifest, err := index.IndexManifest()
 	if err != nil {
 		t.Fatal(err)
@@ -124,37 +112,6 @@ func extract(t *testing.T, img v1.Image) map[string][]byte {
 	}
 }
 
-// TestIndexIsReproducible: the digest depends on the source and the version, and
-// not on the folder or the environment.
-func TestIndexIsReproducible(t *testing.T) {
-	first := digest(t, writeProgram(t), "v1.2.3")
-	for name, value := range map[string]string{
-		"GOFLAGS": "-tags=other -ldflags=-X=main.version=v9", "GOAMD64": "v3", "GOARM64": "v9.0", "CGO_ENABLED": "1",
-		"GOARCH": "arm", "GOOS": "windows", "TZ": "Asia/Tokyo",
-	} {
-		t.Setenv(name, value)
-	}
-	if second := digest(t, writeProgram(t), "v1.2.3"); second != first {
-		t.Errorf("the second build is %s, the first %s", second, first)
-	}
-	if other := digest(t, writeProgram(t), "v1.2.4"); other == first {
-		t.Error("another version has the same digest")
-	}
-}
-
-func digest(t *testing.T, folder, version string) v1.Hash {
-	t.Helper()
-	index, err := Index(t.Context(), folder, version)
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest, err := index.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return digest
-}
-
 // TestImageSharesItsBase: all platforms and releases share the layer below the
 // program.
 func TestImageSharesItsBase(t *testing.T) {
@@ -204,27 +161,5 @@ func TestCertificates(t *testing.T) {
 	}
 	if count < 100 {
 		t.Errorf("%d certificates, want Mozilla's", count)
-	}
-}
-
-func TestIndexExplainsFailures(t *testing.T) {
-	broken := writeProgram(t)
-	if err := os.WriteFile(filepath.Join(broken, "main.go"), []byte("package main\n\nfunc main() { undefined() }\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Index(t.Context(), broken, "v1.2.3"); err == nil || !strings.Contains(err.Error(), "undefined: undefined") {
-		t.Errorf("got error %v, want the compiler's", err)
-	}
-	loose := writeProgram(t)
-	if err := os.WriteFile(filepath.Join(loose, "go.mod"), []byte("module example.com/small\n\ngo 1.26.0\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Index(t.Context(), loose, "v1.2.3"); err == nil || !strings.Contains(err.Error(), "toolchain") {
-		t.Errorf("got error %v, want one about the toolchain", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := Index(ctx, writeProgram(t), "v1.2.3"); !errors.Is(err, context.Canceled) {
-		t.Errorf("got error %v, want that it was cancelled", err)
 	}
 }

@@ -1,8 +1,9 @@
-// Push builds the image of a release, pushes it to a repository under the
-// version as its tag, and prints its digest. It runs in the root folder of this
-// module, with the logins that `crane auth login` or `docker login` stored:
+// Push builds a release. It pushes the image to a repository under the version as
+// its tag, prints the image's digest, and writes the programs with their checksums
+// into a folder. It runs in the root folder of this module, with the logins that
+// `crane auth login` or `docker login` stored:
 //
-//	go run ./internal/releaseimage/push ghcr.io/charmhub-actions/upload-resource v1.0.0
+//	go run ./internal/releaseimage/push ghcr.io/charmhub-actions/upload-resource v1.0.0 /tmp/programs
 package main
 
 import (
@@ -30,17 +31,24 @@ func main() {
 	fmt.Println(digest)
 }
 
-// push builds and pushes the image, and returns its digest.
+// push builds the programs and the image, and returns the image's digest.
 func push(ctx context.Context, args []string) (string, error) {
-	if len(args) != 2 {
-		return "", errors.New("reading the arguments: there must be two, the repository and the version")
+	if len(args) != 3 {
+		return "", errors.New("reading the arguments: there must be three, the repository, the version and a folder for the programs")
 	}
-	repository, version := args[0], args[1]
+	repository, version, folder := args[0], args[1], args[2]
 	tag, err := name.NewTag(repository + ":" + version)
 	if err != nil {
 		return "", err
 	}
-	index, err := releaseimage.Index(ctx, ".", version)
+	programs, err := releaseimage.Compile(ctx, ".", version)
+	if err != nil {
+		return "", err
+	}
+	if err := releaseimage.Write(folder, programs); err != nil {
+		return "", fmt.Errorf("writing the programs: %w", err)
+	}
+	index, err := releaseimage.Index(programs, version)
 	if err != nil {
 		return "", err
 	}
