@@ -121,7 +121,7 @@ func TestBrokenSources(t *testing.T) {
 			if err := os.Remove(blobFile(dir, firstLayer(t, img).Digest)); err != nil {
 				t.Fatal(err)
 			}
-			return []string{"image=" + dir}, []string{dir, firstLayer(t, img).Digest.String(), "the image is incomplete", "anew as a whole"}
+			return []string{"image=" + dir}, []string{dir, firstLayer(t, img).Digest.String(), "the image is incomplete", "again as a whole"}
 		},
 		"missing platform": func(t *testing.T) (inputs, want []string) {
 			t.Helper()

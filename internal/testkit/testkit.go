@@ -34,7 +34,7 @@ func (e Env) With(more Env) Env {
 // Token holds credentials for the store in the form that charmcraft exports.
 const Token = "eyJ0IjogIm1hY2Fyb29uIiwgInYiOiAiYSB0b2tlbiB0aGF0IG5vYm9keSBzZWVzIn0=" //nolint:gosec // nothing takes it but tests
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 // Golden compares what a test got with a file in the package's testdata.
 func Golden(tb testing.TB, name, got string) {

@@ -9,10 +9,10 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Digests returns every digest under which a container runtime may report that
-// it runs m, first its own: those of an index, of the manifests of its images,
-// and of their configs, which Docker and some versions of CRI-O call image IDs.
-// It reads the manifest of each image.
+// Digests returns every digest that a container runtime may report while it runs m: the digest of m, and the digests of
+// the manifests and configs of its images. Docker and some versions of CRI-O call a config's digest the image ID. The
+// digest of m is first, and no digest is listed twice. Attestations are left out. Digests reads the manifest of each
+// image.
 func Digests(m ImageOrIndex) ([]v1.Hash, error) {
 	own, err := m.Digest()
 	if err != nil {
@@ -32,7 +32,7 @@ func Digests(m ImageOrIndex) ([]v1.Hash, error) {
 		}
 		digests := []v1.Hash{own}
 		for _, l := range leaves {
-			if !l.runs {
+			if !l.runnable {
 				continue // an attestation
 			}
 			below, err := Digests(l.image)
@@ -51,19 +51,18 @@ func Digests(m ImageOrIndex) ([]v1.Hash, error) {
 	}
 }
 
-// MaxManifest is how many bytes a manifest or an index may have. It is the limit of
-// CNCF distribution.
+// MaxManifest is the maximum size of a manifest or index, in bytes. CNCF distribution has the same limit.
 const MaxManifest = 4 << 20
 
-// MaxConfig is how many bytes the config of an image may have. Most have a few
-// thousand, but buildpacks put a bill of materials into a label.
+// MaxConfig is the maximum size of an image's config, in bytes. Most configs have a few thousand bytes, but buildpacks
+// store a bill of materials in a label.
 const MaxConfig = 16 << 20
 
 var largeConfigs sync.Mutex
 
-// LockConfig waits until the caller may read a config of that many bytes, and
-// returns a function to call when it is done with the config's bytes. Large
-// configs are read one at a time, since several could fill the memory.
+// LockConfig waits until the caller may read a config of size bytes. Call unlock when the config's bytes are no longer
+// needed. Configs over 1 MiB are read one at a time, because several of them could exhaust the memory. It may be called
+// from several goroutines.
 func LockConfig(size int64) (unlock func()) {
 	if size <= MaxConfig/16 {
 		return func() {}
@@ -72,8 +71,8 @@ func LockConfig(size int64) (unlock func()) {
 	return largeConfigs.Unlock
 }
 
-// DiffIDs returns the diff IDs of the layers that a config lists. It decodes
-// nothing else of the config.
+// DiffIDs returns the diff IDs that a config lists, in the order of the layers. It decodes no other field of the
+// config.
 func DiffIDs(config []byte) ([]v1.Hash, error) {
 	var parsed struct {
 		RootFS struct {
@@ -86,10 +85,10 @@ func DiffIDs(config []byte) ([]v1.Hash, error) {
 	return parsed.RootFS.DiffIDs, nil
 }
 
-// read opens an image, and reads its manifest.
+// read opens a runnable image and reads its manifest.
 func (l leaf) read() (leaf, error) {
-	l, err := l.glance()
-	if err != nil || !l.runs {
+	l, err := l.fromIndex()
+	if err != nil || !l.runnable {
 		return l, err
 	}
 	if l.image, err = l.open(); err == nil {

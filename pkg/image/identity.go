@@ -6,7 +6,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Identity holds the digests by which an image can be found before any of it is read. The zero value identifies nothing.
+// Identity holds the digests by which an image can be found before any of it is read. The zero value identifies
+// nothing.
 type Identity struct {
 	// Manifest is the digest of the image's manifest or of its index; zero if it isn't known.
 	Manifest v1.Hash

@@ -1,7 +1,5 @@
-// Package image checks images and indexes: which platforms they run on, whether an
-// engine can run them, which images an index lists. It also joins images into one
-// index. It reads manifests and configs, never a layer, and makes no network call
-// of its own.
+// Package image checks images and indexes, selects images by platform, and joins images into an index. It reads
+// manifests and configs, never layers. It makes no network requests of its own, but an [ImageOrIndex] may.
 package image
 
 import (
@@ -9,8 +7,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// ImageOrIndex is a manifest-backed image or index: what [v1.Image] and
-// [v1.ImageIndex] have in common.
+// ImageOrIndex is the common part of [v1.Image] and [v1.ImageIndex]. A value is always one of the two.
 type ImageOrIndex interface { //nolint:revive // image.OrIndex would say nothing
 	MediaType() (types.MediaType, error)
 	Digest() (v1.Hash, error)

@@ -8,9 +8,10 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// RunnableImages returns the images that an index lists, without what is attached to them ([IsAttached]). It returns nil
-// if rawIndex isn't an index, or if a runtime could take something else from it than an image that the index describes by
-// platform, digest and size: an entry without a platform, of another media type, or with content of its own (urls, data).
+// RunnableImages returns the images that an index lists for runtimes. Entries that are attached to images
+// ([IsAttached]) are left out. It returns nil if rawIndex isn't an index. It also returns nil if a runtime could run
+// something that the index doesn't describe by platform, digest and size: an entry without a platform, of another media
+// type, or with content of its own (urls, data).
 func RunnableImages(rawIndex []byte) []v1.Descriptor {
 	index, err := v1.ParseIndexManifest(bytes.NewReader(rawIndex))
 	if err != nil {
@@ -29,8 +30,8 @@ func RunnableImages(rawIndex []byte) []v1.Descriptor {
 	return images
 }
 
-// SameImages reports whether two lists of [RunnableImages] have the same images for the same platforms, in any order. An
-// empty list has no image in common with any other.
+// SameImages reports whether two results of [RunnableImages] list the same images for the same platforms. The order
+// doesn't matter. It returns false if a list is empty.
 func SameImages(a, b []v1.Descriptor) bool {
 	contains := func(all []v1.Descriptor, one v1.Descriptor) bool {
 		return slices.ContainsFunc(all, func(other v1.Descriptor) bool { return sameImage(one, other) })
@@ -40,14 +41,16 @@ func SameImages(a, b []v1.Descriptor) bool {
 		!slices.ContainsFunc(b, func(d v1.Descriptor) bool { return !contains(a, d) })
 }
 
+// sameImage reports whether two entries of indexes describe the same image for the same platform. Both need a platform.
 func sameImage(a, b v1.Descriptor) bool {
 	return a.Digest == b.Digest && a.Size == b.Size && a.MediaType == b.MediaType && a.Platform.Equals(*b.Platform)
 }
 
-// MissingError is about a manifest or blob that an image refers to and that isn't
-// where the image is.
+// MissingError is the error for a manifest or blob that an image refers to, but that is missing from the image's
+// source.
 type MissingError struct{ v1.Descriptor }
 
+// Error names the missing digest, and its platform if the index gives one.
 func (e *MissingError) Error() string {
 	what := e.Digest.String()
 	if e.Platform != nil {
@@ -56,9 +59,9 @@ func (e *MissingError) Error() string {
 	return what + " is listed, but not there: the image is incomplete"
 }
 
-// Missing returns the platforms of an index whose manifests aren't where the
-// index is; the containerd image store has such indexes after a pull of one
-// platform.
+// Missing returns the platforms whose manifests are listed in the index m, but missing from its source. The containerd
+// image store has such an index after a pull of one platform. For a single image, or an index that can't be read, it
+// returns nil.
 func Missing(m ImageOrIndex) []v1.Platform {
 	index, ok := m.(v1.ImageIndex)
 	if !ok {

@@ -17,7 +17,10 @@ func entry(t *testing.T, digest string, changes ...func(*v1.Descriptor)) v1.Desc
 		t.Fatal(err)
 	}
 	d := v1.Descriptor{
-		MediaType: types.OCIManifestSchema1, Digest: hash, Size: 100, Platform: &v1.Platform{OS: "linux", Architecture: "amd64"},
+		MediaType: types.OCIManifestSchema1,
+		Digest:    hash,
+		Size:      100,
+		Platform:  &v1.Platform{OS: "linux", Architecture: "amd64"},
 	}
 	for _, change := range changes {
 		change(&d)
@@ -58,8 +61,10 @@ func TestRunnableImages(t *testing.T) {
 			t.Fatal(err)
 		}
 		if name == "embedded, empty" { // which Go's encoder leaves out
-			raw = []byte(`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"` +
-				digestA + `","data":"","platform":{"os":"linux","architecture":"amd64"}}]}`)
+			raw = []byte(
+				`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"` +
+					digestA + `","data":"","platform":{"os":"linux","architecture":"amd64"}}]}`,
+			)
 		}
 		if diff := cmp.Diff(test.want, RunnableImages(raw)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

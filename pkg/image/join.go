@@ -11,19 +11,18 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Part is an image or index that becomes part of a joined index.
+// Part is an image or index to join.
 type Part struct {
-	// Name is the reference as the user wrote it, for messages.
+	// Name is the reference as the user wrote it. Errors show it.
 	Name  string
 	Image ImageOrIndex
-	// Platform replaces the platform that the image itself gives.
+	// Platform replaces the image's own platform. If it is nil, the image's config or the index decides.
 	Platform *v1.Platform
 }
 
-// Join makes one index of all images of the parts, in their order; indexes
-// among them are flattened, since Docker can't pull nested ones, and their
-// attestations go along. The same parts give the same bytes. Two images for one
-// platform are refused.
+// Join returns an index of all images of parts, in order. The images of an index are listed one by one, because Docker
+// can't pull nested indexes; their attestations are kept. The same parts give the same bytes. Join fails if two images
+// are for the same platform, or if an image has no platform.
 func Join(parts []Part) (v1.ImageIndex, error) {
 	var adds []mutate.IndexAddendum
 	taken := map[string]string{}
@@ -34,7 +33,7 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 			return nil, fmt.Errorf("%s: %w", part.Name, err)
 		}
 		for _, leaf := range leaves {
-			if leaf.runs {
+			if leaf.runnable {
 				platform := Normalize(*leaf.Platform).String()
 				if other, ok := taken[platform]; ok {
 					return nil, fmt.Errorf("%s and %s are both for %s; name each platform once, "+
@@ -55,6 +54,7 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 	return mutate.IndexMediaType(mutate.AppendManifests(empty.Index, adds...), mediaType), nil
 }
 
+// leaves returns the manifests that the part adds to a joined index.
 func (p Part) leaves() ([]leaf, error) {
 	switch m := p.Image.(type) {
 	case v1.ImageIndex:
@@ -75,17 +75,18 @@ func (p Part) leaves() ([]leaf, error) {
 	}
 }
 
-// flatten gives the part's platform to the one image in an index.
+// flatten returns the manifests that an index adds to a joined index. If the part has a platform, the index's single
+// image gets it.
 func (p Part) flatten(index v1.ImageIndex) ([]leaf, error) {
-	look := leaf.inspect
+	look := leaf.fromImage
 	if p.Platform != nil {
 		look = func(l leaf) (leaf, error) {
 			own := l.Platform
 			if !IsAttached(l.Descriptor) {
 				l.Platform = p.Platform // so that it needs none of its own
 			}
-			l, err := l.inspect()
-			if !l.runs {
+			l, err := l.fromImage()
+			if !l.runnable {
 				l.Platform = own
 			}
 			return l, err
@@ -98,20 +99,26 @@ func (p Part) flatten(index v1.ImageIndex) ([]leaf, error) {
 	images := 0
 	for _, l := range leaves {
 		if !l.MediaType.IsImage() {
-			return nil, fmt.Errorf("%s in the index is of type %q, which is neither an image nor an index of images", l.Digest, l.MediaType)
+			return nil, fmt.Errorf(
+				"%s in the index is of type %q, which is neither an image nor an index of images",
+				l.Digest,
+				l.MediaType,
+			)
 		}
-		if l.runs {
+		if l.runnable {
 			images++
 		}
 	}
 	if p.Platform != nil && images > 1 {
-		return nil, fmt.Errorf("an index of several images, and platform=%s can't be true of all; leave it out, or give one of these images", p.Platform)
+		return nil, fmt.Errorf(
+			"an index of several images, and platform=%s can't be true of all; leave it out, or give one of these images",
+			p.Platform,
+		)
 	}
 	return leaves, nil
 }
 
-// newLeaf checks an image and returns it with its descriptor, which has the
-// platform of its config.
+// newLeaf checks an image and returns it with its descriptor. The descriptor has the platform from the image's config.
 func newLeaf(image v1.Image) (l leaf, err error) {
 	d, err := partial.Descriptor(listed{image})
 	if err != nil {
@@ -119,15 +126,14 @@ func newLeaf(image v1.Image) (l leaf, err error) {
 	}
 	platform, err := imagePlatform(image)
 	d.Platform = &platform
-	return leaf{Descriptor: *d, image: image, runs: true}, err
+	return leaf{Descriptor: *d, image: image, runnable: true}, err
 }
 
-// listed is an image whose descriptor in an index has an artifact type only
-// where its manifest has one. That is what go-containerregistry gives every
-// image otherwise, and older tools drop from an index what they don't know.
+// listed is an image whose descriptor has an artifact type only if its manifest has one. go-containerregistry would
+// give every descriptor an artifact type, and older tools then drop the image from the index.
 type listed struct{ v1.Image }
 
-// ArtifactType is what [partial.Descriptor] asks for.
+// ArtifactType returns the artifact type of the manifest for [partial.Descriptor], "" if it has none.
 func (l listed) ArtifactType() (string, error) {
 	manifest, err := l.Manifest()
 	if err != nil {
@@ -136,5 +142,5 @@ func (l listed) ArtifactType() (string, error) {
 	return manifest.ArtifactType, nil
 }
 
-// ConfigLayer is what [partial.ConfigLayer] asks for.
+// ConfigLayer returns the config as a layer for [partial.ConfigLayer].
 func (l listed) ConfigLayer() (v1.Layer, error) { return partial.ConfigLayer(l.Image) }

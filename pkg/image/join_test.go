@@ -99,7 +99,8 @@ func TestJoinKeepsChildren(t *testing.T) {
 	if len(manifest.Manifests) != 4 || manifest.MediaType != types.OCIImageIndex {
 		t.Fatalf("joined as %+v", manifest)
 	}
-	if got := manifest.Manifests[2]; got.Annotations["vnd.docker.reference.type"] != "attestation-manifest" || !got.Platform.Equals(v1.Platform{OS: "unknown", Architecture: "unknown"}) {
+	if got := manifest.Manifests[2]; got.Annotations["vnd.docker.reference.type"] != "attestation-manifest" ||
+		!got.Platform.Equals(v1.Platform{OS: "unknown", Architecture: "unknown"}) {
 		t.Errorf("the attestation became %+v", got)
 	}
 	for _, d := range manifest.Manifests {
@@ -110,12 +111,16 @@ func TestJoinKeepsChildren(t *testing.T) {
 	}
 }
 
-// TestJoinWithAttestations: what is about an image goes along with it, and
-// doesn't count where the image gets another platform.
+// TestJoinWithAttestations: what is about an image goes along with it, and doesn't count where the image gets another
+// platform.
 func TestJoinWithAttestations(t *testing.T) {
 	l := imagetest.NewLayout()
 	arm := imagetest.WithPlatform(l.Image("linux/arm"), "linux/arm")
-	attestation := imagetest.Annotate(imagetest.WithPlatform(l.Image("unknown/unknown"), "unknown/unknown"), "vnd.docker.reference.digest", arm.Digest.String())
+	attestation := imagetest.Annotate(
+		imagetest.WithPlatform(l.Image("unknown/unknown"), "unknown/unknown"),
+		"vnd.docker.reference.digest",
+		arm.Digest.String(),
+	)
 	built := part(t, "built", l, l.Index(arm, attestation))
 	built.Platform, _ = v1.ParsePlatform("linux/arm/v6")
 	index, err := image.Join([]image.Part{built})
@@ -132,13 +137,15 @@ func TestJoinWithAttestations(t *testing.T) {
 	}
 }
 
-// TestJoinWithArtifact: what goes along with an image doesn't get its platform,
-// by which engines choose.
+// TestJoinWithArtifact: what goes along with an image doesn't get its platform, by which engines choose.
 func TestJoinWithArtifact(t *testing.T) {
 	l := imagetest.NewLayout()
 	arm := imagetest.WithPlatform(l.Image("linux/arm"), "linux/arm")
 	chart := l.Blob(types.OCIManifestSchema1, imagetest.JSON(v1.Manifest{
-		SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: l.Blob("application/vnd.cncf.helm.config.v1+json", []byte("{}")), Layers: []v1.Descriptor{},
+		SchemaVersion: 2,
+		MediaType:     types.OCIManifestSchema1,
+		Config:        l.Blob("application/vnd.cncf.helm.config.v1+json", []byte("{}")),
+		Layers:        []v1.Descriptor{},
 	}))
 	both := part(t, "both", l, l.Index(chart, arm))
 	both.Platform, _ = v1.ParsePlatform("linux/arm/v6")
@@ -151,8 +158,8 @@ func TestJoinWithArtifact(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range manifest.Manifests {
-		if runs := d.Digest == arm.Digest; runs != (d.Platform != nil) {
-			t.Errorf("%s, an image: %v, has the platform %v", d.Digest, runs, d.Platform)
+		if runnable := d.Digest == arm.Digest; runnable != (d.Platform != nil) {
+			t.Errorf("%s, an image: %v, has the platform %v", d.Digest, runnable, d.Platform)
 		}
 	}
 }
@@ -235,8 +242,7 @@ func TestPlatforms(t *testing.T) {
 	}
 }
 
-// opened notes which images of an index are opened, for each of which a
-// registry is asked.
+// opened notes which images of an index are opened, for each of which a registry is asked.
 type opened struct {
 	index
 	images []v1.Hash
@@ -252,7 +258,13 @@ func (o *opened) Image(digest v1.Hash) (v1.Image, error) {
 func TestPlatformsOpensNoMoreThanItNeeds(t *testing.T) {
 	l := imagetest.NewLayout()
 	silent, amd := l.Image("linux/s390x"), imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64")
-	arm, attestation := imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64"), imagetest.WithPlatform(l.Image("unknown/unknown"), "unknown/unknown")
+	arm, attestation := imagetest.WithPlatform(
+		l.Image("linux/arm64"),
+		"linux/arm64",
+	), imagetest.WithPlatform(
+		l.Image("unknown/unknown"),
+		"unknown/unknown",
+	)
 	for name, test := range map[string]struct {
 		look func(image.ImageOrIndex) error
 		want []v1.Hash
@@ -306,7 +318,11 @@ func TestSelectPlatform(t *testing.T) {
 	}
 	s390x := v1.Platform{OS: "linux", Architecture: "s390x"}
 	_, err := image.SelectPlatform(index, s390x)
-	imagetest.WantError(t, err, "the index has no image for linux/s390x; choose from linux/amd64, linux/arm64/v8, windows/amd64:10.0.14393")
+	imagetest.WantError(
+		t,
+		err,
+		"the index has no image for linux/s390x; choose from linux/amd64, linux/arm64/v8, windows/amd64:10.0.14393",
+	)
 	_, err = image.SelectPlatform(one, s390x)
 	imagetest.WantError(t, err, "the image runs on linux/arm64/v8, not on linux/s390x")
 	_, err = image.SelectPlatform(index, v1.Platform{OS: "unknown", Architecture: "unknown"})
@@ -315,7 +331,13 @@ func TestSelectPlatform(t *testing.T) {
 
 func TestMissing(t *testing.T) {
 	l := imagetest.NewLayout()
-	here, gone := imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"), imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
+	here, gone := imagetest.WithPlatform(
+		l.Image("linux/amd64"),
+		"linux/amd64",
+	), imagetest.WithPlatform(
+		l.Image("linux/arm64"),
+		"linux/arm64",
+	)
 	attestation := imagetest.WithPlatform(l.Image("unknown/unknown"), "unknown/unknown")
 	bare, nested := l.Image("linux/s390x"), imagetest.WithPlatform(l.Index(here), "linux/riscv64")
 	bare.Platform = nil
@@ -323,7 +345,10 @@ func TestMissing(t *testing.T) {
 		delete(l, imagetest.BlobName(absent.Digest))
 	}
 	arm64 := []v1.Platform{{OS: "linux", Architecture: "arm64"}}
-	if diff := cmp.Diff(arm64, image.Missing(openLayout(t, l.Of(l.Index(attestation, bare, nested, here, gone))))); diff != "" {
+	if diff := cmp.Diff(
+		arm64,
+		image.Missing(openLayout(t, l.Of(l.Index(attestation, bare, nested, here, gone)))),
+	); diff != "" {
 		t.Error(diff)
 	}
 	index := openLayout(t, l.Of(l.Index(here, gone, attestation)))
@@ -343,7 +368,13 @@ func TestMissing(t *testing.T) {
 
 func TestDigests(t *testing.T) {
 	l := imagetest.NewLayout()
-	amd, arm := imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"), imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
+	amd, arm := imagetest.WithPlatform(
+		l.Image("linux/amd64"),
+		"linux/amd64",
+	), imagetest.WithPlatform(
+		l.Image("linux/arm64"),
+		"linux/arm64",
+	)
 	attestation := imagetest.WithPlatform(l.Image("unknown/unknown"), "unknown/unknown")
 	root := l.Index(amd, attestation, l.Index(arm, amd))
 	config := func(d v1.Descriptor) string {

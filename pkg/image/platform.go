@@ -14,30 +14,27 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-// readers is how many images of an index are read at once.
-const readers = 8
+// maxReaders is the maximum number of images of an index that are read concurrently.
+const maxReaders = 8
 
-// unknown is what attestations and other attached manifests have for a
-// platform.
+// unknown is the platform that indexes give to attestations and other attached manifests.
 var unknown = v1.Platform{OS: "unknown", Architecture: "unknown"}
 
-// Platforms returns what an image or the children of an index run on, in
-// their order; an image whose config doesn't say has the zero Platform. What an
-// index carries besides images, such as attestations, doesn't count. It fails
-// for what is no image to run, and for an index without one. Of an index that
-// names the platforms of its images it reads nothing else: [Check] does.
+// Platforms returns the platforms of an image, or of the images in an index, in order. An image whose config names none
+// has the zero Platform. Attestations and other artifacts are left out. It fails if m isn't an image or contains none.
+// It believes the platforms that an index lists and doesn't read those images; [Check] does.
 func Platforms(m ImageOrIndex) ([]v1.Platform, error) {
-	return platformsOf(m, leaf.glance)
+	return platformsOf(m, leaf.fromIndex)
 }
 
-// Check looks at all images in m, their layers aside, and fails for the first
-// one that no engine could run. Manifests of other kinds may go along with an
-// index, but can't be all that it has.
+// Check reads the manifest and config of each image in m and returns an error for the first image that no engine can
+// run. An index may list other artifacts, but must list at least one image. Layers aren't read.
 func Check(m ImageOrIndex) error {
-	_, err := platformsOf(m, leaf.inspect)
+	_, err := platformsOf(m, leaf.fromImage)
 	return err
 }
 
+// platformsOf returns the platforms of the runnable images in m. It calls look for each manifest of an index.
 func platformsOf(m ImageOrIndex, look func(leaf) (leaf, error)) ([]v1.Platform, error) {
 	switch m := m.(type) {
 	case v1.ImageIndex:
@@ -47,7 +44,7 @@ func platformsOf(m ImageOrIndex, look func(leaf) (leaf, error)) ([]v1.Platform, 
 		}
 		var all []v1.Platform
 		for _, l := range leaves {
-			if l.runs {
+			if l.runnable {
 				all = append(all, *l.Platform)
 			}
 		}
@@ -60,7 +57,7 @@ func platformsOf(m ImageOrIndex, look func(leaf) (leaf, error)) ([]v1.Platform, 
 	}
 }
 
-// imagePlatform checks an image, and returns the platform in its config.
+// imagePlatform checks an image and returns the platform from its config.
 func imagePlatform(image v1.Image) (v1.Platform, error) {
 	mediaType, err := image.MediaType()
 	if err != nil {
@@ -73,17 +70,15 @@ func imagePlatform(image v1.Image) (v1.Platform, error) {
 	return checkImage(mediaType, manifest, image.RawConfigFile)
 }
 
-// leaf is a manifest that an index lists and that is no index: its descriptor,
-// and what was found out of it.
+// leaf is a manifest in an index that isn't an index itself, with what is known about it.
 type leaf struct {
 	v1.Descriptor               // with a platform, if it runs
 	parent        v1.ImageIndex // which lists it
 	image         v1.Image      // nil before it is opened
-	runs          bool          // it is an image to run
+	runnable      bool          // it is an image to run
 }
 
-// open opens a manifest of an image's type, which an index in a registry asks
-// for then.
+// open returns the manifest as an image. An index in a registry then requests it.
 func (l leaf) open() (v1.Image, error) {
 	if l.image != nil {
 		return l.image, nil
@@ -91,23 +86,23 @@ func (l leaf) open() (v1.Image, error) {
 	return l.parent.Image(l.Digest)
 }
 
-// IsAttached reports whether an index lists d as something about an image, such as an attestation, and not as an image to
-// run: then d's platform is unknown/unknown, which no runtime takes. An annotation alone doesn't say so, because runtimes
-// don't read annotations when they choose an image.
+// IsAttached reports whether an index lists d as something about an image, such as an attestation. Its platform is then
+// unknown/unknown, which no runtime selects. Annotations don't count, because runtimes ignore them when they select an
+// image.
 func IsAttached(d v1.Descriptor) bool { return d.Platform != nil && d.Platform.Equals(unknown) }
 
-// glance finds out whether a manifest is an image, and for which platform,
-// and believes the index.
-func (l leaf) glance() (leaf, error) {
-	if l.runs = l.MediaType.IsImage() && !IsAttached(l.Descriptor); !l.runs || l.Platform != nil {
+// fromIndex decides by the index whether the manifest is a runnable image, and for which platform. It reads the image
+// only if the index gives no platform.
+func (l leaf) fromIndex() (leaf, error) {
+	if l.runnable = l.MediaType.IsImage() && !IsAttached(l.Descriptor); !l.runnable || l.Platform != nil {
 		return l, nil
 	}
-	return l.inspect()
+	return l.fromImage()
 }
 
-// inspect finds out the same from the image itself.
-func (l leaf) inspect() (_ leaf, err error) {
-	if l.runs = false; !l.MediaType.IsImage() || IsAttached(l.Descriptor) {
+// fromImage reads the image to decide whether it is runnable, and for which platform. An artifact isn't an error.
+func (l leaf) fromImage() (_ leaf, err error) {
+	if l.runnable = false; !l.MediaType.IsImage() || IsAttached(l.Descriptor) {
 		return l, nil
 	}
 	if l.image, err = l.open(); err != nil {
@@ -122,16 +117,15 @@ func (l leaf) inspect() (_ leaf, err error) {
 		return l, fmt.Errorf("the index lists %s: %w", l.Digest, err)
 	case l.Platform == nil && platform.OS == "":
 		return l, fmt.Errorf("the index lists the image %s without a platform, and the image's config has none; "+
-			"pass the image by itself, with ` platform=os/arch` after it where it is to be one of several", l.Digest)
+			"pass the image by itself, with ` platform=os/arch` after it if it is one of several", l.Digest)
 	case l.Platform == nil:
 		l.Platform = &platform
 	}
-	l.runs = true
+	l.runnable = true
 	return l, nil
 }
 
-// No real index is as large as this; one that lists the same index many times,
-// on every level, would never end.
+// No real index is as large as this; one that lists the same index many times, on every level, would never end.
 const (
 	maxManifests = 1000     // images and indexes in an index, and thereby how deep they nest
 	maxIndex     = 16 << 20 // bytes of their manifests together, which stay in memory
@@ -142,26 +136,26 @@ var (
 	errNoSize   = errors.New("which no manifest or blob has; build, save or pull the image again")
 )
 
-// CheckSize returns an error if an index is too large to be real, or lists a
-// manifest without its size. It reads the indexes in it, and no image.
+// CheckSize returns an error if an index is too large to be real, or lists a manifest without a size. It reads nested
+// indexes, but no images. A single image passes. Indexes that can't be read pass too, because they may not be needed.
 func CheckSize(m ImageOrIndex) error {
 	index, ok := m.(v1.ImageIndex)
 	if !ok {
 		return nil
 	}
-	var d descent
-	err := d.into(index, func(v1.ImageIndex, v1.Descriptor) error { return nil })
+	var d indexWalk
+	err := d.walk(index, func(v1.ImageIndex, v1.Descriptor) error { return nil })
 	if errors.Is(err, errTooLarge) || errors.Is(err, errNoSize) {
 		return err
 	}
 	return nil // what can't be read may not be needed
 }
 
-// flatten returns what an index and the indexes in it list, in order, as look
-// sees it. It fails if there is no image to run.
+// flatten returns the manifests of an index and its nested indexes, in order, after calling look for each. It fails if
+// none of them is a runnable image.
 func flatten(index v1.ImageIndex, look func(leaf) (leaf, error)) (leaves []leaf, err error) {
-	var d descent
-	err = d.into(index, func(parent v1.ImageIndex, d v1.Descriptor) error {
+	var d indexWalk
+	err = d.walk(index, func(parent v1.ImageIndex, d v1.Descriptor) error {
 		leaves = append(leaves, leaf{Descriptor: d, parent: parent})
 		return nil
 	})
@@ -169,7 +163,7 @@ func flatten(index v1.ImageIndex, look func(leaf) (leaf, error)) (leaves []leaf,
 		return nil, err
 	}
 	var group parallel.Group
-	group.SetLimit(readers)
+	group.SetLimit(maxReaders)
 	for n := range leaves {
 		group.Go(func() (err error) {
 			leaves[n], err = look(leaves[n])
@@ -180,24 +174,29 @@ func flatten(index v1.ImageIndex, look func(leaf) (leaf, error)) (leaves []leaf,
 		return nil, err
 	}
 	for _, l := range leaves {
-		if l.runs {
+		if l.runnable {
 			return leaves, nil
 		}
 	}
 	if len(leaves) == 0 {
-		return nil, errors.New("the index lists nothing, so there is no image in it; build or push the image anew")
+		return nil, errors.New("the index lists nothing, so there is no image in it; build or push the image again")
 	}
-	return nil, fmt.Errorf("an index without an image to run: of the %d manifests in the index, all are attestations or other artifacts; give the image that they belong to", len(leaves))
+	return nil, fmt.Errorf(
+		"an index without an image to run: of the %d manifests in the index, all are attestations or other artifacts; give the image that they belong to",
+		len(leaves),
+	)
 }
 
-// MaxDepth is how deep indexes may be nested; one that lists only images has depth 1.
+// MaxDepth is the maximum depth of nested indexes. An index that lists only images has depth 1.
 const MaxDepth = 8
 
-// descent is one way through an index and the indexes in it.
-type descent struct{ manifests, bytes, depth int64 }
+// indexWalk counts the manifests, their bytes, and the current depth while an index is walked. The zero value is ready
+// to use.
+type indexWalk struct{ manifests, bytes, depth int64 }
 
-// into calls visit for each manifest that is no index.
-func (d *descent) into(index v1.ImageIndex, visit func(parent v1.ImageIndex, d v1.Descriptor) error) error {
+// walk calls visit for each manifest in an index and its nested indexes that isn't an index. It stops at the first
+// error.
+func (d *indexWalk) walk(index v1.ImageIndex, visit func(parent v1.ImageIndex, d v1.Descriptor) error) error {
 	mediaType, err := index.MediaType()
 	if err != nil {
 		return err
@@ -226,7 +225,7 @@ func (d *descent) into(index v1.ImageIndex, visit func(parent v1.ImageIndex, d v
 		} else if nested, failure := index.ImageIndex(child.Digest); failure != nil {
 			err = failure
 		} else {
-			err = d.into(nested, visit)
+			err = d.walk(nested, visit)
 		}
 		if err != nil {
 			return err
@@ -235,7 +234,8 @@ func (d *descent) into(index v1.ImageIndex, visit func(parent v1.ImageIndex, d v
 	return nil
 }
 
-func (d *descent) count(child v1.Descriptor) error {
+// count adds a manifest and returns an error if the index exceeds a limit.
+func (d *indexWalk) count(child v1.Descriptor) error {
 	if d.manifests++; d.manifests > maxManifests {
 		return fmt.Errorf("the index lists more than %d images, %w", maxManifests, errTooLarge)
 	}
@@ -248,11 +248,11 @@ func (d *descent) count(child v1.Descriptor) error {
 	return nil
 }
 
-// platformText is a platform as inputs give it.
+// platformText matches a platform as users write it in inputs.
 var platformText = regexp.MustCompile(`^[A-Za-z0-9]+/[A-Za-z0-9_-]+(?:/[A-Za-z0-9.]+)?(?::[A-Za-z0-9.]+)?$`)
 
-// ParsePlatform reads os/arch[/variant][:osversion]. A name that containerd
-// takes for another one, such as x86_64 for amd64, becomes that.
+// ParsePlatform parses os/arch[/variant][:osversion]. Aliases that containerd knows are replaced, such as x86_64 by
+// amd64.
 func ParsePlatform(text string) (v1.Platform, error) {
 	if !platformText.MatchString(text) {
 		return v1.Platform{}, fmt.Errorf("%q is no platform; write os/arch[/variant][:osversion]", text)
@@ -267,8 +267,8 @@ func ParsePlatform(text string) (v1.Platform, error) {
 	return *p, nil // with a variant that says no more than the architecture, if that was given
 }
 
-// Normalize returns a platform in the form in which containerd compares them:
-// arm64 for arm64/v8 and aarch64, arm/v7 for arm and armhf.
+// Normalize returns a platform in the form that containerd compares: arm64 for arm64/v8 and aarch64, arm/v7 for arm and
+// armhf.
 func Normalize(p v1.Platform) v1.Platform {
 	if p.OS == "" || p.Architecture == "" {
 		return p
@@ -278,8 +278,8 @@ func Normalize(p v1.Platform) v1.Platform {
 	return p
 }
 
-// ConfigPlatform returns what a config says that an image runs on, the zero
-// Platform if it doesn't.
+// ConfigPlatform returns the platform in a config. It returns the zero Platform if the config lacks the OS or the
+// architecture.
 func ConfigPlatform(config *v1.ConfigFile) v1.Platform {
 	if config.OS == "" || config.Architecture == "" {
 		return v1.Platform{}
@@ -287,9 +287,9 @@ func ConfigPlatform(config *v1.ConfigFile) v1.Platform {
 	return *config.Platform()
 }
 
-// SelectPlatform returns the one image of m that runs on want. An image that
-// has no other platform to offer is checked, too. Where want has no variant,
-// the one that containerd assumes is preferred to the others.
+// SelectPlatform returns the image in m that runs on want. A single image is checked and returned if it runs on want.
+// If want has no variant, it prefers the variant that containerd assumes. If no image matches, the error lists the
+// platforms that m has.
 func SelectPlatform(m ImageOrIndex, want v1.Platform) (ImageOrIndex, error) {
 	index, ok := m.(v1.ImageIndex)
 	if !ok {
@@ -299,7 +299,7 @@ func SelectPlatform(m ImageOrIndex, want v1.Platform) (ImageOrIndex, error) {
 		}
 		return nil, fmt.Errorf("the image runs on %s, not on %s; give one for that platform", orUnknown(have[0]), want)
 	}
-	leaves, err := flatten(index, leaf.glance)
+	leaves, err := flatten(index, leaf.fromIndex)
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +307,7 @@ func SelectPlatform(m ImageOrIndex, want v1.Platform) (ImageOrIndex, error) {
 	var have []v1.Platform
 	var names []string
 	for _, l := range leaves {
-		if l.runs {
+		if l.runnable {
 			images, have, names = append(images, l), append(have, *l.Platform), append(names, l.Platform.String())
 		}
 	}
@@ -317,8 +317,7 @@ func SelectPlatform(m ImageOrIndex, want v1.Platform) (ImageOrIndex, error) {
 	return nil, fmt.Errorf("the index has no image for %s; choose from %s", want, strings.Join(names, ", "))
 }
 
-// Prefer returns which of the platforms [SelectPlatform] takes for want, -1 for
-// none.
+// Prefer returns the position of the platform in have that [SelectPlatform] selects for want, or -1 if none matches.
 func Prefer(have []v1.Platform, want v1.Platform) int {
 	usual := Normalize(want)
 	if at := slices.IndexFunc(have, func(p v1.Platform) bool { return Normalize(p).Satisfies(usual) }); at >= 0 {
@@ -327,8 +326,7 @@ func Prefer(have []v1.Platform, want v1.Platform) int {
 	return slices.IndexFunc(have, func(p v1.Platform) bool { return Satisfies(p, want) })
 }
 
-// Satisfies reports whether what runs on have is what want asks for. A part of
-// want that is empty asks for nothing.
+// Satisfies reports whether an image for the platform have fulfils want. Empty fields of want match anything.
 func Satisfies(have, want v1.Platform) bool {
 	asked := Normalize(want)
 	if want.Variant == "" && asked.Architecture == want.Architecture {
@@ -337,6 +335,7 @@ func Satisfies(have, want v1.Platform) bool {
 	return Normalize(have).Satisfies(asked)
 }
 
+// orUnknown returns the platform as text for messages.
 func orUnknown(p v1.Platform) string {
 	if p.OS == "" {
 		return "a platform that its config doesn't name"

@@ -25,7 +25,12 @@ func plainImage(change func(manifest, config object)) (manifest, config []byte) 
 		"config": object{"mediaType": types.OCIConfigJSON, "digest": digestA, "size": 2},
 		"layers": []object{{"mediaType": types.OCILayer, "digest": digestB, "size": 3}},
 	}
-	c := object{"os": "linux", "architecture": "arm64", "variant": "v8", "rootfs": object{"type": "layers", "diff_ids": []string{digestA}}}
+	c := object{
+		"os":           "linux",
+		"architecture": "arm64",
+		"variant":      "v8",
+		"rootfs":       object{"type": "layers", "diff_ids": []string{digestA}},
+	}
 	change(m, c)
 	return imagetest.JSON(m), imagetest.JSON(c)
 }
@@ -50,41 +55,133 @@ var checkedImages = map[string]struct {
 	want   string // the platform, or what the error says
 	fails  bool
 }{
-	"image":              {change: func(_, _ object) {}, want: "linux/arm64/v8"},
-	"silent manifest":    {change: func(m, _ object) { delete(m, "mediaType") }, want: "linux/arm64/v8"},
-	"no platform":        {change: func(_, c object) { delete(c, "os"); delete(c, "architecture") }},
-	"no architecture":    {change: func(_, c object) { c["architecture"] = "" }},
-	"no layers":          {change: func(m, c object) { m["layers"], c["rootfs"] = []object{}, object{"type": "layers"} }, want: "linux/arm64/v8"},
+	"image":           {change: func(_, _ object) {}, want: "linux/arm64/v8"},
+	"silent manifest": {change: func(m, _ object) { delete(m, "mediaType") }, want: "linux/arm64/v8"},
+	"no platform":     {change: func(_, c object) { delete(c, "os"); delete(c, "architecture") }},
+	"no architecture": {change: func(_, c object) { c["architecture"] = "" }},
+	"no layers": {
+		change: func(m, c object) { m["layers"], c["rootfs"] = []object{}, object{"type": "layers"} },
+		want:   "linux/arm64/v8",
+	},
 	"old type of config": {change: configType("application/octet-stream"), want: "linux/arm64/v8"},
-	"encrypted layer":    {change: layerType("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), want: "linux/arm64/v8"},
-	"Docker's zstd":      {change: layerType("application/vnd.docker.image.rootfs.diff.tar.zstd"), want: "linux/arm64/v8"},
-	"foreign layer":      {change: layerType("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), want: "linux/arm64/v8"},
-	"restricted layer":   {change: layerType("application/vnd.oci.image.layer.nondistributable.v1.tar"), want: "linux/arm64/v8"},
+	"encrypted layer": {
+		change: layerType("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"),
+		want:   "linux/arm64/v8",
+	},
+	"Docker's zstd": {change: layerType("application/vnd.docker.image.rootfs.diff.tar.zstd"), want: "linux/arm64/v8"},
+	"foreign layer": {
+		change: layerType("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
+		want:   "linux/arm64/v8",
+	},
+	"restricted layer": {
+		change: layerType("application/vnd.oci.image.layer.nondistributable.v1.tar"),
+		want:   "linux/arm64/v8",
+	},
 
-	"chart":                              {change: configType("application/vnd.cncf.helm.config.v1+json"), fails: true, want: "a Helm chart, and no image to run|config|vnd.cncf.helm.config"},
-	"empty config":                       {change: configType("application/vnd.oci.empty.v1+json"), fails: true, want: "no image to run"},
-	"empty config of a known type":       {change: artifactType("application/vnd.dev.sigstore.bundle.v0.3+json"), fails: true, want: "a signature or an attestation, and no image to run|type of its content"},
-	"empty config of any type":           {change: artifactType("application/vnd.unknown.artifact.v1"), fails: true, want: `no image to run|type of its content is "application/vnd.unknown.artifact.v1"`},
-	"signature":                          {change: layerType("application/vnd.dev.cosign.simplesigning.v1+json"), fails: true, want: "a signature, and no image to run|layer"},
-	"signature that refers to its image": {change: configType("application/vnd.dev.cosign.artifact.sig.v1+json"), fails: true, want: "a signature, and no image to run"},
-	"SBOM that refers to its image":      {change: configType("application/vnd.dev.cosign.artifact.sbom.v1+json"), fails: true, want: "an SBOM, and no image to run"},
-	"SBOM":                               {change: layerType("text/spdx+json"), fails: true, want: "an SBOM, and no image to run"},
-	"attestation":                        {change: layerType("application/vnd.in-toto+json"), fails: true, want: "an attestation, and no image"},
-	"no type of layer":                   {change: layerType(""), fails: true, want: `type of its layer is ""`},
-	"schema 1":                           {change: func(m, _ object) { m["schemaVersion"] = 1 }, fails: true, want: "schema version 1, which engines don't read any more"},
-	"schema 3":                           {change: func(m, _ object) { m["schemaVersion"] = 3 }, fails: true, want: "schema version 3, and there is only 2"},
-	"no version":                         {change: func(m, _ object) { delete(m, "schemaVersion") }, fails: true, want: "schema version 0"},
-	"another type":                       {change: func(m, _ object) { m["mediaType"] = types.DockerManifestSchema2 }, fails: true, want: "where it is listed"},
-	"no config":                          {change: func(m, _ object) { delete(m, "config") }, fails: true, want: "names no config"},
-	"an index":                           {change: func(m, _ object) { delete(m, "config"); m["manifests"] = []object{} }, fails: true, want: "lists images as an index does"},
+	"chart": {
+		change: configType("application/vnd.cncf.helm.config.v1+json"),
+		fails:  true,
+		want:   "a Helm chart, and no image to run|config|vnd.cncf.helm.config",
+	},
+	"empty config": {
+		change: configType("application/vnd.oci.empty.v1+json"),
+		fails:  true,
+		want:   "no image to run",
+	},
+	"empty config of a known type": {
+		change: artifactType("application/vnd.dev.sigstore.bundle.v0.3+json"),
+		fails:  true,
+		want:   "a signature or an attestation, and no image to run|type of its content",
+	},
+	"empty config of any type": {
+		change: artifactType("application/vnd.unknown.artifact.v1"),
+		fails:  true,
+		want:   `no image to run|type of its content is "application/vnd.unknown.artifact.v1"`,
+	},
+	"signature": {
+		change: layerType("application/vnd.dev.cosign.simplesigning.v1+json"),
+		fails:  true,
+		want:   "a signature, and no image to run|layer",
+	},
+	"signature that refers to its image": {
+		change: configType("application/vnd.dev.cosign.artifact.sig.v1+json"),
+		fails:  true,
+		want:   "a signature, and no image to run",
+	},
+	"SBOM that refers to its image": {
+		change: configType("application/vnd.dev.cosign.artifact.sbom.v1+json"),
+		fails:  true,
+		want:   "an SBOM, and no image to run",
+	},
+	"SBOM": {
+		change: layerType("text/spdx+json"),
+		fails:  true,
+		want:   "an SBOM, and no image to run",
+	},
+	"attestation": {
+		change: layerType("application/vnd.in-toto+json"),
+		fails:  true,
+		want:   "an attestation, and no image",
+	},
+	"no type of layer": {change: layerType(""), fails: true, want: `type of its layer is ""`},
+	"schema 1": {
+		change: func(m, _ object) { m["schemaVersion"] = 1 },
+		fails:  true,
+		want:   "schema version 1, which engines don't read any more",
+	},
+	"schema 3": {
+		change: func(m, _ object) { m["schemaVersion"] = 3 },
+		fails:  true,
+		want:   "schema version 3, and there is only 2",
+	},
+	"no version": {
+		change: func(m, _ object) { delete(m, "schemaVersion") },
+		fails:  true,
+		want:   "schema version 0",
+	},
+	"another type": {
+		change: func(m, _ object) { m["mediaType"] = types.DockerManifestSchema2 },
+		fails:  true,
+		want:   "where it is listed",
+	},
+	"no config": {
+		change: func(m, _ object) { delete(m, "config") },
+		fails:  true,
+		want:   "names no config",
+	},
+	"an index": {
+		change: func(m, _ object) { delete(m, "config"); m["manifests"] = []object{} },
+		fails:  true,
+		want:   "lists images as an index does",
+	},
 	"SHA-512": {change: func(m, _ object) {
 		m["layers"] = []object{{"mediaType": types.OCILayer, "digest": "sha512:" + strings.Repeat("a", 128), "size": 3}}
 	}, fails: true, want: "digests of sha512|with those of sha256"},
-	"no digest":       {change: func(m, _ object) { m["config"] = object{"mediaType": types.OCIConfigJSON, "digest": "nothing"} }, fails: true, want: `"nothing" is given as a digest`},
-	"no size":         {change: func(m, _ object) { m["layers"] = []object{{"mediaType": types.OCILayer, "digest": digestA}} }, fails: true, want: "lists " + digestA + " with 0 bytes"},
-	"no diff IDs":     {change: func(_, c object) { delete(c, "rootfs") }, fails: true, want: "lists 1 layers where its config lists 0"},
-	"a diff ID more":  {change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{digestA, digestB}} }, fails: true, want: "where its config lists 2"},
-	"no such diff ID": {change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{"x"}} }, fails: true, want: `"x" is given as a digest`},
+	"no digest": {
+		change: func(m, _ object) { m["config"] = object{"mediaType": types.OCIConfigJSON, "digest": "nothing"} },
+		fails:  true,
+		want:   `"nothing" is given as a digest`,
+	},
+	"no size": {
+		change: func(m, _ object) { m["layers"] = []object{{"mediaType": types.OCILayer, "digest": digestA}} },
+		fails:  true,
+		want:   "lists " + digestA + " with 0 bytes",
+	},
+	"no diff IDs": {
+		change: func(_, c object) { delete(c, "rootfs") },
+		fails:  true,
+		want:   "lists 1 layers where its config lists 0",
+	},
+	"a diff ID more": {
+		change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{digestA, digestB}} },
+		fails:  true,
+		want:   "where its config lists 2",
+	},
+	"no such diff ID": {
+		change: func(_, c object) { c["rootfs"] = object{"diff_ids": []string{"x"}} },
+		fails:  true,
+		want:   `"x" is given as a digest`,
+	},
 }
 
 // as returns what reads a config.
@@ -125,13 +222,16 @@ func TestCheckIndex(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { imagetest.WantError(t, checkIndex(types.OCIImageIndex, []byte(try.raw)), try.want) })
 	}
-	if err := checkIndex(types.OCIImageIndex, []byte(`{"schemaVersion":2,"manifests":[{"digest":"`+digestA+`"}]}`)); err != nil {
+	if err := checkIndex(
+		types.OCIImageIndex,
+		[]byte(`{"schemaVersion":2,"manifests":[{"digest":"`+digestA+`"}]}`),
+	); err != nil {
 		t.Error(err)
 	}
 }
 
-// FuzzCheckImage: what passes has a layer for each diff ID, and can be parsed by
-// the library that everything after it uses.
+// FuzzCheckImage: what passes has a layer for each diff ID, and can be parsed by the library that everything after it
+// uses.
 func FuzzCheckImage(f *testing.F) {
 	for _, try := range checkedImages {
 		manifest, config := plainImage(try.change)

@@ -1,5 +1,5 @@
-// Package ociclient has what this program's clients of OCI registries share: what the errors mean that
-// go-containerregistry returns for the answers of a registry and of its token service.
+// Package ociclient interprets the errors that go-containerregistry returns for answers of registries and token
+// services. It also decides which redirects of a registry are followed.
 package ociclient
 
 import (
@@ -13,18 +13,18 @@ import (
 	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// IsStatus reports whether an error is an answer with one of these statuses.
+// IsStatus reports whether err is an answer with one of the HTTP statuses.
 func IsStatus(err error, statuses ...int) bool {
 	var answer *registryTransport.Error
 	return errors.As(err, &answer) && slices.Contains(statuses, answer.StatusCode)
 }
 
-// IsDenied reports whether a request was refused for lack of permission.
+// IsDenied reports whether the server refused a request because of missing permission (401 or 403).
 func IsDenied(err error) bool {
 	return IsStatus(err, http.StatusUnauthorized, http.StatusForbidden)
 }
 
-// IsFailure reports whether there was no answer, or one that another try may change.
+// IsFailure reports whether a request got no answer, or an answer that may be different next time (429 or 5xx).
 func IsFailure(err error) bool {
 	var answer *registryTransport.Error
 	if errors.As(err, &answer) {
@@ -34,8 +34,8 @@ func IsFailure(err error) bool {
 	return errors.As(err, &unanswered)
 }
 
-// WithoutToken replaces an error about a token service's answer that has no token. That error quotes the answer, and what
-// else is in it may be a secret. Other errors are returned as they are.
+// WithoutToken returns err, unless it is about a token service's answer that has no token. It replaces such an error,
+// because it quotes the answer, which may contain a secret. Registry is the registry's name, for the message.
 func WithoutToken(err error, registry string) error {
 	if err == nil || !strings.Contains(err.Error(), "no token in bearer response") {
 		return err
@@ -43,8 +43,9 @@ func WithoutToken(err error, registry string) error {
 	return fmt.Errorf("the token service of %s answered without a token; run this again later", registry)
 }
 
-// CheckRedirect returns an error if an answer sends a request on to another host. Registries have blobs on other hosts, and
-// reading these takes no credentials; whoever else answers in a registry's place could ask for these.
+// CheckRedirect returns an error if res redirects req to another host or scheme. Call it for all requests except those
+// that read blobs: blobs may be stored elsewhere, and reading them there needs no credentials. In other cases the other
+// host could ask for credentials.
 func CheckRedirect(req *http.Request, res *http.Response) error {
 	to, err := res.Location()
 	switch {

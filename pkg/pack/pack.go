@@ -1,6 +1,6 @@
-// Package pack makes manifest-backed images of uncompressed ones: the same
-// bytes on every machine, however many cores it has. Its golden digests guard
-// that against upgrades of the compressor.
+// Package pack compresses the layers of an unpacked image and creates its manifest. The same image gives the same bytes
+// on every machine, whatever the number of cores. Golden digests in its tests guard that against upgrades of the
+// compressor.
 package pack
 
 import (
@@ -24,20 +24,18 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/spool"
 )
 
-// What follows decides the digests of packed images. Another level, block
-// size or version of the compressor gives other blobs: users would see every
-// image change once, which is why a golden test holds them in place.
+// What follows decides the digests of packed images. Another level, block size or version of the compressor gives other
+// blobs: users would see every image change once, which is why a golden test holds them in place.
 const (
 	level     = 5
 	blockSize = 2 << 20
 )
 
-// maxConcurrentBlocks is how many blocks are compressed at once, at most. One core
-// reads an image and takes its digests no faster than this many compress it, and
-// each block takes some 6 MB of memory.
+// maxConcurrentBlocks is the maximum number of blocks that are compressed concurrently. More wouldn't help: one core
+// reads and hashes an image no faster than eight compress it. Each block takes about 6 MB of memory.
 const maxConcurrentBlocks = 8
 
-// Compression is how the layers of a packed image are compressed.
+// Compression is a format for the layers of a packed image, as the input compression names it.
 type Compression string
 
 // The compressions that an image can be packed with.
@@ -46,16 +44,15 @@ const (
 	Zstd Compression = "zstd" // in an OCI manifest: faster both ways, for containerd 1.5, CRI-O and Docker 23 or later
 )
 
-// form is what an image of one compression is made of.
-type form struct {
+// format holds the media types and the compressor of a [Compression].
+type format struct {
 	manifest, config, layer types.MediaType
-	// reuse has the media types of known blobs that fit the manifest, and
-	// which they have in there.
+	// reuse has the media types of known blobs that fit the manifest, and which they have in there.
 	reuse    map[types.MediaType]types.MediaType
 	compress func(io.Writer) (io.WriteCloser, error)
 }
 
-var forms = map[Compression]form{
+var formats = map[Compression]format{
 	Gzip: {
 		types.DockerManifestSchema2, types.DockerConfigJSON, types.DockerLayer,
 		map[types.MediaType]types.MediaType{types.DockerLayer: types.DockerLayer, types.OCILayer: types.DockerLayer},
@@ -70,21 +67,22 @@ var forms = map[Compression]form{
 	},
 }
 
-// Options say how Image works; the zero value is good.
+// Options configure [Image]. The zero value compresses every layer with gzip.
 type Options struct {
-	// Compression is how layers are compressed; gzip if empty.
+	// Compression is the format of the layers; "" means gzip.
 	Compression Compression
-	// Known returns the compressed blobs that the target repository is known to have, by diff ID; nil knows none. Their
-	// layers are neither compressed nor spooled. It is called when the first of them is needed, once the export has begun.
+	// Known returns the compressed layers of the target repository by diff ID. These layers are neither compressed nor
+	// spooled. It is called at most once, when the first layer is read; nil means none.
 	Known func() map[v1.Hash]v1.Descriptor
-	// Packed, if not nil, is called with each layer as soon as it is compressed, before the next one is read. It must not
-	// wait for long. The layer can be opened until the image is closed.
+	// Packed, if not nil, is called with each layer when it has been compressed, before the next one is read. It must
+	// return soon. The layer can be opened until the image is closed.
 	Packed func(v1.Layer)
-	// Progress is called with each number of uncompressed bytes read.
+	// Progress, if not nil, is called with the number of further uncompressed bytes that were read.
 	Progress func(n int64)
 }
 
-// Packed is the image that [Image] makes. Close it to drop its blobs.
+// Packed is an image that [Image] made. Its methods may be called from several goroutines. Close it to free the disk
+// space of its layers.
 type Packed struct {
 	v1.Image
 	// Compressed and Reused count distinct layers.
@@ -94,10 +92,10 @@ type Packed struct {
 	byDiffID map[v1.Hash]v1.Descriptor
 }
 
-// Blobs returns the blobs of the layers by their diff IDs.
+// Blobs returns the descriptors of the compressed layers by diff ID.
 func (p *Packed) Blobs() map[v1.Hash]v1.Descriptor { return p.byDiffID }
 
-// Close drops the compressed layers.
+// Close frees the disk space of the compressed layers.
 func (p *Packed) Close() error {
 	var errs []error
 	for _, s := range p.spools {
@@ -106,21 +104,20 @@ func (p *Packed) Close() error {
 	return errors.Join(errs...)
 }
 
-// Image makes a manifest-backed image of an uncompressed one. Its config is the
-// original's to the byte, so that its image ID stays. Its layers are compressed
-// in one pass on many cores. The result depends on the config, the layers, and
-// opts.Compression and opts.Known alone.
+// Image compresses the layers of u and returns the image with its manifest. The config is kept byte for byte, so the
+// image ID stays the same. The result depends only on the config, the layers, opts.Compression and opts.Known. If ctx
+// ends, the error is its cause. Close the result.
 func Image(ctx context.Context, u *source.Unpacked, opts Options) (*Packed, error) {
-	form, ok := forms[cmp.Or(opts.Compression, Gzip)]
+	format, ok := formats[cmp.Or(opts.Compression, Gzip)]
 	if !ok {
 		return nil, fmt.Errorf("compressing layers: %q is no compression; choose gzip or zstd", opts.Compression)
 	}
 	p := &packer{
-		opts: opts, form: form, blobs: map[v1.Hash]*blob{}, wanted: map[v1.Hash]bool{},
+		opts: opts, format: format, blobs: map[v1.Hash]*blob{}, diffIDs: map[v1.Hash]bool{},
 		bounds: compression.Bounds{Nested: true}, // the archive may be compressed, too
 	}
 	for _, diffID := range u.DiffIDs {
-		p.wanted[diffID] = true
+		p.diffIDs[diffID] = true
 	}
 	image, err := p.pack(ctx, u)
 	if err != nil {
@@ -135,34 +132,36 @@ func Image(ctx context.Context, u *source.Unpacked, opts Options) (*Packed, erro
 	return &p.Packed, nil
 }
 
+// packer is the state of one call of [Image].
 type packer struct {
 	Packed
-	opts   Options
-	form   form
-	wanted map[v1.Hash]bool
-	blobs  map[v1.Hash]*blob  // by diff ID
-	asked  bool               // for known blobs
-	bounds compression.Bounds // of layers that come compressed
+	opts    Options
+	format  format
+	diffIDs map[v1.Hash]bool
+	blobs   map[v1.Hash]*blob  // by diff ID
+	reused  bool               // for known blobs
+	bounds  compression.Bounds // of layers that come compressed
 }
 
-// reuseKnown takes the known blobs that fit the manifest, the first time that it is called.
+// reuseKnown adds the layers of the repository that fit the manifest. Later calls do nothing.
 func (p *packer) reuseKnown() {
-	if p.asked || p.opts.Known == nil {
+	if p.reused || p.opts.Known == nil {
 		return
 	}
-	p.asked = true
+	p.reused = true
 	known := p.opts.Known()
-	for diffID := range p.wanted {
+	for diffID := range p.diffIDs {
 		known := known[diffID]
-		if mediaType, ok := p.form.reuse[known.MediaType]; ok {
+		if mediaType, ok := p.format.reuse[known.MediaType]; ok {
 			p.blobs[diffID] = &blob{descriptor: v1.Descriptor{MediaType: mediaType, Size: known.Size, Digest: known.Digest}}
 			p.Reused++
 		}
 	}
 }
 
+// pack reads the image, compresses its layers and returns it.
 func (p *packer) pack(ctx context.Context, u *source.Unpacked) (v1.Image, error) {
-	done := func() bool { p.reuseKnown(); return len(p.blobs) == len(p.wanted) }
+	done := func() bool { p.reuseKnown(); return len(p.blobs) == len(p.diffIDs) }
 	config, err := u.Read(ctx, done, p.layer)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -176,7 +175,8 @@ func (p *packer) pack(ctx context.Context, u *source.Unpacked) (v1.Image, error)
 	return p.image(u, config)
 }
 
-// layer compresses one layer, unless that blob is there already.
+// layer compresses one layer, unless it was reused or occurs a second time. The diff ID is zero if the archive doesn't
+// name it.
 func (p *packer) layer(diffID v1.Hash, content io.Reader) error {
 	p.reuseKnown()
 	named := diffID != v1.Hash{}
@@ -192,13 +192,13 @@ func (p *packer) layer(diffID v1.Hash, content io.Reader) error {
 	if err == nil && named && got != diffID {
 		err = fmt.Errorf("layer %s has the digest %s: the image is damaged", diffID, got)
 	}
-	if _, ok := p.blobs[got]; err != nil || ok || !p.wanted[got] {
+	if _, ok := p.blobs[got]; err != nil || ok || !p.diffIDs[got] {
 		return errors.Join(err, spooled.Close())
 	}
 	p.spools = append(p.spools, spooled)
 	p.blobs[got] = &blob{
 		descriptor: v1.Descriptor{
-			MediaType: p.form.layer, Size: spooled.Size(),
+			MediaType: p.format.layer, Size: spooled.Size(),
 			Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest.Sum(nil))},
 		},
 		content: spooled,
@@ -214,15 +214,15 @@ func (p *packer) layer(diffID v1.Hash, content io.Reader) error {
 	return err
 }
 
-// write writes a layer's content, compressed, to out, and returns its diff ID. Some tools save layers that are compressed already, each in its way: those
-// are decompressed first, so that one image ends in one digest whichever way it came.
+// write compresses a layer to out and returns its diff ID. A layer that the archive already holds compressed is
+// decompressed first, so that an image has one digest, whichever tool saved it.
 func (p *packer) write(content io.Reader, out io.Writer) (v1.Hash, error) {
 	plain, _, err := p.bounds.Decompress(content)
 	if err != nil {
 		return v1.Hash{}, fmt.Errorf("a layer can't be read: %w", err)
 	}
 	defer func() { _ = plain.Close() }()
-	zip, err := p.form.compress(out)
+	zip, err := p.format.compress(out)
 	if err != nil {
 		return v1.Hash{}, err
 	}
@@ -238,8 +238,7 @@ func (p *packer) write(content io.Reader, out io.Writer) (v1.Hash, error) {
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(diffID.Sum(nil))}, nil
 }
 
-// newGzipWriter compresses on all cores that can be kept busy; how many these
-// are doesn't change its output.
+// newGzipWriter returns a compressor that uses several cores. Their number doesn't change its output.
 func newGzipWriter(w io.Writer) (io.WriteCloser, error) {
 	zip, err := pgzip.NewWriterLevel(w, level)
 	if err != nil {
@@ -248,15 +247,15 @@ func newGzipWriter(w io.Writer) (io.WriteCloser, error) {
 	return zip, zip.SetConcurrency(blockSize, min(runtime.GOMAXPROCS(0), maxConcurrentBlocks))
 }
 
-// image assembles the manifest.
+// image creates the manifest and returns the image.
 func (p *packer) image(u *source.Unpacked, config []byte) (v1.Image, error) {
 	manifest := v1.Manifest{
 		SchemaVersion: 2,
-		MediaType:     p.form.manifest,
-		Config:        v1.Descriptor{MediaType: p.form.config, Size: int64(len(config)), Digest: u.ID},
+		MediaType:     p.format.manifest,
+		Config:        v1.Descriptor{MediaType: p.format.config, Size: int64(len(config)), Digest: u.ID},
 		Layers:        make([]v1.Descriptor, len(u.DiffIDs)),
 	}
-	core := packed{mediaType: p.form.manifest, config: config, blobs: map[v1.Hash]*blob{}}
+	core := packed{mediaType: p.format.manifest, config: config, blobs: map[v1.Hash]*blob{}}
 	for i, diffID := range u.DiffIDs {
 		layer, ok := p.blobs[diffID]
 		if !ok {
@@ -273,16 +272,23 @@ func (p *packer) image(u *source.Unpacked, config []byte) (v1.Image, error) {
 	return partial.CompressedToImage(core)
 }
 
-// packed is the least that go-containerregistry needs to know of an image.
+// packed implements [partial.CompressedImageCore].
 type packed struct {
 	mediaType        types.MediaType
 	config, manifest []byte
 	blobs            map[v1.Hash]*blob
 }
 
-func (p packed) RawConfigFile() ([]byte, error)      { return p.config, nil }
-func (p packed) RawManifest() ([]byte, error)        { return p.manifest, nil }
+// RawConfigFile returns the config's bytes.
+func (p packed) RawConfigFile() ([]byte, error) { return p.config, nil }
+
+// RawManifest returns the manifest's bytes.
+func (p packed) RawManifest() ([]byte, error) { return p.manifest, nil }
+
+// MediaType returns the media type of the manifest.
 func (p packed) MediaType() (types.MediaType, error) { return p.mediaType, nil }
+
+// LayerByDigest returns the compressed layer with that digest.
 func (p packed) LayerByDigest(digest v1.Hash) (partial.CompressedLayer, error) {
 	layer, ok := p.blobs[digest]
 	if !ok {
@@ -291,26 +297,36 @@ func (p packed) LayerByDigest(digest v1.Hash) (partial.CompressedLayer, error) {
 	return layer, nil
 }
 
-// blob is a compressed layer: spooled here, or known to be in the repository.
+// blob is a compressed layer. Its content is nil if the repository has it.
 type blob struct {
 	descriptor v1.Descriptor
 	content    *spool.File
 }
 
-func (b *blob) Digest() (v1.Hash, error)            { return b.descriptor.Digest, nil }
-func (b *blob) Size() (int64, error)                { return b.descriptor.Size, nil }
+// Digest returns the digest of the compressed layer.
+func (b *blob) Digest() (v1.Hash, error) { return b.descriptor.Digest, nil }
+
+// Size returns the number of compressed bytes.
+func (b *blob) Size() (int64, error) { return b.descriptor.Size, nil }
+
+// MediaType returns the media type that the manifest gives the layer.
 func (b *blob) MediaType() (types.MediaType, error) { return b.descriptor.MediaType, nil }
 
+// Compressed opens the compressed layer. It fails for a layer that only the repository has.
 func (b *blob) Compressed() (io.ReadCloser, error) {
 	if b.content == nil {
-		return nil, fmt.Errorf("layer %s was in the repository a moment ago and is not any more; run again", b.descriptor.Digest)
+		return nil, fmt.Errorf(
+			"layer %s was in the repository a moment ago and is not any more; run again",
+			b.descriptor.Digest,
+		)
 	}
 	return b.content.Open(), nil
 }
 
-// counter is an [io.Writer] that reports how much passed through it.
+// counter is an [io.Writer] that reports the number of bytes written to it; nil reports nothing.
 type counter func(n int64)
 
+// Write reports the length of p. It never fails.
 func (c counter) Write(p []byte) (int, error) {
 	if c != nil {
 		c(int64(len(p)))

@@ -27,9 +27,8 @@ import (
 // savedByDocker is what engine 20.10 saved of a small image named example:1.
 const savedByDocker = "testdata/docker-20.10.tar"
 
-// These are the digests of the packed example and of the image in
-// savedByDocker. A change of them means that the next release sends every
-// image of every user once more.
+// These are the digests of the packed example and of the image in savedByDocker. A change of them means that the next
+// release sends every image of every user once more.
 const (
 	goldenSaved = "sha256:6075beb61de420475bbf0386183b470ac3c65433ae20b20681adfd83f06d4d74"
 	golden      = "sha256:9cead418a5d208c81cafbfce68658a77e0d78c5693004ed84ea89461208c4840"
@@ -50,8 +49,7 @@ func packed(t *testing.T, u *source.Unpacked, opts pack.Options) *pack.Packed {
 	return img
 }
 
-// uncompressed is an image as an engine describes it, whose export is the
-// archive.
+// uncompressed is an image as an engine describes it, whose export is the archive.
 func uncompressed(s imagetest.Saved, archive []byte) *source.Unpacked {
 	return &source.Unpacked{ID: s.ID(), DiffIDs: s.DiffIDs, Export: imagetest.Export(archive)}
 }
@@ -111,8 +109,7 @@ func TestPackSavedByDocker(t *testing.T) {
 	}
 }
 
-// Whatever comes in whatever pieces, the blocks that are compressed are the
-// same.
+// Whatever comes in whatever pieces, the blocks that are compressed are the same.
 func TestPackIgnoresHowBytesArrive(t *testing.T) {
 	example := imagetest.Example()
 	u := uncompressed(example, nil)
@@ -176,8 +173,7 @@ func TestPackEngineExports(t *testing.T) {
 	}
 }
 
-// A layer of no image in question is read, for only its bytes tell what it
-// is, and dropped.
+// A layer of no image in question is read, for only its bytes tell what it is, and dropped.
 // TestPackLayerNamedLikeBzip2: a layer isn't compressed because the name of its first file begins as bzip2 does.
 func TestPackLayerNamedLikeBzip2(t *testing.T) {
 	s := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: "BZh9 notes", Content: []byte("content")}))
@@ -220,8 +216,8 @@ func TestPackIsValid(t *testing.T) {
 	}
 }
 
-// valid fails for an image that isn't what its manifest and config say. What
-// go-containerregistry validates of layers is gzip alone.
+// valid fails for an image that isn't what its manifest and config say. What go-containerregistry validates of layers
+// is gzip alone.
 func valid(img v1.Image, compression pack.Compression) error {
 	if compression == pack.Gzip {
 		return validate.Image(img)
@@ -261,7 +257,13 @@ func TestPackZstdMediaTypes(t *testing.T) {
 	for _, layer := range manifest.Layers {
 		mediaTypes = append(mediaTypes, layer.MediaType)
 	}
-	want := []types.MediaType{types.OCIManifestSchema1, types.OCIConfigJSON, types.OCILayerZStd, types.OCILayer, types.OCILayer}
+	want := []types.MediaType{
+		types.OCIManifestSchema1,
+		types.OCIConfigJSON,
+		types.OCILayerZStd,
+		types.OCILayer,
+		types.OCILayer,
+	}
 	if !slices.Equal(mediaTypes, want) {
 		t.Errorf("media types %v, want %v", mediaTypes, want)
 	}
@@ -271,19 +273,19 @@ func knowing(known map[v1.Hash]v1.Descriptor) func() map[v1.Hash]v1.Descriptor {
 	return func() map[v1.Hash]v1.Descriptor { return known }
 }
 
-// TestPackGivesLayersAsTheyAreDone: each compressed layer can be read before the next one is, and what the repository knows is
-// asked for once, after the export has begun.
+// TestPackGivesLayersAsTheyAreDone: each compressed layer can be read before the next one is, and what the repository
+// knows is reused for once, after the export has begun.
 func TestPackGivesLayersAsTheyAreDone(t *testing.T) {
 	example := imagetest.Example()
 	archive := imagetest.Tar(example.DockerOld()...)
-	exported, asked := false, 0
+	exported, reused := false, 0
 	u := uncompressed(example, archive)
 	export := u.Export
 	u.Export = func(ctx context.Context) (io.ReadCloser, error) { exported = true; return export(ctx) }
 	var given []string
 	img := packed(t, u, pack.Options{
 		Known: func() map[v1.Hash]v1.Descriptor {
-			if asked++; !exported {
+			if reused++; !exported {
 				t.Error("asked before the export has begun")
 			}
 			return nil
@@ -310,8 +312,8 @@ func TestPackGivesLayersAsTheyAreDone(t *testing.T) {
 			t.Errorf("%s wasn't given: %v", digest, err)
 		}
 	}
-	if asked != 1 || len(given) != img.Compressed {
-		t.Errorf("asked %d times, given %d layers of %d", asked, len(given), img.Compressed)
+	if reused != 1 || len(given) != img.Compressed {
+		t.Errorf("asked %d times, given %d layers of %d", reused, len(given), img.Compressed)
 	}
 }
 
@@ -377,8 +379,7 @@ func TestPackTakesKnownDescriptor(t *testing.T) {
 	imagetest.WantError(t, err, "was in the repository a moment ago")
 }
 
-// When the registry has all layers, none is spooled, and the export is read
-// no further than the config.
+// When the registry has all layers, none is spooled, and the export is read no further than the config.
 func TestPackWritesNothingForKnownLayers(t *testing.T) {
 	example := imagetest.Example()
 	known := map[v1.Hash]v1.Descriptor{}
@@ -470,9 +471,12 @@ func TestPackDamaged(t *testing.T) {
 
 func TestPackLayerMissing(t *testing.T) {
 	example := imagetest.Example()
-	src, err := open(t, imagetest.TempFile(t, "image.tar", imagetest.Tar(slices.DeleteFunc(example.Podman(), func(e imagetest.Entry) bool {
-		return e.Name == example.DiffIDs[1].Hex+".tar"
-	})...)))
+	src, err := open(
+		t,
+		imagetest.TempFile(t, "image.tar", imagetest.Tar(slices.DeleteFunc(example.Podman(), func(e imagetest.Entry) bool {
+			return e.Name == example.DiffIDs[1].Hex+".tar"
+		})...)),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -499,10 +503,14 @@ func TestPackCancelled(t *testing.T) {
 	example := imagetest.Example()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stopped by a signal")
-	_, err := pack.Image(ctx, &source.Unpacked{ID: example.ID(), DiffIDs: example.DiffIDs, Export: func(context.Context) (io.ReadCloser, error) {
-		cancel(stop)
-		return nil, io.ErrUnexpectedEOF
-	}}, pack.Options{})
+	_, err := pack.Image(
+		ctx,
+		&source.Unpacked{ID: example.ID(), DiffIDs: example.DiffIDs, Export: func(context.Context) (io.ReadCloser, error) {
+			cancel(stop)
+			return nil, io.ErrUnexpectedEOF
+		}},
+		pack.Options{},
+	)
 	if !errors.Is(err, stop) {
 		t.Errorf("got %v, want the cause of the cancellation", err)
 	}
@@ -518,7 +526,11 @@ func TestPackMemory(t *testing.T) {
 		_, _ = io.CopyN(w, zeros{}, size)
 		_ = in.CloseWithError(io.ErrUnexpectedEOF)
 	}()
-	u := &source.Unpacked{ID: imagetest.Sum(nil), DiffIDs: []v1.Hash{imagetest.Sum(nil)}, Export: func(context.Context) (io.ReadCloser, error) { return out, nil }}
+	u := &source.Unpacked{
+		ID:      imagetest.Sum(nil),
+		DiffIDs: []v1.Hash{imagetest.Sum(nil)},
+		Export:  func(context.Context) (io.ReadCloser, error) { return out, nil },
+	}
 	before, peak := heap(), uint64(0)
 	var read, sampled int64
 	_, err := pack.Image(t.Context(), u, pack.Options{Progress: func(n int64) {

@@ -17,10 +17,9 @@ const (
 	zstdBlockSize = 4 << 20
 )
 
-// zstdWriter compresses blocks of a fixed size on several cores, each to a
-// frame of its own. A blob of several frames decompresses to their contents in
-// a row (RFC 8878, section 3), in every decoder. So its bytes depend on the
-// content alone: not on how many cores there are, nor on how Write is called.
+// zstdWriter compresses blocks of a fixed size concurrently, each to a frame of its own. Every decoder reads several
+// frames as one content (RFC 8878, section 3). So the output depends only on the content, not on the number of cores or
+// on how Write is called. Its methods must not be called concurrently.
 type zstdWriter struct {
 	encoder *zstd.Encoder
 	block   []byte                // what is to be compressed next
@@ -31,12 +30,13 @@ type zstdWriter struct {
 	blocks  sync.Pool
 }
 
-// frame is a compressed block, or why there is none.
+// frame is a compressed block, or the error of its compression.
 type frame struct {
 	data []byte
 	err  error
 }
 
+// newZstdWriter returns a compressor that writes to out from a goroutine of its own until it is closed.
 func newZstdWriter(out io.Writer) (*zstdWriter, error) {
 	cores := min(runtime.GOMAXPROCS(0), maxConcurrentBlocks)
 	encoder, err := zstd.NewWriter(nil,
@@ -56,8 +56,7 @@ func newZstdWriter(out io.Writer) (*zstdWriter, error) {
 	return w, nil
 }
 
-// writeFrames writes the frames as they become ready, in their order. After an
-// error it lets the rest go by.
+// writeFrames writes the frames in order, each as soon as it is ready. After an error it discards the remaining frames.
 func (w *zstdWriter) writeFrames(out io.Writer) error {
 	var failed error
 	for ready := range w.frames {
@@ -75,7 +74,7 @@ func (w *zstdWriter) writeFrames(out io.Writer) error {
 	return failed
 }
 
-// Write takes p. It fails, as Close does, when the writer below has failed.
+// Write compresses p. It fails if out failed.
 func (w *zstdWriter) Write(p []byte) (int, error) {
 	if failed := w.failed.Load(); failed != nil {
 		return 0, *failed
@@ -90,6 +89,7 @@ func (w *zstdWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// compress starts the compression of the current block.
 func (w *zstdWriter) compress() {
 	ready := make(chan frame, 1)
 	w.frames <- ready
@@ -103,8 +103,8 @@ func (w *zstdWriter) compress() {
 	w.block, _ = w.blocks.Get().([]byte)
 }
 
-// Close compresses the rest, and returns when all is written. Nothing at all
-// becomes an empty frame.
+// Close compresses the last block, waits until everything is written, and returns out's error. Without any content it
+// writes an empty frame.
 func (w *zstdWriter) Close() error {
 	if len(w.block) > 0 || !w.begun {
 		w.compress()

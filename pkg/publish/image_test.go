@@ -473,7 +473,7 @@ func TestImageFails(t *testing.T) {
 			[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Find images"] = gone }, []string{"gone"},
 		},
 		"an export":                   {[]string{"docker-daemon:" + someDigest}, &fakeSource{err: gone}, nil, []string{"docker-daemon:" + someDigest + ": gone"}},
-		"an index that can't be read": {[]string{"docker-daemon:" + someDigest}, &fakeSource{err: &image.MissingError{}}, nil, []string{"pull or write it anew as a whole"}},
+		"an index that can't be read": {[]string{"docker-daemon:" + someDigest}, &fakeSource{err: &image.MissingError{}}, nil, []string{"pull or write it again as a whole"}},
 		"an engine's stream": {[]string{unpacked().ID.String()}, &source.Unpacked{
 			DiffIDs: unpacked().DiffIDs, Export: func(context.Context) (io.ReadCloser, error) { return nil, gone },
 		}, nil, []string{"gone"}},

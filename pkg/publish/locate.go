@@ -392,7 +392,7 @@ func explain(parts []*openedPart, m image.ImageOrIndex, err error) error {
 			err = fmt.Errorf("the image lists %s, but doesn't hold it: %w; pull what is missing first, "+
 				"or choose what is there with the input platform", list(platforms), err)
 		} else {
-			err = fmt.Errorf("%w; pull or write it anew as a whole", err)
+			err = fmt.Errorf("%w; pull or write it again as a whole", err)
 		}
 	}
 	switch len(parts) {

@@ -12,7 +12,7 @@ import (
 )
 
 // The text that describes an image to Juju holds a password. Whether Charmhub keeps it the same for ever isn't known, and a
-// client may write the text anew before it uploads it. So a revision may describe an image in another text than today's.
+// client may write the text again before it uploads it. So a revision may describe an image in another text than today's.
 const (
 	textsRead     = 5                // the newest revisions whose text is read, at most
 	textTolerance = 128              // bytes by which the sizes of two texts about one image may differ

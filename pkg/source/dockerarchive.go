@@ -93,7 +93,7 @@ func readSaved(raw []byte, err error) ([]savedImage, error) {
 	}
 	var images []savedImage
 	if err := json.Unmarshal(raw, &images); err != nil {
-		return nil, fmt.Errorf("manifest.json is damaged: %w; write the archive anew with `docker save`", err)
+		return nil, fmt.Errorf("manifest.json is damaged: %w; write the archive again with `docker save`", err)
 	}
 	return images, nil
 }
@@ -136,7 +136,7 @@ func (c contents) unpacked(ctx context.Context, saved savedImage, open openFunc)
 		return nil, err
 	}
 	if len(saved.Layers) != len(config.RootFS.DiffIDs) {
-		return nil, fmt.Errorf("the image has %d layers where its config lists %d; build it anew", len(saved.Layers), len(config.RootFS.DiffIDs))
+		return nil, fmt.Errorf("the image has %d layers where its config lists %d; build it again", len(saved.Layers), len(config.RootFS.DiffIDs))
 	}
 	u := &Unpacked{
 		ID: id, Digest: id, DiffIDs: config.RootFS.DiffIDs, Platform: image.ConfigPlatform(config),
@@ -162,7 +162,7 @@ func (c contents) resolve(layer string) (string, error) {
 		name = path.Join(path.Dir(name), target)
 	}
 	if _, again := c.links[name]; again {
-		return "", fmt.Errorf("the layer %q is a link to another link; write the archive anew with `docker save`", layer)
+		return "", fmt.Errorf("the layer %q is a link to another link; write the archive again with `docker save`", layer)
 	}
 	return name, nil
 }
@@ -183,5 +183,5 @@ func readFile(ctx context.Context, open openFunc, name string) ([]byte, error) {
 			return entries.document(header, configLimit)
 		}
 	}
-	return nil, fmt.Errorf("the archive has no %s, which its manifest.json names: the image is incomplete; write the archive anew with `docker save`", name)
+	return nil, fmt.Errorf("the archive has no %s, which its manifest.json names: the image is incomplete; write the archive again with `docker save`", name)
 }

@@ -86,7 +86,7 @@ func (l layout) image(ctx context.Context, selector string) (image.ImageOrIndex,
 	}
 	var index v1.IndexManifest
 	if err := json.Unmarshal(raw, &index); err != nil {
-		return nil, fmt.Errorf("index.json is damaged: %w; write the OCI layout anew", err)
+		return nil, fmt.Errorf("index.json is damaged: %w; write the OCI layout again", err)
 	}
 	if selector == "" && onePerPlatform(index.Manifests) {
 		return l.itself(ctx, raw, index.MediaType)
@@ -120,7 +120,7 @@ func onePerPlatform(manifests []v1.Descriptor) bool {
 
 // itself returns an index.json as the index that it is. Its digest is that of
 // its bytes, if it says that it is an index; one that leaves this out, as
-// layouts may, is written anew.
+// layouts may, is written again.
 func (l layout) itself(ctx context.Context, raw []byte, mediaType types.MediaType) (image.ImageOrIndex, error) {
 	d := v1.Descriptor{MediaType: types.OCIImageIndex, Digest: sum(raw), Size: int64(len(raw))}
 	if mediaType.IsIndex() {
@@ -151,7 +151,7 @@ func (r rooted) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, erro
 // selector it is the only image, which may have several names.
 func (l layout) selectManifest(ctx context.Context, listed []v1.Descriptor, selector string) (none v1.Descriptor, err error) {
 	if len(listed) == 0 {
-		return none, errors.New("index.json lists nothing, so there is no image in it; write the OCI layout anew")
+		return none, errors.New("index.json lists nothing, so there is no image in it; write the OCI layout again")
 	}
 	for _, d := range listed {
 		if selector != "" && slices.Contains([]string{d.Annotations[refName], d.Annotations[containerdName], d.Digest.String()}, selector) {
@@ -286,7 +286,7 @@ func (a archive) open(name string) (io.ReadCloser, int64, error) {
 		}
 	}
 	if _, ok := a.links[at]; ok {
-		return nil, 0, fmt.Errorf("%s leads to too many other links; write the archive anew with plain files", name)
+		return nil, 0, fmt.Errorf("%s leads to too many other links; write the archive again with plain files", name)
 	}
 	entry, ok := a.entries[at]
 	if !ok {

@@ -92,7 +92,7 @@ func (t *tarStream) check(header *tar.Header) error {
 		return fmt.Errorf("the archive holds a file whose name has more than %d bytes, which no image has", maxName)
 	}
 	if sparse(header) {
-		return fmt.Errorf("the file %q in the archive is sparse; write the archive anew without sparse files", header.Name)
+		return fmt.Errorf("the file %q in the archive is sparse; write the archive again without sparse files", header.Name)
 	}
 	if leadsOut(header.Name) {
 		return fmt.Errorf("the file %q leads out of the archive, which is malicious; use another image", header.Name)
@@ -107,10 +107,10 @@ func (t *tarStream) check(header *tar.Header) error {
 	case tar.TypeDir, tar.TypeXGlobalHeader:
 		return nil
 	default:
-		return fmt.Errorf("%q in the archive is a hard link, a device or another special file; write the archive anew with plain files", header.Name)
+		return fmt.Errorf("%q in the archive is a hard link, a device or another special file; write the archive again with plain files", header.Name)
 	}
 	if t.seen[header.Name] {
-		return fmt.Errorf("the archive holds two files named %q; write it anew", header.Name)
+		return fmt.Errorf("the archive holds two files named %q; write it again", header.Name)
 	}
 	t.seen[header.Name] = true
 	if header.Typeflag == tar.TypeSymlink {
