@@ -11,7 +11,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -26,35 +25,22 @@ func main() { program.Main("sandbox", run) }
 
 // run serves until ctx ends. Its first line on out says that it is ready.
 func run(ctx context.Context, args []string, out io.Writer) error {
-	var charm server.Charm
-	flags := flag.NewFlagSet("sandbox", flag.ExitOnError)
-	flags.StringVar(&charm.Name, "charm", "my-charm", "name of the charm")
-	addr := flags.String("addr", "127.0.0.1:0", "address of the store, on 127.0.0.1; the other servers take the ports after a fixed one")
-	envFile := flags.String("env-file", "", "file to write the variables to that lead the action to the sandbox")
-	registry := flags.String("registry", "", "distribution binary to run as the registry, such as docker-registry; default is one within the sandbox")
-	flags.BoolVar(&charm.Private, "private", false, "hide the charm from those without a token")
-	textPeriod := flags.Duration("text-period", 0, "time after which the text that describes an image has another password, such as 720h; default never")
-	const usage = "resource of the charm, NAME=oci-image or NAME=file, with ,optional if it can be released without; may be repeated"
-	flags.Func("resource", usage, func(text string) error {
-		charm.Resources = append(charm.Resources, parseResource(text))
-		return nil
-	})
-	if err := flags.Parse(args); err != nil {
+	asked, err := parse(args)
+	if err != nil {
 		return err
 	}
-	sandbox, err := server.Start(server.Options{
-		Addr: *addr, Charms: []server.Charm{charm}, Registry: *registry, TextPeriod: *textPeriod,
-		Log: func(line string) { _, _ = fmt.Fprintln(out, line) },
-	})
+	charm, envFile := asked.options.Charms[0], asked.envFile
+	asked.options.Log = func(line string) { _, _ = fmt.Fprintln(out, line) }
+	sandbox, err := server.Start(asked.options)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = sandbox.Close() }()
-	if *envFile != "" {
-		if err := writeFile(*envFile, strings.Join(sandbox.Env(), "\n")+"\n"); err != nil {
+	if envFile != "" {
+		if err := writeFile(envFile, strings.Join(sandbox.Env(), "\n")+"\n"); err != nil {
 			return fmt.Errorf("writing the variables: %w", err)
 		}
-		defer func() { _ = os.Remove(*envFile) }()
+		defer func() { _ = os.Remove(envFile) }()
 	}
 	_, _ = fmt.Fprintf(out, "serving charm %s: store %s, registry %s\n", charm.Name, sandbox.StoreURL, sandbox.RegistryURL)
 	<-ctx.Done()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"io/fs"
 	"net/http"
@@ -11,6 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
@@ -49,6 +53,74 @@ func TestResourcesAreRequired(t *testing.T) {
 		if got := parseResource(text); got != want {
 			t.Errorf("%s: got %+v", text, got)
 		}
+	}
+}
+
+// TestProfilesAreDocumented: the table in the docs has each trait's flag, with what it is in each profile.
+func TestProfilesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/outside.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string][]string{}
+	for _, profile := range []string{server.Production, server.Strict, server.Rude} {
+		options, err := server.Profile(profile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flags := flag.NewFlagSet("", flag.ContinueOnError)
+		traits(&options, flags)
+		flags.VisitAll(func(f *flag.Flag) { values[f.Name] = append(values[f.Name], shown(f.Value.String())) })
+	}
+	for name, of := range values {
+		row := "|" + strings.Join(of, "") + "\n"
+		found := false
+		for line := range strings.Lines(string(page)) {
+			found = found || strings.HasPrefix(line, "| `-"+name+"` | ") && strings.HasSuffix(line, row)
+		}
+		if !found {
+			t.Errorf("no row of `-%s` ends in %s", name, row)
+		}
+	}
+}
+
+// shown is the cell of the docs' table for the value of a flag.
+func shown(value string) string {
+	switch value {
+	case "false", "0s", "":
+		return " |"
+	case "true":
+		return " yes |"
+	}
+	return " `" + value + "` |"
+}
+
+func TestParse(t *testing.T) {
+	rude, err := server.Profile(server.Rude)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		args   string
+		change func(*server.Options)
+	}{
+		"alone":      {"-profile rude", func(*server.Options) {}},
+		"with less":  {"-outages=false -profile rude", func(o *server.Options) { o.Outages = false }},
+		"with more":  {"-profile rude -newest-first -lag 3s -rows partial", func(o *server.Options) { o.NewestFirst, o.Lag, o.Rows = true, 3*time.Second, server.RowsInPart }},
+		"production": {"-statuses new,needs_review", func(o *server.Options) { *o = server.Options{Statuses: []string{"new", "needs_review"}} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := rude
+			test.change(&want)
+			want.Addr, want.Charms = "127.0.0.1:0", []server.Charm{{Name: "c", Private: true}}
+			got, err := parse(append(strings.Fields(test.args), "-charm", "c", "-private"))
+			if diff := cmp.Diff(want, got.options); err != nil || diff != "" {
+				t.Errorf("%v, options (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+	if _, err := parse([]string{"-profile", "polite"}); err == nil {
+		t.Error("a profile that doesn't exist is taken")
 	}
 }
 

@@ -37,6 +37,9 @@ func (s *Server) authenticate(r *http.Request) (identity, error) {
 	if err != nil {
 		return who, refuse(http.StatusUnauthorized, "macaroon-authorization-required", "Invalid macaroon: "+err.Error())
 	}
+	if who.outdated { // in the form of canonical/charmcraft#2806
+		return who, refuse(http.StatusBadRequest, "BadRequest", "Invalid macaroon")
+	}
 	if who.expires.IsZero() {
 		who.expires, who.unstated = s.sessionEnd(session), true
 	}

@@ -69,6 +69,9 @@ func (s *Server) PutCharm(charm string, file io.Reader) int {
 		panic(review.reject)
 	}
 	review.settle(approvedState)
+	if put := s.mustFindCharm(charm).revision(review.number); put != nil {
+		put.unseen, put.shown = 0, time.Time{}
+	}
 	return review.number
 }
 
@@ -77,7 +80,8 @@ type charmRevision struct {
 	stored
 	number  int
 	state   state
-	unseen  int // calls for the list that will still miss it
+	unseen  int       // calls for the list that will still miss it
+	shown   time.Time // when lists have it, by the sandbox's clock
 	version string
 	bases   []ReleaseBase
 	created time.Time
@@ -120,7 +124,7 @@ func (s *Server) reviewCharm(c *charm, content stored) *review {
 	for _, r := range c.revisions {
 		if r.state != rejectedState && r.sums["sha3-384"] == content.sums["sha3-384"] {
 			_ = os.Remove(content.path)
-			return &review{charm: c, settle: func(state) {}, reject: duplicateOf(content, r.number)}
+			return &review{charm: c, settle: func(state) {}, reject: duplicateOf(content, r.number, !s.options.UnnumberedDuplicates)}
 		}
 	}
 	number := s.options.firstRevision()
@@ -135,7 +139,7 @@ func (s *Server) reviewCharm(c *charm, content stored) *review {
 	}
 	added.bases = file.bases
 	result := &review{charm: c, number: number, settle: func(ended state) {
-		added.state, added.unseen = ended, s.options.ListLag
+		added.state, added.unseen, added.shown = ended, s.options.ListLag, s.now().Add(s.options.Lag)
 		if ended == rejectedState {
 			added.errors = []map[string]string{{"code": "review-error", "message": "Rejected"}}
 			return
@@ -151,8 +155,11 @@ func (s *Server) reviewCharm(c *charm, content stored) *review {
 	return result
 }
 
-// duplicateOf is why content is rejected that a revision has.
-func duplicateOf(content stored, revision int) string {
+// duplicateOf is why content is rejected that a revision has, with the revision's number or, as in 2022, without it.
+func duplicateOf(content stored, revision int, numbered bool) string {
+	if !numbered {
+		return fmt.Sprintf("An upload with that digest (SHA3-384: %s) already exists in the database.", content.sums["sha3-384"])
+	}
 	return fmt.Sprintf("Cannot insert package. An upload with that digest (SHA3-384: '%s') already exists in the database. "+
 		"Revision of the existing package is: %d", content.sums["sha3-384"], revision)
 }
@@ -216,7 +223,7 @@ func (s *Server) listCharmRevisions(c call) (any, error) {
 	listed := []map[string]any{}
 	for _, r := range slices.Backward(c.charm.revisions) {
 		switch {
-		case r.state == pendingState:
+		case r.state == pendingState || s.now().Before(r.shown):
 		case r.unseen > 0:
 			r.unseen--
 		default:

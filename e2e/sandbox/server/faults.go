@@ -39,10 +39,12 @@ func (s *Server) faultFor(request Request) *Fault {
 	s.mu.Lock()
 	choose := s.fault
 	s.mu.Unlock()
-	if choose == nil {
-		return nil
+	if choose != nil {
+		if fault := choose(request); fault != nil {
+			return fault
+		}
 	}
-	return choose(request)
+	return s.passingFault(request)
 }
 
 // observe records each request of a server and lets its fault happen.

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -19,9 +20,13 @@ const (
 	filePath  = resources + "/my-file"
 )
 
-// start returns a sandbox with one charm, closed when the test ends.
+// start returns a sandbox with one charm, closed when the test ends. Reviews end at the second look, unless the options
+// say when.
 func start(t *testing.T, options server.Options) *server.Server {
 	t.Helper()
+	if len(options.Statuses) == 0 {
+		options.ReviewDelay = cmp.Or(options.ReviewDelay, 1)
+	}
 	options.Charms = []server.Charm{
 		{Name: "my-charm", Resources: []server.Resource{
 			{Name: "my-image", Type: server.TypeImage},

@@ -79,6 +79,7 @@ type identity struct {
 	account     string
 	expires     time.Time
 	unstated    bool // the token doesn't say when it expires
+	outdated    bool // the store takes it no longer
 	permissions []string
 	charms      []string
 	channels    []string
@@ -88,6 +89,9 @@ func (i identity) caveats() []string {
 	var caveats []string
 	if !i.unstated {
 		caveats = append(caveats, "expires "+i.expires.UTC().Format(time.RFC3339Nano))
+	}
+	if i.outdated {
+		caveats = append(caveats, "outdated")
 	}
 	if i.account != "" {
 		caveats = append(caveats, "account "+i.account)
@@ -113,6 +117,8 @@ func readCaveats(caveats []string) (identity, error) {
 	for _, caveat := range caveats {
 		name, value, _ := strings.Cut(caveat, " ")
 		switch name {
+		case "outdated":
+			who.outdated = true
 		case "account":
 			who.account = value
 		case "permissions":

@@ -40,6 +40,20 @@ type Resource struct {
 	Optional bool
 }
 
+// Rows says which rows a charm's list of resources has. What a row says of the charm revision, and of the type, is true in all.
+type Rows string
+
+// The rows that are known of servers, or can't be ruled out.
+const (
+	RowsOfRevision Rows = "revision" // what the revision in the query declares, else what each revision does
+	RowsOfNewest   Rows = "newest"   // what the charm's newest revision declares, or nothing where the query has another
+	RowsInPart     Rows = "partial"  // those of RowsOfRevision, but for resources that the charm can be released without
+	RowsOfOthers   Rows = "others"   // what the newest revision declares, whatever the query has
+	RowsOfAll      Rows = "all"      // what each revision declares, whatever the query has
+)
+
+var allRows = []Rows{RowsOfRevision, RowsOfNewest, RowsInPart, RowsOfOthers, RowsOfAll}
+
 // Options say what a sandbox holds and how it behaves. The zero value is an
 // empty Charmhub on free ports of 127.0.0.1, which behaves as far as is known as
 // Charmhub does. Options that make it differ from that can be combined.
@@ -62,19 +76,43 @@ type Options struct {
 	// TokenLife is how long a registry's bearer token lasts, in whole
 	// seconds; default 5 minutes.
 	TokenLife time.Duration
+	// Statuses are what reviews show before they end, one for each look; default new, scanned. The number of a revision is
+	// there from the second on.
+	Statuses []string
 	// ReviewDelay is how many looks at a review, or at the list of revisions,
-	// pass before it ends; default 1.
+	// pass before it ends; default one for each of the statuses, of which the last lasts for the rest.
 	ReviewDelay int
-	// NeverReview keeps every review from ending.
+	// NeverReview keeps every review from ending: it stays at the last of the statuses.
 	NeverReview bool
 	// RejectReason, when set, ends every review in a rejection that says it.
 	RejectReason string
 	// RejectDuplicates ends the review of content that a resource has already as that of
 	// a charm file ends: in a rejection that names the revision. Else it is approved.
 	RejectDuplicates bool
+	// UnnumberedDuplicates names no revision where it rejects a charm file that the charm has already.
+	UnnumberedDuplicates bool
 	// ListLag is how many calls for the list of revisions miss a revision
 	// after its approval.
 	ListLag int
+	// Lag is how long lists miss a revision after its approval, by the clock and [Server.AdvanceClock].
+	Lag time.Duration
+	// NewestFirst lists the revisions of a resource from the newest to the oldest; else it is the other way.
+	NewestFirst bool
+	// SortedBases sorts the architectures of bases of one name that it merges into one; else they are in the order of the request.
+	SortedBases bool
+	// Rows are the rows that a charm's list of resources has; default RowsOfRevision.
+	Rows Rows
+	// OutdatedToken makes [Server.Token] one that the store takes no longer, as Charmhub takes none of charmcraft before 4.4.
+	OutdatedToken bool
+	// Timeouts answers 504 to an upload and to a request for a revision that were taken: the first, the fourth, and so on.
+	Timeouts bool
+	// Outages lets the registry and its token service fail in passing: each seventh request is answered 500, 503, or, by the
+	// registry, as if its token were for something else.
+	Outages bool
+	// NullAnswers answers a release with entries whose fields are null.
+	NullAnswers bool
+	// DropOmitted drops the resources that a release leaves out; else they stay as they are on the channel.
+	DropOmitted bool
 	// NoReleaseBase refuses a release that names a base, which no client of
 	// Charmhub's publishers sends.
 	NoReleaseBase bool
@@ -119,8 +157,14 @@ func (o Options) withDefaults() (Options, error) {
 	if o.TokenLife == 0 {
 		o.TokenLife = 5 * time.Minute
 	}
+	if len(o.Statuses) == 0 {
+		o.Statuses = []string{"new", "scanned"}
+	}
 	if o.ReviewDelay == 0 {
-		o.ReviewDelay = 1
+		o.ReviewDelay = len(o.Statuses)
+	}
+	if o.Rows == "" {
+		o.Rows = RowsOfRevision
 	}
 	if o.Log == nil {
 		o.Log = func(string) {}
@@ -137,6 +181,9 @@ func (o Options) firstRevision() int {
 }
 
 func (o Options) check() error {
+	if !slices.Contains(allRows, o.Rows) {
+		return fmt.Errorf("there are no rows %q of a list of resources, but %v", o.Rows, allRows)
+	}
 	for _, c := range o.Charms {
 		if c.Name == "" {
 			return fmt.Errorf("a charm of the sandbox has no name")

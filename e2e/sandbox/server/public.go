@@ -47,7 +47,7 @@ func (s *Server) listPublicRevisions(name, resource string) (any, error) {
 	}
 	listed := []map[string]any{}
 	for _, revision := range slices.Backward(r.revisions) {
-		if revision.state != approvedState || revision.unseen > 0 {
+		if revision.state != approvedState || revision.unseen > 0 || s.now().Before(revision.shown) {
 			continue
 		}
 		listed = append(listed, map[string]any{

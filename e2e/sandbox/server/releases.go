@@ -164,8 +164,7 @@ type releaseRequest struct {
 
 // release does all that it is asked for or, if anything is wrong, nothing. An
 // entry is for every base of its revision, unless it names one. What is not known
-// of Charmhub is strict here: two entries for one place are refused, and resources
-// that an entry leaves out are not carried over from what was there.
+// of Charmhub is strict here: two entries for one place are refused.
 func (s *Server) release(c call) (any, error) {
 	var requests []releaseRequest
 	if err := readJSON(c.Request, &requests); err != nil {
@@ -189,9 +188,11 @@ func (s *Server) release(c call) (any, error) {
 			}
 			todo = append(todo, entry)
 		}
-		released = append(released, map[string]any{
-			"channel": entries[0].channel, "revision": request.Revision, "resources": request.Resources,
-		})
+		answered := map[string]any{"channel": entries[0].channel, "revision": request.Revision, "resources": request.Resources}
+		if s.options.NullAnswers {
+			answered = map[string]any{"channel": nil, "revision": nil, "resources": nil}
+		}
+		released = append(released, answered)
 	}
 	for _, entry := range todo {
 		if entry.closes {
@@ -222,10 +223,6 @@ func (s *Server) check(c call, request releaseRequest) ([]release, error) {
 	if revision == nil || revision.state != approvedState {
 		return nil, refuse(http.StatusNotFound, "resource-not-found", fmt.Sprintf("Revision %d not found for %s", *request.Revision, c.charm.name))
 	}
-	resources, err := c.charm.bind(revision.number, request)
-	if err != nil {
-		return nil, err
-	}
 	bases := revision.bases
 	if request.Base != nil && !s.options.IgnoreReleaseBase {
 		if !slices.Contains(bases, *request.Base) {
@@ -235,6 +232,14 @@ func (s *Server) check(c call, request releaseRequest) ([]release, error) {
 	}
 	var entries []release
 	for _, base := range bases {
+		kept := map[string]int{}
+		if !s.options.DropOmitted {
+			kept = c.charm.on(channel, base).resources
+		}
+		resources, err := c.charm.bind(revision.number, request, kept)
+		if err != nil {
+			return nil, err
+		}
 		entries = append(entries, release{channel: channel, base: base, revision: revision.number, resources: resources, when: time.Now()})
 	}
 	return entries, nil
@@ -269,10 +274,20 @@ func (c *charm) channel(name string) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
-// bind returns the resources of a request for a revision of the charm. A resource
+// on is what a channel has for a base; the zero value if that is nothing.
+func (c *charm) on(channel string, base ReleaseBase) release {
+	for _, r := range c.releases {
+		if r.channel == channel && r.base == base {
+			return r
+		}
+	}
+	return release{}
+}
+
+// bind returns the resources of a request for a revision of the charm; those that it leaves out are as in kept. A resource
 // without any revision has to be given as null, even if it is optional
 // (canonical/charmcraft#850); the texts are the real store's.
-func (c *charm) bind(number int, request releaseRequest) (map[string]int, error) {
+func (c *charm) bind(number int, request releaseRequest, kept map[string]int) (map[string]int, error) {
 	declared, bound, given := c.declared(number), map[string]int{}, map[string]bool{}
 	of := fmt.Sprintf("for charm with id '%s' and revision %d", c.id, number)
 	var wrong []string
@@ -293,6 +308,10 @@ func (c *charm) bind(number int, request releaseRequest) (map[string]int, error)
 		given[r.Name] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(declared)) {
+		if revision, ok := kept[name]; ok && !given[name] {
+			bound[name] = revision
+			continue
+		}
 		if !given[name] && (declared[name].required || len(c.find(name).revisions) == 0) {
 			wrong = append(wrong, fmt.Sprintf("Resource '%s' doesn't have a released revision %s", name, of))
 		}

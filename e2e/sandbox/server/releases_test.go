@@ -36,6 +36,7 @@ func charmFile(t *testing.T, name string, bases ...server.ReleaseBase) string {
 // track beside latest.
 func startEmpty(t *testing.T, options server.Options) *server.Server {
 	t.Helper()
+	options.ReviewDelay = 1
 	options.Charms = []server.Charm{{Name: "my-charm", Tracks: []string{"2.0"}}}
 	s, err := server.Start(options)
 	if err != nil {

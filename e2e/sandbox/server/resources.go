@@ -13,7 +13,7 @@ import (
 var architectures = []string{"all", "amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"}
 
 // listResources lists every declaration of a resource, oldest first, each with
-// the revision of the charm that makes it; or those of the revision in the query.
+// the revision of the charm that makes it; or those of the revision in the query. The options may ask for other rows.
 func (s *Server) listResources(c call) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -30,7 +30,7 @@ func (s *Server) listResources(c call) (any, error) {
 	listed := []map[string]any{}
 	for _, r := range c.charm.resources {
 		for _, declared := range append(slices.Clone(r.older), r) {
-			if asked >= 0 && declared.charmRevision != asked {
+			if !s.options.Rows.have(declared, asked, c.charm.newest()) {
 				continue
 			}
 			listed = append(listed, map[string]any{
@@ -41,21 +41,53 @@ func (s *Server) listResources(c call) (any, error) {
 	return map[string]any{"resources": listed}, nil
 }
 
-// listRevisions lists the approved revisions, newest first. Time passes for
+// have reports whether a declaration is among the rows where the query asks for a charm revision, or for none, which is -1.
+func (r Rows) have(declared *resource, asked, newest int) bool {
+	ofAsked := asked < 0 || declared.charmRevision == asked
+	ofNewest := declared.charmRevision == newest
+	switch r {
+	case RowsOfNewest:
+		return ofAsked && ofNewest
+	case RowsInPart:
+		return ofAsked && declared.required
+	case RowsOfOthers:
+		return ofNewest
+	case RowsOfAll:
+		return true
+	default:
+		return ofAsked
+	}
+}
+
+// newest is the number of the newest charm revision that was approved.
+func (c *charm) newest() int {
+	number := -1
+	for _, r := range c.revisions {
+		if r.state == approvedState {
+			number = max(number, r.number)
+		}
+	}
+	return number
+}
+
+// listRevisions lists the approved revisions, oldest first unless the options ask for the newest. Time passes for
 // reviews also when nobody looks at them but at this list.
 func (s *Server) listRevisions(c call) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.passTime(c.charm, c.resource)
 	listed := []map[string]any{}
-	for _, revision := range slices.Backward(c.resource.revisions) {
+	for _, revision := range c.resource.revisions {
 		switch {
-		case revision.state != approvedState:
+		case revision.state != approvedState || s.now().Before(revision.shown):
 		case revision.unseen > 0:
 			revision.unseen--
 		default:
 			listed = append(listed, revision.json(c.resource, s.options.NestedHashes))
 		}
+	}
+	if s.options.NewestFirst {
+		slices.Reverse(listed)
 	}
 	return map[string]any{"revisions": listed}, nil
 }
@@ -86,7 +118,7 @@ func (s *Server) updateRevisions(c call) (any, error) {
 		if len(update.Bases) == 0 {
 			return nil, refuse(http.StatusBadRequest, "api-error", "bases is a required property")
 		}
-		bases, err := readBases(update.Bases)
+		bases, err := s.readBases(update.Bases)
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +133,7 @@ func (s *Server) updateRevisions(c call) (any, error) {
 
 // readBases returns the bases of a request as they are recorded: "all" where
 // nothing is said, and one base of each name and channel.
-func readBases(given []Base) ([]Base, error) {
+func (s *Server) readBases(given []Base) ([]Base, error) {
 	if len(given) == 0 {
 		given = []Base{{}}
 	}
@@ -121,12 +153,24 @@ func readBases(given []Base) ([]Base, error) {
 		}
 		same := func(b Base) bool { return b.Name == base.Name && b.Channel == base.Channel }
 		if i := slices.IndexFunc(bases, same); i >= 0 {
-			merged := append(slices.Clone(bases[i].Architectures), base.Architectures...)
-			slices.Sort(merged)
-			bases[i].Architectures = slices.Compact(merged)
+			bases[i].Architectures = s.merge(bases[i].Architectures, base.Architectures)
 			continue
 		}
 		bases = append(bases, base)
 	}
 	return bases, nil
+}
+
+// merge returns the architectures of two bases, each once.
+func (s *Server) merge(one, other []string) []string {
+	merged := slices.Clone(one)
+	for _, architecture := range other {
+		if !slices.Contains(merged, architecture) {
+			merged = append(merged, architecture)
+		}
+	}
+	if s.options.SortedBases {
+		slices.Sort(merged)
+	}
+	return merged
 }

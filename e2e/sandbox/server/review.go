@@ -38,7 +38,7 @@ func (s *Server) createRevision(c call) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "invalid-resource-type",
 			"Resource "+c.resource.name+" is of type "+c.resourceType+", not "+request.Type)
 	}
-	bases, err := readBases(request.Bases)
+	bases, err := s.readBases(request.Bases)
 	if err != nil {
 		return nil, err
 	}
@@ -52,13 +52,13 @@ func (s *Server) createRevision(c call) (any, error) {
 	added := c.resource.add(upload, bases, s.options.firstRevision())
 	reject := ""
 	if there && s.options.RejectDuplicates {
-		reject = duplicateOf(upload, added.number)
+		reject = duplicateOf(upload, added.number, true)
 	}
 	return s.begins(&review{
 		uploadID: request.UploadID, charm: c.charm, resource: c.resource, number: added.number, reject: reject,
 		settle: func(ended state) {
 			if added.state == pendingState && reject == "" {
-				added.state, added.unseen = ended, s.options.ListLag
+				added.state, added.unseen, added.shown = ended, s.options.ListLag, s.now().Add(s.options.Lag)
 			}
 		},
 	}), nil
@@ -136,7 +136,8 @@ func (s *Server) look(r *review) {
 // describe is the review as the store tells it. A revision's number shows
 // before it is approved, and means nothing until then.
 func (s *Server) describe(r *review) map[string]any {
-	item := map[string]any{"upload-id": r.uploadID, "status": "new", "revision": nil, "errors": nil}
+	statuses := s.options.Statuses
+	item := map[string]any{"upload-id": r.uploadID, "status": statuses[min(max(r.looks, 1), len(statuses))-1], "revision": nil, "errors": nil}
 	switch {
 	case r.ended == approvedState:
 		item["status"], item["revision"] = "approved", r.number
@@ -146,8 +147,8 @@ func (s *Server) describe(r *review) map[string]any {
 	case r.ended == rejectedState:
 		item["status"] = "rejected"
 		item["errors"] = []map[string]string{{"code": "review-rejected", "message": s.options.RejectReason}}
-	case r.looks > 1:
-		item["status"], item["revision"] = "scanned", r.number
+	case r.looks > 1 && r.reject == "":
+		item["revision"] = r.number
 	}
 	return item
 }

@@ -137,7 +137,7 @@ func TestBasesOfARequest(t *testing.T) {
 		"several": {
 			`,"bases":[{"architectures":["arm64"]},{"name":"ubuntu","channel":"24.04"},{"name":"all","channel":"all","architectures":["amd64","arm64"]}]`,
 			[]server.Base{
-				{Name: "all", Channel: "all", Architectures: []string{"amd64", "arm64"}},
+				{Name: "all", Channel: "all", Architectures: []string{"arm64", "amd64"}}, // as they come
 				{Name: "ubuntu", Channel: "24.04", Architectures: []string{"all"}},
 			},
 		},

@@ -85,7 +85,8 @@ type revision struct {
 	stored
 	number  int
 	state   state
-	unseen  int // calls for the list that will still miss it
+	unseen  int       // calls for the list that will still miss it
+	shown   time.Time // when lists have it, by the sandbox's clock
 	bases   []Base
 	created time.Time
 	updated time.Time

@@ -60,8 +60,9 @@ type Server struct {
 	uploads   map[string]*upload
 	reviews   map[string]*review
 	passwords map[string]registryGrant
-	sessions  []session     // of the tokens that were given out, oldest first
-	ahead     time.Duration // by AdvanceClock
+	sessions  []session      // of the tokens that were given out, oldest first
+	ahead     time.Duration  // by AdvanceClock
+	asked     map[string]int // requests by what they ask for, where some of them fail in passing
 }
 
 // Start returns a sandbox that is ready to be called, or an error when the
@@ -84,11 +85,12 @@ func Start(options Options) (*Server, error) {
 		uploads:   map[string]*upload{},
 		reviews:   map[string]*review{},
 		passwords: map[string]registryGrant{},
+		asked:     map[string]int{},
 	}
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.token = s.Mint(Grant{})
+	s.token = s.Mint(Grant{Outdated: options.OutdatedToken})
 	return s, nil
 }
 
@@ -151,6 +153,16 @@ func (s *Server) urls(names []string, listeners []net.Listener) (map[string]stri
 	}
 	return urls, nil
 }
+
+// AdvanceClock puts the clock of Options.TextPeriod and Options.Lag forward.
+func (s *Server) AdvanceClock(by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead += by
+}
+
+// now is the time by the sandbox's clock. It must be called under the lock.
+func (s *Server) now() time.Time { return time.Now().Add(s.ahead) }
 
 // Env returns the variables that lead charmcraft and the action to the sandbox,
 // one NAME=value each; among them the token, which is a secret.

@@ -57,6 +57,8 @@ type Grant struct {
 	Channels    []string
 	// Unstated leaves out of the token when it ends: the list of tokens has it.
 	Unstated bool
+	// Outdated makes a token that the store takes no longer, as those that charmcraft made before 4.4.
+	Outdated bool
 	// Forged makes a token that looks right, signed by somebody else.
 	Forged bool
 }
@@ -136,7 +138,7 @@ func (g Grant) identity() identity {
 		g.Account = Publisher
 	}
 	return identity{
-		account: g.Account, expires: expiry(g.Life, defaultLife), unstated: g.Unstated,
+		account: g.Account, expires: expiry(g.Life, defaultLife), unstated: g.Unstated, outdated: g.Outdated,
 		permissions: g.Permissions, charms: g.Charms, channels: g.Channels,
 	}
 }
