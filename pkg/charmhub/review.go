@@ -46,11 +46,17 @@ type Reviewed struct {
 	Existed  bool // the store rejected the content because the revision had it already
 }
 
+// ExistsError is a rejection of content that is there already, by a store that doesn't say which revision has it.
+type ExistsError struct{ Err error }
+
+func (e *ExistsError) Error() string { return e.Err.Error() }
+func (e *ExistsError) Unwrap() error { return e.Err }
+
 // Await polls a status URL of [Client.CreateRevision] or
 // [Client.CreateCharmRevision] until the store has decided, and returns the
-// revision of the content, also where the store rejected it for being there already. It
-// fails with the store's reasons if the content was rejected otherwise, if the review stays at a status that it doesn't know,
-// which a person has to change, and after 30 minutes.
+// revision of the content, also where the store rejected it for being there already; without the
+// revision's number, that is an [ExistsError]. It fails with the store's reasons if the content was rejected otherwise, if the
+// review stays at a status that it doesn't know, which a person has to change, and after 30 minutes.
 func (c *Client) Await(ctx context.Context, statusURL string) (Reviewed, error) {
 	r, uploadID, err := c.reviewRequest(statusURL)
 	if err != nil {
@@ -130,7 +136,8 @@ func (r review) outcome(uploadID string) (reviewed Reviewed, decided bool, err e
 	}
 	code, message := summary(r.Errors)
 	advice := "correct what it names, and run this again"
-	if strings.Contains(message, "already exists") {
+	exists := strings.Contains(message, "already exists")
+	if exists {
 		advice = "find the revision that has it with `charmcraft resource-revisions` or `charmcraft revisions`"
 	}
 	switch {
@@ -141,6 +148,9 @@ func (r review) outcome(uploadID string) (reviewed Reviewed, decided bool, err e
 	default:
 		err = fmt.Errorf("the store rejected the upload and gave no reason; run this again, and if it is rejected again, "+
 			"ask Charmhub's team about the upload %s", quoted(uploadID))
+	}
+	if exists {
+		err = &ExistsError{err}
 	}
 	return reviewed, true, err
 }

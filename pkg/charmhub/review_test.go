@@ -82,6 +82,9 @@ func TestAwait(t *testing.T) {
 				if err != nil {
 					wantIn(t, err.Error(), c.want)
 				}
+				if _, exists := errors.AsType[*ExistsError](err); exists != (name == "there, but not where") {
+					t.Errorf("%v is about content that exists: %t", err, exists)
+				}
 				if len(*polls) != c.polls {
 					t.Errorf("%d polls, want %d", len(*polls), c.polls)
 				}

@@ -52,6 +52,7 @@ type fakeStore struct {
 	ignored    int                      // entries at the end of a request that are
 
 	existed bool                     // the revisions of charm files, as their reviews say
+	late    int                      // calls for the list that miss the newest of these
 	numbers map[string]int           // of the revisions that charm files become, by the files' names
 	sent    map[string]charm.Archive // charm files, by name
 
@@ -136,6 +137,10 @@ func (s *fakeStore) Revisions(_ context.Context, _, resource string) ([]charmhub
 func (s *fakeStore) CharmRevisions(context.Context, string) ([]charmhub.CharmRevision, error) {
 	err := s.called("CharmRevisions", "")
 	defer s.mu.Unlock()
+	if s.late > 0 && len(s.revisions) > 0 {
+		s.late--
+		return slices.Clone(s.revisions[1:]), err
+	}
 	return slices.Clone(s.revisions), err
 }
 
@@ -207,7 +212,11 @@ func (s *fakeStore) Await(_ context.Context, name string) (charmhub.Reviewed, er
 	err := s.called("Await", name)
 	defer s.mu.Unlock()
 	number := s.numbers[name]
-	if err == nil {
+	_, exists := errors.AsType[*charmhub.ExistsError](err)
+	if exists {
+		s.late = 1
+	}
+	if err == nil || exists {
 		s.revisions = slices.Insert(s.revisions, 0, charmhub.CharmRevision{Revision: number, SHA3: s.sent[name].SHA3, Bases: s.sent[name].Bases})
 	}
 	return charmhub.Reviewed{Revision: number, Existed: s.existed}, err

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -140,7 +141,7 @@ func (r *Releaser) uploadFiles(ctx context.Context, name string, planned planned
 // createRevision makes a revision of a charm file.
 func (r *Releaser) createRevision(ctx context.Context, name string, file CharmFile) (charmhub.Reviewed, error) {
 	base := filepath.Base(file.Path)
-	return upload.Uploader{Store: r.Store, Runner: r.Runner, Wait: r.Wait}.Create(ctx, upload.Content{
+	reviewed, err := upload.Uploader{Store: r.Store, Runner: r.Runner, Wait: r.Wait}.Create(ctx, upload.Content{
 		Title: "Sending " + base, Name: base, Size: file.Size,
 		Open: func(add func(bytes int64)) func() (io.ReadCloser, error) {
 			return upload.Verified(func() (io.ReadCloser, error) { return r.Files.Open(file.Path) }, sha3.New384, file.SHA3, add)
@@ -149,4 +150,28 @@ func (r *Releaser) createRevision(ctx context.Context, name string, file CharmFi
 			return r.Store.CreateCharmRevision(ctx, name, uploadID)
 		},
 	})
+	if exists, ok := errors.AsType[*charmhub.ExistsError](err); ok {
+		asked, ok := errors.AsType[*upload.AskedError](err)
+		reviewed.Existed = !ok || !asked.MayExist // else an earlier try may have made it
+		reviewed.Revision, err = r.existing(ctx, name, file, exists)
+	}
+	return reviewed, err
+}
+
+// existing returns the revision of a charm file that the store has, which it rejected without the revision's number. The list
+// may lag behind, and is asked for a minute.
+func (r *Releaser) existing(ctx context.Context, name string, file CharmFile, exists *charmhub.ExistsError) (number int, err error) {
+	r.Runner.Logger().Info("Looking for the revision that has the charm file, which Charmhub doesn't name", zap.String("file", file.Path))
+	err = upload.Repeat(ctx, r.Wait, upload.AttemptsForAMinute, func() (pause time.Duration, again bool, err error) {
+		revisions, err := r.Store.CharmRevisions(ctx, name)
+		if err != nil {
+			return 0, false, fmt.Errorf("%w; and then %w", exists, err)
+		}
+		if found := withRevisions([]CharmFile{file}, revisions)[0]; !found.isPlanned() {
+			number = found.Revision
+			return 0, false, nil
+		}
+		return 0, true, exists
+	})
+	return number, err
 }

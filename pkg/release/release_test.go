@@ -250,6 +250,7 @@ func TestReleaseCharmFiles(t *testing.T) {
 	other := charmhub.CharmRevision{Revision: 4, SHA3: "other", Bases: []charm.Base{noble}}
 	known := charmhub.CharmRevision{Revision: 3, SHA3: sumOf(t, amd64), Bases: []charm.Base{noble}}
 	unclear := fmt.Errorf("cannot create: %w", charmhub.ErrUnclear)
+	exists := &charmhub.ExistsError{Err: errors.New("it already exists")}
 	busy := &charmhub.Error{Status: http.StatusTooManyRequests, RetryAfter: 7 * time.Second}
 	created := func(file string) []string { return []string{"Await " + file, "CreateCharmRevision " + file} }
 	uploaded := func(file string) []string { return append(created(file), "Upload "+file) }
@@ -308,6 +309,15 @@ func TestReleaseCharmFiles(t *testing.T) {
 		},
 		"there, as only the review says": {
 			files: []string{amd64}, only: true, number: 5, existed: true, want: []string{"amd64.charm 5"}, changes: uploaded("amd64.charm"),
+		},
+		"there, but the review doesn't say where": {
+			files: []string{amd64}, only: true, fail: map[string][]error{"Await": {exists}}, number: 5, want: []string{"amd64.charm 5"},
+			changes: uploaded("amd64.charm"), waits: seconds(1),
+		},
+		"there, by an earlier try": {
+			files: []string{amd64}, only: true, fail: map[string][]error{"CreateCharmRevision": {unclear}, "Await": {exists}}, number: 5,
+			want:    []string{"amd64.charm 5 created"},
+			changes: append(uploaded("amd64.charm"), "CreateCharmRevision amd64.charm", "Upload amd64.charm"), waits: seconds(1, 1),
 		},
 		"an answer lost": {
 			files: []string{amd64}, fail: map[string][]error{"CreateCharmRevision": {unclear}}, number: 5, want: []string{"amd64.charm 5 created"},
