@@ -39,7 +39,7 @@ func start(t *testing.T, options server.Options) *server.Server {
 	return sandbox
 }
 
-// of returns a command for a sandbox that doesn't wait, and its folder.
+// of returns a command for a sandbox, whose clock goes on where the command waits, and its folder.
 func of(t *testing.T, sandbox *server.Server, variables ...string) (c command, out *bytes.Buffer, folder string) {
 	t.Helper()
 	env := map[string]string{}
@@ -50,7 +50,7 @@ func of(t *testing.T, sandbox *server.Server, variables ...string) (c command, o
 	out, folder = &bytes.Buffer{}, filepath.Join(t.TempDir(), "report")
 	return command{
 		getenv: func(name string) string { return env[name] }, in: strings.NewReader(""), out: out, date: "2027-01-31", seed: "seed",
-		wait: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+		wait: func(ctx context.Context, d time.Duration) error { sandbox.AdvanceClock(d); return ctx.Err() },
 	}, out, folder
 }
 
@@ -126,15 +126,29 @@ func wantResults(t *testing.T, out string, but map[string]string) {
 
 var permissions = []string{"package-manage-revisions", "package-view-revisions", "package-manage-releases", "package-view-releases", "package-view-metadata"}
 
-// What a run finds out is what the sandbox is. Its traffic, played back, gives the same lines.
+// What a run finds out is what the sandbox is, by its profile. Its traffic, played back, gives the same lines.
 func TestContact(t *testing.T) {
-	sandbox := start(t, server.Options{})
+	for _, profile := range server.Profiles() {
+		t.Run(profile, func(t *testing.T) {
+			t.Parallel()
+			testContact(t, profile)
+		})
+	}
+}
+
+func testContact(t *testing.T, profile string) {
+	t.Helper()
+	options, err := server.Profile(profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sandbox := start(t, options)
 	c, out, folder := of(t, sandbox, "CHARMCRAFT_AUTH="+sandbox.Mint(server.Grant{Permissions: permissions}))
 	arguments := []string{"-charm", "my-charm", "-yes", "-folder", folder}
 	if err := c.run(t.Context(), arguments); err != nil {
 		t.Fatal(err)
 	}
-	wantResults(t, out.String(), expected)
+	wantResults(t, out.String(), expected[profile])
 	onlyBranch(t, sandbox)
 	if exposed, err := sandbox.Exposed(); err != nil || len(exposed) > 0 {
 		t.Error(exposed, err)
@@ -163,10 +177,26 @@ func TestContact(t *testing.T) {
 	}
 }
 
-// expected are the lines that don't hold in the sandbox.
-var expected = map[string]string{
-	"the channel map lists": "not tried",
-	"newest first":          "didn't hold",
+// expected are the lines that don't hold in a sandbox of each profile.
+var expected = map[string]map[string]string{
+	server.Production: {
+		"the channel map lists": "not tried", // nothing is released
+		"newest first":          "didn't hold",
+	},
+	server.Strict: {
+		"the channel map lists":       "not tried",
+		"on the store's host":         "didn't hold",
+		"leaves out are carried over": "didn't hold",
+		"a release for one base":      "didn't hold",
+	},
+	server.Rude: {
+		"the channel map lists":                "not tried",
+		"is compact JSON":                      "didn't hold",
+		"the list has the revision when":       "didn't hold",
+		"newest first":                         "didn't hold",
+		"released to a branch, and the answer": "didn't hold",
+		"a release for one base":               "didn't hold",
+	},
 }
 
 // cutter stops a run after so many lines.

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/compression"
@@ -28,6 +29,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
 var aboutRegistry = []assumption{
@@ -280,6 +282,14 @@ func (c *contact) options(ctx context.Context) []remote.Option {
 	}
 }
 
+// push tries again after a failure, which the registry may have in passing.
+func (c *contact) push(ctx context.Context, once func() error) error {
+	return upload.Repeat(ctx, c.wait, upload.Attempts, func() (pause time.Duration, again bool, err error) {
+		err = once()
+		return 0, err != nil, err
+	})
+}
+
 func tryImage(kind string) func(context.Context, *contact) (finding, error) {
 	return func(ctx context.Context, c *contact) (finding, error) {
 		if c.login.Password == "" {
@@ -294,7 +304,7 @@ func tryImage(kind string) func(context.Context, *contact) (finding, error) {
 			return finding{}, err
 		}
 		ref := c.repository.Digest(digest.String())
-		if err := remote.Write(ref, img, c.options(ctx)...); err != nil {
+		if err := c.push(ctx, func() error { return remote.Write(ref, img, c.options(ctx)...) }); err != nil {
 			return failed("%v", err)
 		}
 		return c.isThere(ctx, kind, ref)
@@ -333,7 +343,7 @@ func tryIndex(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	ref := c.repository.Digest(digest.String())
-	if err := remote.WriteIndex(ref, index, c.options(ctx)...); err != nil {
+	if err := c.push(ctx, func() error { return remote.WriteIndex(ref, index, c.options(ctx)...) }); err != nil {
 		return failed("%v", err)
 	}
 	return c.isThere(ctx, "index", ref)
@@ -350,7 +360,7 @@ func tryRecord(ctx context.Context, c *contact) (finding, error) {
 		if err != nil {
 			return finding{}, err
 		}
-		if err := remote.Write(tag, img, c.options(ctx)...); err != nil {
+		if err := c.push(ctx, func() error { return remote.Write(tag, img, c.options(ctx)...) }); err != nil {
 			return failed("%s: %v", kind, err)
 		}
 		digest, err := img.Digest()
@@ -378,10 +388,14 @@ func tryMissing(ctx context.Context, c *contact) (finding, error) {
 	var wrong []string
 	ctx = transport.Once(ctx) // a failure is the answer here
 	for _, what := range slices.Sorted(maps.Keys(digests)) {
-		digest := digests[what]
-		a, err := c.send(ctx, http.MethodGet, c.registry("/manifests/"+digest), nil, authorize...)
-		if err != nil {
-			return finding{}, err
+		var a answer
+		for range 2 { // the first may be a failure in passing
+			if a, err = c.send(ctx, http.MethodGet, c.registry("/manifests/"+digests[what]), nil, authorize...); err != nil {
+				return finding{}, err
+			}
+			if a.status == http.StatusNotFound {
+				break
+			}
 		}
 		if a.status != http.StatusNotFound {
 			wrong = append(wrong, fmt.Sprintf("the digest of %s was answered %d", what, a.status))

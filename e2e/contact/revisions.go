@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
+	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
 // pause is between two questions whose answers are to be the same.
@@ -61,11 +62,16 @@ var existing = regexp.MustCompile(`Revision of the existing package is: (\d+)`)
 // make makes content a revision.
 func (c *contact) make(ctx context.Context, resource, kind string, content []byte, architectures ...string) (m made, err error) {
 	began := time.Now()
-	id, err := c.client.Upload(ctx, resource, int64(len(content)), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
-	if err != nil {
-		return m, err
-	}
-	status, err := c.client.CreateRevision(ctx, c.charm, resource, charmhub.NewRevision{UploadID: id, Type: kind, Architectures: architectures})
+	var id, status string
+	err = upload.Repeat(ctx, c.wait, upload.Attempts, func() (pause time.Duration, again bool, err error) {
+		open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
+		if id, err = c.client.Upload(ctx, resource, int64(len(content)), open); err != nil {
+			return 0, false, err
+		}
+		status, err = c.client.CreateRevision(ctx, c.charm, resource, charmhub.NewRevision{UploadID: id, Type: kind, Architectures: architectures})
+		pause, again = upload.RetryAfter(err)
+		return pause, err != nil && again, err
+	})
 	if err != nil {
 		return m, err
 	}
@@ -191,7 +197,11 @@ func tryOrder(ctx context.Context, c *contact) (finding, error) {
 	if c.image == "" {
 		return finding{}, errNoImage
 	}
-	if _, err := c.revisions(ctx, c.image); err != nil {
+	_, _, err := c.until(ctx, func() (bool, error) {
+		list, err := c.revisions(ctx, c.image)
+		return c.indexRevision < 0 || find(list, c.indexRevision) != nil, err
+	})
+	if err != nil {
 		return finding{}, err
 	}
 	var numbers []int
