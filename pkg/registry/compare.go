@@ -24,9 +24,9 @@ var (
 	errIncomparable = errors.New("the image is of a form that can't be compared")
 )
 
-// compare reads the layers of a single image from the repository and compares them with the diff IDs that its config lists.
-// It returns nil if all are equal: then the image is what the config describes, whoever pushed it. Of layers that are stored
-// uncompressed, whose digest is their diff ID, it asks only for the size.
+// compare downloads the layers of an image and compares them with the diff IDs that its config lists. If it returns
+// nil, the image is what the config describes, whoever pushed it. An uncompressed layer's digest is its diff ID, so
+// only its size is requested.
 func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
 	m, err := imageManifest(d.MediaType, d.Manifest)
 	if err == nil {
@@ -49,8 +49,11 @@ func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
 			total += c.size
 		}
 	}
-	v.log.Info("The charm's repository has an image with this config that this store token didn't record: comparing its layers",
-		zap.Stringer("manifest", d.Digest), zap.Int("layers", len(claims)))
+	v.log.Info(
+		"The charm's repository has an image with this config that this store token didn't record: comparing its layers",
+		zap.Stringer("manifest", d.Digest),
+		zap.Int("layers", len(claims)),
+	)
 	add, done := v.progress("Comparing layers in the registry", total)
 	defer done()
 	g, ctx := parallel.WithContext(ctx)
@@ -61,16 +64,17 @@ func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
 	return g.Wait()
 }
 
-// layerClaim is what a manifest and its config say of a layer. Blob and diffID are equal if it is stored uncompressed.
+// layerClaim is what a manifest and its config state about a layer. If the layer is stored uncompressed, blob equals
+// diffID.
 type layerClaim struct {
 	blob, diffID v1.Hash
 	size         int64 // of the blob
 	mediaType    types.MediaType
 }
 
-// layerClaims returns what has to be true of the layers, each claim once. A descriptor with urls, data or annotations is
-// refused: some runtimes take the content from there, in part or whole, and not from the blob. So is an image without
-// layers, since nothing shows then that its config is one.
+// layerClaims returns the statements about the layers of an image that have to be verified, each once. It refuses
+// descriptors with urls, data or annotations, because some runtimes take content from there instead of from the blob.
+// It also refuses an image without layers: nothing would show that its config is a config.
 func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, error) {
 	switch {
 	case len(diffIDs) != len(m.Layers):
@@ -78,7 +82,11 @@ func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, er
 	case len(diffIDs) == 0:
 		return nil, fmt.Errorf("%w: it has no layers", errIncomparable)
 	case !isOrdinary(m.Config) || !isConfig(m.Config.MediaType):
-		return nil, fmt.Errorf("%w: its config is of type %q, or has urls, data or annotations", errIncomparable, m.Config.MediaType)
+		return nil, fmt.Errorf(
+			"%w: its config is of type %q, or has urls, data or annotations",
+			errIncomparable,
+			m.Config.MediaType,
+		)
 	}
 	claims := map[layerClaim]struct{}{}
 	for i, layer := range m.Layers {
@@ -86,7 +94,12 @@ func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, er
 		case !isOrdinary(layer):
 			return nil, fmt.Errorf("%w: layer %s has urls, data or annotations", errIncomparable, layer.Digest)
 		case isPlain(layer.MediaType) && layer.Digest != diffIDs[i]:
-			return nil, fmt.Errorf("%w: layer %s is unpacked and hasn't the diff ID %s", errOtherLayers, layer.Digest, diffIDs[i])
+			return nil, fmt.Errorf(
+				"%w: layer %s is unpacked and hasn't the diff ID %s",
+				errOtherLayers,
+				layer.Digest,
+				diffIDs[i],
+			)
 		case !isCompressed(layer.MediaType) && !isPlain(layer.MediaType):
 			return nil, fmt.Errorf("%w: layer %s is of type %q", errIncomparable, layer.Digest, layer.MediaType)
 		}
@@ -95,12 +108,12 @@ func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, er
 	return claims, nil
 }
 
-// isOrdinary reports whether a blob's digest is all that the manifest says of where its content comes from.
+// isOrdinary reports whether only the digest in a descriptor decides where the content comes from.
 func isOrdinary(d v1.Descriptor) bool {
 	return len(d.URLs) == 0 && d.Data == nil && len(d.Annotations) == 0
 }
 
-// compareLayer fails with errOtherLayers unless a claim is true.
+// compareLayer returns errOtherLayers if a statement about a layer is false.
 func (r *Repository) compareLayer(ctx context.Context, c layerClaim, add func(bytes int64)) error {
 	var size int64
 	var err error
@@ -121,9 +134,14 @@ func (r *Repository) compareLayer(ctx context.Context, c layerClaim, add func(by
 	return nil
 }
 
-// readLayer reads a layer, and returns the size of the blob and the diff ID. It fails with errIncomparable if the layer is
-// compressed in another way than its type says: not every runtime looks at the content instead, or knows every compression.
-func (r *Repository) readLayer(ctx context.Context, c layerClaim, add func(bytes int64)) (_ int64, diffID v1.Hash, err error) {
+// readLayer downloads a layer and returns the blob's size in bytes and the diff ID. It returns errIncomparable if the
+// compression differs from the media type: some runtimes believe the type, others the content, and not all support
+// every format.
+func (r *Repository) readLayer(
+	ctx context.Context,
+	c layerClaim,
+	add func(bytes int64),
+) (_ int64, diffID v1.Hash, err error) {
 	blob, err := r.openBlob(ctx, c.blob)
 	if err != nil {
 		return 0, diffID, err
@@ -147,9 +165,10 @@ func (r *Repository) readLayer(ctx context.Context, c layerClaim, add func(bytes
 	return size.Load(), diffID, err
 }
 
-// byteCounter is an io.Writer that reports how many bytes passed through it.
+// byteCounter is an [io.Writer] that reports the number of bytes written to it.
 type byteCounter func(bytes int64)
 
+// Write reports the length of p. It never fails.
 func (c byteCounter) Write(p []byte) (int, error) {
 	c(int64(len(p)))
 	return len(p), nil

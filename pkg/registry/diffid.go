@@ -12,14 +12,14 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
-// A layer has two names: the digest of its blob, in the manifest, and its diff ID, the digest of what the blob
-// decompresses to, in the config (OCI image spec, config.md). Blobs are verified by everybody; diff IDs only by those who
-// unpack the layer. Since a blob that is known by its diff ID becomes part of other images, what a config says is
-// compared with the layer itself while that is sent.
+// A layer has two digests: that of its blob, in the manifest, and its diff ID, in the config. The diff ID is the digest
+// of the decompressed blob (OCI image spec, config.md). Every client verifies the digests of blobs, but only those that
+// unpack a layer verify diff IDs. A blob that is known by its diff ID becomes part of other images. Therefore layers
+// are compared with their diff IDs while they are sent.
 
-// diffIDsOf returns the diff IDs that are to be compared with an image's layers, in their order. It is zero for what isn't
-// compressed, which is compared here, and for what can't be looked into, as it is encrypted or no file system. It fails
-// when the config doesn't fit the layers. It returns nil, and doesn't read the config, if there is nothing to compare.
+// diffIDsOf returns the diff IDs to compare with an image's layers, in the same order. It is zero for a layer that
+// needs no comparison (uncompressed) or allows none (encrypted, or not a file system). It returns nil without reading
+// the config if no layer has to be compared. It fails if the config doesn't match the layers.
 func diffIDsOf(img v1.Image, m *v1.Manifest) ([]v1.Hash, error) {
 	isLayer := func(d v1.Descriptor) bool { return isCompressed(d.MediaType) || isPlain(d.MediaType) }
 	if !isConfig(m.Config.MediaType) || !slices.ContainsFunc(m.Layers, isLayer) {
@@ -34,7 +34,11 @@ func diffIDsOf(img v1.Image, m *v1.Manifest) ([]v1.Hash, error) {
 		return nil, err
 	}
 	if len(listed) != len(m.Layers) {
-		return nil, fmt.Errorf("the image has %d layers, but its config lists %d diff IDs; build it again", len(m.Layers), len(listed))
+		return nil, fmt.Errorf(
+			"the image has %d layers, but its config lists %d diff IDs; build it again",
+			len(m.Layers),
+			len(listed),
+		)
 	}
 	diffIDs := make([]v1.Hash, len(m.Layers))
 	for i, d := range m.Layers {
@@ -49,27 +53,33 @@ func diffIDsOf(img v1.Image, m *v1.Manifest) ([]v1.Hash, error) {
 	return diffIDs, nil
 }
 
+// wrongDiffID returns the error for a layer whose diff ID differs from the one that the config lists.
 func wrongDiffID(blob, claimed, actual v1.Hash) error {
-	return fmt.Errorf("reading the layer %s: the image's config gives the layer the diff ID %s, but it has %s; build the image again",
-		blob, claimed, actual)
+	return fmt.Errorf(
+		"reading the layer %s: the image's config gives the layer the diff ID %s, but it has %s; build the image again",
+		blob,
+		claimed,
+		actual,
+	)
 }
 
-// isConfig reports whether a config lists diff IDs: artifacts have configs of other types.
+// isConfig reports whether a config of this media type lists diff IDs. Configs of artifacts have other types.
 func isConfig(t types.MediaType) bool { return t == types.DockerConfigJSON || t == types.OCIConfigJSON }
 
-// isPlain reports whether blobs of this type are layers as they are, whose digest is their diff ID.
+// isPlain reports whether the media type is that of an uncompressed layer. Its digest is its diff ID.
 func isPlain(t types.MediaType) bool {
 	return t == types.DockerUncompressedLayer || t == types.OCIUncompressedLayer
 }
 
-// isCompressed reports whether blobs of this type are compressed layers that may be used in any image.
+// isCompressed reports whether the media type is that of a compressed layer that any image may use.
 func isCompressed(t types.MediaType) bool {
 	return t == types.DockerLayer || t == types.OCILayer || t == types.OCILayerZStd
 }
 
+// errNotAnImage is the error for a manifest of another media type than an image's.
 var errNotAnImage = errors.New("not the manifest of a single image")
 
-// imageManifest parses the manifest of a single image.
+// imageManifest parses the manifest of a single image. It returns errNotAnImage for other media types.
 func imageManifest(mediaType types.MediaType, raw []byte) (*v1.Manifest, error) {
 	if !mediaType.IsImage() {
 		return nil, errNotAnImage

@@ -15,13 +15,14 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// failure is an error of a request to the registry or its token service, in a sentence for people.
+// failure is an error of a request to the registry or its token service, worded for users.
 type failure struct {
 	text   string // one cause, without addresses
 	advice string // what to do about it; empty if unknown
 	err    error  // as it came
 }
 
+// Error returns the cause, and the advice if there is any.
 func (f *failure) Error() string {
 	if f.advice == "" {
 		return f.text
@@ -29,11 +30,12 @@ func (f *failure) Error() string {
 	return f.text + "; " + f.advice
 }
 
+// Unwrap returns the original error.
 func (f *failure) Unwrap() error { return f.err }
 
 const runAgain = "run this again later"
 
-// explain says in one short sentence what came of a request, and what a person can do about it.
+// explain returns err in one short sentence, with advice if there is any. For nil it returns nil.
 func (r *Repository) explain(err error) error {
 	var untrusted *transport.CertificateError
 	var page *transport.PageError
@@ -55,12 +57,16 @@ func (r *Repository) explain(err error) error {
 	case errors.As(err, &syntax): // only tokens are read as JSON without their digest
 		return &failure{"the registry's token service answered something else than JSON", runAgain, err}
 	case transport.IsBroken(err):
-		return &failure{r.short(err), "check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or " + runAgain, err}
+		return &failure{
+			r.short(err),
+			"check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or " + runAgain,
+			err,
+		}
 	}
 	return &failure{r.short(err), "", err}
 }
 
-// explainSending is explain for a request that sends a part of an image: what the registry has of it isn't sent again.
+// explainSending is explain for a request that sends a part of an image. Its advice says that the next run resumes.
 func (r *Repository) explainSending(err error) error {
 	explained := r.explain(err)
 	if f, ok := errors.AsType[*failure](explained); ok && strings.HasSuffix(f.advice, runAgain) {
@@ -69,6 +75,7 @@ func (r *Repository) explainSending(err error) error {
 	return explained
 }
 
+// adviceOn returns what the user can do about an HTTP status, "" if unknown.
 func adviceOn(status int) string {
 	switch {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
@@ -79,12 +86,10 @@ func adviceOn(status int) string {
 	return ""
 }
 
-// asked is the method and address with which an error of an http.Client begins, and its cause if that is the
-// connection's end.
+// asked matches the method and URL at the start of an http.Client's error, and the cause if the connection was closed.
 var asked = regexp.MustCompile(`[A-Z][a-z]+ "https?://([^/"]*)[^"]*": ((?:unexpected )?EOF)?`)
 
-// short returns the text of an error without the addresses that were asked, which are long, and may hold the state of
-// an upload.
+// short returns the text of an error without URLs, which are long and may contain the state of an upload.
 func (r *Repository) short(err error) string {
 	text := err.Error()
 	var answer *registryTransport.Error
@@ -110,9 +115,10 @@ func (r *Repository) short(err error) string {
 	return text
 }
 
-// maxDiagnostic bounds what is repeated of what a registry says about an error, in bytes.
+// maxDiagnostic is the maximum length of a registry's own error text in messages, in bytes.
 const maxDiagnostic = 200
 
+// answerText returns the status and error codes of an answer for messages.
 func answerText(answer *registryTransport.Error) string {
 	text := "the registry"
 	if answer.Request != nil {
@@ -129,8 +135,9 @@ func answerText(answer *registryTransport.Error) string {
 	return text
 }
 
-// isCode reports whether the error is the registry's answer with this error code (distribution spec, "Error Codes").
+// isCode reports whether err is an answer with the error code (OCI distribution spec, "Error Codes").
 func isCode(err error, code registryTransport.ErrorCode) bool {
 	var answer *registryTransport.Error
-	return errors.As(err, &answer) && slices.ContainsFunc(answer.Errors, func(d registryTransport.Diagnostic) bool { return d.Code == code })
+	return errors.As(err, &answer) &&
+		slices.ContainsFunc(answer.Errors, func(d registryTransport.Diagnostic) bool { return d.Code == code })
 }

@@ -16,28 +16,29 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-// Found is an image that the repository provably has.
+// Found is the result of [View.Find].
 type Found struct {
-	// Image is a v1.Image or v1.ImageIndex that reads through the repository; nil if the repository has none.
+	// Image is a v1.Image or v1.ImageIndex that reads through the repository. It is nil if the repository has none.
 	Image image.ImageOrIndex
-	// Compared is true if the image's layers were read and compared with their diff IDs, because no record says that they
-	// were compared before. Record it, and the next run need not.
+	// Compared is true if Find downloaded the image's layers and compared them with their diff IDs. Call [View.Record], so
+	// that the next run can skip that.
 	Compared bool
-	// Unread is set if there is no image, but the registry failed to answer a question that may have led to one.
+	// Unread is why the registry didn't answer a request that might have led to an image. It is nil if Image isn't.
 	Unread error
 }
 
-// Find returns the image of an identity if the repository has it, with one of three proofs:
+// Find returns the image with an identity if the repository provably has it. There are three proofs:
 //
-//   - its manifest has the digest that was asked for;
-//   - it is an index that offers runtimes exactly the images that were asked for, by their digests;
-//   - its config has the digest that was asked for, and its layers have the diff IDs that the config gives them: a record
-//     with a proof of this store token says so, or the layers are read and compared now.
+//   - The digest of its manifest is id.Manifest.
+//   - It is an index that lists exactly the images id.Images for runtimes.
+//   - The digest of its config is id.Config, and its layers have the diff IDs that the config lists. A record with a proof
+//     of this store token says so, or Find downloads the layers and compares them.
 //
-// Whoever may push can move the tag latest and write records. Both are therefore candidates, never proofs. A candidate that
-// can't be read, for whatever reason, is a line of the debug log.
+// Anyone who may push can move the tag latest and write records, so both only name candidates. A candidate that can't
+// be read is logged at debug level and ignored.
 //
-// A manifest counts without a look at its blobs: registries keep the blobs that their manifests name.
+// Find doesn't request the blobs of the image: it relies on registries to keep the blobs to which their manifests
+// refer.
 func (v *View) Find(ctx context.Context, id image.Identity) (Found, error) {
 	if id.Manifest != (v1.Hash{}) {
 		ask := v.manifest
@@ -57,6 +58,7 @@ func (v *View) Find(ctx context.Context, id image.Identity) (Found, error) {
 	return Found{}, nil
 }
 
+// found returns the result for a manifest that the repository has, or for none if d is nil.
 func found(d *remote.Descriptor, err error) (Found, error) {
 	if err != nil {
 		return Found{}, err
@@ -65,8 +67,8 @@ func found(d *remote.Descriptor, err error) (Found, error) {
 	return Found{Image: img}, err
 }
 
-// candidates returns the manifests that may be what a source became: of the tag latest, and the one that the record of the
-// source names. Tag and record are asked for at once.
+// candidates returns the manifests that may be the image of a source: the one tagged latest, and the one in the record
+// of the source. It requests tag and record concurrently. It also returns the record.
 func (v *View) candidates(ctx context.Context, source v1.Hash) (all []*remote.Descriptor, said record) {
 	var newest *remote.Descriptor
 	var g parallel.Group
@@ -84,7 +86,7 @@ func (v *View) candidates(ctx context.Context, source v1.Hash) (all []*remote.De
 	return all, said
 }
 
-// findIndex returns an index that offers runtimes the same images, nil if there is none.
+// findIndex returns an index that lists the same images for runtimes. It returns nil if the candidates have none.
 func (v *View) findIndex(ctx context.Context, images []v1.Descriptor) *remote.Descriptor {
 	all, _ := v.candidates(ctx, images[0].Digest)
 	for _, d := range all {
@@ -95,7 +97,7 @@ func (v *View) findIndex(ctx context.Context, images []v1.Descriptor) *remote.De
 	return nil
 }
 
-// findByConfig returns an image whose config has that digest and whose layers have their diff IDs.
+// findByConfig returns an image with that config whose layers have the diff IDs that the config lists.
 func (v *View) findByConfig(ctx context.Context, config v1.Hash) (Found, error) {
 	all, said := v.candidates(ctx, config)
 	proven := v.prover.believes(said, layersKind, config)
@@ -130,14 +132,14 @@ func (v *View) findByConfig(ctx context.Context, config v1.Hash) (Found, error) 
 	return Found{Unread: v.failure()}, context.Cause(ctx)
 }
 
-// Keyed is an image that was recorded under a key.
+// Keyed is the result of [View.FindKey].
 type Keyed struct {
 	Image  image.ImageOrIndex // nil if none is known
 	Source v1.Hash            // the digest that the image had where it came from
 }
 
-// FindKey returns the image that was recorded under a key with the same store token. It is the zero Keyed without an error
-// if there is no such record, or if the repository lacks a manifest or blob of the image: each is asked for.
+// FindKey returns the image that was recorded under a key with the same store token. It returns the zero Keyed if there
+// is no such record, or if the repository lacks the manifest or any blob of the image. It requests each of them.
 func (v *View) FindKey(ctx context.Context, key v1.Hash) (Keyed, error) {
 	unknown := func(why error) (Keyed, error) {
 		v.log.Debug("No image for this key", zap.Error(why))
@@ -164,6 +166,7 @@ func (v *View) FindKey(ctx context.Context, key v1.Hash) (Keyed, error) {
 	return Keyed{img, said.source}, nil
 }
 
+// image returns the image or index with that manifest digest, nil if the repository has none.
 func (v *View) image(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, error) {
 	d, err := v.manifest(ctx, digest)
 	if err != nil {
@@ -174,7 +177,8 @@ func (v *View) image(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, e
 
 var errIncomplete = errors.New("the repository doesn't hold the image completely")
 
-// checkComplete fails with errIncomplete if a blob is missing. Manifests below an index, and configs, are read.
+// checkComplete returns errIncomplete if the repository lacks a blob of the image. It reads the manifests of an index
+// and all configs.
 func (v *View) checkComplete(ctx context.Context, img image.ImageOrIndex) error {
 	root, err := newTree(img)
 	if err != nil {

@@ -19,11 +19,11 @@ const (
 	maxLearned  = 256 // layers of a tag that are reused
 )
 
-// Layers returns the layers of the image or index tagged latest that the repository holds, at most maxLearned. Nothing is
-// asked of an image without a record that proves, with this store token, that its layers were compared with their diff IDs:
-// a config may say anything, and a blob that isn't the layer that it is taken for would become part of another image. Of
-// two images in an index the first that has a diff ID decides, so the same repository gives the same answer. What can't be
-// read is left out, which is a line of the debug log. A blob that is reused isn't sent, so each of them is asked for.
+// Layers returns the reusable layers of the image or index tagged latest, at most maxLearned of them. They are reusable
+// if a record proves, with this store token, that the layers were compared with their diff IDs, and if the repository
+// still has the blobs. Without that proof, a config could pass any blob off as a layer, and the blob would become part
+// of another image. If two images of an index have the same diff ID, the first one's blob is returned, so the result is
+// deterministic. What can't be read is left out and logged at debug level.
 func (v *View) Layers(ctx context.Context) Layers {
 	learned, err := v.learned.get(ctx, latest, func() (Layers, error) {
 		newest := v.latest(ctx)
@@ -42,7 +42,7 @@ func (v *View) Layers(ctx context.Context) Layers {
 	return learned
 }
 
-// layersBelow returns the layers of an image or index as its configs name them, as far as the repository holds them.
+// layersBelow returns the layers of an image, or of all images in an index, that the repository has.
 func (v *View) layersBelow(ctx context.Context, newest *remote.Descriptor) Layers {
 	var images []*v1.Manifest
 	var candidates []v1.Descriptor // each once
@@ -87,7 +87,7 @@ func (v *View) layersBelow(ctx context.Context, newest *remote.Descriptor) Layer
 	return learned
 }
 
-// children returns the images of an index, as far as they can be read; a single image is its own.
+// children returns the images of an index, except those that can't be read. For a single image it returns that image.
 func (v *View) children(ctx context.Context, d *remote.Descriptor) []*remote.Descriptor {
 	if !d.MediaType.IsIndex() {
 		return []*remote.Descriptor{d}
@@ -109,7 +109,7 @@ func (v *View) children(ctx context.Context, d *remote.Descriptor) []*remote.Des
 	return slices.DeleteFunc(read, func(d *remote.Descriptor) bool { return d == nil })
 }
 
-// layersOf pairs the compressed layers of an image with their diff IDs, which are in the same order.
+// layersOf maps the diff IDs of an image to its compressed layers. Both are listed in the same order.
 func (v *View) layersOf(ctx context.Context, m *v1.Manifest) (Layers, error) {
 	if !isConfig(m.Config.MediaType) {
 		return nil, fmt.Errorf("the image's config is of type %q", m.Config.MediaType)

@@ -22,8 +22,8 @@ const (
 	recordKind       = "ImageLocations"
 )
 
-// newRecord builds the record that names one image, with annotations of this program's own; nil for none. Authors, times and
-// modes are those of imgpkg's own.
+// newRecord returns the record of one image as an image of imgpkg, with annotations; nil means none. Authors, times and
+// modes are those that imgpkg sets.
 func newRecord(image name.Digest, annotations map[string]string) (v1.Image, error) {
 	layer, err := newTar(recordYAML(image.String()))
 	if err != nil {
@@ -40,13 +40,21 @@ func newRecord(image name.Digest, annotations map[string]string) (v1.Image, erro
 	return annotated, nil
 }
 
+// recordYAML returns the content of the record's only file.
 func recordYAML(image string) []byte {
-	return fmt.Appendf(nil, "---\napiVersion: %s\nimages:\n- image: %s\n  isBundle: false\nkind: %s\n", recordAPIVersion, image, recordKind)
+	return fmt.Appendf(
+		nil,
+		"---\napiVersion: %s\nimages:\n- image: %s\n  isBundle: false\nkind: %s\n",
+		recordAPIVersion,
+		image,
+		recordKind,
+	)
 }
 
-// tarLayer is an uncompressed layer in memory; go-containerregistry compresses it, as it does for imgpkg.
+// tarLayer is an uncompressed layer in memory. go-containerregistry compresses it, as it does in imgpkg.
 type tarLayer []byte
 
+// newTar returns a layer with the record's file.
 func newTar(content []byte) (v1.Layer, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -60,13 +68,16 @@ func newTar(content []byte) (v1.Layer, error) {
 	return partial.UncompressedToLayer(tarLayer(b.Bytes()))
 }
 
+// DiffID returns the digest of the uncompressed layer.
 func (t tarLayer) DiffID() (v1.Hash, error) {
 	h, _, err := v1.SHA256(bytes.NewReader(t))
 	return h, err
 }
 
+// Uncompressed returns a reader of the layer.
 func (t tarLayer) Uncompressed() (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(t)), nil
 }
 
+// MediaType returns the media type of the layer after compression.
 func (tarLayer) MediaType() (types.MediaType, error) { return types.DockerLayer, nil }

@@ -8,21 +8,22 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-// memo remembers answers, so that each question is asked once, however many callers have it. Callers that have it at the
-// same time wait for one answer. An error or a panic isn't remembered: the next caller asks again. The zero value remembers nothing
-// yet, and may be used from several goroutines.
+// memo caches answers by question. Each question is asked once, even if several goroutines need the answer at the same
+// time. Errors and panics aren't cached: the next caller asks again. The zero value is empty and ready to use.
 type memo[K comparable, V any] struct {
 	mu      sync.Mutex
 	answers map[K]*pending[V]
 }
 
+// pending is an answer, or the wait for it.
 type pending[V any] struct {
 	known chan struct{} // closed when value and err are set
 	value V
 	err   error
 }
 
-// get returns the answer to a question, which ask gives if no earlier call did.
+// get returns the answer to a question. It calls ask if no earlier call has answered it. If ctx ends during the wait
+// for another caller's answer, get returns the cause.
 func (m *memo[K, V]) get(ctx context.Context, question K, ask func() (V, error)) (V, error) {
 	for {
 		a, mine := m.claim(question)
@@ -50,7 +51,7 @@ func (m *memo[K, V]) get(ctx context.Context, question K, ask func() (V, error))
 	}
 }
 
-// claim returns the answer to wait for, or a new one that the caller has to give.
+// claim returns the answer to wait for. If mine is true, the caller has to provide that answer.
 func (m *memo[K, V]) claim(question K) (a *pending[V], mine bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -65,13 +66,14 @@ func (m *memo[K, V]) claim(question K) (a *pending[V], mine bool) {
 	return a, true
 }
 
+// forget removes a question, so that the next caller asks it.
 func (m *memo[K, V]) forget(question K) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.answers, question)
 }
 
-// peek returns an answer that is known already.
+// peek returns a cached answer without waiting. Known is false if there is none.
 func (m *memo[K, V]) peek(question K) (value V, known bool) {
 	m.mu.Lock()
 	a, asked := m.answers[question]

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// record is what a locations record of this program says about a source or key. Anyone who may push can write one, so only
-// what has a proof is believed.
+// record is the content of a record about a source or key. Anyone who may push can write records, so only a record with
+// a proof is believed.
 type record struct {
 	image  v1.Hash // of this repository; zero if the record names none
 	source v1.Hash // of a key's image; zero for others
@@ -27,12 +27,12 @@ const (
 	proofsAnnotation = "com.github.charmhub-actions.upload-resource.proofs" // hex, comma-separated, the newest first
 )
 
-// recordTag is the tag of the record of a source or key, as imgpkg has it.
+// recordTag returns the tag of the record about a source or key. imgpkg defines its form.
 func recordTag(about v1.Hash) string {
 	return about.Algorithm + "-" + about.Hex + ".image-locations.imgpkg"
 }
 
-// parseRecord reads a record from its manifest.
+// parseRecord reads a record from the annotations of its manifest.
 func parseRecord(d *remote.Descriptor) (said record, err error) {
 	m, err := imageManifest(d.MediaType, d.Manifest)
 	if err != nil {
@@ -44,7 +44,8 @@ func parseRecord(d *remote.Descriptor) (said record, err error) {
 	return said, err
 }
 
-// maxProofs is how many proofs a record keeps, so that pipelines with different tokens don't undo each other's.
+// maxProofs is the maximum number of proofs in a record. Several are kept so that pipelines with different tokens don't
+// remove each other's.
 const maxProofs = 4
 
 // The kinds of statements that a proof can be for.
@@ -53,15 +54,15 @@ const (
 	keyKind    = "key"    // the key means the manifest
 )
 
-// prover makes and checks the proofs of records. A proof is an HMAC-SHA-256 under a key that only holders of the store token
-// can derive. It covers the whole statement, so it is worth nothing for another repository, source or manifest.
+// prover makes and verifies the proofs of records. A proof is an HMAC-SHA-256 with a key that only holders of the store
+// token can derive. It covers the whole statement, so it proves nothing about another repository, source or manifest.
 type prover struct {
 	key        []byte // empty makes and believes no proof
 	repository string // its path, which has the charm's id
 }
 
-// proof returns the proof of a statement of a kind, "" without a key. The digests are the one that the statement is about,
-// and all that its record says: the image and the source.
+// proof returns the proof of a statement, "" if the prover has no key or kind is "". The statement is that about (a
+// source or key) is the image in this repository, and that the image has the digest source elsewhere.
 func (p prover) proof(kind string, about, image, source v1.Hash) string {
 	if len(p.key) == 0 || kind == "" {
 		return ""
@@ -71,7 +72,7 @@ func (p prover) proof(kind string, about, image, source v1.Hash) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// believes reports whether a record has a proof of what it says about a source or key.
+// believes reports whether a record has a valid proof of its statement about a source or key.
 func (p prover) believes(said record, kind string, about v1.Hash) bool {
 	want := p.proof(kind, about, said.image, said.source)
 	return want != "" && slices.ContainsFunc(said.proofs, func(given string) bool {
@@ -79,15 +80,19 @@ func (p prover) believes(said record, kind string, about v1.Hash) bool {
 	})
 }
 
-// parseProofs reads the annotation of a record; it keeps maxProofs.
+// parseProofs parses the annotation of a record. It returns the first maxProofs proofs.
 func parseProofs(text string) []string {
 	proofs := strings.SplitN(text, ",", maxProofs+1)
 	return proofs[:min(len(proofs), maxProofs)]
 }
 
-// formatProofs puts a proof before those that a record has already.
+// formatProofs returns the annotation with a new proof before the older ones. It drops malformed proofs and those over
+// maxProofs.
 func formatProofs(newest string, older []string) string {
-	older = slices.DeleteFunc(slices.Clone(older), func(proof string) bool { return proof == newest || len(proof) != 2*sha256.Size })
+	older = slices.DeleteFunc(
+		slices.Clone(older),
+		func(proof string) bool { return proof == newest || len(proof) != 2*sha256.Size },
+	)
 	all := append([]string{newest}, older...)
 	return strings.Join(all[:min(len(all), maxProofs)], ",")
 }

@@ -41,8 +41,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// Options say which repository to open, and how. Username and Password are secrets: they are sent to the registry's
-// token service and appear nowhere else.
+// Options select the repository to open. Username and Password are secrets. They are only sent to the registry's token
+// service, or to the registry if it has none.
 type Options struct {
 	// Image is the repository as Charmhub's upload credentials name it: registry.jujucharms.com/charm/<id>/<resource>.
 	Image string
@@ -51,9 +51,9 @@ type Options struct {
 	Username, Password string
 	// Challenge is that of the registry, which was asked beforehand; nil asks now.
 	Challenge *Challenge
-	// Transport carries every request. Repeating requests, save those under transport.Once, is left to it, and so is giving
-	// up those that fell silent. Its ExpectContinueTimeout should not be zero, else a token that expires
-	// costs a part of a blob.
+	// Transport carries every request. Repeating requests, save those under transport.Once, is left to it, and so is
+	// giving up those that fell silent. Its ExpectContinueTimeout should not be zero, else a token that expires costs a
+	// part of a blob.
 	Transport http.RoundTripper
 	// Hosts remember what the registry's host can't do; nil remembers nothing of other repositories.
 	Hosts *blobupload.Hosts
@@ -62,7 +62,7 @@ type Options struct {
 	Logger     *zap.Logger
 }
 
-// Repository is one charm resource's repository. Its methods may be called from several goroutines.
+// Repository is the repository of one resource of a charm. Its methods may be called from several goroutines.
 type Repository struct {
 	name   name.Repository
 	client *http.Client
@@ -76,8 +76,8 @@ type Repository struct {
 	wait func(context.Context, time.Duration) error
 }
 
-// Open asks the registry how it authenticates and exchanges the credentials for a token that may pull from and push
-// to the repository: two requests, or one where o has the challenge. Later calls share that token and renew it when it has expired.
+// Open requests the registry's challenge and exchanges the credentials for a token that allows pulling and pushing.
+// That is two requests, or one if o.Challenge is set. Later requests share the token. It is renewed when it expires.
 func Open(ctx context.Context, o Options) (*Repository, error) {
 	repo, err := name.NewRepository(o.Image, name.StrictValidation)
 	if err != nil {
@@ -89,7 +89,13 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	}
 	auth := authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password})
 	scopes := []string{repo.Scope("pull,push")}
-	authenticated, err := registryTransport.NewWithContext(ctx, repo.Registry, auth, wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge, r.seen}, scopes)
+	authenticated, err := registryTransport.NewWithContext(
+		ctx,
+		repo.Registry,
+		auth,
+		wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge, r.seen},
+		scopes,
+	)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", repo, r.explain(err))
 	}
@@ -97,15 +103,15 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	return r, nil
 }
 
-// Name returns the repository's full name, registry included.
+// Name returns the full name of the repository, including the registry's host.
 func (r *Repository) Name() string { return r.name.String() }
 
-// remoteOptions make go-containerregistry use this repository's authenticated transport as it is.
+// remoteOptions returns options with which go-containerregistry uses the repository's authenticated client unchanged.
 func (r *Repository) remoteOptions(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(r.client.Transport)}
 }
 
-// stay follows no redirect: the answer is then the redirect itself.
+// stay makes an http.Client return redirects instead of following them.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // The kinds of entries in a repository, as its URLs name them.
@@ -114,8 +120,7 @@ const (
 	blobs     = "blobs"
 )
 
-// get fetches a manifest by tag or digest and verifies that its bytes have the digest. It returns nil without an error
-// if the repository has none.
+// get returns the manifest with a tag or digest, after verifying its digest. It returns nil if the repository has none.
 func (r *Repository) get(ctx context.Context, ref name.Reference) (*remote.Descriptor, error) {
 	d, err := remote.Get(ref, r.remoteOptions(ctx)...)
 	if ociclient.IsStatus(err, http.StatusNotFound) {
@@ -127,7 +132,7 @@ func (r *Repository) get(ctx context.Context, ref name.Reference) (*remote.Descr
 	return d, nil
 }
 
-// has reports whether the repository holds the manifest or blob, without fetching it.
+// has reports whether the repository has a manifest or blob. It doesn't download it.
 func (r *Repository) has(ctx context.Context, kind string, d v1.Descriptor) (bool, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, r.url(kind, d.Digest.String()), nil)
 	if err != nil {
@@ -144,7 +149,7 @@ func (r *Repository) has(ctx context.Context, kind string, d v1.Descriptor) (boo
 	return res.StatusCode != http.StatusNotFound, nil
 }
 
-// readBlob fetches a blob of at most limit bytes and verifies its size and digest.
+// readBlob returns the content of a blob of at most limit bytes, after verifying its size and digest.
 func (r *Repository) readBlob(ctx context.Context, d v1.Descriptor, limit int64) ([]byte, error) {
 	if d.Size > limit {
 		return nil, fmt.Errorf("blob %s has %d bytes, more than the %d expected", d.Digest, d.Size, limit)
@@ -163,7 +168,7 @@ func (r *Repository) readBlob(ctx context.Context, d v1.Descriptor, limit int64)
 	return raw, nil
 }
 
-// openBlob opens a blob as it is stored. Reading fails at its end if the bytes don't have the digest.
+// openBlob opens a blob as it is stored. The last read fails if the bytes don't have the digest.
 func (r *Repository) openBlob(ctx context.Context, digest v1.Hash) (io.ReadCloser, error) {
 	blob, err := remote.Layer(r.name.Digest(digest.String()), r.remoteOptions(ctx)...)
 	if err != nil {
@@ -172,7 +177,7 @@ func (r *Repository) openBlob(ctx context.Context, digest v1.Hash) (io.ReadClose
 	return blob.Compressed()
 }
 
-// sizeOf asks for the size of a blob, in bytes.
+// sizeOf returns the size of a blob in bytes. It doesn't download the blob.
 func (r *Repository) sizeOf(ctx context.Context, digest v1.Hash) (int64, error) {
 	blob, err := remote.Layer(r.name.Digest(digest.String()), r.remoteOptions(ctx)...)
 	if err != nil {
@@ -181,7 +186,7 @@ func (r *Repository) sizeOf(ctx context.Context, digest v1.Hash) (int64, error) 
 	return blob.Size()
 }
 
-// put stores a manifest under a tag or its digest (distribution spec, "Pushing Manifests").
+// put stores a manifest under a tag or digest (OCI distribution spec, "Pushing Manifests").
 func (r *Repository) put(ctx context.Context, identifier string, d v1.Descriptor, raw []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, r.url(manifests, identifier), bytes.NewReader(raw))
 	if err != nil {
@@ -200,6 +205,7 @@ func (r *Repository) put(ctx context.Context, identifier string, d v1.Descriptor
 	return nil
 }
 
+// url returns the URL of a manifest, blob or upload.
 func (r *Repository) url(kind, identifier string) string {
 	u := url.URL{
 		Scheme: r.name.Scheme(), Host: r.name.RegistryStr(),
@@ -208,8 +214,8 @@ func (r *Repository) url(kind, identifier string) string {
 	return u.String()
 }
 
-// do sends a request of which only the answer's head matters: its body is closed. A status other than those is a
-// *registryTransport.Error, and the answer is returned with it.
+// do sends a request and returns the status and header of the answer. The body is discarded. If the status isn't one of
+// statuses, the error is a *registryTransport.Error, and the answer is returned too.
 func (r *Repository) do(req *http.Request, statuses ...int) (blobupload.Head, error) {
 	res, err := r.client.Do(req)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
-// node is one manifest of an image's tree.
+// node is a manifest in the tree of an image or index.
 type node struct {
 	desc     v1.Descriptor
 	raw      []byte
@@ -20,7 +20,7 @@ type node struct {
 	present  bool // in the repository
 }
 
-// blob is one blob of an image; open is called only for what is sent.
+// blob is a blob to which a manifest refers. Open is only called for blobs that are sent.
 type blob struct {
 	desc    v1.Descriptor
 	open    func() (partial.CompressedLayer, error)
@@ -29,12 +29,12 @@ type blob struct {
 	read    bool    // it is a config that was read with its image
 }
 
-// layered is an index that can give any of its blobs; those of go-containerregistry can.
+// layered is an index that can open any blob by digest, as those of go-containerregistry can.
 type layered interface {
 	Layer(v1.Hash) (v1.Layer, error)
 }
 
-// newTree reads an image's manifest, and those below it.
+// newTree reads the manifest of an image or index and all manifests below it.
 func newTree(img image.ImageOrIndex) (*node, error) {
 	root, err := newNode(img)
 	if err == nil {
@@ -43,7 +43,7 @@ func newTree(img image.ImageOrIndex) (*node, error) {
 	return root, err
 }
 
-// newNode reads a manifest and verifies its digest.
+// newNode reads the manifest of an image or index and verifies its digest.
 func newNode(img image.ImageOrIndex) (*node, error) {
 	digest, err := img.Digest()
 	if err != nil {
@@ -60,6 +60,7 @@ func newNode(img image.ImageOrIndex) (*node, error) {
 	return verifiedNode(v1.Descriptor{MediaType: mediaType, Digest: digest, Size: int64(len(raw))}, raw)
 }
 
+// verifiedNode returns the node of a manifest. It fails if the bytes don't have the digest.
 func verifiedNode(desc v1.Descriptor, raw []byte) (*node, error) {
 	hasher, err := v1.Hasher(desc.Digest.Algorithm)
 	if err != nil {
@@ -73,7 +74,7 @@ func verifiedNode(desc v1.Descriptor, raw []byte) (*node, error) {
 	return &node{desc: desc, raw: raw}, nil
 }
 
-// all returns the nodes below this one and this one itself, each after those that it names.
+// all returns the node and all nodes below it. Each node comes after those to which it refers.
 func (n *node) all() (nodes []*node) {
 	for _, child := range n.children {
 		nodes = append(nodes, child.all()...)
@@ -81,12 +82,14 @@ func (n *node) all() (nodes []*node) {
 	return append(nodes, n)
 }
 
-// walk fills in the blobs and children of a node. It fails for indexes that are nested more than image.MaxDepth deep.
+// walk reads the blobs and children of a node. It fails for indexes that are nested more than image.MaxDepth deep.
 func (n *node) walk(img any) error { return walker{}.walk(n, img, 1) }
 
-// walker holds the digests of the manifests in a tree: those that were visited before are left out.
+// walker holds the digests of the manifests that were visited. Each is visited once.
 type walker map[v1.Hash]bool
 
+// walk reads the blobs and children of the node n, whose image or index is img. An index that lists only images has
+// depth 1.
 func (visited walker) walk(n *node, img any, depth int) error {
 	visited[n.desc.Digest] = true
 	switch img := img.(type) {
@@ -98,6 +101,7 @@ func (visited walker) walk(n *node, img any, depth int) error {
 	return fmt.Errorf("%s is of media type %q, which is neither an image nor an index", n.desc.Digest, n.desc.MediaType)
 }
 
+// walkImage lists the blobs of an image. Foreign layers, which have URLs, are left out.
 func (n *node) walkImage(img v1.Image) error {
 	m, err := img.Manifest()
 	if err != nil {
@@ -121,7 +125,7 @@ func (n *node) walkImage(img v1.Image) error {
 	return n.checkSizes()
 }
 
-// checkSizes refuses sizes that can't be. Whether one is true shows when the blob is read.
+// checkSizes returns an error for a negative size. A wrong size is noticed when the blob is read.
 func (n *node) checkSizes() error {
 	for _, b := range n.blobs {
 		if b.desc.Size < 0 {
@@ -131,6 +135,7 @@ func (n *node) checkSizes() error {
 	return nil
 }
 
+// walkIndex reads the manifests to which an index refers.
 func (visited walker) walkIndex(n *node, index v1.ImageIndex, depth int) error {
 	if depth > image.MaxDepth {
 		return fmt.Errorf("the index %s is nested more than %d deep", n.desc.Digest, image.MaxDepth)
@@ -152,7 +157,7 @@ func (visited walker) walkIndex(n *node, index v1.ImageIndex, depth int) error {
 	return nil
 }
 
-// newChild reads one manifest that an index names, and what is below it.
+// newChild reads a manifest to which an index refers, and those below it.
 func (visited walker) newChild(index v1.ImageIndex, d v1.Descriptor, depth int) (*node, error) {
 	var img image.ImageOrIndex
 	var err error
@@ -178,8 +183,8 @@ func (visited walker) newChild(index v1.ImageIndex, d v1.Descriptor, depth int) 
 	return child, visited.walk(child, img, depth)
 }
 
-// newArtifact reads a manifest of a kind unknown here. It travels as it is, with what it lists where manifests of
-// every kind list their blobs.
+// newArtifact reads a manifest of an unknown media type. It is copied unchanged, with the blobs in its fields config,
+// layers and blobs.
 func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 	source, ok := index.(layered)
 	if !ok {
@@ -213,13 +218,16 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 		listed.Layers = append(listed.Layers, *listed.Config)
 	}
 	for _, b := range append(listed.Layers, listed.Blobs...) {
-		n.blobs = append(n.blobs, blob{desc: b, open: func() (partial.CompressedLayer, error) { return source.Layer(b.Digest) }})
+		n.blobs = append(
+			n.blobs,
+			blob{desc: b, open: func() (partial.CompressedLayer, error) { return source.Layer(b.Digest) }},
+		)
 	}
 	return n, n.checkSizes()
 }
 
-// expectedDiffIDs returns the diff ID that the configs of an image's manifests give to each blob. It fails if two configs
-// disagree about one.
+// expectedDiffIDs returns the diff ID of each layer by blob, as the configs of the images list it. It fails if two
+// configs disagree.
 func expectedDiffIDs(nodes []*node) (map[v1.Hash]v1.Hash, error) {
 	expected := map[v1.Hash]v1.Hash{}
 	for _, n := range nodes {

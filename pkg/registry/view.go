@@ -18,12 +18,12 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// latest is the tag that clients which push without a reference move: the newest image, as a rule.
+// latest is the tag that clients move when they push without naming a tag. It usually names the newest image.
 const latest = "latest"
 
-// View is one run's look at a repository. Each tag, record, manifest and blob is asked for once, so a View must not outlive
-// the run: it doesn't see what others change meanwhile. Its methods may be called from several goroutines; calling one
-// early makes a later call of another cheaper.
+// View is one run's look at a repository. It requests each tag, record, manifest and blob at most once, so it must not
+// outlive the run: it doesn't notice changes that others make. Its methods may be called from several goroutines. A
+// method that is called early makes later calls cheaper.
 type View struct {
 	*Repository
 
@@ -44,20 +44,20 @@ type View struct {
 	meter meter
 }
 
-// ignore tells the debug log why a candidate can't be read.
+// ignore logs, at debug level, why a candidate can't be used, and remembers a failure of the registry.
 func (v *View) ignore(what string, of zap.Field, err error) {
 	v.log.Debug(what, of, zap.Error(err))
 	v.note(err)
 }
 
-// note remembers an error that isn't returned if it is a failure of the registry.
+// note remembers the first failure of the registry that isn't returned to the caller. Other errors are dropped.
 func (v *View) note(err error) {
 	if ociclient.IsFailure(err) {
 		v.failed.CompareAndSwap(nil, &err)
 	}
 }
 
-// failure returns why the registry didn't answer a question for a candidate, nil if it answered all.
+// failure returns the failure that note remembered, nil if there was none.
 func (v *View) failure() error {
 	if err := v.failed.Load(); err != nil {
 		return *err
@@ -65,19 +65,23 @@ func (v *View) failure() error {
 	return nil
 }
 
-// Progress shows that something of total bytes is under way. The caller adds the bytes that are done, and ends it.
+// Progress shows that something of total bytes is in progress. Call add with the number of further bytes, and done at
+// the end.
 type Progress func(what string, total int64) (add func(bytes int64), done func())
 
-// NewView returns a view that has asked nothing yet. Records count if their proof was made with key, which is secret and
-// derived from the store token; with an empty key none counts, and none is made. Progress is shown while layers are
-// compared.
+// NewView returns a view that has requested nothing yet. Key is a secret derived from the store token. Only records
+// with a proof that was made with key are believed; with an empty key no record is believed, and no proof is written.
+// Progress is shown while layers are compared; it must not be nil.
 func NewView(repo *Repository, key []byte, progress Progress) *View {
 	return &View{
-		Repository: repo, prover: prover{key, repo.name.RepositoryStr()}, progress: progress, slots: semaphore.NewWeighted(mostSenders),
+		Repository: repo,
+		prover:     prover{key, repo.name.RepositoryStr()},
+		progress:   progress,
+		slots:      semaphore.NewWeighted(mostSenders),
 	}
 }
 
-// latest returns the manifest with the tag latest, nil if none can be read.
+// latest returns the manifest with the tag latest. It returns nil if the tag can't be read.
 func (v *View) latest(ctx context.Context) *remote.Descriptor {
 	d, err := v.tags.get(ctx, latest, func() (*remote.Descriptor, error) {
 		d, err := v.get(ctx, v.name.Tag(latest))
@@ -96,15 +100,16 @@ func (v *View) latest(ctx context.Context) *remote.Descriptor {
 	return d
 }
 
-// manifest returns the manifest of that digest, nil if the repository has none.
+// manifest returns the manifest with that digest. It returns nil if the repository has no such manifest.
 func (v *View) manifest(ctx context.Context, digest v1.Hash) (*remote.Descriptor, error) {
 	return v.manifests.get(ctx, digest, func() (*remote.Descriptor, error) {
 		return v.get(ctx, v.name.Digest(digest.String()))
 	})
 }
 
-// ambiguous is manifest for a digest that may be a config's. Distribution 2 answers 500 if that is so. If the repository has
-// no blob of the digest either, the answer is a failure like others, and the transport gets to repeat the question.
+// ambiguous is manifest for a digest that may also be a config's. For a config's digest, Distribution 2 answers 500;
+// ambiguous then returns nil, because the repository has a blob with that digest. Any other failure is returned, after
+// the usual retries.
 func (v *View) ambiguous(ctx context.Context, digest v1.Hash) (*remote.Descriptor, error) {
 	d, err := v.manifest(transport.Once(ctx), digest)
 	if err == nil {
@@ -119,7 +124,7 @@ func (v *View) ambiguous(ctx context.Context, digest v1.Hash) (*remote.Descripto
 	return v.manifest(ctx, digest)
 }
 
-// follow returns the manifest of a digest that a record or an index names, nil if none can be read.
+// follow returns a manifest to which a record or an index refers. It returns nil if the manifest can't be read.
 func (v *View) follow(ctx context.Context, named v1.Hash) *remote.Descriptor {
 	d, err := v.manifest(ctx, named)
 	if d == nil {
@@ -128,18 +133,18 @@ func (v *View) follow(ctx context.Context, named v1.Hash) *remote.Descriptor {
 	return d
 }
 
-// hasBlob reports whether the repository holds a blob.
+// hasBlob reports whether the repository has a blob.
 func (v *View) hasBlob(ctx context.Context, d v1.Descriptor) (bool, error) {
 	return v.blobs.get(ctx, d.Digest, func() (bool, error) { return v.has(ctx, blobs, d) })
 }
 
-// Lacks reports whether the repository lacks a config: then no manifest with that config can be there.
+// Lacks reports whether the repository lacks a config. If so, it has no manifest with that config.
 func (v *View) Lacks(ctx context.Context, config v1.Hash) (bool, error) {
 	has, err := v.hasBlob(ctx, v1.Descriptor{Digest: config})
 	return !has && err == nil, err
 }
 
-// hasBlobs asks for several blobs at once, and returns which of them the repository holds.
+// hasBlobs reports, for each of several blobs, whether the repository has it. It requests them concurrently.
 func (v *View) hasBlobs(ctx context.Context, all []v1.Descriptor) (map[v1.Hash]bool, error) {
 	has := make([]bool, len(all))
 	g, limited := parallel.WithContext(ctx)
@@ -157,7 +162,7 @@ func (v *View) hasBlobs(ctx context.Context, all []v1.Descriptor) (map[v1.Hash]b
 	return held, nil
 }
 
-// record returns what the record of a source or key says, nothing if it can't be read.
+// record returns the record of a source or key. It returns the zero record if there is no usable one.
 func (v *View) record(ctx context.Context, about v1.Hash) record {
 	said, err := v.records.get(ctx, about, func() (said record, err error) {
 		d, err := v.get(ctx, v.name.Tag(recordTag(about)))
@@ -192,7 +197,8 @@ func (v *View) readDiffIDs(ctx context.Context, config v1.Descriptor) ([]v1.Hash
 	})
 }
 
-// imageOf returns the image or index of a manifest, which reads through the repository; nil for nil.
+// imageOf returns the image or index that a manifest describes. It reads through the repository. For nil it returns
+// nil.
 func imageOf(d *remote.Descriptor) (image.ImageOrIndex, error) {
 	switch {
 	case d == nil:
@@ -203,7 +209,8 @@ func imageOf(d *remote.Descriptor) (image.ImageOrIndex, error) {
 	return d.Image()
 }
 
-// recordedAs returns the digest under which the layers of a manifest are recorded as compared: its config's, or an index's own.
+// recordedAs returns the digest under which a proof about the layers of a manifest is recorded: the digest of the
+// image's config, or of the index itself.
 func recordedAs(d v1.Descriptor, raw []byte) v1.Hash {
 	if m, err := imageManifest(d.MediaType, raw); err == nil {
 		return m.Config.Digest
@@ -211,5 +218,5 @@ func recordedAs(d v1.Descriptor, raw []byte) v1.Hash {
 	return d.Digest
 }
 
-// Layers are blobs by the diff IDs (the digests of the uncompressed layers) that they are proven to have.
+// Layers maps diff IDs (digests of uncompressed layers) to the compressed blobs that provably contain these layers.
 type Layers = map[v1.Hash]v1.Descriptor
