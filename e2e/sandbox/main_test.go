@@ -58,7 +58,7 @@ func TestResourcesAreRequired(t *testing.T) {
 
 // TestProfilesAreDocumented: the table in the docs has each trait's flag, with what it is in each profile.
 func TestProfilesAreDocumented(t *testing.T) {
-	page, err := os.ReadFile("../../docs/outside.md")
+	page, err := os.ReadFile("../../docs/sandbox.md")
 	if err != nil {
 		t.Fatal(err)
 	}
