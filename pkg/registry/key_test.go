@@ -109,7 +109,7 @@ func TestKeyIsUnknown(t *testing.T) {
 			t.Helper()
 			written, err := newRecord(r.name.Digest(digestOf(t, img).String()), annotations)
 			if err == nil {
-				err = r.pushTagged(t.Context(), map[string]v1.Image{recordTag(aKey): written})
+				err = r.pushRecords(t.Context(), map[string]v1.Image{recordTag(aKey): written})
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -60,6 +60,29 @@ func (v *View) SendBlob(ctx context.Context, layer partial.CompressedLayer) erro
 // packed so, or compared; it is false where parts of the image were in the registry before.
 func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compared bool, err error) {
 	defer v.meter.show(progress)()
+	if !p.Recorded || p.partial || v.decompress == nil { // the image may turn out to get no record
+		return v.push(ctx, p)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err = parallel.All(
+		func() (err error) {
+			if compared, err = v.push(ctx, p); err != nil {
+				cancel()
+			}
+			return err
+		},
+		func() error {
+			if err := v.sendRecordBlobs(ctx, p.Image.Digest); err != nil { // Record tries again
+				v.log.Debug("could not send the locations record's blobs", zap.Error(err))
+			}
+			return nil
+		},
+	)
+	return compared, err
+}
+
+func (v *View) push(ctx context.Context, p *Plan) (compared bool, err error) {
 	var missing []blob
 	for _, d := range p.Missing {
 		b := p.blobs[d.Digest]

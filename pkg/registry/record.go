@@ -10,6 +10,7 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
 )
 
 // Recorded is an image of a repository and what Find is to find it by.
@@ -85,7 +86,7 @@ func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statemen
 		}
 		records[recordTag(about)] = written
 	}
-	if err := v.pushTagged(ctx, records); err != nil {
+	if err := v.pushRecords(ctx, records); err != nil {
 		return fmt.Errorf("writing the locations record: %w", err)
 	}
 	return nil
@@ -121,12 +122,25 @@ func (v *View) RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrInde
 	return v.writeRecords(ctx, map[v1.Hash]statement{key: {digest, source, keyKind}})
 }
 
-// pushTagged sends images under tags alone, without asking what of them the repository has.
-func (r *Repository) pushTagged(ctx context.Context, images map[string]v1.Image) error {
+// sendRecordBlobs sends the blobs of an image's record. Only its manifest has the proof.
+func (v *View) sendRecordBlobs(ctx context.Context, img v1.Hash) error {
+	written, err := newRecord(v.name.Digest(img.String()), nil)
+	if err != nil {
+		return err
+	}
+	root, err := newTree(written)
+	if err != nil {
+		return err
+	}
+	return v.pushRecordBlobs(ctx, root.blobs)
+}
+
+// pushRecords sends records by their tags, without asking what of them the repository has.
+func (v *View) pushRecords(ctx context.Context, records map[string]v1.Image) error {
 	p := newPlan(v1.Descriptor{})
 	roots := map[string]*node{}
 	var parts []blob
-	for tag, img := range images {
+	for tag, img := range records {
 		root, err := newTree(img)
 		if err != nil {
 			return err
@@ -134,15 +148,21 @@ func (r *Repository) pushTagged(ctx context.Context, images map[string]v1.Image)
 		roots[tag] = root
 		parts = append(parts, p.collect([]*node{root})...)
 	}
-	if _, err := r.pushBlobs(ctx, parts, func(ctx context.Context, b blob) (bool, error) {
-		_, err := r.pushBlob(ctx, b, func(int64) {})
-		return false, err
-	}); err != nil {
+	if err := v.pushRecordBlobs(ctx, parts); err != nil {
 		return err
 	}
 	g, ctx := parallel.WithContext(ctx)
 	for tag, root := range roots {
-		g.Go(func() error { return r.put(ctx, tag, root.desc, root.raw) })
+		g.Go(func() error { return v.put(ctx, tag, root.desc, root.raw) })
 	}
 	return g.Wait()
+}
+
+// pushRecordBlobs sends each blob once. They are too small to wait for a slot.
+func (v *View) pushRecordBlobs(ctx context.Context, blobs []blob) error {
+	_, err := v.pushBlobs(ctx, blobs, func(ctx context.Context, b blob) (bool, error) {
+		_, err := v.sent.get(ctx, b.desc.Digest, func() (blobupload.Sent, error) { return v.pushBlob(ctx, b, func(int64) {}) })
+		return false, err
+	})
+	return err
 }

@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -238,7 +240,7 @@ func TestRecordOfMany(t *testing.T) {
 	}
 	broken := unreadable{all[0].Image.(v1.Image)} //nolint:forcetypeassert // it is one
 	wantError(t, v.Record(t.Context(), true, Recorded{Image: broken}), "gone")
-	wantError(t, v.pushTagged(t.Context(), map[string]v1.Image{"tag": broken}), "gone")
+	wantError(t, v.pushRecords(t.Context(), map[string]v1.Image{"tag": broken}), "gone")
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return strings.Contains(r.URL.Path, "/uploads/") && answer(w, http.StatusForbidden, "DENIED")
 	})
@@ -351,5 +353,78 @@ func TestLatestMovesWithoutARecord(t *testing.T) {
 	wantError(t, moveLatest(t, v, newer), "writing the locations record", "TAG_INVALID")
 	if got := v.again().latest(t.Context()); got == nil || got.Digest != digestOf(t, newer) {
 		t.Errorf("latest is %+v, want the newer", got)
+	}
+}
+
+// TestRecordsBlobsAreSentBesideTheImage: beginning an upload takes seconds with some registries. No more requests are made, and
+// nothing names the image before it is there.
+func TestRecordsBlobsAreSentBesideTheImage(t *testing.T) {
+	t.Parallel()
+	var requests [2]map[string]int
+	for n, recorded := range []bool{false, true} {
+		s := newServer(t)
+		v, _ := s.open(t)
+		img := randomImage(t, 100, 2)
+		p := mustPlan(t, v, img)
+		p.Recorded = recorded
+		s.log()
+		compared, err := v.Push(t.Context(), p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pushed := s.log()
+		if err := recordImage(t, v, img, compared); err != nil {
+			t.Fatal(err)
+		}
+		written := s.log()
+		if recorded {
+			if puts := count(pushed, "PUT /v2/"+repoPath+"/manifests/"); puts != 1 || count(written, "POST") > 0 {
+				t.Errorf("pushing took %q, and recording %q; want the record's blobs with the image's, and its manifest later", pushed, written)
+			}
+		}
+		requests[n] = map[string]int{}
+		for _, request := range append(pushed, written...) {
+			method, _, _ := strings.Cut(request, " ")
+			requests[n][method]++
+		}
+		if said := v.again().record(t.Context(), configOf(t, img)); said.image != digestOf(t, img) {
+			t.Errorf("the record says %v", said.image)
+		}
+	}
+	if diff := cmp.Diff(requests[0], requests[1]); diff != "" {
+		t.Errorf("requests without and with the record's blobs beside the image's (-without +with):\n%s", diff)
+	}
+}
+
+// TestRecordsBlobsMayFail: the image counts, and Record sends them again.
+func TestRecordsBlobsMayFail(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v, _ := s.open(t)
+	img := randomImage(t, 100, 1)
+	record, err := newRecord(v.name.Digest(digestOf(t, img).String()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := record.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := digestOf(t, layers[0]).String()
+	var refused atomic.Bool
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.URL.Query().Get("digest") == layer && refused.CompareAndSwap(false, true) && answer(w, http.StatusForbidden, "DENIED")
+	})
+	p := mustPlan(t, v, img)
+	p.Recorded = true
+	compared, err := v.Push(t.Context(), p, nil)
+	if !refused.Load() || err != nil {
+		t.Fatalf("refused: %t, %v", refused.Load(), err)
+	}
+	if err := recordImage(t, v, img, compared); err != nil {
+		t.Error(err)
+	}
+	if said := v.again().record(t.Context(), configOf(t, img)); said.image != digestOf(t, img) {
+		t.Errorf("the record says %v", said.image)
 	}
 }
