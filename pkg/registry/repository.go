@@ -38,6 +38,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
 	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
+	"github.com/charmhub-actions/upload-resource/pkg/registry/layercheck"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -58,7 +59,7 @@ type Options struct {
 	// Hosts remember what the registry's host can't do; nil remembers nothing of other repositories.
 	Hosts *blobupload.Hosts
 	// Decompress looks into the layers that are compared with their diff IDs, while they are sent or read.
-	Decompress blobupload.Decompressor
+	Decompress layercheck.Decompressor
 	Logger     *zap.Logger
 }
 
@@ -68,7 +69,7 @@ type Repository struct {
 	client *http.Client
 	log    *zap.Logger
 
-	decompress blobupload.Decompressor
+	decompress layercheck.Decompressor
 	hosts      *blobupload.Hosts
 	seen       *observed
 

@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/registry/layercheck"
 )
 
 // errRevoked ends a read by a transport that was given up.
@@ -32,7 +33,7 @@ const maxRead = 64 << 10
 // again it seeks if the content is an io.Seeker; if not, it opens the blob again and skips to the offset.
 type source struct {
 	blob  Blob
-	check *diffIDCheck      // nil for none
+	check *layercheck.Check // nil for none
 	fresh func(reach int64) // is called with the end of the bytes that were read for the first time
 
 	ahead func() (io.ReadCloser, error) // gives what openAhead opens; nil if it didn't, or was taken
@@ -50,14 +51,14 @@ type source struct {
 
 // newSource returns a source whose blob is opened by openAhead, or by the first read. A layer is looked into, if
 // decompress isn't nil.
-func newSource(b Blob, decompress Decompressor, fresh func(reach int64)) (*source, error) {
+func newSource(b Blob, decompress layercheck.Decompressor, fresh func(reach int64)) (*source, error) {
 	hasher, err := v1.Hasher(b.Descriptor.Digest.Algorithm)
 	if err != nil {
 		return nil, err
 	}
 	s := &source{blob: b, fresh: fresh, hash: hasher}
 	if (b.Inspect || b.DiffID != v1.Hash{}) && decompress != nil {
-		s.check = newDiffIDCheck(b.DiffID, decompress)
+		s.check = layercheck.Start(b.DiffID, decompress)
 	}
 	return s, nil
 }
@@ -82,18 +83,12 @@ func (s *source) prepare(ctx context.Context) error {
 	if s.check == nil || s.hashed > 0 || s.blob.Descriptor.Size <= headerSize {
 		return nil
 	}
-	start := make([]byte, headerSize) // by few reads: a check that hasn't begun takes no more than maxBlocks
+	start := make([]byte, headerSize) // by few reads: a check that hasn't begun takes no more than layercheck.MaxBlocks
 	if _, err := io.ReadFull(s.open(0, headerSize), start); err != nil {
 		return err
 	}
 	s.start = start
-	select {
-	case <-s.check.begun:
-	case <-s.check.ended:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return nil
+	return s.check.WaitBegun(ctx)
 }
 
 // open returns a reader of the bytes [start, end), and makes earlier readers fail.
@@ -165,7 +160,7 @@ func (s *source) read(p []byte, off int64) (n int, err error) {
 	if beyond := s.next - s.hashed; beyond > 0 {
 		fresh := p[int64(n)-beyond : n]
 		_, _ = s.hash.Write(fresh) // it never fails
-		s.check.write(fresh)
+		s.check.Write(fresh)
 		s.gzip = s.gzip || s.hashed == 0 && bytes.HasPrefix(fresh, []byte(gzipMagic))
 		s.hashed += beyond
 		s.fresh(s.hashed)
@@ -208,14 +203,14 @@ func (s *source) verify() error {
 	if s.hashed != s.blob.Descriptor.Size || got != s.blob.Descriptor.Digest.String() {
 		return &finalError{fmt.Errorf("the blob is damaged: its %d bytes hash to %s; build or pull the image again", s.hashed, got)}
 	}
-	if err := s.check.finish(); err != nil {
+	if err := s.check.Finish(); err != nil {
 		return &finalError{err}
 	}
 	return nil
 }
 
 func (s *source) close() {
-	s.check.abandon()
+	s.check.Abandon()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.content != nil {

@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/registry/layercheck"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -42,7 +43,7 @@ type Destination struct {
 	// TokenExpires reports whether the token that Do sends may expire soon; with nil it doesn't.
 	TokenExpires func() bool
 	// Decompress looks into layers, to compare them with their diff IDs; with nil none is.
-	Decompress Decompressor
+	Decompress layercheck.Decompressor
 	// Wait pauses between tries.
 	Wait func(context.Context, time.Duration) error
 	Log  *zap.Logger
@@ -108,7 +109,7 @@ func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (
 			return Sent{}, nil // mounted
 		}
 	}
-	return Sent{DiffID: u.src.check.diffID(), Gzip: u.src.gzip}, nil
+	return Sent{DiffID: u.src.check.DiffID(), Gzip: u.src.gzip}, nil
 }
 
 func humanized(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }

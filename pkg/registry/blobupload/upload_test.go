@@ -20,6 +20,7 @@ import (
 	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/registry/layercheck"
 )
 
 const mb = 1 << 20
@@ -569,7 +570,7 @@ func TestDiffIDs(t *testing.T) {
 	plain := func(blob io.Reader) (io.ReadCloser, bool, error) { return io.NopCloser(blob), false, nil }
 	crash := func(io.Reader) (io.ReadCloser, bool, error) { panic("a layer of nobody's making") }
 	for name, test := range map[string]struct {
-		decompress Decompressor
+		decompress layercheck.Decompressor
 		begins     string
 		diffID     string // "right", "wrong", or unknown
 		inspected  bool

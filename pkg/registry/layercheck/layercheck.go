@@ -1,7 +1,10 @@
-package blobupload
+// Package layercheck decompresses a layer while its blob is sent to a registry, and computes the layer's diff ID: the
+// digest of what the blob decompresses to.
+package layercheck
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -19,14 +22,14 @@ import (
 // the blob is damaged, or made to fill memory or time.
 type Decompressor func(blob io.Reader) (layer io.ReadCloser, compressed bool, err error)
 
-// A check lags behind the sender by this many reads at most: so it goes on while the sender waits for an answer, and the
-// sender goes on while the check decompresses.
-const maxBlocks = 16
+// MaxBlocks is how many reads a check lags behind the sender at most. So it goes on while the sender waits for an answer,
+// and the sender goes on while the check decompresses.
+const MaxBlocks = 16
 
 var spareBlocks = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// diffIDCheck decompresses a blob as it comes by, and takes the digest of its content. A nil check does nothing.
-type diffIDCheck struct {
+// Check looks into one blob. A nil Check does nothing.
+type Check struct {
 	want   v1.Hash            // is compared with got, if it isn't zero
 	got    v1.Hash            // zero until the check has ended without an error
 	blocks chan *bytes.Buffer // on their way to be decompressed
@@ -37,10 +40,11 @@ type diffIDCheck struct {
 	err    error
 }
 
-// newDiffIDCheck starts a check, which ends with finish or abandon.
-func newDiffIDCheck(want v1.Hash, decompress Decompressor) *diffIDCheck {
-	c := &diffIDCheck{
-		want: want, blocks: make(chan *bytes.Buffer, maxBlocks), begun: make(chan struct{}), ended: make(chan struct{}),
+// Start starts a check, which ends with Finish or Abandon. It fails if the layer has another diff ID than want, unless
+// that is zero.
+func Start(want v1.Hash, decompress Decompressor) *Check {
+	c := &Check{
+		want: want, blocks: make(chan *bytes.Buffer, MaxBlocks), begun: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go func() {
 		defer close(c.ended)
@@ -54,8 +58,8 @@ func newDiffIDCheck(want v1.Hash, decompress Decompressor) *diffIDCheck {
 
 var errAbandoned = errors.New("the check was abandoned")
 
-func (c *diffIDCheck) compare(decompress Decompressor) error {
-	layer, _, err := decompress(&blockReader{diffIDCheck: c})
+func (c *Check) compare(decompress Decompressor) error {
+	layer, _, err := decompress(&blockReader{Check: c})
 	close(c.begun)
 	if err != nil {
 		return fmt.Errorf("decompressing the layer: %w", err)
@@ -75,7 +79,7 @@ func (c *diffIDCheck) compare(decompress Decompressor) error {
 
 // blockReader reads what a check is given.
 type blockReader struct {
-	*diffIDCheck
+	*Check
 	current *bytes.Buffer
 }
 
@@ -96,8 +100,8 @@ func (r *blockReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// write gives the check the next bytes of the blob. One that has failed takes no more; finish says so.
-func (c *diffIDCheck) write(p []byte) {
+// Write gives the check the next bytes of the blob. One that has failed takes no more; Finish says so.
+func (c *Check) Write(p []byte) {
 	if c == nil {
 		return
 	}
@@ -109,8 +113,19 @@ func (c *diffIDCheck) write(p []byte) {
 	}
 }
 
-// finish says that the blob is complete, and returns what came out. It may be called again.
-func (c *diffIDCheck) finish() error {
+// WaitBegun waits until the decompressor has begun, or failed. That may have to wait for memory that other layers have.
+func (c *Check) WaitBegun(ctx context.Context) error {
+	select {
+	case <-c.begun:
+	case <-c.ended:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// Finish says that the blob is complete, and returns what came out. It may be called again.
+func (c *Check) Finish() error {
 	if c == nil {
 		return nil
 	}
@@ -119,22 +134,22 @@ func (c *diffIDCheck) finish() error {
 	return c.err
 }
 
-// diffID returns, after finish, what came out; zero if the blob wasn't looked into.
-func (c *diffIDCheck) diffID() v1.Hash {
+// DiffID returns, after Finish, what came out; zero if the blob wasn't looked into.
+func (c *Check) DiffID() v1.Hash {
 	if c == nil {
 		return v1.Hash{}
 	}
 	return c.got
 }
 
-// abandon ends a check of a blob that isn't read on.
-func (c *diffIDCheck) abandon() {
+// Abandon ends a check of a blob that isn't read on.
+func (c *Check) Abandon() {
 	if c != nil {
 		c.stop(errAbandoned)
 	}
 }
 
-func (c *diffIDCheck) stop(cause error) {
+func (c *Check) stop(cause error) {
 	c.end.Do(func() {
 		c.cause = cause
 		close(c.blocks)
