@@ -227,7 +227,7 @@ func (p *packer) write(content io.Reader, out io.Writer) (v1.Hash, error) {
 		return v1.Hash{}, err
 	}
 	diffID := sha256.New()
-	_, err = io.Copy(io.MultiWriter(diffID, zip, counter(p.opts.Progress)), plain)
+	_, err = io.Copy(zip, io.TeeReader(plain, io.MultiWriter(diffID, counter(p.opts.Progress))))
 	err = cmp.Or(err, zip.Close()) // which fails with the same, if at all
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):

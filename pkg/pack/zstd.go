@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"bytes"
 	"io"
 	"runtime"
 	"sync"
@@ -76,17 +77,27 @@ func (w *zstdWriter) writeFrames(out io.Writer) error {
 
 // Write compresses p. It fails if out failed.
 func (w *zstdWriter) Write(p []byte) (int, error) {
-	if failed := w.failed.Load(); failed != nil {
-		return 0, *failed
-	}
-	for rest := p; len(rest) > 0; {
-		n := min(len(rest), zstdBlockSize-len(w.block))
-		w.block = append(w.block, rest[:n]...)
-		if rest = rest[n:]; len(w.block) == zstdBlockSize {
+	n, err := w.ReadFrom(bytes.NewReader(p))
+	return int(n), err
+}
+
+// ReadFrom reads right into the blocks, as io.Copy prefers, so that nothing is copied in between. It fails as Write does.
+func (w *zstdWriter) ReadFrom(r io.Reader) (n int64, err error) {
+	for err == nil {
+		if failed := w.failed.Load(); failed != nil {
+			return n, *failed
+		}
+		var got int
+		got, err = r.Read(w.block[len(w.block):zstdBlockSize])
+		n += int64(got)
+		if w.block = w.block[:len(w.block)+got]; len(w.block) == zstdBlockSize {
 			w.compress()
 		}
 	}
-	return len(p), nil
+	if err == io.EOF { //nolint:errorlint // nothing else is the end, for io.Copy neither
+		err = nil
+	}
+	return n, err
 }
 
 // compress starts the compression of the current block.
