@@ -149,9 +149,10 @@ func (t tabulated) readme() string {
   <img alt="Bar chart of the time that each tool takes for an image that is unchanged, changed or new" src="docs/charts/summary-light.svg">
 </picture>
 
-%s: round trips and rate of the network, empty caches, default compression. The action's time includes its calls to the store and
-the store's review of a revision; the other tools stop when the image is in the registry. The time for an unchanged image doesn't
-grow with its size. The action took `, strings.ToUpper(c.text()[:1])+c.text()[1:])
+%s: round trips and rate of the network, empty caches, default compression.
+The action's time includes its calls to the store and the store's review of a revision; the other tools stop when the image is in
+the registry. The time for an unchanged image doesn't grow with its size. The action took
+`, strings.ToUpper(c.text()[:1])+c.text()[1:])
 	for n, situation := range []string{unchanged, changed, firstPush} {
 		if of := t.runs[cell{c, place, ownTool, situation}]; of != nil {
 			_, _ = fmt.Fprintf(&text, "%s%.3g s (%s)", []string{"", ", ", ", "}[n], median(of, seconds), situation)
