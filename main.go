@@ -1,10 +1,8 @@
-// Upload-resource uploads a resource of a charm, an image or a file, to Charmhub. With
-// the argument release it puts charm and resource revisions on channels, and with
-// check-token it says what a store token can do. It is configured by flags, or by the
-// inputs of a workflow step, which are environment variables; see the action.yml files.
+// Upload-resource uploads a resource of a charm, an image or a file, to Charmhub. With the argument release it puts
+// charm and resource revisions on channels, and with check-token it reports what a store token can do. It is configured
+// by flags, or by the inputs of a workflow step, which are environment variables; see the action.yml files.
 //
-// It exits with 0 if what was asked for has been done, 1 if not, and 2 if the command
-// line can't be read.
+// It exits with 0 if what was asked for has been done, 1 if not, and 2 if the command line can't be read.
 package main
 
 import (
@@ -25,8 +23,8 @@ import (
 // version is set by the linker in release builds.
 var version = "devel"
 
-// memoryLimit is the garbage collector's soft limit, in bytes. Without it, the collector
-// takes twice what is in use, on a machine that others use.
+// memoryLimit is the garbage collector's soft limit, in bytes. Without it, the collector takes twice what is in use, on
+// a machine that others use.
 const memoryLimit = 96 << 20
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -1,6 +1,5 @@
-// Package program is what the commands beside the tests share: building the
-// action, reading what a run of it left, starting a container engine, loading
-// images into one, and ending at a signal.
+// Package program is what the commands beside the tests share: building the action, reading what a run of it left,
+// starting a container engine, loading images into one, and ending at a signal.
 package program
 
 import (
@@ -25,8 +24,8 @@ import (
 
 const module = "github.com/charmhub-actions/upload-resource"
 
-// Build compiles the action into the file path as the Dockerfile does. The
-// working directory has to be in the action's repository.
+// Build compiles the action into the file path as the Dockerfile does. The working directory has to be in the action's
+// repository.
 func Build(ctx context.Context, path string) error {
 	arguments := []string{"build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", path, module}
 	command := exec.CommandContext(ctx, "go", arguments...) //nolint:gosec // the path is the caller's own
@@ -39,8 +38,7 @@ func Build(ctx context.Context, path string) error {
 	return nil
 }
 
-// Main runs a command until it ends, or an interrupt ends its context, and exits
-// with 1 after an error.
+// Main runs a command until it ends, or an interrupt ends its context, and exits with 1 after an error.
 func Main(name string, run func(ctx context.Context, args []string, out io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout)
@@ -57,8 +55,7 @@ func Main(name string, run func(ctx context.Context, args []string, out io.Write
 // output is three lines: name<<DELIMITER, the value, DELIMITER.
 var output = regexp.MustCompile(`(?m)^([a-z-]+)<<.*\n(.*)\n.*\n`)
 
-// Outputs returns the outputs by name that a run wrote to the file
-// GITHUB_OUTPUT, which is at path.
+// Outputs returns the outputs by name that a run wrote to the file GITHUB_OUTPUT, which is at path.
 func Outputs(path string) (map[string]string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -71,9 +68,11 @@ func Outputs(path string) (map[string]string, error) {
 	return outputs, nil
 }
 
-// Load gives an image to a container engine, under a tag of its own, and returns
-// the ID that it has there. Remove removes it, also after an error.
-func Load(ctx context.Context, engine *client.Client, repository string, image v1.Image) (id string, remove func() error, err error) {
+// Load gives an image to a container engine, under a tag of its own, and returns the ID that it has there. Remove
+// removes it, also after an error.
+func Load(
+	ctx context.Context, engine *client.Client, repository string, image v1.Image,
+) (id string, remove func() error, err error) {
 	tag, err := name.NewTag(repository + ":" + rand.Text())
 	if err != nil {
 		return "", func() error { return nil }, err
@@ -81,13 +80,14 @@ func Load(ctx context.Context, engine *client.Client, repository string, image v
 	remove = func() error { // in its own time: an interrupt has ended ctx
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
 		defer cancel()
-		if _, err := engine.ImageRemove(ctx, tag.String(), client.ImageRemoveOptions{Force: true, PruneChildren: true}); err != nil {
+		if _, err := engine.ImageRemove(ctx, tag.String(),
+			client.ImageRemoveOptions{Force: true, PruneChildren: true}); err != nil {
 			return fmt.Errorf("removing the image %s from the container engine: %w; remove it by hand", tag, err)
 		}
 		return nil
 	}
-	// Goes on for a while when ctx ends: an engine whose client went away may
-	// still add the image, after what was made has been removed.
+	// Goes on for a while when ctx ends: an engine whose client went away may still add the image, after what was made has
+	// been removed.
 	loading, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(2*time.Minute, cancel) })()
@@ -98,9 +98,8 @@ func Load(ctx context.Context, engine *client.Client, repository string, image v
 	return loaded.ID, remove, errors.Join(err, ctx.Err())
 }
 
-// Dockerd returns the arguments for a dockerd of version 29 or newer that keeps
-// images in containerd and everything in the folder, and the DOCKER_HOST that it
-// answers at. It needs root, but no network of its own.
+// Dockerd returns the arguments for a dockerd of version 29 or newer that keeps images in containerd and everything in
+// the folder, and the DOCKER_HOST that it answers at. It needs root, but no network of its own.
 func Dockerd(dir string) (host string, args []string) {
 	host = "unix://" + filepath.Join(dir, "d.sock")
 	return host, []string{

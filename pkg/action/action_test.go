@@ -29,12 +29,12 @@ func asRead(log string) []string {
 	return strings.Split(strings.TrimSuffix(log, "\n"), "\n")
 }
 
-// commandIn returns the name of the workflow command in a line, or nothing. It
-// is stricter than any runner: it takes every name for a registered command,
-// and skips whatever a comparison could skip.
+// commandIn returns the name of the workflow command in a line, or nothing. It is stricter than any runner: it takes
+// every name for a registered command, and skips whatever a comparison could skip.
 func commandIn(line string) string {
 	line = strings.Map(func(c rune) rune {
-		if !unicode.IsPrint(c) && !unicode.IsSpace(c) || unicode.In(c, unicode.Mn, unicode.Me, unicode.Other_Default_Ignorable_Code_Point) {
+		if !unicode.IsPrint(c) && !unicode.IsSpace(c) ||
+			unicode.In(c, unicode.Mn, unicode.Me, unicode.Other_Default_Ignorable_Code_Point) {
 			return -1
 		}
 		return c

@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// Lines returns the lines of an input, trimmed. The text after the last line break counts
-// only if it isn't empty. The error names each other line that is empty, since the
-// expression that was to fill it may name a step or an output that doesn't exist; the
-// lines that aren't empty are returned all the same.
+// Lines returns the lines of an input, trimmed and without empty ones. The error names each empty line but the last,
+// since the expression that should fill it may name a step or an output that doesn't exist. The lines are returned also
+// with an error.
 func (r *Runner) Lines(input string) (lines []string, err error) {
 	lines, err = r.RawLines(input)
 	for n := range lines {
@@ -18,8 +17,7 @@ func (r *Runner) Lines(input string) (lines []string, err error) {
 	return lines, err
 }
 
-// RawLines is [Runner.Lines] without trimming: a blank at the end of a line may come of an
-// expression that is empty.
+// RawLines is [Runner.Lines] without trimming: a blank at the end of a line can show that an expression was empty.
 func (r *Runner) RawLines(input string) (lines []string, err error) {
 	// Not [Runner.Input], which trims away the empty lines at both ends.
 	all := strings.Split(lineBreaks.Replace(r.getenv("INPUT_"+strings.ToUpper(input))), "\n")
@@ -36,9 +34,8 @@ func (r *Runner) RawLines(input string) (lines []string, err error) {
 	return lines, err
 }
 
-// Words returns the entries of an input that lists words, which blanks, commas or line
-// breaks separate. The error names each line that is empty, as that of [Runner.Lines]
-// does, and each entry that a comma announces and that is missing.
+// Words returns the entries of an input that lists words, which blanks, commas or line breaks separate. The error names
+// each empty line, as that of [Runner.Lines] does, and each place between or after commas that has no entry.
 func (r *Runner) Words(input string) (words []string, err error) {
 	lines, err := r.Lines(input)
 	if len(lines) == 0 {
@@ -55,6 +52,7 @@ func (r *Runner) Words(input string) (words []string, err error) {
 	return words, err
 }
 
+// emptyIn returns the error for the empty line or entry (what) of this number, counted from 1, in an input.
 func emptyIn(input, what string, number int) error {
 	return fmt.Errorf("input %s: %s %d is empty; give what belongs there, or leave it out "+
 		"(an expression whose step, output or matrix value doesn't exist is empty)", input, what, number)

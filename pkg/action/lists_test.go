@@ -7,7 +7,8 @@ import (
 )
 
 func TestLists(t *testing.T) {
-	const advice = "; give what belongs there, or leave it out (an expression whose step, output or matrix value doesn't exist is empty)"
+	const advice = "; give what belongs there, or leave it out (an expression whose step, output or matrix value " +
+		"doesn't exist is empty)"
 	empty := func(what string) string { return "input x: " + what + " is empty" + advice }
 	text := func(err error) string {
 		if err == nil {
@@ -21,19 +22,21 @@ func TestLists(t *testing.T) {
 		linesErr     string
 		wordsErr     string
 	}{
-		"not given":             {},
-		"blanks":                {input: " \t"},
-		"one":                   {input: " a ", lines: []string{"a"}, words: []string{"a"}},
-		"last line break":       {input: "a\r\n b\n", lines: []string{"a", "b"}, words: []string{"a", "b"}},
-		"last line of blanks":   {input: "a\n  ", lines: []string{"a"}, words: []string{"a"}},
-		"words":                 {input: "a, b c ,d\ne", lines: []string{"a, b c ,d", "e"}, words: []string{"a", "b", "c", "d", "e"}},
+		"not given":           {},
+		"blanks":              {input: " \t"},
+		"one":                 {input: " a ", lines: []string{"a"}, words: []string{"a"}},
+		"last line break":     {input: "a\r\n b\n", lines: []string{"a", "b"}, words: []string{"a", "b"}},
+		"last line of blanks": {input: "a\n  ", lines: []string{"a"}, words: []string{"a"}},
+		"words": {input: "a, b c ,d\ne", lines: []string{"a, b c ,d", "e"},
+			words: []string{"a", "b", "c", "d", "e"}},
 		"comma at a line's end": {input: "a,\nb", lines: []string{"a,", "b"}, words: []string{"a", "b"}},
 
 		"first line is empty":  {"\nb\n", []string{"b"}, []string{"b"}, empty("line 1"), empty("line 1")},
 		"second line is empty": {"a\n \r\nc", []string{"a", "c"}, []string{"a", "c"}, empty("line 2"), empty("line 2")},
 		"last line is empty":   {"a\n\n", []string{"a"}, []string{"a"}, empty("line 2"), empty("line 2")},
-		"only empty lines":     {"\n\n", nil, nil, empty("line 1") + "\n" + empty("line 2"), empty("line 1") + "\n" + empty("line 2")},
-		"one empty line":       {"\n", nil, nil, empty("line 1"), empty("line 1")},
+		"only empty lines": {"\n\n", nil, nil, empty("line 1") + "\n" + empty("line 2"),
+			empty("line 1") + "\n" + empty("line 2")},
+		"one empty line": {"\n", nil, nil, empty("line 1"), empty("line 1")},
 
 		"comma":       {",", []string{","}, nil, "", empty("entry 1") + "\n" + empty("entry 2")},
 		"comma first": {", a", []string{", a"}, []string{"a"}, "", empty("entry 1")},

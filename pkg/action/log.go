@@ -9,10 +9,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Logger returns a logger that prints through the runner. Info lines are plain,
-// warnings and errors are annotations, and debug lines are shown when the job was
-// started with debug logging (outside Actions: when RUNNER_DEBUG is 1). Fields
-// follow the message as key=value.
+// Logger returns a logger that prints through the runner. Info lines are plain, warnings and errors are annotations,
+// and debug lines are shown when the job was started with debug logging (outside Actions: when RUNNER_DEBUG is 1).
+// Fields follow the message as key=value.
 func (r *Runner) Logger() *zap.Logger {
 	level := zapcore.InfoLevel
 	if r.actions || r.debug { // a runner drops debug lines by itself
@@ -49,7 +48,7 @@ func (c core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 		text = entry.LoggerName + ": " + text
 	}
 	for _, field := range c.all(fields) {
-		if field.Type != zapcore.SkipType { // which is what zap.Error makes of no error
+		if field.Type != zapcore.SkipType { // as zap.Error returns it for a nil error
 			text += render(field)
 		}
 	}
@@ -60,11 +59,12 @@ func (c core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 // Sync has nothing to do: nothing is held back.
 func (c core) Sync() error { return nil }
 
+// all returns the fields of the core, then those given.
 func (c core) all(fields []zapcore.Field) []zapcore.Field {
 	return append(c.fields[:len(c.fields):len(c.fields)], fields...)
 }
 
-// log prints an entry in the way of its level.
+// log prints an entry: as a plain line, or as the annotation of its level.
 func (r *Runner) log(level zapcore.Level, text string) {
 	command, prefix := "error", "Error: "
 	switch {

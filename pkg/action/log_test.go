@@ -33,7 +33,8 @@ var hostile = []string{
 
 func logAll(r *Runner) {
 	log := r.Logger()
-	log.Debug("reading the index", zap.String("digest", "sha256:ab"), zap.Int("layers", 3), zap.String("note", "two words"))
+	log.Debug("reading the index", zap.String("digest", "sha256:ab"), zap.Int("layers", 3),
+		zap.String("note", "two words"))
 	log.Info("Using the OCI image from Canonical's registry")
 	log.Warn("the tag has moved", zap.Bool("moved", true))
 	log.With(zap.String("charm", "my-charm")).Error("refused", zap.Error(errors.New("no\npermission: 100%")))
@@ -71,8 +72,8 @@ func TestFailIsOneAnnotation(t *testing.T) {
 	}
 }
 
-// FuzzLog shows that no text can become a workflow command, whichever way it is
-// printed: plain lines hold none, and an annotation is one line with one.
+// FuzzLog shows that no text can become a workflow command, whichever way it is printed: plain lines hold none, and an
+// annotation is one line with one.
 func FuzzLog(f *testing.F) {
 	for _, text := range hostile {
 		f.Add(text)

@@ -8,18 +8,16 @@ import (
 	"github.com/sethvargo/go-githubactions"
 )
 
-// minSecret is the length in bytes below which a value isn't treated as secret.
-// No credential here is that short, and *** in place of every "on" or "1234"
-// would make a log unreadable, and show exactly where the value is.
+// minSecret is the length in bytes below which a value isn't treated as secret. No credential here is that short, and
+// *** in place of every "on" or "1234" would make a log unreadable, and show exactly where the value is.
 const minSecret = 6
 
-// Mask hides a secret: from now on this package and the runner replace it by
-// ***. A secret of several lines is masked line by
-// line, since that is how it would be printed. Values shorter than six bytes
-// are ignored. Encoded forms of a secret are secrets of their own: pass each.
+// Mask hides a secret: from now on this package and the runner print *** in its place. A secret of several lines is
+// masked line by line, because a runner looks at single lines. Values shorter than six bytes are ignored. Encoded forms
+// of a secret are secrets of their own: pass each.
 //
-// Under Actions this prints the value once, inside the command that asks the
-// runner to hide it; the runner doesn't show that line.
+// Under Actions this prints the value once, inside the command that asks the runner to hide it; the runner doesn't show
+// that line.
 func (r *Runner) Mask(secret string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,9 +52,8 @@ func (d redactor) add(secret string) bool {
 	return true
 }
 
-// redact returns text with *** for each stretch covered by secrets. It looks
-// for all of them before it replaces any: where two overlap, replacing the
-// first would leave the end of the second.
+// redact returns text with *** for each stretch covered by secrets. It looks for all of them before it replaces any:
+// where two overlap, replacing the first would leave the end of the second.
 func (d redactor) redact(text string) string {
 	hidden := d.find(text)
 	if hidden == nil {
@@ -74,8 +71,7 @@ func (d redactor) redact(text string) string {
 	return b.String()
 }
 
-// find returns for each byte of text whether it is part of a secret; nil means
-// that none is.
+// find returns for each byte of text whether it is part of a secret; nil means that none is.
 func (d redactor) find(text string) []bool {
 	var hidden []bool
 	for secret := range d {

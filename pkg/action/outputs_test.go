@@ -9,7 +9,9 @@ import (
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
-var someOutputs = []Output{{Name: "revision", Value: "7"}, {Name: "remote-image", Value: "registry.example/charm/x/y@sha256:aa"}, {Name: "uploaded", Value: "true"}, {Name: "nothing", Value: ""}}
+var someOutputs = []Output{{Name: "revision", Value: "7"},
+	{Name: "remote-image", Value: "registry.example/charm/x/y@sha256:aa"}, {Name: "uploaded", Value: "true"},
+	{Name: "nothing", Value: ""}}
 
 func TestSetOutputsWritesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "output")
@@ -36,7 +38,8 @@ func TestSetOutputsWritesTheFile(t *testing.T) {
 func TestSetOutputsOfSeveralLines(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "output")
 	r, _ := newRunner(t, env{"GITHUB_OUTPUT": path})
-	if err := r.SetOutputs(Output{Name: "notes", Value: "one\ntwo\n", HasLines: true}, Output{Name: "last", Value: "x"}); err != nil {
+	if err := r.SetOutputs(Output{Name: "notes", Value: "one\ntwo\n", HasLines: true},
+		Output{Name: "last", Value: "x"}); err != nil {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(path)

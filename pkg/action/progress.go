@@ -12,7 +12,8 @@ const (
 	barEvery      = 100 * time.Millisecond // between drawings of a bar
 )
 
-// progress shows how far one piece of work has come.
+// progress reports how much of one piece of work is done. It is ours because githubactions has none, and a log without
+// a line for minutes looks like a hang; the library draws only the terminal's bar.
 type progress struct {
 	runner *Runner
 	what   string
@@ -24,13 +25,12 @@ type progress struct {
 	ended  bool
 }
 
-// Progress shows how far a long piece of work has come, such as "Compressing
-// layers", in bytes out of total; a total of 0 is unknown. On a terminal it is a
-// bar, elsewhere a line every ten seconds, hence none for work that is done
-// sooner. A terminal has room for one bar: while it is drawn, others print lines.
+// Progress shows how far a long piece of work has come, such as "Compressing layers", in bytes out of total; a total of
+// 0 is unknown. On a terminal it is a bar, elsewhere a line every ten seconds, hence none for work that is done sooner.
+// A terminal has room for one bar: while it is drawn, others print lines.
 //
-// Call add with each number of bytes that are done, negative where work is
-// repeated, from any goroutine, and done in the end.
+// Call add with each number of bytes that are done, negative where work is repeated, from any goroutine, and done in
+// the end.
 func (r *Runner) Progress(what string, total int64) (add func(bytes int64), done func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -56,6 +56,7 @@ func (r *Runner) Progress(what string, total int64) (add func(bytes int64), done
 	return p.add, p.end
 }
 
+// add counts n more bytes, and draws the bar, or prints a line if one is due. After end it does nothing.
 func (p *progress) add(n int64) {
 	r := p.runner
 	r.mu.Lock()
@@ -78,7 +79,7 @@ func (p *progress) add(n int64) {
 	}
 }
 
-// end takes the bar off the terminal. The caller reports the result of the work.
+// end removes the bar from the terminal, and prints nothing: the caller reports the result.
 func (p *progress) end() {
 	r := p.runner
 	r.mu.Lock()

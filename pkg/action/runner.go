@@ -1,17 +1,14 @@
-// Package action is the interface to the runner of a workflow step. It reads the
-// inputs, writes the outputs and the summary, and prints everything that is
-// printed: log lines, annotations, groups, progress.
+// Package action is the interface to the runner of a workflow step. It reads the inputs, writes the outputs and the
+// summary, and prints everything that is printed: log lines, annotations, groups, progress.
 //
-// It prints text from outside (a store's message, an image's name, a file's name)
-// so that it has no effect: a line never becomes a workflow command, control
-// characters for a terminal are shown instead of sent, and known secrets are
+// It prints text from outside (a store's message, an image's name, a file's name) so that it has no effect: a line
+// never becomes a workflow command, control characters for a terminal are shown instead of sent, and known secrets are
 // replaced by ***.
 //
-// The same calls work outside GitHub Actions, where annotations become plain
-// lines, outputs are printed and a terminal shows a progress bar.
+// The same calls work outside GitHub Actions, where annotations become plain lines, outputs are printed and a terminal
+// shows a progress bar.
 //
-// The package makes no network call, and knows nothing of what the inputs and
-// outputs mean.
+// The package makes no network call, and knows nothing of what the inputs and outputs mean.
 package action
 
 import (
@@ -28,9 +25,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
-// Runner is what runs the program: GitHub Actions, a compatible runner, or a
-// person at a terminal. Make one with [New]. Its methods may be called by
-// several goroutines at once.
+// Runner is what runs the program: GitHub Actions, a compatible runner, or a person at a terminal. Make one with [New].
+// Its methods may be called by several goroutines at once.
 type Runner struct {
 	getenv   func(string) string
 	files    *githubactions.Action // inputs and command files; never prints
@@ -46,9 +42,8 @@ type Runner struct {
 	bar     *progressbar.ProgressBar // drawn on the terminal's last line, or nil
 }
 
-// New returns the runner that the environment describes: GitHub Actions where
-// GITHUB_ACTIONS is true. Everything is printed to stdout, because that is the
-// only stream in which a runner looks for workflow commands.
+// New returns the runner that the environment describes: GitHub Actions where GITHUB_ACTIONS is true. Everything is
+// printed to stdout, because that is the only stream in which a runner looks for workflow commands.
 func New(getenv func(string) string, stdout io.Writer) *Runner {
 	actions := getenv("GITHUB_ACTIONS") == "true"
 	file, ok := stdout.(*os.File)
@@ -70,11 +65,11 @@ func (r *Runner) Input(name string) string { return r.files.GetInput(name) }
 // Variable returns an environment variable, trimmed.
 func (r *Runner) Variable(name string) string { return strings.TrimSpace(r.getenv(name)) }
 
-// Workspace returns where inputs may name files.
+// Workspace returns the folder in which inputs may name files.
 func (r *Runner) Workspace() workspace.Workspace { return workspace.New(r.getenv) }
 
-// Fail prints why the run failed: under Actions as one annotation that holds
-// the complete text, however many lines it has. It doesn't exit.
+// Fail prints why the run failed: under Actions as one annotation that holds the complete text, however many lines it
+// has. It doesn't exit.
 func (r *Runner) Fail(err error) {
 	if r.actions {
 		r.command("error", "upload-resource", err.Error())
@@ -83,9 +78,8 @@ func (r *Runner) Fail(err error) {
 	r.say("Error: " + err.Error())
 }
 
-// Group starts a part of the log that a reader can fold, and returns what ends
-// it; calling that more than once is harmless. Runners don't nest groups.
-// Outside Actions the title is a line of its own.
+// Group starts a part of the log that a reader can fold. The caller ends it with end, which may be called more than
+// once. Runners don't nest groups. Outside Actions the title is a line of its own.
 func (r *Runner) Group(title string) (end func()) {
 	if !r.actions {
 		r.say(title)
@@ -102,6 +96,7 @@ func (r *Runner) say(text string) {
 	r.sayLocked(text)
 }
 
+// sayLocked is [Runner.say] for a caller that holds r.mu.
 func (r *Runner) sayLocked(text string) {
 	r.writeLocked(plain(r.secrets.redact(text)))
 }
@@ -118,8 +113,8 @@ func (r *Runner) command(name, title, text string) {
 	r.writeLocked(command.String())
 }
 
-// writeLocked writes a finished line, above the progress bar if there is one.
-// A log that can't be written can't say so: errors are dropped.
+// writeLocked writes a finished line, above the progress bar if there is one. A log that can't be written can't say so:
+// errors are dropped.
 func (r *Runner) writeLocked(line string) {
 	if r.bar != nil {
 		_ = r.bar.Clear()

@@ -8,22 +8,21 @@ import (
 	"unicode"
 )
 
-// maxSummary is how many bytes of summary a step may have; a runner drops all
-// of a longer one.
+// maxSummary is how many bytes of summary a step may have; a runner drops all of a longer one.
 const maxSummary = 1 << 20
 
+// summaryCut is the note at the end of a summary that was cut off.
 const summaryCut = "\n\n*The rest is left out: a summary may have 1 MiB.*\n"
 
-// AddSummary appends Markdown to the step's summary on the page of the run. What
-// goes beyond the runner's limit of 1 MiB for the step is cut off at a line's
-// end, with a note. Where there is no summary (outside Actions) it does nothing.
+// AddSummary appends Markdown to the step's summary on the page of the run. If the step would have more than the
+// runner's limit of 1 MiB, the text is cut at the end of a line, and a note says so. Outside Actions, which has no
+// summary, it does nothing.
 func (r *Runner) AddSummary(markdown string) error {
 	path := r.getenv("GITHUB_STEP_SUMMARY")
 	if path == "" {
 		return nil
 	}
-	// A line break follows each addition. A file that can't be looked at counts as
-	// empty: writing it fails, too.
+	// A line break follows each addition. A file that can't be looked at counts as empty: writing it fails, too.
 	room := maxSummary - 1
 	if info, err := os.Stat(path); err == nil {
 		room -= int(info.Size())
@@ -69,9 +68,8 @@ func FindPods(digests []string) string {
 		"  grep -e " + strings.Join(digests, " \\\n       -e ") + "\n```\n"
 }
 
-// Escape returns text so that Markdown shows it as it is: in running text, in a
-// table's cell, or between <code> and </code>. It can't end a cell or a line,
-// start markup or HTML, mention anyone, or become a link. Between backquotes it
+// Escape returns text so that Markdown shows it as it is: in running text, in a table's cell, or between <code> and
+// </code>. It can't end a cell or a line, start markup or HTML, mention anyone, or become a link. Between backquotes it
 // would show its character references, so use <code> there.
 func Escape(text string) string {
 	var b strings.Builder
@@ -86,7 +84,7 @@ func Escape(text string) string {
 	return b.String()
 }
 
-// Code returns text as code for Markdown, escaped; nothing for no text.
+// Code returns text as escaped Markdown code; "" for an empty text.
 func Code(text string) string {
 	if text == "" {
 		return ""

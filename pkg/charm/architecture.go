@@ -9,18 +9,17 @@ import (
 // AllArchitectures is what Charmhub calls content that runs on every architecture.
 const AllArchitectures = "all"
 
-// debian are Debian's names for architectures, as far as Charmhub has them.
+// debian lists Debian's names for the architectures that Charmhub has.
 var debian = []string{"amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"}
 
-// foreign are the names that Go and the kernel give to the same.
+// foreign maps the names of Go and the kernel to those of Debian.
 var foreign = map[string]string{
 	"386": "i386", "x86": "i386", "i686": "i386",
 	"x86_64": "amd64", "aarch64": "arm64", "arm": "armhf", "armv7l": "armhf", "ppc64le": "ppc64el",
 }
 
-// Architecture returns Charmhub's name, which is Debian's, for an architecture that
-// is given by its name in Go, in the kernel or in Debian. It returns false if
-// Charmhub has none.
+// Architecture returns Charmhub's (Debian's) name for an architecture. It takes the name in Go, in the kernel or in
+// Debian, and returns false if Charmhub doesn't know it.
 func Architecture(name string) (string, bool) {
 	if known, ok := foreign[name]; ok {
 		return known, true
@@ -28,8 +27,8 @@ func Architecture(name string) (string, bool) {
 	return name, slices.Contains(debian, name)
 }
 
-// CheckArchitecture returns an error if name is neither one of Charmhub's names for
-// architectures nor [AllArchitectures]. The error says what to write instead.
+// CheckArchitecture returns an error if name is neither one of Charmhub's names for architectures nor
+// [AllArchitectures]. The error says what to write instead.
 func CheckArchitecture(name string) error {
 	known, ok := Architecture(name)
 	switch {

@@ -17,22 +17,21 @@ type Archive struct {
 	SHA3  string // SHA3-384 of the file in lower-case hex, by which Charmhub knows it
 }
 
-// Bounds on what is read of a charm file, in bytes. Real ones have some ten
-// million, a hundredth of that in their directory.
+// Bounds on what is read of a charm file, in bytes. Real ones have some ten million, a hundredth of that in their
+// directory.
 const (
 	maxArchive   = 1 << 30
 	maxDirectory = 16 << 20
 )
 
-// ReadArchive reads a charm file of this size in bytes: its metadata.yaml, which
-// must have a name, its manifest.yaml, and the digest of all of it. Nothing is
-// unpacked, and memory is bounded whatever the file is.
+// ReadArchive reads a charm file of size bytes: its metadata.yaml, which must have a name, and its manifest.yaml. It
+// also computes the file's digest. It writes no file, and uses a bounded amount of memory for any input.
 func ReadArchive(r io.ReaderAt, size int64) (Archive, error) {
 	a, err := readArchive(r, size)
 	if err != nil {
 		return Archive{}, fmt.Errorf("not a charm file: %w; give one that `charmcraft pack` made", err)
 	}
-	// Sum last, so that nothing large is read of a file that is none.
+	// Hash last, so that a large file that isn't a charm is not read.
 	digest := sha3.New384()
 	if _, err := io.Copy(digest, io.NewSectionReader(r, 0, size)); err != nil {
 		return Archive{}, err
@@ -41,6 +40,7 @@ func ReadArchive(r io.ReaderAt, size int64) (Archive, error) {
 	return a, nil
 }
 
+// readArchive is [ReadArchive] without the digest, and without the advice in its error.
 func readArchive(r io.ReaderAt, size int64) (a Archive, err error) {
 	if size > maxArchive {
 		return a, fmt.Errorf("more than %d bytes, which no charm has", maxArchive)
@@ -72,12 +72,13 @@ func readArchive(r io.ReaderAt, size int64) (a Archive, err error) {
 	return a, nil
 }
 
-// bounded fails after so many bytes.
+// bounded is a reader that fails after left bytes.
 type bounded struct {
 	io.ReaderAt
 	left int64
 }
 
+// ReadAt reads as [io.ReaderAt] says, and fails once more than left bytes were asked for.
 func (b *bounded) ReadAt(p []byte, offset int64) (int, error) {
 	if b.left -= int64(len(p)); b.left < 0 {
 		return 0, fmt.Errorf("the archive's directory has more than %d bytes, which no charm's has", maxDirectory)
@@ -85,8 +86,8 @@ func (b *bounded) ReadAt(p []byte, offset int64) (int, error) {
 	return b.ReaderAt.ReadAt(p, offset)
 }
 
-// open opens a regular file at the top of the archive. One that is there twice is
-// refused: tools differ in which they take.
+// open opens a regular file at the top level of the archive. It refuses a name that is there twice, because tools
+// differ in which of the two they use.
 func open(archive *zip.Reader, name string) (io.Reader, error) {
 	var found *zip.File
 	for _, file := range archive.File {
@@ -111,8 +112,7 @@ func open(archive *zip.Reader, name string) (io.Reader, error) {
 	return file, nil
 }
 
-// readBases reads the bases of a charm's manifest, each with one architecture. There is at
-// least one.
+// readBases reads the bases of a charm's manifest, each with one architecture. There is at least one.
 func readBases(manifest io.Reader) ([]Base, error) {
 	d, err := readYAML(manifest)
 	if err != nil {

@@ -38,14 +38,16 @@ func (b Base) Platform() string {
 // BaseFilter chooses bases: those whose parts are equal to each part that isn't empty.
 type BaseFilter struct{ Name, Channel, Architecture string }
 
+// baseFilterForm matches [name@]channel[:architecture].
 var baseFilterForm = regexp.MustCompile(`^(?:([A-Za-z0-9._-]+)@)?([A-Za-z0-9._-]+)(?::([A-Za-z0-9._-]+))?$`)
 
-// ParseBaseFilter reads [name@]channel[:architecture], with Charmhub's name for the architecture. The error says what to
-// write instead.
+// ParseBaseFilter reads [name@]channel[:architecture], with Charmhub's name for the architecture. The error says what
+// to write instead.
 func ParseBaseFilter(text string) (BaseFilter, error) {
 	parts := baseFilterForm.FindStringSubmatch(text)
 	if parts == nil {
-		return BaseFilter{}, fmt.Errorf("%.80q is no base; write its channel, or name@channel, or either with :architecture, "+
+		return BaseFilter{}, fmt.Errorf("%.80q is no base; write its channel, or name@channel, or either with "+
+			":architecture, "+
 			"for example 24.04 or ubuntu@22.04:arm64", text)
 	}
 	filter := BaseFilter{Name: parts[1], Channel: parts[2], Architecture: parts[3]}
@@ -59,7 +61,8 @@ func ParseBaseFilter(text string) (BaseFilter, error) {
 
 // Matches reports whether the filter chooses the base.
 func (f BaseFilter) Matches(b Base) bool {
-	return (f.Name == "" || f.Name == b.Name) && (f.Channel == "" || f.Channel == b.Channel) && (f.Architecture == "" || f.Architecture == b.Architecture)
+	return (f.Name == "" || f.Name == b.Name) && (f.Channel == "" || f.Channel == b.Channel) &&
+		(f.Architecture == "" || f.Architecture == b.Architecture)
 }
 
 // String returns the filter in the form that [ParseBaseFilter] reads.

@@ -9,7 +9,8 @@ import (
 func TestNames(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"my-charm": true, "3scale-k8s": true, "x": true, strings.Repeat("x", 40): true,
-		"": false, "My_Charm": false, "12-34": false, "-x": false, "x-": false, "x--y": false, "../x": false, strings.Repeat("x", 41): false,
+		"": false, "My_Charm": false, "12-34": false, "-x": false, "x-": false, "x--y": false, "../x": false,
+		strings.Repeat("x", 41): false,
 	} {
 		if err := CheckName(name); (err == nil) != ok {
 			t.Errorf("charm %q: %v", name, err)
@@ -95,10 +96,13 @@ func TestBaseFilter(t *testing.T) {
 	if got := amd.Platform(); got != "ubuntu@22.04:amd64" {
 		t.Errorf("%s is written %s", amd, got)
 	}
-	const form = " is no base; write its channel, or name@channel, or either with :architecture, for example 24.04 or ubuntu@22.04:arm64"
+	const form = " is no base; write its channel, or name@channel, or either with :architecture, for example 24.04 or " +
+		"ubuntu@22.04:arm64"
 	for text, want := range map[string]string{
-		"": form, "@22.04": form, "ubuntu@": form, "ubuntu@22.04:": form, ":arm64": form, "a@b@c": form, "22.04:a:b": form, "ubuntu/22.04": form,
-		"22.04:x86_64": `"x86_64" is unknown to Charmhub; write amd64`, "ubuntu:22.04": `"22.04" is unknown to Charmhub; choose from`,
+		"": form, "@22.04": form, "ubuntu@": form, "ubuntu@22.04:": form, ":arm64": form, "a@b@c": form, "22.04:a:b": form,
+		"ubuntu/22.04": form,
+		"22.04:x86_64": `"x86_64" is unknown to Charmhub; write amd64`,
+		"ubuntu:22.04": `"22.04" is unknown to Charmhub; choose from`,
 	} {
 		if _, err := ParseBaseFilter(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)

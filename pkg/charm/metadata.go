@@ -12,8 +12,7 @@ const (
 	TypeFile  = "file"
 )
 
-// Metadata is the part of charmcraft.yaml or metadata.yaml that is about
-// resources.
+// Metadata is the part of charmcraft.yaml or metadata.yaml that is about resources.
 type Metadata struct {
 	Name      string // on Charmhub; empty where the file has none
 	Resources map[string]Resource
@@ -26,9 +25,8 @@ type Resource struct {
 	Optional bool   // the charm can be released without it
 }
 
-// ReadMetadata reads a charm's metadata, at most 1 MiB, and ignores other fields.
-// It returns an error for invalid names and for duplicate keys. Memory and time are
-// bounded whatever the text is.
+// ReadMetadata reads a charm's metadata, at most 1 MiB, and ignores other fields. It returns an error for invalid names
+// and for duplicate keys. It takes a bounded amount of memory and time for any text.
 func ReadMetadata(r io.Reader) (m Metadata, err error) {
 	d, err := readYAML(r)
 	if err != nil {
@@ -57,8 +55,7 @@ func ReadMetadata(r io.Reader) (m Metadata, err error) {
 	return m, d.err()
 }
 
-// Images returns the names of the image resources that say where their image
-// comes from, sorted.
+// Images returns the sorted names of the image resources with an upstream-source.
 func (m Metadata) Images() []string {
 	var names []string
 	for name, resource := range m.Resources {

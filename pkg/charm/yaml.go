@@ -21,8 +21,8 @@ const (
 	maxComplaints = 10
 )
 
-// document is a YAML document. Its methods return what a node holds, and the zero value for nil and for null; what is
-// wrong they add to the complaints.
+// document is a YAML document. Its methods return the value of a node, and the zero value for nil and for null. They
+// add what is wrong to the complaints.
 type document struct {
 	root       *yaml.Node // nil for an empty document
 	values     int        // that were looked at
@@ -57,7 +57,7 @@ func readYAML(r io.Reader) (*document, error) {
 	return d, d.err()
 }
 
-// checkText refuses what would take much memory or time to parse.
+// checkText returns an error for a text that would take much memory or time to parse.
 func checkText(text []byte) error {
 	switch {
 	case len(text) > maxText:
@@ -72,8 +72,8 @@ func checkText(text []byte) error {
 	return nil
 }
 
-// marks returns an upper bound of the keys, entries and comments in YAML. One of the characters that it counts is before
-// each of them, and some are only text.
+// marks returns an upper bound of the keys, entries and comments in YAML. One of the characters that it counts is
+// before each of them, and some are only text.
 func marks(text []byte) (n int) {
 	for i, c := range text {
 		switch c {
@@ -88,7 +88,8 @@ func marks(text []byte) (n int) {
 	return n
 }
 
-// checkKeys complains about keys that a mapping at or below n has twice. Parsers differ in which of them they take.
+// checkKeys complains about duplicate keys in the mappings at and below n, because parsers differ in which of the two
+// they use.
 func (d *document) checkKeys(n *yaml.Node) {
 	if n.Kind == yaml.MappingNode {
 		seen := make(map[string]int, len(n.Content)/2)
@@ -198,6 +199,7 @@ func (d *document) look(n *yaml.Node) bool {
 	return d.values <= maxValues
 }
 
+// complain adds an error about the line of n, unless there are maxComplaints already.
 func (d *document) complain(n *yaml.Node, format string, args ...any) {
 	if len(d.complaints) < maxComplaints {
 		d.complaints = append(d.complaints, fmt.Errorf("line %d: "+format, append([]any{n.Line}, args...)...))
@@ -215,8 +217,10 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
+// isNull reports whether n holds nothing: nil, or YAML's null.
 func isNull(n *yaml.Node) bool { return n == nil || n.Kind == 0 || n.Tag == "!!null" }
 
+// kind returns what a node is, as a phrase for an error.
 func kind(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:

@@ -26,29 +26,37 @@ func each(format string, n int) string {
 // hostileYAML are texts of up to 1 MiB that are small to read and large to understand. Where err is empty they are
 // taken.
 var hostileYAML = map[string]struct{ text, err string }{
-	"aliases of a long text in a list":   {"x: &x " + strings.Repeat("x", 25_000) + "\ny: [" + strings.Repeat("*x,", 8_000) + "]\n", ""},
-	"aliases of a long text by name":     {"x: &x " + strings.Repeat("x", 25_000) + "\n" + each("k%d: *x\n", 8_000), ""},
-	"aliases of a long text and no end":  {"x: &x " + strings.Repeat("x", 500_000) + "\ny: [" + strings.Repeat("*x,", 160_000) + "]\n", tooMany},
-	"sources that are one long text":     {"x: &x " + strings.Repeat("x", 600_000) + "\nresources:\n" + each("  r%d: {type: oci-image, upstream-source: *x}\n", 3_000), ""},
-	"a resource of many names":           {"x: &x {type: oci-image, upstream-source: y}\nresources:\n" + each("  r%d: *x\n", 10_000), ""},
-	"resources that share many fields":   {"x: &x {" + each("a%d: b, ", 4_900) + "}\nresources: {" + each("r%d: *x,", 4_900) + "}", "stand for more than"},
-	"merges of many fields":              {"x: &x {" + each("a%d: b, ", 5_000) + "}\nresources: {a: {<<: [" + strings.Repeat("*x,", 8_000) + "]}}", "stand for more than"},
-	"a merge of itself":                  {"resources: {a: &a {<<: *a}}", "merges mappings that merge others"},
-	"merges that double":                 {doubled(24) + "resources: *a24\n", "stand for more than"},
-	"a bomb that nothing reads":          {bomb(24), ""},
-	"a bomb for resources":               {bomb(24) + "resources: *y0\n", "resources is a list"},
-	"many keys":                          {each("k%d:\n", maxMarks), ""},
-	"more keys than can be":              {each("k%d:\n", 100_000), tooMany},
-	"one key many times":                 {strings.Repeat("k:\n", maxMarks), "is there twice"},
-	"a list of many":                     {"a: [" + filled("a,") + "]", tooMany},
-	"a mapping of many":                  {"a: {" + filled("a,") + "}", tooMany},
-	"as many lists as can be":            {"a: [" + strings.Repeat("[],", maxMarks/2-10) + "]", ""},
-	"as many mappings as can be":         {"a: {" + strings.Repeat("?,", maxMarks/2-10) + "}", "is there twice"},
-	"as many pairs as can be":            {"a: [" + strings.Repeat("b: ,", maxMarks/2-10) + "]", ""},
-	"as many questions as can be":        {strings.Repeat("?\n", maxMarks-10), "is there twice"},
-	"as many comments as can be":         {each("#c\nk%d:\n", maxMarks/2-10), ""},
-	"comments between entries":           {"a:\n" + strings.Repeat("#"+strings.Repeat("c", 30)+"\n- b #"+strings.Repeat("d", 8)+"\n", maxMarks/3-10), ""},
-	"comments within a flow":             {"a: [" + strings.Repeat("#ccccccccccccccccccc\n\nb,\n", maxMarks/2-10) + "]", ""},
+	"aliases of a long text in a list": {"x: &x " + strings.Repeat("x", 25_000) + "\ny: [" +
+		strings.Repeat("*x,", 8_000) + "]\n", ""},
+	"aliases of a long text by name": {"x: &x " + strings.Repeat("x", 25_000) + "\n" + each("k%d: *x\n", 8_000), ""},
+	"aliases of a long text and no end": {"x: &x " + strings.Repeat("x", 500_000) + "\ny: [" +
+		strings.Repeat("*x,", 160_000) + "]\n", tooMany},
+	"sources that are one long text": {"x: &x " + strings.Repeat("x", 600_000) + "\nresources:\n" +
+		each("  r%d: {type: oci-image, upstream-source: *x}\n", 3_000), ""},
+	"a resource of many names": {"x: &x {type: oci-image, upstream-source: y}\nresources:\n" +
+		each("  r%d: *x\n", 10_000), ""},
+	"resources that share many fields": {"x: &x {" + each("a%d: b, ", 4_900) + "}\nresources: {" +
+		each("r%d: *x,", 4_900) + "}", "stand for more than"},
+	"merges of many fields": {"x: &x {" + each("a%d: b, ", 5_000) + "}\nresources: {a: {<<: [" +
+		strings.Repeat("*x,", 8_000) + "]}}", "stand for more than"},
+	"a merge of itself":           {"resources: {a: &a {<<: *a}}", "merges mappings that merge others"},
+	"merges that double":          {doubled(24) + "resources: *a24\n", "stand for more than"},
+	"a bomb that nothing reads":   {bomb(24), ""},
+	"a bomb for resources":        {bomb(24) + "resources: *y0\n", "resources is a list"},
+	"many keys":                   {each("k%d:\n", maxMarks), ""},
+	"more keys than can be":       {each("k%d:\n", 100_000), tooMany},
+	"one key many times":          {strings.Repeat("k:\n", maxMarks), "is there twice"},
+	"a list of many":              {"a: [" + filled("a,") + "]", tooMany},
+	"a mapping of many":           {"a: {" + filled("a,") + "}", tooMany},
+	"as many lists as can be":     {"a: [" + strings.Repeat("[],", maxMarks/2-10) + "]", ""},
+	"as many mappings as can be":  {"a: {" + strings.Repeat("?,", maxMarks/2-10) + "}", "is there twice"},
+	"as many pairs as can be":     {"a: [" + strings.Repeat("b: ,", maxMarks/2-10) + "]", ""},
+	"as many questions as can be": {strings.Repeat("?\n", maxMarks-10), "is there twice"},
+	"as many comments as can be":  {each("#c\nk%d:\n", maxMarks/2-10), ""},
+	"comments between entries": {"a:\n" +
+		strings.Repeat("#"+strings.Repeat("c", 30)+"\n- b #"+strings.Repeat("d", 8)+"\n", maxMarks/3-10), ""},
+	"comments within a flow": {"a: [" + strings.Repeat("#ccccccccccccccccccc\n\nb,\n", maxMarks/2-10) + "]",
+		""},
 	"comments with breaks of all kinds":  {strings.Repeat("#\u0085", maxMarks-10), ""},
 	"comments alone":                     {filled("#\n"), tooMany},
 	"open lists":                         {filled("["), tooMany},
@@ -78,8 +86,9 @@ var hostileYAML = map[string]struct{ text, err string }{
 	"spaces":                             {filled(" "), ""},
 	"UTF-16":                             {"\xff\xfe" + filled("a\x00"), "UTF-8"},
 	"words that could be numbers":        {"a: " + filled("1\t"), ""},
-	"bases that share architectures":     {"x: &x [" + strings.Repeat("amd64,", 9_000) + "]\nbases: [" + strings.Repeat("{architectures: *x},", 3_000) + "]", ""},
-	"noughts":                            {filled("\x00"), "control characters"},
+	"bases that share architectures": {"x: &x [" + strings.Repeat("amd64,", 9_000) + "]\nbases: [" +
+		strings.Repeat("{architectures: *x},", 3_000) + "]", ""},
+	"noughts": {filled("\x00"), "control characters"},
 }
 
 const tooMany = "more keys and entries than"
@@ -127,7 +136,8 @@ func TestHostileYAML(t *testing.T) {
 				if bytes > mostBytes || took > mostTime {
 					t.Errorf("%s: %d MB were allocated in %s", kind, bytes>>20, took)
 				}
-				if kind == "metadata" && (test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err))) {
+				if kind == "metadata" && (test.err == "" && err != nil ||
+					test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err))) {
 					t.Errorf("got error %.300v, want %q", err, test.err)
 				}
 				if err != nil && len(err.Error()) > 10_000 {

@@ -14,8 +14,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// The permissions that the calls need. Together, those for revisions and releases are all that a token for this purpose must
-// have, as far as is known.
+// The permissions that the calls need. Together, those for revisions and releases are all that a token for this purpose
+// must have, as far as is known.
 const (
 	viewRevisions   = "package-view-revisions"
 	manageRevisions = "package-manage-revisions"
@@ -23,18 +23,20 @@ const (
 	manageReleases  = "package-manage-releases"
 	viewMetadata    = "package-view-metadata" // only to ask for tracks; not in the command for a token
 
-	// Which permission the credentials for the registry, the text of an image and new tracks take isn't documented.
-	// These two, charmcraft's own default, include all others for a charm.
+	// Which permission the credentials for the registry, the text of an image and new tracks take isn't documented. These
+	// two, charmcraft's own default, include all others for a charm.
 	view   = "package-view"
 	manage = "package-manage"
 )
 
-// LoginCommand returns the command that makes a token with the permissions of a run
-// and no others, for 90 days; charmcraft's own default is 30 hours.
+// LoginCommand returns the command that makes a token with the permissions of a run and no others, for 90 days;
+// charmcraft's own default is 30 hours.
 func LoginCommand(charm string, releases bool) string {
 	return loginCommand(charm, Permissions(releases))
 }
 
+// loginCommand returns the command that makes a token for a charm with these permissions, for 90 days. An empty charm
+// is shown as CHARM.
 func loginCommand(charm string, permissions []string) string {
 	command := "charmcraft login --export=token.txt --charm=" + harmless(cmp.Or(charm, "CHARM"), 100)
 	for _, permission := range permissions {
@@ -56,10 +58,11 @@ func (c *Client) login(r request, e *Error) string {
 	return loginCommand(cmp.Or(r.about(), c.config.Charm), wanted)
 }
 
+// permissionForm matches the name of a permission, so that no other text from a server gets into a command.
 var permissionForm = regexp.MustCompile(`^[a-z]+(-[a-z]+){1,5}$`)
 
-// explain turns err into the sentence that the caller returns. For a refusal by
-// permission it asks the store whose token this is.
+// explain turns err into the sentence that the caller returns. For a refusal by permission it asks the store whose
+// token this is.
 func (c *Client) explain(ctx context.Context, r request, err error) error {
 	err = c.describe(r, err)
 	var refused *Error
@@ -85,6 +88,7 @@ func (c *Client) askTokenOwner(ctx context.Context) string {
 	return owner
 }
 
+// listed returns the prefix and the names; or all if there are no names, which means no restriction.
 func listed(prefix string, names []string, all string) string {
 	if len(names) == 0 {
 		return all
@@ -105,7 +109,8 @@ func (c *Client) describe(r request, err error) error {
 	case errors.As(err, &page):
 		return fmt.Errorf("cannot %s: %w", r.doing, r.unclear(page))
 	case errors.As(err, &unreachable) && transport.IsBroken(err):
-		return fmt.Errorf("cannot %s: %w; check its address and that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run this again later",
+		return fmt.Errorf("cannot %s: %w; check its address and that this machine reaches it, by the proxy of HTTPS_PROXY "+
+			"if there is one, or run this again later",
 			r.doing, err)
 	case transport.IsBroken(err):
 		return fmt.Errorf("cannot %s: %w"+RunAgain, r.doing, err)
@@ -116,8 +121,8 @@ func (c *Client) describe(r request, err error) error {
 	return err
 }
 
-// missingPermission returns the permission that a refusal names, or "". Its code
-// alone doesn't distinguish a token without permission from an account without.
+// missingPermission returns the permission that a refusal names, or "". Its code alone doesn't distinguish a token
+// without permission from an account without.
 func missingPermission(e *Error) string {
 	_, name, _ := strings.Cut(e.Message, "Missing required permission: ")
 	name, _, _ = strings.Cut(name, ";") // another message may follow
@@ -136,27 +141,35 @@ func advice(r request, login string, e *Error) string {
 		return fmt.Sprintf("run this again in %s, as it asks", e.RetryAfter)
 	case e.gateway, e.Status == http.StatusTooManyRequests:
 		return strings.TrimPrefix(RunAgain, "; ")
-	case strings.Contains(e.Message, "Invalid macaroon") && (e.Status == http.StatusBadRequest || e.Status == http.StatusUnauthorized):
-		return fmt.Sprintf("the store token is no longer valid: it is damaged, or of the kind that charmcraft made before 4.4; "+
+	case strings.Contains(e.Message, "Invalid macaroon") &&
+		(e.Status == http.StatusBadRequest || e.Status == http.StatusUnauthorized):
+		return fmt.Sprintf("the store token is no longer valid: it is damaged, or of the kind that charmcraft made before "+
+			"4.4; "+
 			"update charmcraft to 4.4 or later, and make a new one with `%s`", login)
 	case e.Status == http.StatusUnauthorized:
 		return fmt.Sprintf("the store token has expired or is no longer valid; make a new one with `%s`", login)
 	case e.Status == http.StatusForbidden && missingPermission(e) != "":
 		return fmt.Sprintf("the store token lacks the permission %s; make one with `%s`", missingPermission(e), login)
 	case e.Status == http.StatusForbidden && r.permission == manage:
-		return fmt.Sprintf("the store token may lack the permission %s, or be for other charms; make one as the charm's publisher or one of its collaborators with `%s`",
+		return fmt.Sprintf("the store token may lack the permission %s, or be for other charms; make one as the charm's "+
+			"publisher or one of its collaborators with `%s`",
 			manage, login)
 	case e.Status == http.StatusForbidden && e.Code == "macaroon-permission-required" && r.permission != "":
-		return fmt.Sprintf("the store token lacks the permission %s, or is for other charms or channels; make one with `%s`", r.permission, login)
+		return fmt.Sprintf("the store token lacks the permission %s, or is for other charms or channels; make one with `%s`",
+			r.permission, login)
 	case e.Status == http.StatusForbidden && r.charm != "":
-		return fmt.Sprintf("the account of the store token may not do this to charm %s; use a token of the charm's publisher or of one of its collaborators", quoted(r.charm))
-	case e.Status == http.StatusForbidden && r.permission != "": // after the store made a revision of this account's upload, or before it knows for which charm
+		return fmt.Sprintf("the account of the store token may not do this to charm %s; use a token of the charm's "+
+			"publisher or of one of its collaborators", quoted(r.charm))
+	// after the store made a revision of this account's upload, or before it knows for which charm
+	case e.Status == http.StatusForbidden && r.permission != "":
 		return fmt.Sprintf("the store token lacks the permission %s; make one with `%s`", r.permission, login)
 	case e.Status == http.StatusNotFound && r.resource != "":
-		return fmt.Sprintf("resource %s must be declared by a revision of charm %s that Charmhub already has; `charmcraft resources %s` lists those that are",
+		return fmt.Sprintf("resource %s must be declared by a revision of charm %s that Charmhub already has; `charmcraft "+
+			"resources %s` lists those that are",
 			quoted(r.resource), quoted(r.charm), harmless(r.charm, 100))
 	case e.Status == http.StatusNotFound && r.permission == manageReleases:
-		return fmt.Sprintf("release revisions that `charmcraft revisions %s` lists; one that was created seconds ago may take some more", harmless(r.charm, 100))
+		return fmt.Sprintf("release revisions that `charmcraft revisions %s` lists; one that was created seconds ago may "+
+			"take some more", harmless(r.charm, 100))
 	case e.Status == http.StatusNotFound && r.charm != "":
 		return fmt.Sprintf("Charmhub knows no charm %s; check the name, or register it with `charmcraft register %s`",
 			quoted(r.charm), harmless(r.charm, 100))

@@ -10,8 +10,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 )
 
-// Channel is a place that charms are released to and installed from: track/risk,
-// or a branch of that.
+// Channel is a place that charms are released to and installed from: track/risk, or a branch of that.
 type Channel struct {
 	Track  string // empty in an input that names none
 	Risk   string // one of Risks
@@ -21,12 +20,11 @@ type Channel struct {
 // Risks are the risks of a track, from the safest.
 var Risks = []string{"stable", "candidate", "beta", "edge"}
 
-// Latest is the track that every charm has. It is the default track of a charm that
-// sets no other.
+// Latest is the track that every charm has. It is the default track of a charm that sets no other.
 const Latest = "latest"
 
-// partForm is what the name of a track or a branch may be. It is wider than Charmhub's
-// rule for tracks, fix--1 is a branch: Charmhub knows which ones there are.
+// partForm is what the name of a track or a branch may be. It is wider than Charmhub's rule for tracks, fix--1 is a
+// branch: Charmhub knows which ones there are.
 var partForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]*$`)
 
 // ParseChannel reads [track/]risk[/branch].
@@ -44,10 +42,10 @@ func ParseChannel(text string) (Channel, error) {
 	return Channel{Track: track, Risk: risk, Branch: branch}, nil
 }
 
+// validPart reports whether name can be a track or a branch.
 func validPart(name string) bool { return len(name) <= 128 && partForm.MatchString(name) }
 
-// listedChannel reads a channel as Charmhub lists it, with its track. Compatible servers
-// leave out the track latest.
+// listedChannel reads a channel as Charmhub lists it, with its track. Compatible servers leave out the track latest.
 func listedChannel(text string) (Channel, error) {
 	channel, err := ParseChannel(text)
 	channel.Track = cmp.Or(channel.Track, Latest)

@@ -42,17 +42,19 @@ func TestParseChannel(t *testing.T) {
 
 func TestChannelsAreOrdered(t *testing.T) {
 	channels := []Channel{
-		{"2", "stable", ""}, {"latest", "stable", ""}, {"latest", "candidate", ""}, {"latest", "edge", ""}, {"latest", "edge", "a"}, {"latest", "edge", "b"},
+		{"2", "stable", ""}, {"latest", "stable", ""}, {"latest", "candidate", ""}, {"latest", "edge", ""},
+		{"latest", "edge", "a"}, {"latest", "edge", "b"},
 	}
 	if !slices.IsSortedFunc(channels, Channel.Compare) {
 		t.Error("not in order")
 	}
 }
 
-// FuzzParseChannel: what is taken for a channel has a name by which it is found
-// again, which can stand in a table, a log and a URL.
+// FuzzParseChannel: what is taken for a channel has a name by which it is found again, which can stand in a table, a
+// log and a URL.
 func FuzzParseChannel(f *testing.F) {
-	for _, text := range []string{"edge", "latest/edge", "2.0/beta/pr-1", "stable/stable/stable", "a//b", "latest/edge\n::error::"} {
+	for _, text := range []string{"edge", "latest/edge", "2.0/beta/pr-1", "stable/stable/stable", "a//b",
+		"latest/edge\n::error::"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -63,7 +65,8 @@ func FuzzParseChannel(f *testing.F) {
 		if again, err := ParseChannel(channel.String()); err != nil || again != channel {
 			t.Errorf("%q becomes %q, %v", text, channel, err)
 		}
-		if strings.ContainsFunc(channel.String(), func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("|<>`%?#\\", r) }) {
+		if strings.ContainsFunc(channel.String(),
+			func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("|<>`%?#\\", r) }) {
 			t.Errorf("%q", channel)
 		}
 	})

@@ -18,11 +18,12 @@ type CharmRevision struct {
 	Bases    []charm.Base
 }
 
-// CharmRevisions lists the revisions of charm that can be released, newest first:
-// GET …/revisions. One that was approved seconds ago may still be missing.
+// CharmRevisions lists the revisions of charm that can be released, newest first: GET …/revisions. One that was
+// approved seconds ago may still be missing.
 func (c *Client) CharmRevisions(ctx context.Context, charm string) ([]CharmRevision, error) {
 	var answer struct{ Revisions []listedCharmRevision }
-	r := request{doing: "list the revisions of charm " + quoted(charm), charm: charm, path: "/revisions", permission: viewRevisions}
+	r := request{doing: "list the revisions of charm " + quoted(charm), charm: charm, path: "/revisions",
+		permission: viewRevisions}
 	err := c.ask(ctx, r, &answer)
 	return charmRevisions(answer.Revisions), err
 }
@@ -35,10 +36,11 @@ type listedCharmRevision struct {
 	Bases    []*charm.Base
 }
 
-// unreleasable are the statuses of revisions that the store rejected or still
-// reviews. The other statuses are not documented.
+// unreleasable are the statuses of revisions that the store rejected or still reviews. The other statuses are not
+// documented.
 var unreleasable = []string{"rejected", "new", "scanned"}
 
+// charmRevisions returns the releasable ones of the listed revisions, newest first.
 func charmRevisions(listed []listedCharmRevision) []CharmRevision {
 	var list []CharmRevision
 	for _, l := range listed {
@@ -55,9 +57,8 @@ func charmRevisions(listed []listedCharmRevision) []CharmRevision {
 	return list
 }
 
-// CreateCharmRevision asks the store to make a revision of an uploaded charm file,
-// and returns the address for [Client.Await]: POST …/revisions. After an error that
-// is [ErrUnclear] the revision may exist all the same.
+// CreateCharmRevision asks the store to make a revision of an uploaded charm file, and returns the address for
+// [Client.Await]: POST …/revisions. After an error that is [ErrUnclear] the revision may exist all the same.
 func (c *Client) CreateCharmRevision(ctx context.Context, charm, uploadID string) (statusURL string, err error) {
 	return c.create(ctx, request{
 		doing: "create a revision of charm " + quoted(charm),

@@ -65,7 +65,8 @@ func TestRedirectsOnTheSameHost(t *testing.T) {
 	if _, err := client.Resources(t.Context(), "loop"); err == nil || !strings.Contains(err.Error(), "too often") {
 		t.Errorf("a loop ends in %v", err)
 	}
-	if _, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{}); err == nil || !strings.Contains(err.Error(), "redirects a POST") {
+	if _, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{}); err == nil ||
+		!strings.Contains(err.Error(), "redirects a POST") {
 		t.Errorf("a POST that is sent on as a GET ends in %v", err)
 	}
 	wantNotIn(t, rec.log(), "/elsewhere")

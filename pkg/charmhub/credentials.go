@@ -13,13 +13,11 @@ import (
 	"gopkg.in/macaroon.v2"
 )
 
-// maxCredentials bounds pasted credentials, in bytes. Real ones have one to four
-// thousand.
+// maxCredentials bounds pasted credentials, in bytes. Real ones have one to four thousand.
 const maxCredentials = 64 << 10
 
-// Credentials are what `charmcraft login --export` wrote: either a token that is
-// sent as it is, or a root macaroon with the discharge that single sign-on gave.
-// Printed by any verb, they show nothing.
+// Credentials are what `charmcraft login --export` wrote: either a token that is sent as it is, or a root macaroon with
+// the discharge that single sign-on gave. Formatting them with any verb shows nothing of them.
 type Credentials struct {
 	secrets []string
 
@@ -27,9 +25,9 @@ type Credentials struct {
 	pair  *pair
 }
 
-// DeriveKey returns 32 bytes that only a holder of these credentials can compute, and from which nothing of them can be
-// learned (HKDF with SHA-256, RFC 5869). The purpose says what the key is for: each gets a key of its own. However often the
-// credentials are exported, exchanged or refreshed by the store, the key stays: a pair's discharge isn't part of it.
+// DeriveKey returns a key of 32 bytes that only a holder of these credentials can compute (HKDF with SHA-256, RFC
+// 5869). The key doesn't reveal the credentials. Each purpose has its own key. Exporting, exchanging or refreshing the
+// credentials doesn't change it, because a pair's discharge isn't part of it.
 func (c *Credentials) DeriveKey(purpose string) []byte {
 	secret := c.token
 	if c.pair != nil {
@@ -42,20 +40,21 @@ func (c *Credentials) DeriveKey(purpose string) []byte {
 	return key
 }
 
-// ParseCredentials reads exported credentials as people paste them: white space,
-// line breaks and quotes anywhere, any base64 alphabet, with or without padding.
-// Five kinds are known: a bare macaroon, charmcraft's `{"t":"macaroon","v":…}`, a
-// developer token `{"macaroon":…}`, a pair of Ubuntu One macaroons with or without
-// the wrapper `{"t":"u1-macaroon","v":…}`, and a macaroon in its own JSON form.
-// The error says what was expected, and nothing of what was given.
+// ParseCredentials reads exported credentials as people paste them: white space, line breaks and quotes anywhere, any
+// base64 alphabet, with or without padding. Five kinds are known: a bare macaroon, charmcraft's
+// `{"t":"macaroon","v":…}`, a developer token `{"macaroon":…}`, a pair of Ubuntu One macaroons with or without the
+// wrapper `{"t":"u1-macaroon","v":…}`, and a macaroon in its own JSON form. The error says what was expected, and
+// repeats nothing of the text.
 func ParseCredentials(text string) (*Credentials, error) {
 	c, err := parseCredentials(text)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the store token: %w; give the one line that `%s` writes to token.txt", err, LoginCommand("", false))
+		return nil, fmt.Errorf("cannot read the store token: %w; give the one line that `%s` writes to token.txt", err,
+			LoginCommand("", false))
 	}
 	return c, nil
 }
 
+// parseCredentials is [ParseCredentials] without the advice in its error.
 func parseCredentials(text string) (*Credentials, error) {
 	line := unpaste(text)
 	switch {
@@ -76,7 +75,8 @@ func parseCredentials(text string) (*Credentials, error) {
 	return c, nil
 }
 
-// unpaste removes what a copy through terminals, editors and web forms adds.
+// unpaste removes white space, quotes and invisible characters, which copying through terminals, editors and web forms
+// adds.
 func unpaste(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) || strings.ContainsRune("\"'`“”‘’\ufeff\u200b", r) {
@@ -146,6 +146,7 @@ func readTyped(kind string, value json.RawMessage) (*Credentials, error) {
 	return nil, fmt.Errorf("the %s in the token is damaged", kind)
 }
 
+// readToken returns credentials of one macaroon, which is sent as it is.
 func readToken(token string) (*Credentials, error) {
 	if !sendable(token) {
 		return nil, errors.New("the macaroon in the token is empty or damaged")
@@ -153,6 +154,7 @@ func readToken(token string) (*Credentials, error) {
 	return &Credentials{token: token}, nil
 }
 
+// readPair returns credentials of a root macaroon and its discharge.
 func readPair(root, discharge string) (*Credentials, error) {
 	p, err := newPair(root, discharge)
 	if err != nil {
@@ -161,8 +163,7 @@ func readPair(root, discharge string) (*Credentials, error) {
 	return &Credentials{pair: p}, nil
 }
 
-// oneLine returns a JSON macaroon as a header can carry it: as it was given, where
-// that is one line.
+// oneLine returns a JSON macaroon as one line, for a header. One that is a single line already stays as it is.
 func oneLine(object []byte) string {
 	if sendable(string(object)) {
 		return string(object)

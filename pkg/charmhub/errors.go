@@ -13,14 +13,13 @@ import (
 	"unicode/utf8"
 )
 
-// ErrUnclear marks a failure of [Client.CreateRevision], [Client.CreateCharmRevision],
-// [Client.SetArchitectures], [Client.CreateTracks] or [Client.Release] that leaves open whether
-// the store did it: it was asked to, and its answer was lost, cut off or a failure of its own.
-// Look at what the store lists before asking again.
+// ErrUnclear marks a failure of [Client.CreateRevision], [Client.CreateCharmRevision], [Client.SetArchitectures],
+// [Client.CreateTracks] or [Client.Release] after which it isn't known whether the store did it: the request was sent,
+// and the answer was lost, cut off, or a 5xx. Read what the store lists before asking again.
 var ErrUnclear = errors.New("the store gave no clear answer")
 
-// Error is a refusal by the store, its storage or single sign-on. Its texts come
-// from outside: they are bounded, on one line, and free of control characters.
+// Error is a refusal by the store, its storage or single sign-on. Its texts come from outside: they are bounded, on one
+// line, and free of control characters.
 type Error struct {
 	Doing   string // what was refused, to be read after "cannot"
 	Host    string // who refused
@@ -30,8 +29,8 @@ type Error struct {
 	Request string // the request's ID in the logs of who refused, "" if it gave none
 	Advice  string // what to do about it, "" if unknown
 
-	// RetryAfter is how long the answer asks to wait before another try; 0 if it
-	// doesn't, or in a form other than a number of seconds.
+	// RetryAfter is how long the answer asks to wait before another try; 0 if it doesn't, or in a form other than a number
+	// of seconds.
 	RetryAfter time.Duration
 
 	gateway bool // answered in HTML: by something in front of the API
@@ -65,16 +64,16 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Is makes errors.Is(err, ErrUnclear) true for an answer that leaves open whether
-// the request was carried out.
+// Is makes errors.Is(err, ErrUnclear) true for an answer that leaves open whether the request was carried out.
 func (e *Error) Is(target error) bool { return target == ErrUnclear && e.unclear }
 
+// needsRefresh reports whether the server refused expired credentials that single sign-on can renew.
 func needsRefresh(err error) bool {
 	var refused *Error
 	return errors.As(err, &refused) && refused.refresh
 }
 
-// unclear marks err, met after r was sent, if r may have been done all the same.
+// unclear marks err as [ErrUnclear] if the server may have carried out r in spite of it.
 func (r request) unclear(err error) error {
 	var op *net.OpError
 	if err == nil || !r.creates || errors.As(err, &op) && op.Op == "dial" {
@@ -83,10 +82,10 @@ func (r request) unclear(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnclear, err)
 }
 
-// readError reads an answer that is not 2xx, in any of the dialects that are met
-// between here and the store.
+// readError returns the error for an answer that isn't 2xx. It reads the forms of Charmhub, the snap store, single
+// sign-on, and HTML from a proxy.
 func readError(response *http.Response) *Error {
-	// What cannot be read leaves the status, which says enough.
+	// If the body can't be read, the status says enough.
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	e := &Error{Host: response.Request.URL.Host, Status: response.StatusCode, Request: requestID(response)}
 	if seconds, err := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 31); err == nil {
@@ -107,8 +106,8 @@ func requestID(response *http.Response) string {
 	return harmless(response.Header.Get("X-Request-Id"), 100)
 }
 
-// harmless returns text from outside as at most limit characters on one line,
-// without control characters, escapes or marks that reorder what is shown.
+// harmless returns text from outside as at most limit characters on one line, without control characters, escapes or
+// marks that reorder what is shown.
 func harmless(outside string, limit int) string {
 	clean := strings.Join(strings.FieldsFunc(outside, func(r rune) bool {
 		return r == utf8.RuneError || unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Cf, r)

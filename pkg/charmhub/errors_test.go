@@ -32,15 +32,18 @@ func TestErrorDialects(t *testing.T) {
 		"number as code": {400, `{"error-list":[{"code":7,"message":"m"},"odd",{"code":"c"}]}`, "c", "m", nil},
 		"single sign-on": {400, `{"code":"INVALID","message":"m","extra":{}}`, "INVALID", "m", nil},
 		"empty":          {500, ``, "", "", []string{"500 Internal Server Error; the server has a failure of its own"}},
-		"sentence":       {500, `{"error-list":[{"message":"Try later."}]}`, "", "Try later.", []string{"Error: Try later; the server has a failure of its own"}},
+		"sentence": {500, `{"error-list":[{"message":"Try later."}]}`, "", "Try later.",
+			[]string{"Error: Try later; the server has a failure of its own"}},
 		"HTML": {502, "<html><title>502</title>\x1b[31mnginx</html>", "", "",
 			[]string{": a gateway in front of 127.0.0.1:", "answered 502 Bad Gateway; run this again later"}},
 		"HTML of a refusal": {403, "<html>", "", "",
-			[]string{": something in front of 127.0.0.1:", "answered 403 Forbidden; check its address, and that this machine may reach it"}},
+			[]string{": something in front of 127.0.0.1:",
+				"answered 403 Forbidden; check its address, and that this machine may reach it"}},
 		"list of nothing": {400, `{"error-list":null}`, "", "", nil},
 		"not an object":   {400, `["x"]`, "", "", nil},
 		"cut":             {400, `{"error-list":[{"code":"c"`, "", "", nil},
-		"escapes": {400, `{"error-list":[{"code":"c\u001b]0;x\u0007","message":"one\r\n::error::two\u001b[2J \u202emore\u0000"}]}`,
+		"escapes": {400, `{"error-list":[{"code":"c\u001b]0;x\u0007","message":"one\r\n::error::two\u001b[2J ` +
+			`\u202emore\u0000"}]}`,
 			"c ]0;x", "one ::error::two [2J more", nil},
 	}
 	for name, c := range cases {
@@ -82,7 +85,8 @@ func TestNamedPermissionIsAskedFor(t *testing.T) {
 		"package-manage-revisions": " --permission=package-manage-revisions --permission=package-view-revisions --ttl",
 		"package`; rm -rf":         " --permission=package-view-revisions --ttl",
 	} {
-		client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: `+named+`"}]}`))
+		client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required `+
+			`permission: `+named+`"}]}`))
 		_, err := client.Resources(t.Context(), "c")
 		if named != "package-view-metadata" && !strings.Contains(named, "rm") { // by the text of an image
 			_, err = client.ImageBlob(t.Context(), "c", "r", "sha256:d")
@@ -97,7 +101,8 @@ func TestTokenOfAnOlderKind(t *testing.T) {
 		client, _ := serve(t, answer(status, `{"error-list":[{"code":"`+code+`","message":"Invalid macaroon"}]}`))
 		_, err := client.Revisions(t.Context(), "c", "r")
 		wantIn(t, fmt.Sprint(err), code, "Invalid macaroon", "of the kind that charmcraft made before 4.4",
-			"update charmcraft to 4.4 or later, and make a new one with `charmcraft login --export=token.txt --charm=c --permission=")
+			"update charmcraft to 4.4 or later, and make a new one with `charmcraft login --export=token.txt --charm=c "+
+				"--permission=")
 	}
 }
 
@@ -119,7 +124,8 @@ func TestErrorNamesTheRequest(t *testing.T) {
 
 // A token without a permission is told from an account without by the message.
 func TestMissingPermission(t *testing.T) {
-	client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-view-revisions"}]}`))
+	client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required `+
+		`permission: package-view-revisions"}]}`))
 	_, err := client.CreateRevision(t.Context(), "c", "r", NewRevision{})
 	if err == nil || strings.Contains(err.Error(), "collaborators") {
 		t.Fatalf("got %v", err)
@@ -144,8 +150,10 @@ func TestAdvice(t *testing.T) {
 		_, err := c.Await(t.Context(), "/v1/charm/c/revisions/review?upload-id=u")
 		return err
 	}
-	wide := "`charmcraft login --export=token.txt --charm=c --permission=package-manage --permission=package-view --ttl=7776000`"
-	narrow := "`charmcraft login --export=token.txt --charm=c --permission=package-manage-revisions --permission=package-view-revisions --ttl=7776000`"
+	wide := "`charmcraft login --export=token.txt --charm=c --permission=package-manage --permission=package-view " +
+		"--ttl=7776000`"
+	narrow := "`charmcraft login --export=token.txt --charm=c --permission=package-manage-revisions " +
+		"--permission=package-view-revisions --ttl=7776000`"
 	cases := map[string]struct {
 		call   func(*Client) error
 		status int
@@ -154,23 +162,30 @@ func TestAdvice(t *testing.T) {
 	}{
 		"credentials for the registry": {credentials, 403, "permission-required",
 			[]string{"lack the permission package-manage", "publisher or one of its collaborators", wide, "'jane'"}},
-		"text of an image": {text, 403, "macaroon-permission-required", []string{"lack the permission package-manage", wide, "'jane'"}},
+		"text of an image": {text, 403, "macaroon-permission-required",
+			[]string{"lack the permission package-manage", wide, "'jane'"}},
 		"status of a review": {review, 403, "permission-required",
 			[]string{"lacks the permission package-view-revisions", narrow, "'jane'"}},
 		"upload": {func(c *Client) error {
-			_, err := c.Upload(t.Context(), "f", 1, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil })
+			_, err := c.Upload(t.Context(), "f", 1, func() (io.ReadCloser,
+				error) {
+				return io.NopCloser(strings.NewReader("x")), nil
+			})
 			return err
 		}, 403, "", []string{"lacks the permission package-manage-revisions"}},
 		"expired": {list, 401, "", []string{"expired", "charmcraft login --export=token.txt --charm=c --permission="}},
 		"read permission": {revisions, 403, "macaroon-permission-required",
 			[]string{"lacks the permission package-view-revisions", "charmcraft login",
 				"'jane', for the charms mine, abc123, with the permissions package-view-metadata"}},
-		"write permission": {create, 403, "macaroon-permission-required", []string{"lacks the permission package-manage-revisions"}},
-		"not an owner":     {create, 403, "permission-required", []string{"may not do this to charm 'c'", "collaborators", "'jane'"}},
-		"unknown charm":    {list, 404, "resource-not-found", []string{"no charm 'c'", "charmcraft register c"}},
-		"unknown resource": {revisions, 404, "resource-not-found", []string{"resource 'r' must be declared", "charmcraft resources c"}},
-		"down":             {list, 503, "", []string{"again later"}},
-		"busy":             {list, 429, "", []string{"answered 429 Too Many Requests", "; run this again later"}},
+		"write permission": {create, 403, "macaroon-permission-required",
+			[]string{"lacks the permission package-manage-revisions"}},
+		"not an owner": {create, 403, "permission-required",
+			[]string{"may not do this to charm 'c'", "collaborators", "'jane'"}},
+		"unknown charm": {list, 404, "resource-not-found", []string{"no charm 'c'", "charmcraft register c"}},
+		"unknown resource": {revisions, 404, "resource-not-found",
+			[]string{"resource 'r' must be declared", "charmcraft resources c"}},
+		"down": {list, 503, "", []string{"again later"}},
+		"busy": {list, 429, "", []string{"answered 429 Too Many Requests", "; run this again later"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

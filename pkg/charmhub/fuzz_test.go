@@ -11,8 +11,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// FuzzParseCredentials: whatever is pasted, the result can stand in a header, no
-// error shows a piece of it, and nothing printed does.
+// FuzzParseCredentials: whatever is pasted, the result can stand in a header, no error shows a piece of it, and nothing
+// printed does.
 func FuzzParseCredentials(f *testing.F) {
 	for _, v := range vectors(f) {
 		f.Add(paste(v.pairText()))
@@ -67,10 +67,10 @@ func FuzzErrorList(f *testing.F) {
 	})
 }
 
-// FuzzRevisions: whatever the store lists comes newest first, with hashes that
-// are hashes.
+// FuzzRevisions: whatever the store lists comes newest first, with hashes that are hashes.
 func FuzzRevisions(f *testing.F) {
-	f.Add([]byte(`{"revisions":[{"revision":1,"size":12,"sha256":"` + hash + `","bases":[null,{"architectures":["b","a"]}]}]}`))
+	f.Add([]byte(`{"revisions":[{"revision":1,"size":12,"sha256":"` + hash +
+		`","bases":[null,{"architectures":["b","a"]}]}]}`))
 	f.Add([]byte(`{"revisions":[{"revision":1,"download":{"size":1,"hash-sha-256":"` + hash + `"}},{"revision":2}]}`))
 	f.Add([]byte(`{"revisions":null}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -94,8 +94,7 @@ func FuzzRevisions(f *testing.F) {
 	})
 }
 
-// FuzzReview: whatever the store says of an upload, its reasons are short and on
-// one line.
+// FuzzReview: whatever the store says of an upload, its reasons are short and on one line.
 func FuzzReview(f *testing.F) {
 	f.Add([]byte(`{"revisions":[{"upload-id":"a","status":"approved","revision":7,"errors":null}]}`))
 	f.Add([]byte(`{"revisions":[{"upload-id":"a","status":"rejected","errors":[{"code":null,"message":"no"}]}]}`))
@@ -115,8 +114,7 @@ func FuzzReview(f *testing.F) {
 	})
 }
 
-// FuzzStatusURL: wherever the store says that a review can be asked for, the
-// credentials go to the store.
+// FuzzStatusURL: wherever the store says that a review can be asked for, the credentials go to the store.
 func FuzzStatusURL(f *testing.F) {
 	const store = "https://store.test"
 	for _, status := range []string{
@@ -138,8 +136,7 @@ func FuzzStatusURL(f *testing.F) {
 	})
 }
 
-// FuzzAnswers: whatever else the store answers is read or refused, and the
-// secrets in it are masked.
+// FuzzAnswers: whatever else the store answers is read or refused, and the secrets in it are masked.
 func FuzzAnswers(f *testing.F) {
 	f.Add(`{"ImageName":"a@sha256:b","Username":"c","Password":"d"}`)
 	f.Add(`{"image-name":"a/b/c","username":"d","password":"e"}`)

@@ -53,8 +53,7 @@ func (r *recorder) log() string {
 	return strings.Join(r.requests, "\n")
 }
 
-// serve starts a store, which is also storage and single sign-on, and a client of
-// it with a plain token.
+// serve starts a store, which is also storage and single sign-on, and a client of it with a plain token.
 func serve(t *testing.T, handler http.HandlerFunc) (*Client, *recorder) {
 	t.Helper()
 	rec := &recorder{}

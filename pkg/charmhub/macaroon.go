@@ -7,8 +7,8 @@ import (
 	"gopkg.in/macaroon.v2"
 )
 
-// pair is a root macaroon of the store and the discharge of its third-party
-// caveat by single sign-on. It is never changed.
+// pair is a root macaroon of the store and the discharge of its third-party caveat by single sign-on. It is never
+// changed.
 type pair struct {
 	root, discharge string // serialized, as they were given
 	bound           string // discharge bound to root, to send beside it
@@ -32,8 +32,8 @@ func newPair(root, discharge string) (*pair, error) {
 	return &pair{root: root, discharge: discharge, bound: base64.RawURLEncoding.EncodeToString(bound)}, nil
 }
 
-// authorization is the header's value. The discharge is sent only bound to its
-// root: alone it would let its reader act with any root of the account.
+// authorization is the header's value. The discharge is sent only bound to its root: alone it would let its reader act
+// with any root of the account.
 func (p *pair) authorization() string {
 	return "Macaroon root=" + p.root + ", discharge=" + p.bound
 }

@@ -9,10 +9,11 @@ import (
 // problem is one entry of an error list, already harmless.
 type problem struct{ Code, Message text }
 
-// text reads a JSON string as a line that is safe to print, and anything else,
-// such as the null that some codes are, as nothing.
+// text is a JSON string as a line that is safe to print. Any other JSON value, such as the null that some codes are,
+// becomes "".
 type text string
 
+// UnmarshalJSON implements [json.Unmarshaler]. It never fails.
 func (t *text) UnmarshalJSON(raw []byte) error {
 	var s string
 	if json.Unmarshal(raw, &s) == nil {
@@ -21,8 +22,8 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// parseProblems reads {"error-list":[…]}, the snap side's {"error_list":[…]} and
-// single sign-on's {"code","message"}. Of anything else it returns nothing.
+// parseProblems reads {"error-list":[…]}, the snap side's {"error_list":[…]} and single sign-on's {"code","message"}.
+// It returns nil for any other text.
 func parseProblems(raw []byte) []problem {
 	var answer struct {
 		Charmhub []problem `json:"error-list"`
@@ -52,6 +53,7 @@ func summary(list []problem) (code, message string) {
 	return code, strings.Join(messages, "; ")
 }
 
+// hasCode reports whether one of the problems has the code.
 func hasCode(list []problem, code text) bool {
 	return slices.ContainsFunc(list, func(p problem) bool { return p.Code == code })
 }

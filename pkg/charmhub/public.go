@@ -14,8 +14,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-// ImageName returns the name with a digest under which Juju pulls an image, from the text that describes the image to Juju
-// (see [Client.ImageBlob]). It is "" for any other text.
+// ImageName returns the name with a digest under which Juju pulls an image, from the text that describes the image to
+// Juju (see [Client.ImageBlob]). It is "" for any other text.
 func ImageName(text []byte) string {
 	var image struct{ ImageName string }
 	if json.Unmarshal(text, &image) != nil {
@@ -24,10 +24,11 @@ func ImageName(text []byte) string {
 	return image.ImageName
 }
 
-// ImageNames reads the texts of revisions of an image resource, and returns the [ImageName] of each by the revision's number.
-// It reads them as Juju does, without credentials: GET /v2/charms/resources/{charm}/{resource}/revisions lists where they are,
-// which may be on another host. So it can't read those of a private charm. A text counts only if it has the SHA-256 and size
-// that the revisions say. With an error, the names of the texts that could be read are returned nevertheless.
+// ImageNames reads the texts of revisions of an image resource, and returns the [ImageName] of each by the revision's
+// number. It reads them as Juju does, without credentials: GET /v2/charms/resources/{charm}/{resource}/revisions lists
+// where they are, which may be on another host. So it can't read those of a private charm. A text counts only if it has
+// the SHA-256 and size that the revisions say. With an error, the names of the texts that could be read are returned
+// nevertheless.
 func (c *Client) ImageNames(ctx context.Context, charm, resource string, of []Revision) (map[int]string, error) {
 	var answer struct{ Revisions []listedRevision }
 	list := request{
@@ -59,7 +60,9 @@ func (c *Client) ImageNames(ctx context.Context, charm, resource string, of []Re
 }
 
 // imageName reads the text of one revision from where the list says that it is.
-func (c *Client) imageName(ctx context.Context, charm, resource string, of Revision, list []listedRevision) (string, error) {
+func (c *Client) imageName(
+	ctx context.Context, charm, resource string, of Revision, list []listedRevision,
+) (string, error) {
 	r := request{doing: fmt.Sprintf("read the text of revision %d of %s", of.Revision, resourceOf(charm, resource))}
 	at, err := c.downloadURL(of.Revision, list)
 	if err != nil {
@@ -96,14 +99,15 @@ func (c *Client) downloadURL(revision int, list []listedRevision) (string, error
 	return "", errors.New("the public list lacks it")
 }
 
-// public sends r without credentials and returns the answer's body, of at most limit bytes. Redirects are followed, also to
-// another host.
+// public sends r without credentials, and returns at most limit bytes of the answer's body. It follows redirects, also
+// to another host.
 func (c *Client) public(ctx context.Context, r request, limit int) ([]byte, error) {
 	client := &http.Client{Transport: c.http.Transport, CheckRedirect: fewRedirects}
 	text, err := c.exchange(ctx, client, r, "", limit)
 	if refused := new(Error); errors.As(err, &refused) {
 		refused.Doing = r.doing
-		if refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden || refused.Status == http.StatusNotFound {
+		if refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden ||
+			refused.Status == http.StatusNotFound {
 			refused.Advice = "the charm may be private"
 		}
 		return nil, err
@@ -114,6 +118,7 @@ func (c *Client) public(ctx context.Context, r request, limit int) ([]byte, erro
 	return text, nil
 }
 
+// fewRedirects follows at most maxRedirects redirects, to any host. It is for requests without credentials.
 func fewRedirects(to *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return fmt.Errorf("%s redirects too often", origin(via[0].URL))

@@ -10,19 +10,17 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
 )
 
-// NoRevision as the revision of a resource says that a release has none of it.
+// NoRevision is the revision of a resource that a release doesn't have.
 const NoRevision = -1
 
-// Release is one entry of a channel map: what is, or is to be, on a channel for a
-// base.
+// Release is one entry of a channel map: the revisions on a channel for a base.
 type Release struct {
 	Channel  Channel
 	Base     charm.Base // zero in a request: every base of the revision
 	Revision int        // the charm's
 
-	// Resources are the revisions of the charm's resources by name, NoRevision for a
-	// declared one that has none. A missing name means the same; in a request, it
-	// leaves open what Charmhub does with a resource that was released before.
+	// Resources are the revisions of the charm's resources by name, NoRevision for a declared one that has none. A missing
+	// name means the same; in a request, it leaves open what Charmhub does with a resource that was released before.
 	Resources map[string]int
 }
 
@@ -33,8 +31,7 @@ type Releases struct {
 	Revisions []CharmRevision // those on the map, newest first
 }
 
-// Releases reads the channel map of charm: GET …/releases. Empty for a charm that
-// was never released.
+// Releases reads the channel map of charm: GET …/releases. Empty for a charm that was never released.
 func (c *Client) Releases(ctx context.Context, charm string) (Releases, error) {
 	var answer releasesAnswer
 	err := c.ask(ctx, request{
@@ -44,8 +41,7 @@ func (c *Client) Releases(ctx context.Context, charm string) (Releases, error) {
 	return answer.releases(), err
 }
 
-// attached is a resource of a release on the wire. Null, or no revision, means
-// none.
+// attached is a resource of a release on the wire. Null, or no revision, means none.
 type attached struct {
 	Name     string `json:"name"`
 	Revision *int   `json:"revision"`
@@ -60,6 +56,7 @@ type releasesAnswer struct {
 	Revisions []listedCharmRevision
 }
 
+// releases returns the answer, sorted and without closed channels.
 func (a releasesAnswer) releases() Releases {
 	releases := Releases{Revisions: charmRevisions(a.Revisions)}
 	for _, entry := range a.Map {
@@ -68,7 +65,8 @@ func (a releasesAnswer) releases() Releases {
 			continue // a channel without a valid name, or a closed one
 		}
 		releases.Map = append(releases.Map, Release{
-			Channel: channel, Base: bases([]*charm.Base{entry.Base})[0], Revision: *entry.Revision, Resources: revisionsOf(entry.Resources),
+			Channel: channel, Base: bases([]*charm.Base{entry.Base})[0], Revision: *entry.Revision,
+			Resources: revisionsOf(entry.Resources),
 		})
 	}
 	slices.SortStableFunc(releases.Map, func(a, b Release) int {
@@ -82,6 +80,7 @@ func (a releasesAnswer) releases() Releases {
 	return releases
 }
 
+// revisionsOf returns the revisions of resources by name, NoRevision for a resource that has none.
 func revisionsOf(list []attached) map[string]int {
 	resources := map[string]int{}
 	for _, resource := range list {
@@ -93,13 +92,12 @@ func revisionsOf(list []attached) map[string]int {
 	return resources
 }
 
-// Release puts revisions of charm on channels, all of them or none: POST …/releases. The
-// answer repeats the request, so the channel map is what shows that it happened, also after
-// an error that is [ErrUnclear].
+// Release puts revisions of charm on channels, all of them or none: POST …/releases. The answer repeats the request, so
+// the channel map is what shows that it happened, also after an error that is [ErrUnclear].
 //
-// Every resource that a revision declares should be in its entry, as NoRevision
-// where there is none: what a store does with those that are left out differs.
-// charmcraft never names a base, and a store may refuse entries that do, or ignore it.
+// Every resource that a revision declares should be in its entry, as NoRevision where there is none: what a store does
+// with those that are left out differs. charmcraft never names a base, and a store may refuse entries that do, or
+// ignore it.
 func (c *Client) Release(ctx context.Context, charm string, entries []Release) error {
 	body := []released{}
 	for _, entry := range entries {
@@ -121,6 +119,7 @@ type released struct {
 	Resources []attached  `json:"resources"`
 }
 
+// wire returns the release as the store's API has it, its resources sorted by name.
 func (r Release) wire() released {
 	sent := released{Channel: r.Channel.String(), Revision: &r.Revision, Resources: []attached{}}
 	if r.Base != (charm.Base{}) {

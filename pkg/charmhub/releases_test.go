@@ -31,15 +31,19 @@ func TestReleases(t *testing.T) {
 			`{"channel-map":[
 			  {"base":{"name":"ubuntu","channel":"24.04","architecture":"amd64"},"channel":"latest/edge","expiration-date":null,
 			   "progressive":{"paused":null,"percentage":null},"revision":12,"when":"2020-01-02T03:04:05Z",
-			   "resources":[{"name":"a","revision":3,"type":"oci-image"},{"name":"b","revision":null,"type":"file"},{"name":"c","revision":0,"type":"file"}]},
-			  {"base":null,"channel":"latest/edge/pr-12","expiration-date":"2020-08-16T18:46:02Z","revision":11,"resources":null},
-			  {"base":{"name":"ubuntu","channel":"22.04","architecture":"amd64"},"channel":"latest/edge","revision":11,"resources":[]},
+			   "resources":[{"name":"a","revision":3,"type":"oci-image"},{"name":"b","revision":null,"type":"file"},
+			    {"name":"c","revision":0,"type":"file"}]},
+			  {"base":null,"channel":"latest/edge/pr-12","expiration-date":"2020-08-16T18:46:02Z","revision":11,
+			   "resources":null},
+			  {"base":{"name":"ubuntu","channel":"22.04","architecture":"amd64"},"channel":"latest/edge","revision":11,
+			   "resources":[]},
 			  {"base":null,"channel":"latest/beta","revision":null,"resources":[]},
 			  {"base":null,"channel":"edge/fix--1","revision":10,"resources":[]},
 			  {"base":null,"channel":"what is this","revision":4,"resources":[]}],
 			 "package":{"channels":[{"name":"latest/stable","track":"latest","risk":"stable","branch":null,"fallback":null},
 			  {"name":"latest/edge","track":"latest","risk":"edge"},{"name":"2/edge","track":"2","risk":"edge"},{}]},
-			 "revisions":[{"revision":11,"status":"released","sha3-384":"` + sum + `","bases":[{"name":"ubuntu","channel":"22.04","architecture":"amd64"},null]},
+			 "revisions":[{"revision":11,"status":"released","sha3-384":"` + sum +
+				`","bases":[{"name":"ubuntu","channel":"22.04","architecture":"amd64"},null]},
 			  {"revision":12,"status":"released","sha3-384":"x","bases":null}]}`,
 			Releases{
 				Map: []Release{
@@ -78,8 +82,10 @@ func TestRelease(t *testing.T) {
 	client, rec := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		all, _ := io.ReadAll(r.Body)
 		sent = string(all)
-		answer(200, `{"released":[{"channel":"edge","revision":12,"resources":[{"name":"a","revision":3},{"name":"b","revision":null}]},
-			{"channel":"latest/edge/pr-1","revision":13,"resources":null},{"channel":"latest/edge","revision":14,"resources":[]}]}`)(w, r)
+		answer(200,
+			`{"released":[{"channel":"edge","revision":12,"resources":[{"name":"a","revision":3},{"name":"b","revision":null}]},
+			{"channel":"latest/edge/pr-1","revision":13,"resources":null},{"channel":"latest/edge","revision":14,
+			 "resources":[]}]}`)(w, r)
 	})
 	err := client.Release(t.Context(), "c", []Release{
 		{Channel: edge, Revision: 12, Resources: map[string]int{"b": NoRevision, "a": 3, "zero": 0}},
@@ -108,11 +114,16 @@ func TestReleaseIsUnclearOrRefused(t *testing.T) {
 		unclear bool
 		want    []string
 	}{
-		"lost in a gateway":    {502, `<html>`, true, []string{"cannot release charm 'c'", "502"}},
-		"no JSON":              {200, `<html>`, true, []string{"not the JSON"}},
-		"no such track":        {400, `{"error-list":[{"code":null,"message":"Invalid track: 3"}]}`, false, []string{"Invalid track: 3"}},
-		"no permission":        {403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-manage-releases"}]}`, false, []string{"lacks the permission package-manage-releases", "--permission=package-manage-releases --permission=package-view-releases"}},
-		"not for this channel": {403, `{"error-list":[{"code":"macaroon-permission-required","message":"Macaroon is not valid for channel latest/edge"}]}`, false, []string{"or is for other charms or channels", "on the channels latest/beta"}},
+		"lost in a gateway": {502, `<html>`, true, []string{"cannot release charm 'c'", "502"}},
+		"no JSON":           {200, `<html>`, true, []string{"not the JSON"}},
+		"no such track": {400, `{"error-list":[{"code":null,"message":"Invalid track: 3"}]}`, false,
+			[]string{"Invalid track: 3"}},
+		"no permission": {403, `{"error-list":[{"code":"permission-required","message":"Missing required ` +
+			`permission: package-manage-releases"}]}`, false, []string{"lacks the permission package-manage-releases",
+			"--permission=package-manage-releases --permission=package-view-releases"}},
+		"not for this channel": {403, `{"error-list":[{"code":"macaroon-permission-required","message":"Macaroon is not ` +
+			`valid for channel latest/edge"}]}`, false,
+			[]string{"or is for other charms or channels", "on the channels latest/beta"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -135,8 +146,10 @@ func TestReleaseIsUnclearOrRefused(t *testing.T) {
 
 func TestCharmRevisions(t *testing.T) {
 	client, rec := serve(t, answer(200, `{"revisions":[
-		{"revision":1,"version":"1","created-at":"x","status":"approved","size":5,"sha3-384":"`+strings.ToUpper(sum)+`","errors":null,
-		 "bases":[{"name":"ubuntu","channel":"22.04","architecture":"amd64"},{"name":"ubuntu","channel":"24.04","architecture":"amd64"}]},
+		{"revision":1,"version":"1","created-at":"x","status":"approved","size":5,"sha3-384":"`+strings.ToUpper(sum)+
+		`","errors":null,
+		 "bases":[{"name":"ubuntu","channel":"22.04","architecture":"amd64"},{"name":"ubuntu","channel":"24.04",
+		  "architecture":"amd64"}]},
 		{"revision":3,"status":"released","sha3-384":"no hash","bases":[null]},
 		{"revision":4,"status":"rejected","sha3-384":"`+sum+`","bases":[],"errors":[{"code":"review-error","message":"no"}]},
 		{"revision":null,"status":"approved"},{"revision":5,"status":"new"}]}`))
@@ -144,7 +157,8 @@ func TestCharmRevisions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []CharmRevision{{Revision: 3, Bases: []charm.Base{{}}}, {Revision: 1, SHA3: sum, Bases: []charm.Base{jammy, noble}}}
+	want := []CharmRevision{{Revision: 3, Bases: []charm.Base{{}}},
+		{Revision: 1, SHA3: sum, Bases: []charm.Base{jammy, noble}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("revisions (-want +got):\n%s", diff)
 	}
@@ -173,11 +187,12 @@ func TestCreateCharmRevision(t *testing.T) {
 	}
 }
 
-// FuzzReleases: whatever the store answers is read or refused, and what is read can
-// be named.
+// FuzzReleases: whatever the store answers is read or refused, and what is read can be named.
 func FuzzReleases(f *testing.F) {
-	f.Add(`{"channel-map":[{"base":null,"channel":"latest/edge","revision":1,"resources":[{"name":"a","revision":null}]}]}`)
-	f.Add(`{"package":{"channels":[{"track":"latest"}]},"revisions":[{"revision":1,"status":"released","sha3-384":"` + sum + `","bases":[null]}]}`)
+	f.Add(`{"channel-map":[{"base":null,"channel":"latest/edge","revision":1,"resources":[{"name":"a",` +
+		`"revision":null}]}]}`)
+	f.Add(`{"package":{"channels":[{"track":"latest"}]},"revisions":[{"revision":1,"status":"released","sha3-384":"` +
+		sum + `","bases":[null]}]}`)
 	f.Add(`{"released":[{"channel":"edge","revision":1,"resources":null}],"revisions":null}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		client := New(Config{

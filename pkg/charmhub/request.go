@@ -21,7 +21,7 @@ import (
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 8 << 20
 
-// request is one call, described well enough to repeat and to explain it.
+// request describes one call to the store, so that it can be sent, repeated, and named in an error.
 type request struct {
 	doing  string // completes "cannot …"
 	method string // empty: GET
@@ -81,8 +81,7 @@ func (c *Client) ask(ctx context.Context, r request, answer any) error {
 	return r.decode(text, answer)
 }
 
-// decode reads the JSON answer to r. Its error holds nothing of the text but the
-// first offence.
+// decode reads the JSON answer to r. Its error repeats nothing of the text but the first wrong value.
 func (r request) decode(text []byte, answer any) error {
 	if err := json.Unmarshal(text, answer); err != nil {
 		return fmt.Errorf("cannot %s: %w", r.doing,
@@ -91,8 +90,8 @@ func (r request) decode(text []byte, answer any) error {
 	return nil
 }
 
-// send sends r with the credentials and returns the answer's body. When the store
-// asks for fresh credentials they are renewed and r is sent again, once.
+// send sends r with the credentials and returns the answer's body. When the store asks for fresh credentials they are
+// renewed and r is sent again, once.
 func (c *Client) send(ctx context.Context, r request) ([]byte, error) {
 	authorization, err := c.session.authorization(ctx)
 	if err != nil {
@@ -112,14 +111,16 @@ func (c *Client) send(ctx context.Context, r request) ([]byte, error) {
 	return text, nil
 }
 
-// once sends r, with authorization if there is one, and returns the body of a
-// 2xx answer. Any other answer is an *Error.
+// once sends r, with authorization if there is one, and returns the body of a 2xx answer. Any other answer is an
+// *Error.
 func (c *Client) once(ctx context.Context, r request, authorization string) ([]byte, error) {
 	return c.exchange(ctx, c.http, r, authorization, maxAnswer)
 }
 
-// exchange is once by a client, for answers of at most limit bytes.
-func (c *Client) exchange(ctx context.Context, client *http.Client, r request, authorization string, limit int) ([]byte, error) {
+// exchange is once with another HTTP client, for answers of at most limit bytes.
+func (c *Client) exchange(
+	ctx context.Context, client *http.Client, r request, authorization string, limit int,
+) ([]byte, error) {
 	req, err := c.build(ctx, r, authorization)
 	if err != nil {
 		return nil, err
@@ -130,7 +131,8 @@ func (c *Client) exchange(ctx context.Context, client *http.Client, r request, a
 	}
 	defer response.Body.Close()
 	c.config.Logger.Debug("store call", zap.String("method", req.Method), zap.String("host", req.URL.Host),
-		zap.String("path", req.URL.EscapedPath()), zap.Int("status", response.StatusCode), zap.String("request", requestID(response)))
+		zap.String("path", req.URL.EscapedPath()), zap.Int("status", response.StatusCode),
+		zap.String("request", requestID(response)))
 	if response.StatusCode/100 != 2 {
 		refused := readError(response)
 		refused.unclear = r.creates && refused.Status >= 500
@@ -149,7 +151,7 @@ func (c *Client) exchange(ctx context.Context, client *http.Client, r request, a
 	return text, r.unclear(err)
 }
 
-// requestFailed says in one cause why a host gave no answer, or not all of it.
+// requestFailed returns the error for a host that gave no answer, or not all of it.
 func requestFailed(host string, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &brokenError{host, err}
@@ -157,16 +159,19 @@ func requestFailed(host string, err error) error {
 	return fmt.Errorf("request to %s failed: %w", host, err)
 }
 
+// brokenError says that a connection ended before the answer did.
 type brokenError struct {
 	host string
 	err  error
 }
 
+// Error names the host.
 func (e *brokenError) Error() string { return fmt.Sprintf("the connection to %s broke off", e.host) }
+
+// Unwrap returns the failure of the connection.
 func (e *brokenError) Unwrap() error { return e.err }
 
-// build turns r into an HTTP request. The transport may repeat one that has no
-// body, or one with GetBody.
+// build turns r into an HTTP request. The transport may repeat one that has no body, or one with GetBody.
 func (c *Client) build(ctx context.Context, r request, authorization string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, r.method, r.address(c.config.StoreURL), nil)
 	if err != nil {

@@ -17,9 +17,9 @@ type Resource struct {
 	Optional      bool   // the charm can be released without it
 }
 
-// Resources lists what the revisions of charm on Charmhub declare, in the store's
-// order: GET /v1/charm/{charm}/resources. Several may declare one name, not all of
-// them as the same type. It is empty for a charm that declares none.
+// Resources lists what the revisions of charm on Charmhub declare, in the store's order: GET
+// /v1/charm/{charm}/resources. Several may declare one name, not all of them as the same type. It is empty for a charm
+// that declares none.
 func (c *Client) Resources(ctx context.Context, charm string) ([]Resource, error) {
 	var answer struct{ Resources []Resource }
 	err := c.ask(ctx, request{
@@ -29,8 +29,8 @@ func (c *Client) Resources(ctx context.Context, charm string) ([]Resource, error
 	return answer.Resources, err
 }
 
-// ResourcesOf lists what one revision of charm declares: GET
-// /v1/charm/{charm}/resources?revision=N. The list may be incomplete.
+// ResourcesOf lists what one revision of charm declares: GET /v1/charm/{charm}/resources?revision=N. The list may be
+// incomplete.
 func (c *Client) ResourcesOf(ctx context.Context, charm string, revision int) ([]Resource, error) {
 	var answer struct{ Resources []Resource }
 	err := c.ask(ctx, request{
@@ -47,9 +47,8 @@ type RegistryCredentials struct {
 	Password  string // masked already
 }
 
-// UploadCredentials returns the repository of an image resource and its
-// credentials: GET …/oci-image/upload-credentials. An answer without repository or
-// password is an error.
+// UploadCredentials returns the repository of an image resource and its credentials: GET
+// …/oci-image/upload-credentials. An answer without repository or password is an error.
 func (c *Client) UploadCredentials(ctx context.Context, charm, resource string) (RegistryCredentials, error) {
 	var answer RegistryCredentials
 	r := request{
@@ -67,9 +66,8 @@ func (c *Client) UploadCredentials(ctx context.Context, charm, resource string) 
 	return answer, nil
 }
 
-// ImageBlob asks for the text that makes the image of this digest in the charm's
-// repository the content of the resource: POST …/oci-image/blob. The text is to be
-// uploaded as it is; the password in it is masked.
+// ImageBlob asks for the text that makes the image of this digest in the charm's repository the content of the
+// resource: POST …/oci-image/blob. The text is to be uploaded as it is; the password in it is masked.
 func (c *Client) ImageBlob(ctx context.Context, charm, resource, digest string) ([]byte, error) {
 	r := request{
 		doing: fmt.Sprintf("get the description of image %s for %s", harmless(digest, 100), resourceOf(charm, resource)),
@@ -87,7 +85,7 @@ func (c *Client) ImageBlob(ctx context.Context, charm, resource, digest string) 
 	return text, nil
 }
 
-// maskText masks the password in the text of an image, or all of a text that holds it in an unknown way.
+// maskText masks the password in the text of an image, or the whole text if it has an unknown form.
 func (c *Client) maskText(text []byte) {
 	var blob struct{ Username, Password string }
 	if json.Unmarshal(text, &blob) != nil || blob.Password == "" {
@@ -97,6 +95,7 @@ func (c *Client) maskText(text []byte) {
 	c.maskAll(blob.Username + ":" + blob.Password) // as basic authentication sends it
 }
 
+// resourceOf names a resource and its charm in a sentence.
 func resourceOf(charm, resource string) string {
 	return "resource " + quoted(resource) + " of charm " + quoted(charm)
 }

@@ -20,7 +20,8 @@ func TestResources(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Resource{
-		{"image", charm.TypeImage, new(3), false}, {"blob", charm.TypeFile, nil, true}, {"first", charm.TypeFile, new(0), true},
+		{"image", charm.TypeImage, new(3), false}, {"blob", charm.TypeFile, nil, true},
+		{"first", charm.TypeFile, new(0), true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -16,8 +16,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// The pace of Await: its first pause, the factor to the next, the longest, and
-// how often it says in the log that it is still waiting.
+// The pace of Await: its first pause, the factor to the next, the longest, and how often it says in the log that it is
+// still waiting.
 const (
 	firstPause   = 100 * time.Millisecond
 	pauseGrowth  = 1.5
@@ -25,8 +25,8 @@ const (
 	reportEvery  = time.Minute
 )
 
-// patience is how long Await waits for a review. unknownPatience is how long a status that it doesn't know may last: one that
-// stays, such as needs_review, is changed by a person alone.
+// patience is how long Await waits for a review. unknownPatience is how long a status that it doesn't know may last:
+// one that stays, such as needs_review, is changed by a person alone.
 const (
 	patience        = 30 * time.Minute
 	unknownPatience = 10 * time.Second
@@ -52,10 +52,9 @@ type ExistsError struct{ Err error }
 func (e *ExistsError) Error() string { return e.Err.Error() }
 func (e *ExistsError) Unwrap() error { return e.Err }
 
-// Await polls a status URL of [Client.CreateRevision] or
-// [Client.CreateCharmRevision] until the store has decided, and returns the
-// revision of the content, also where the store rejected it for being there already; without the
-// revision's number, that is an [ExistsError]. It fails with the store's reasons if the content was rejected otherwise, if the
+// Await polls a status URL of [Client.CreateRevision] or [Client.CreateCharmRevision] until the store has decided, and
+// returns the revision of the content, also where the store rejected it for being there already; without the revision's
+// number, that is an [ExistsError]. It fails with the store's reasons if the content was rejected otherwise, if the
 // review stays at a status that it doesn't know, which a person has to change, and after 30 minutes.
 func (c *Client) Await(ctx context.Context, statusURL string) (Reviewed, error) {
 	r, uploadID, err := c.reviewRequest(statusURL)
@@ -98,12 +97,13 @@ func (c *Client) Await(ctx context.Context, statusURL string) (Reviewed, error) 
 	if err := ctx.Err(); err != nil {
 		return Reviewed{}, fmt.Errorf("stopped waiting for the store's review of the upload%s: %w", last.status(), err)
 	}
-	return Reviewed{}, fmt.Errorf("the store has not finished its review of the upload%s within %s; it may still approve it: run this again later, which picks up the revision, "+
+	return Reviewed{}, fmt.Errorf("the store has not finished its review of the upload%s within %s; it may still "+
+		"approve it: run this again later, which picks up the revision, "+
 		"or ask Charmhub's team about the upload %s", last.status(), patience, quoted(uploadID))
 }
 
-// pick finds the upload that was asked for, or the only one if one side gives no
-// ID. None means that the store has not listed it yet.
+// pick finds the upload that was asked for, or the only one if one side gives no ID. None means that the store has not
+// listed it yet.
 func pick(list []review, uploadID string) review {
 	for _, r := range list {
 		unnamed := len(list) == 1 && (r.UploadID == "" || uploadID == "")
@@ -117,12 +117,13 @@ func pick(list []review, uploadID string) review {
 // duplicate ends the store's reason for the rejection of content that it has.
 var duplicate = regexp.MustCompile(`Revision of the existing package is: ([0-9]{1,9})\.?$`)
 
-// outcome returns the revision of the content, or the reasons for which it has none. It
-// is not decided before the review is over. The ID names the upload in an error.
+// outcome returns the revision of the content, or the reasons for which it has none. It is not decided before the
+// review is over. The ID names the upload in an error.
 func (r review) outcome(uploadID string) (reviewed Reviewed, decided bool, err error) {
 	switch {
 	case r.Status == "approved" && (r.Revision == nil || *r.Revision < 0):
-		return reviewed, true, errors.New("the store approved the upload but gave it no revision number; run this again, which looks for the revision")
+		return reviewed, true, errors.New("the store approved the upload but gave it no revision number; run this again, " +
+			"which looks for the revision")
 	case r.Status == "approved":
 		return Reviewed{Revision: *r.Revision}, true, nil
 	case r.Status != "rejected":
@@ -155,7 +156,8 @@ func (r review) outcome(uploadID string) (reviewed Reviewed, decided bool, err e
 	return reviewed, true, err
 }
 
-// moves reports whether the review goes on by itself, as far as its status says. "" is that of a review that isn't listed yet.
+// moves reports whether the review can finish without a person, by its status. The status is "" if the review isn't
+// listed yet.
 func (r review) moves() bool { return r.Status == "" || r.Status == "new" || r.Status == "scanned" }
 
 // needsPerson says what to do about a review that doesn't go on by itself.
@@ -164,11 +166,13 @@ func (r review) needsPerson(uploadID string) error {
 	if r.Revision != nil && *r.Revision >= 0 {
 		what = fmt.Sprintf("revision %d", *r.Revision)
 	}
-	return fmt.Errorf("waiting for the store's review of the upload: it stays at the status %s; somebody at Charmhub must decide on %s: "+
+	return fmt.Errorf("waiting for the store's review of the upload: it stays at the status %s; somebody at Charmhub "+
+		"must decide on %s: "+
 		"ask Charmhub's team about the upload %s, and run this again when it is approved, which picks up the revision",
 		quoted(string(r.Status)), what, quoted(uploadID))
 }
 
+// status returns the review's status in parentheses, to end a sentence; "" if it has none.
 func (r review) status() string {
 	if r.Status == "" {
 		return ""
@@ -176,9 +180,8 @@ func (r review) status() string {
 	return fmt.Sprintf(" (status %s)", quoted(string(r.Status)))
 }
 
-// reviewRequest makes the request that statusURL describes, a path with a query,
-// and returns the ID in it. One that leads to another host is refused, since the
-// credentials go along.
+// reviewRequest makes the request that statusURL describes, a path with a query, and returns the ID in it. One that
+// leads to another host is refused, since the credentials go along.
 func (c *Client) reviewRequest(statusURL string) (r request, uploadID string, err error) {
 	store, err := url.Parse(c.config.StoreURL)
 	if err != nil {
@@ -199,7 +202,8 @@ func (c *Client) reviewRequest(statusURL string) (r request, uploadID string, er
 	}
 	if u.Scheme != "" || u.Host != "" {
 		if r.base = origin(u); r.base != origin(store) {
-			return r, "", fmt.Errorf("the store's status-url %q leads away from %s and is not followed", harmless(statusURL, 200), store.Host)
+			return r, "", fmt.Errorf("the store's status-url %q leads away from %s and is not followed",
+				harmless(statusURL, 200), store.Host)
 		}
 	}
 	return r, u.Query().Get("upload-id"), nil

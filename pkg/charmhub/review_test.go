@@ -20,14 +20,15 @@ func item(status, rest string) string {
 	return `{"revisions":[{"upload-id":"u","status":"` + status + `",` + rest + `}]}`
 }
 
-// polled is a client whose store answers one body after another, the last one
-// for ever. It works in a bubble, where time is free.
+// polled is a client whose store answers one body after another, the last one for ever. It works in a bubble, where
+// time is free.
 func polled(t *testing.T, bodies ...string) (*Client, *[]time.Time, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	var polls []time.Time
 	client := New(Config{
-		StoreURL: "https://store.test/base/", Credentials: mustParse(t, paste("x")), Logger: zap.New(core), Mask: func(string) {},
+		StoreURL: "https://store.test/base/", Credentials: mustParse(t, paste("x")), Logger: zap.New(core),
+		Mask: func(string) {},
 		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 			if err := r.Context().Err(); err != nil {
 				return nil, err
@@ -51,25 +52,45 @@ func TestAwait(t *testing.T) {
 		polls    int
 		want     string
 	}{
-		"at once":              {[]string{approved}, 7, 1, ""},
-		"on the way":           {[]string{item("new", `"revision":null,"errors":null`), item("scanned", `"revision":null,"errors":[]`), approved}, 7, 3, ""},
-		"number before":        {[]string{item("scanned", `"revision":7,"errors":null`), approved}, 7, 2, ""},
-		"not listed yet":       {[]string{`{"revisions":[]}`, approved}, 7, 2, ""},
-		"others beside":        {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},{"upload-id":"u","status":"approved","revision":4}]}`}, 4, 1, ""},
-		"without ID":           {[]string{`{"revisions":[{"status":"approved","revision":4}]}`}, 4, 1, ""},
-		"only another":         {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3}]}`, approved}, 7, 2, ""},
-		"only others":          {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},{"upload-id":"y","status":"rejected"}]}`, approved}, 7, 2, ""},
-		"the number 0":         {[]string{item("new", `"revision":0`), item("approved", `"revision":0,"errors":null`)}, 0, 2, ""},
-		"rejected":             {[]string{item("new", `"errors":null`), item("rejected", `"revision":7,"errors":[{"code":"bad","message":"too\u001b[1m big"},{"code":null,"message":"ugly"}]`)}, 0, 2, "rejected the upload: too [1m big; ugly (bad); correct what it names, and run this again"},
-		"rejected silently":    {[]string{item("rejected", `"revision":null,"errors":null`)}, 0, 1, "gave no reason; run this again, and if it is rejected again, ask Charmhub's team about the upload 'u'"},
-		"rejected by code":     {[]string{item("rejected", `"errors":[{"code":"bad"}]`)}, 0, 1, "rejected the upload: bad; correct what it names"},
-		"there already":        {[]string{item("new", `"errors":null`), item("rejected", `"revision":null,"errors":[{"code":"review-error","message":"Cannot insert package. An upload with that digest (SHA3-384: 'abc') already exists in the database. Revision of the existing package is: 425"}]`)}, 425, 2, ""},
-		"there, and worse":     {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the existing package is: 425"},{"code":"bad","message":"too big"}]`)}, 0, 1, "too big"},
-		"there, they say":      {[]string{item("rejected", `"errors":[{"code":"bad","message":"Revision of the existing package is: 425"}]`)}, 0, 1, "rejected the upload"},
-		"there, but where":     {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the existing package is: 425 or so"}]`)}, 0, 1, "rejected the upload"},
-		"there, but not where": {[]string{item("rejected", `"errors":[{"code":"review-error","message":"An upload with that digest already exists in the database."}]`)}, 0, 1, "already exists in the database (review-error); find the revision that has it with `charmcraft resource-revisions` or `charmcraft revisions`"},
-		"no number":            {[]string{item("approved", `"revision":null`)}, 0, 1, "no revision number; run this again, which looks for the revision"},
-		"not JSON":             {[]string{"oops"}, 0, 1, "not the JSON"},
+		"at once": {[]string{approved}, 7, 1, ""},
+		"on the way": {[]string{item("new", `"revision":null,"errors":null`),
+			item("scanned", `"revision":null,"errors":[]`), approved}, 7, 3, ""},
+		"number before":  {[]string{item("scanned", `"revision":7,"errors":null`), approved}, 7, 2, ""},
+		"not listed yet": {[]string{`{"revisions":[]}`, approved}, 7, 2, ""},
+		"others beside": {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},` +
+			`{"upload-id":"u","status":"approved","revision":4}]}`}, 4, 1, ""},
+		"without ID": {[]string{`{"revisions":[{"status":"approved","revision":4}]}`}, 4, 1, ""},
+		"only another": {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3}]}`, approved}, 7,
+			2, ""},
+		"only others": {[]string{`{"revisions":[{"upload-id":"x","status":"approved","revision":3},` +
+			`{"upload-id":"y","status":"rejected"}]}`, approved}, 7, 2, ""},
+		"the number 0": {[]string{item("new", `"revision":0`), item("approved", `"revision":0,"errors":null`)}, 0, 2,
+			""},
+		"rejected": {[]string{item("new", `"errors":null`),
+			item("rejected", `"revision":7,"errors":[{"code":"bad","message":"too\u001b[1m big"},{"code":null,`+
+				`"message":"ugly"}]`)}, 0, 2, "rejected the upload: too [1m big; ugly (bad); correct what it names, and run this " +
+			"again"},
+		"rejected silently": {[]string{item("rejected", `"revision":null,"errors":null`)}, 0, 1,
+			"gave no reason; run this again, and if it is rejected again, ask Charmhub's team about the upload 'u'"},
+		"rejected by code": {[]string{item("rejected", `"errors":[{"code":"bad"}]`)}, 0, 1,
+			"rejected the upload: bad; correct what it names"},
+		"there already": {[]string{item("new", `"errors":null`),
+			item("rejected", `"revision":null,"errors":[{"code":"review-error","message":"Cannot insert package. An upload `+
+				`with that digest (SHA3-384: 'abc') already exists in the database. Revision of the existing package is: 425"}]`)},
+			425, 2, ""},
+		"there, and worse": {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the `+
+			`existing package is: 425"},{"code":"bad","message":"too big"}]`)}, 0, 1, "too big"},
+		"there, they say": {[]string{item("rejected",
+			`"errors":[{"code":"bad","message":"Revision of the existing package is: 425"}]`)}, 0, 1, "rejected the upload"},
+		"there, but where": {[]string{item("rejected", `"errors":[{"code":"review-error","message":"Revision of the `+
+			`existing package is: 425 or so"}]`)}, 0, 1, "rejected the upload"},
+		"there, but not where": {
+			[]string{item("rejected", `"errors":[{"code":"review-error","message":"An upload with that digest already exists `+
+				`in the database."}]`)}, 0, 1, "already exists in the database (review-error); find the revision that has it " +
+				"with `charmcraft resource-revisions` or `charmcraft revisions`"},
+		"no number": {[]string{item("approved", `"revision":null`)}, 0, 1,
+			"no revision number; run this again, which looks for the revision"},
+		"not JSON": {[]string{"oops"}, 0, 1, "not the JSON"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +122,8 @@ func TestAwaitIsPatientButNotForEver(t *testing.T) {
 		if err == nil {
 			t.Fatal("no error")
 		}
-		wantIn(t, err.Error(), "status 'scanned'", "within 30m0s", "run this again later, which picks up the revision", "ask Charmhub's team about the upload 'u'")
+		wantIn(t, err.Error(), "status 'scanned'", "within 30m0s", "run this again later, which picks up the revision",
+			"ask Charmhub's team about the upload 'u'")
 		if waited := time.Since(start); waited != 30*time.Minute {
 			t.Errorf("gave up after %s", waited)
 		}
@@ -113,7 +135,8 @@ func TestAwaitIsPatientButNotForEver(t *testing.T) {
 			t.Errorf("%d lines in the log, want one a minute", n)
 		}
 		entry := logs.All()[0]
-		wantIn(t, fmt.Sprint(entry.Message, entry.ContextMap()), "still reviewing the upload", "status:scanned", "after:1m", "limit:30m0s")
+		wantIn(t, fmt.Sprint(entry.Message, entry.ContextMap()), "still reviewing the upload", "status:scanned", "after:1m",
+			"limit:30m0s")
 	})
 }
 
@@ -125,14 +148,19 @@ func TestAwaitEndsAtAStatusThatOnlyAPersonCanChange(t *testing.T) {
 	}{
 		"with a revision": {
 			[]string{item("new", `"revision":null`), item("needs_review", `"revision":7`)},
-			[]string{"waiting for the store's review of the upload: it stays at the status 'needs_review'", "somebody at Charmhub must decide on revision 7",
+			[]string{"waiting for the store's review of the upload: it stays at the status 'needs_review'",
+				"somebody at Charmhub must decide on revision 7",
 				"ask Charmhub's team about the upload 'u'", "run this again when it is approved, which picks up the revision"},
 			10 * time.Second,
 		},
-		"without":     {[]string{item("needs_review", `"revision":null`)}, []string{"somebody at Charmhub must decide on it: ask"}, 10 * time.Second},
-		"odd":         {[]string{item("on\\u001b[1m hold", `"revision":null`)}, []string{"status 'on [1m hold'"}, 10 * time.Second},
-		"two of them": {[]string{item("a", `"revision":1`), item("b", `"revision":1`)}, []string{"status 'b'"}, 10 * time.Second},
-		"passing":     {[]string{item("queued", `"revision":null`), item("new", `"revision":null`), item("approved", `"revision":7`)}, nil, 0},
+		"without": {[]string{item("needs_review", `"revision":null`)},
+			[]string{"somebody at Charmhub must decide on it: ask"}, 10 * time.Second},
+		"odd": {[]string{item("on\\u001b[1m hold", `"revision":null`)}, []string{"status 'on [1m hold'"},
+			10 * time.Second},
+		"two of them": {[]string{item("a", `"revision":1`), item("b", `"revision":1`)}, []string{"status 'b'"},
+			10 * time.Second},
+		"passing": {[]string{item("queued", `"revision":null`), item("new", `"revision":null`),
+			item("approved", `"revision":7`)}, nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -172,7 +200,8 @@ func TestAwaitFollowsNoAddressOfAnotherHost(t *testing.T) {
 	client, rec := serve(t, answer(200, item("approved", `"revision":7`)))
 	for _, elsewhere := range []string{
 		"https://evil.test/x", "//evil.test/x", "https://user@evil.test/", "mailto:a@b", "http:evil", "\x00",
-		strings.Replace(client.config.StoreURL, "http:", "https:", 1) + "/x", "//user@" + strings.TrimPrefix(client.config.StoreURL, "http://"),
+		strings.Replace(client.config.StoreURL, "http:", "https:", 1) + "/x",
+		"//user@" + strings.TrimPrefix(client.config.StoreURL, "http://"),
 	} {
 		if _, err := client.Await(t.Context(), elsewhere); err == nil || !strings.Contains(err.Error(), "status-url") {
 			t.Errorf("%q gives %v", elsewhere, err)

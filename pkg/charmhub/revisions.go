@@ -30,8 +30,8 @@ type NewRevision struct {
 	Architectures []string // Charmhub's names; none means "all"
 }
 
-// Revisions lists the revisions of a resource, newest first: GET …/revisions. One
-// that was approved seconds ago may still be missing.
+// Revisions lists the revisions of a resource, newest first: GET …/revisions. One that was approved seconds ago may
+// still be missing.
 func (c *Client) Revisions(ctx context.Context, charm, resource string) ([]Revision, error) {
 	var answer struct{ Revisions []listedRevision }
 	var date time.Time
@@ -42,14 +42,14 @@ func (c *Client) Revisions(ctx context.Context, charm, resource string) ([]Revis
 	return revisions(answer.Revisions, date), err
 }
 
-// base is what a revision runs on. Charmhub asks for a name and a channel too, but
-// a resource is for "all" of them.
+// base is what a revision runs on. Charmhub asks for a name and a channel too, but a resource is for "all" of them.
 type base struct {
 	Name          string   `json:"name"`
 	Channel       string   `json:"channel"`
 	Architectures []string `json:"architectures"`
 }
 
+// allBases returns the one base for these architectures, as a request names it; for all architectures if none is given.
 func allBases(architectures []string) []base {
 	if len(architectures) == 0 {
 		architectures = []string{"all"}
@@ -57,8 +57,8 @@ func allBases(architectures []string) []base {
 	return []base{{Name: "all", Channel: "all", Architectures: architectures}}
 }
 
-// listedRevision is a revision on the wire. The publisher API has the hash
-// beside the number, Juju's API and those made after it have it under download.
+// listedRevision is a revision on the wire. The publisher API has the hash beside the number, Juju's API and those made
+// after it have it under download.
 type listedRevision struct {
 	Revision *int // null while it has none
 	Type     string
@@ -93,6 +93,7 @@ func revisions(listed []listedRevision, date time.Time) []Revision {
 	return list
 }
 
+// architectures returns the architectures of all bases, sorted, each once.
 func (l listedRevision) architectures() []string {
 	var all []string
 	for _, b := range l.Bases {
@@ -104,6 +105,7 @@ func (l listedRevision) architectures() []string {
 	return slices.Compact(all)
 }
 
+// age returns how long before date the revision was created; 0 if either time is unknown.
 func (l listedRevision) age(date time.Time) time.Duration {
 	text, _ := l.Created.(string)
 	created := parseTime(text)
@@ -113,8 +115,7 @@ func (l listedRevision) age(date time.Time) time.Duration {
 	return max(0, date.Sub(created))
 }
 
-// sha256Hex returns hash in lower case, or "" if it is not a SHA-256: a hash that
-// can't be one must match nothing.
+// sha256Hex returns hash in lower case, or "" if it is not a SHA-256: a hash that can't be one must match nothing.
 func sha256Hex(hash string) string {
 	if raw, err := hex.DecodeString(hash); err != nil || len(raw) != 32 {
 		return ""
@@ -122,10 +123,11 @@ func sha256Hex(hash string) string {
 	return strings.ToLower(hash)
 }
 
-// CreateRevision asks the store to make a revision of uploaded content, and
-// returns the address for [Client.Await]: POST …/revisions. After an error that
-// is [ErrUnclear] the revision may exist all the same.
-func (c *Client) CreateRevision(ctx context.Context, charm, resource string, n NewRevision) (statusURL string, err error) {
+// CreateRevision asks the store to make a revision of uploaded content, and returns the address for [Client.Await]:
+// POST …/revisions. After an error that is [ErrUnclear] the revision may exist all the same.
+func (c *Client) CreateRevision(
+	ctx context.Context, charm, resource string, n NewRevision,
+) (statusURL string, err error) {
 	return c.create(ctx, request{
 		doing: "create a revision of " + resourceOf(charm, resource),
 		charm: charm, resource: resource, path: "/revisions", permission: manageRevisions,
@@ -149,11 +151,12 @@ func (c *Client) create(ctx context.Context, r request) (statusURL string, err e
 	return answer.StatusURL, nil
 }
 
-// SetArchitectures replaces the architectures that a revision is recorded for, by
-// Charmhub's names; none means "all": PATCH …/revisions. The request isn't repeated, since
-// others may have changed the record before that; an error that may have changed it is
-// [ErrUnclear].
-func (c *Client) SetArchitectures(ctx context.Context, charm, resource string, revision int, architectures []string) error {
+// SetArchitectures replaces the architectures that a revision is recorded for, by Charmhub's names; none means "all":
+// PATCH …/revisions. The request isn't repeated, since others may have changed the record before that; an error that
+// may have changed it is [ErrUnclear].
+func (c *Client) SetArchitectures(
+	ctx context.Context, charm, resource string, revision int, architectures []string,
+) error {
 	r := request{
 		doing: fmt.Sprintf("set the architectures of revision %d of %s", revision, resourceOf(charm, resource)),
 		charm: charm, resource: resource, path: "/revisions", permission: manageRevisions,

@@ -20,9 +20,11 @@ func TestRevisions(t *testing.T) {
 		want []Revision
 	}{
 		"publisher API": {`{"revisions":[
-			{"revision":1,"created-at":"2020-01-02T03:04:05","size":12,"sha256":"` + hash + `","sha384":"x","sha512":"x","sha3-384":"x","type":"file","name":"r",
+			{"revision":1,"created-at":"2020-01-02T03:04:05","size":12,"sha256":"` + hash +
+			`","sha384":"x","sha512":"x","sha3-384":"x","type":"file","name":"r",
 			 "bases":[{"name":"all","channel":"all","architectures":["arm64","amd64"]}],"updated-at":null,"updated-by":null},
-			{"revision":10,"size":13,"sha256":"` + strings.ToUpper(hash) + `","bases":[null,{"architectures":["amd64"]},{"architectures":["amd64","all"]}]},
+			{"revision":10,"size":13,"sha256":"` + strings.ToUpper(hash) +
+			`","bases":[null,{"architectures":["amd64"]},{"architectures":["amd64","all"]}]},
 			{"revision":9,"bases":[]}]}`,
 			[]Revision{
 				{Revision: 10, SHA256: hash, Size: 13, Architectures: []string{"all", "amd64"}},
@@ -31,7 +33,8 @@ func TestRevisions(t *testing.T) {
 			}},
 		"Juju's API": {`{"revisions":[{"revision":2,"download":{"url":"u","size":5,"hash-sha-256":"` + hash + `"}}]}`,
 			[]Revision{{Revision: 2, SHA256: hash, Size: 5}}},
-		"hashes that are none": {`{"revisions":[{"revision":2,"sha256":"abc"},{"revision":1,"sha256":"` + strings.Repeat("zz", 32) + `"}]}`,
+		"hashes that are none": {`{"revisions":[{"revision":2,"sha256":"abc"},{"revision":1,"sha256":"` +
+			strings.Repeat("zz", 32) + `"}]}`,
 			[]Revision{{Revision: 2}, {Revision: 1}}},
 		"the number 0, and none": {`{"revisions":[{"revision":0},{"revision":null},{}]}`, []Revision{{Revision: 0}}},
 		"none":                   {`{"revisions":[]}`, nil},
@@ -62,8 +65,9 @@ func TestRevisions(t *testing.T) {
 
 func TestAgeOfRevisions(t *testing.T) {
 	for created, want := range map[string]time.Duration{
-		`"2026-01-02T03:04:05Z"`: time.Minute, `"2026-01-02T03:04:05.250"`: time.Minute - time.Second/4, `"2026-01-02T04:04:05+01:00"`: time.Minute,
-		`"2026-01-02T03:05:06Z"`: 0, `"yesterday"`: 0, `null`: 0, `7`: 0,
+		`"2026-01-02T03:04:05Z"`: time.Minute, `"2026-01-02T03:04:05.250"`: time.Minute - time.Second/4,
+		`"2026-01-02T04:04:05+01:00"`: time.Minute,
+		`"2026-01-02T03:05:06Z"`:      0, `"yesterday"`: 0, `null`: 0, `7`: 0,
 	} {
 		client, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Date", "Fri, 02 Jan 2026 03:05:05 GMT")
@@ -118,7 +122,8 @@ func TestSetArchitectures(t *testing.T) {
 	if err := client.SetArchitectures(t.Context(), "c", "r", 4, []string{"amd64"}); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"resource-revision-updates":[{"bases":[{"name":"all","channel":"all","architectures":["amd64"]}],"revision":4}]}`
+	want := `{"resource-revision-updates":[{"bases":[{"name":"all","channel":"all","architectures":["amd64"]}],` +
+		`"revision":4}]}`
 	if sent != want {
 		t.Errorf("sent %s, want %s", sent, want)
 	}

@@ -20,12 +20,11 @@ func (c *Credentials) collect(texts ...string) {
 	c.secrets = slices.Compact(c.secrets)
 }
 
-// Secrets returns everything to mask: the text as it was given, what it decodes
-// to, each macaroon in it, the bound discharge, and all of these in base64.
+// Secrets returns everything to mask: the text as it was given, what it decodes to, each macaroon in it, the bound
+// discharge, and all of these in base64.
 func (c *Credentials) Secrets() []string { return slices.Clone(c.secrets) }
 
-// Format writes the same few words for every verb, so that no log or panic can
-// show what is inside.
+// Format writes the same few words for every verb, so that no log or panic can show what is inside.
 func (c *Credentials) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[store credentials]") }
 
 // forms returns secret and its base64 spellings; none of an empty one.

@@ -8,10 +8,9 @@ import (
 	"sync"
 )
 
-// session has the Authorization header of a run. A pair of macaroons is
-// exchanged for the store's own with the first call, and refreshed when the store
-// asks for it; the result serves for the rest of the run. Its lock is held
-// during these requests, so that concurrent callers share one exchange.
+// session has the Authorization header of a run. A pair of macaroons is exchanged for the store's own with the first
+// call, and refreshed when the store asks for it; the result serves for the rest of the run. Its lock is held during
+// these requests, so that concurrent callers share one exchange.
 type session struct {
 	client *Client
 
@@ -34,8 +33,7 @@ func (s *session) authorization(ctx context.Context) (string, error) {
 	return s.header, err
 }
 
-// renew returns a header that is fresher than stale: that of another caller who
-// was faster, or one from single sign-on.
+// renew returns a header that is fresher than stale: that of another caller who was faster, or one from single sign-on.
 func (s *session) renew(ctx context.Context, stale string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,8 +44,8 @@ func (s *session) renew(ctx context.Context, stale string) (string, error) {
 	return s.header, err
 }
 
-// exchange trades the pair for a macaroon of the store's own: POST
-// /v1/tokens/usso/exchange. A store without that call takes the pair itself.
+// exchange trades the pair for a macaroon of the store's own: POST /v1/tokens/usso/exchange. A store without that call
+// takes the pair itself.
 func (s *session) exchange(ctx context.Context) error {
 	if s.client.config.AsGiven {
 		s.header = s.pair.authorization()
@@ -60,7 +58,8 @@ func (s *session) exchange(ctx context.Context) error {
 	}
 	var answer struct{ Macaroon string }
 	err := s.ask(ctx, r, s.pair.authorization(), &answer)
-	if refused := new(Error); errors.As(err, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusMethodNotAllowed) {
+	if refused := new(Error); errors.As(err, &refused) &&
+		(refused.Status == http.StatusNotFound || refused.Status == http.StatusMethodNotAllowed) {
 		s.header = s.pair.authorization()
 		return nil
 	}
@@ -75,8 +74,8 @@ func (s *session) exchange(ctx context.Context) error {
 	return nil
 }
 
-// refresh gets a new discharge from single sign-on, the one party that ever gets
-// the old one, and exchanges the pair anew: POST /api/v2/tokens/refresh.
+// refresh gets a new discharge from single sign-on, the one party that ever gets the old one, and exchanges the pair
+// anew: POST /api/v2/tokens/refresh.
 func (s *session) refresh(ctx context.Context) error {
 	r := request{
 		doing:  "refresh the store token",

@@ -93,7 +93,8 @@ func (s *sso) serveStore(w http.ResponseWriter, r *http.Request) {
 
 func (s *sso) serveExchange(w http.ResponseWriter, r *http.Request, old, fresh bool) {
 	var body map[string]string
-	if json.NewDecoder(r.Body).Decode(&body) != nil || body["client-description"] != "tester/1" || r.Method != http.MethodPost {
+	if json.NewDecoder(r.Body).Decode(&body) != nil || body["client-description"] != "tester/1" ||
+		r.Method != http.MethodPost {
 		s.t.Errorf("exchange asked with %v", body)
 	}
 	switch {
@@ -146,13 +147,17 @@ func TestExchangeAndRefresh(t *testing.T) {
 		s    sso
 		want []string
 	}{
-		"exchanged once":                  {sso{exchange: true}, []string{exchange, call, call}},
-		"not offered: as it is":           {sso{}, []string{exchange, call, call}},
-		"stale before the exchange":       {sso{exchange: true, stale: true}, []string{exchange, refresh, exchange, call, call}},
-		"stale in the snap dialect":       {sso{exchange: true, stale: true, snap: true}, []string{exchange, refresh, exchange, call, call}},
-		"stale after the exchange":        {sso{exchange: true, staleStore: true}, []string{exchange, call, refresh, exchange, call, call}},
-		"stale and exchange not offered":  {sso{stale: true}, []string{exchange, call, refresh, exchange, call, call}},
-		"stale, not offered, snap's word": {sso{stale: true, snap: true}, []string{exchange, call, refresh, exchange, call, call}},
+		"exchanged once":        {sso{exchange: true}, []string{exchange, call, call}},
+		"not offered: as it is": {sso{}, []string{exchange, call, call}},
+		"stale before the exchange": {sso{exchange: true, stale: true},
+			[]string{exchange, refresh, exchange, call, call}},
+		"stale in the snap dialect": {sso{exchange: true, stale: true, snap: true},
+			[]string{exchange, refresh, exchange, call, call}},
+		"stale after the exchange": {sso{exchange: true, staleStore: true},
+			[]string{exchange, call, refresh, exchange, call, call}},
+		"stale and exchange not offered": {sso{stale: true}, []string{exchange, call, refresh, exchange, call, call}},
+		"stale, not offered, snap's word": {sso{stale: true, snap: true},
+			[]string{exchange, call, refresh, exchange, call, call}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -21,8 +21,8 @@ type Token struct {
 	Expires     time.Time // zero where neither the store nor the credentials say it
 }
 
-// Permissions returns those that an upload needs, or a release, which may upload charm files. Both are in the
-// order of [LoginCommand].
+// Permissions returns those that an upload needs, or a release, which may upload charm files. Both are in the order of
+// [LoginCommand].
 func Permissions(releases bool) []string {
 	needed := []string{manageRevisions, viewRevisions}
 	if releases {
@@ -41,16 +41,16 @@ func (t Token) Lacks(needed []string) (missing []string) {
 	return missing
 }
 
-// includes reports whether permissions include one more: package-manage includes each package-manage-…, and package-view
-// each package-view-….
+// includes reports whether permissions include one more: package-manage includes each package-manage-…, and
+// package-view each package-view-….
 func includes(permissions []string, permission string) bool {
 	return slices.ContainsFunc(permissions, func(have string) bool {
 		return have == permission || (have == manage || have == view) && strings.HasPrefix(permission, have+"-")
 	})
 }
 
-// Token returns what the store says about the credentials, and when they expire: by their own caveats, else by the store's
-// answers. It makes only requests that read.
+// Token returns what the store says about the credentials, and when they expire: by their own caveats, else by the
+// store's answers. It makes only requests that read.
 func (c *Client) Token(ctx context.Context) (Token, error) {
 	token, err := c.whoami(ctx)
 	if err != nil {
@@ -84,7 +84,8 @@ func (c *Client) whoami(ctx context.Context) (Token, error) {
 		return Token{}, err
 	}
 	token := Token{
-		Account: answer.Account.Username, Channels: answer.Channels, Permissions: answer.Permissions, Expires: parseTime(string(answer.Expires)),
+		Account: answer.Account.Username, Channels: answer.Channels, Permissions: answer.Permissions,
+		Expires: parseTime(string(answer.Expires)),
 	}
 	for _, p := range answer.Packages {
 		// A package that was given by ID has no name here.
@@ -96,8 +97,9 @@ func (c *Client) whoami(ctx context.Context) (Token, error) {
 	return token, nil
 }
 
-// listedExpiry returns when the credentials expire by the store's list of the account's tokens: GET /v1/tokens. An entry is
-// theirs if their macaroon has its session's ID. It returns the zero time where no entry is, or the store has no list.
+// listedExpiry returns when the credentials expire by the store's list of the account's tokens: GET /v1/tokens. An
+// entry is theirs if their macaroon has its session's ID. It returns the zero time where no entry is, or the store has
+// no list.
 func (c *Client) listedExpiry(ctx context.Context) (time.Time, error) {
 	var answer struct {
 		Macaroons []struct {
@@ -116,15 +118,16 @@ func (c *Client) listedExpiry(ctx context.Context) (time.Time, error) {
 	}
 	for _, listed := range answer.Macaroons {
 		const enough = 8 // characters: a short ID could be a part of anything
-		if len(listed.Session) >= enough && slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, string(listed.Session)) }) {
+		if len(listed.Session) >= enough && slices.ContainsFunc(texts,
+			func(text string) bool { return strings.Contains(text, string(listed.Session)) }) {
 			return parseTime(string(listed.Until)), nil
 		}
 	}
 	return time.Time{}, err
 }
 
-// caveats returns the ID of the credentials' macaroon and what its first-party caveats say; nil for credentials that can't
-// be read. They aren't verified.
+// caveats returns the ID of the credentials' macaroon and what its first-party caveats say; nil for credentials that
+// can't be read. They aren't verified.
 func (c *Credentials) caveats() []string {
 	token := c.token
 	if c.pair != nil { // its discharge is refreshed
@@ -146,11 +149,13 @@ func (c *Credentials) caveats() []string {
 	return texts
 }
 
-// expiryForm finds the time in a caveat that limits a macaroon's life, in the forms of macaroon bakeries, of the snap store
-// and of JSON.
-var expiryForm = regexp.MustCompile(`(?i)(?:time-before|expires?|expiry|valid[-_]until)\W{1,5}(\d{4}-\d\d-\d\d[T ][0-9:.]{5,20}(?:Z|[+-]\d\d:?\d\d)?)`)
+// expiryForm finds the time in a caveat that limits a macaroon's life, in the forms of macaroon bakeries, of the snap
+// store and of JSON.
+var expiryForm = regexp.MustCompile(`(?i)(?:time-before|expires?|expiry|valid[-_]until)\W{1,5}(\d{4}-\d\d-\d\d[T ` +
+	`][0-9:.]{5,20}(?:Z|[+-]\d\d:?\d\d)?)`)
 
-// expires returns when the credentials expire by their own caveats, of which the earliest counts; zero if they don't say.
+// expires returns when the credentials expire by their own caveats, of which the earliest counts; zero if they don't
+// say.
 func (c *Credentials) expires() (end time.Time) {
 	for _, text := range c.caveats() {
 		for _, found := range expiryForm.FindAllStringSubmatch(text, -1) {
@@ -162,9 +167,11 @@ func (c *Credentials) expires() (end time.Time) {
 	return end
 }
 
-// parseTime reads a time in one of the forms that the store writes, of UTC if it names no zone; zero for any other text.
+// parseTime reads a time in one of the forms that the store writes, of UTC if it names no zone; zero for any other
+// text.
 func parseTime(text string) time.Time {
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04:05Z0700", "2006-01-02 15:04:05", "2006-01-02T15:04"} {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04:05Z0700", "2006-01-02 15:04:05",
+		"2006-01-02T15:04"} {
 		if at, err := time.Parse(layout, text); err == nil {
 			return at.UTC()
 		}

@@ -17,8 +17,10 @@ func TestWhoami(t *testing.T) {
 		body string
 		want Token
 	}{
-		"restricted": {whoami, Token{Account: "jane", Charms: []string{"mine", "abc123"}, Permissions: []string{"package-view-metadata"}}},
-		"free":       {`{"account":{"username":"joe"},"packages":null,"channels":["edge"]}`, Token{Account: "joe", Channels: []string{"edge"}}},
+		"restricted": {whoami, Token{Account: "jane", Charms: []string{"mine", "abc123"},
+			Permissions: []string{"package-view-metadata"}}},
+		"free": {`{"account":{"username":"joe"},"packages":null,"channels":["edge"]}`,
+			Token{Account: "joe", Channels: []string{"edge"}}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -57,7 +59,8 @@ func macaroonWith(t *testing.T, id string, caveats ...string) string {
 func TestTokenExpires(t *testing.T) {
 	const who = `{"account":{"username":"jane"}}`
 	const list = `{"macaroons":[{"session-id":null},{"session-id":"","valid-until":"2001-01-01T00:00:00Z"},
-		{"session-id":"id-of-another","valid-until":"2002-01-01T00:00:00Z"},{"session-id":"id-of-this-one","valid-until":"2031-01-01T00:00:00.000Z"}]}`
+		{"session-id":"id-of-another","valid-until":"2002-01-01T00:00:00Z"},{"session-id":"id-of-this-one",
+		 "valid-until":"2031-01-01T00:00:00.000Z"}]}`
 	at := parseTime
 	tests := map[string]struct {
 		caveats    []string
@@ -67,15 +70,23 @@ func TestTokenExpires(t *testing.T) {
 		want       time.Time
 		asked      string
 	}{
-		"sandbox":           {[]string{"account jane", "expires 2030-02-03T04:05:06.789Z"}, who, list, 200, at("2030-02-03T04:05:06.789Z"), "GET /v1/tokens/whoami"},
-		"macaroon bakery":   {[]string{"time-before 2030-02-03T04:05:06Z"}, who, list, 200, at("2030-02-03T04:05:06Z"), "GET /v1/tokens/whoami"},
-		"snap store":        {[]string{"dashboard.snapcraft.io|expires|2030-02-03T04:05:06.123456"}, who, list, 200, at("2030-02-03T04:05:06.123456Z"), "GET /v1/tokens/whoami"},
-		"JSON":              {[]string{`{"permissions": ["a"], "valid_until": "2030-02-03T06:05:06+02:00"}`}, who, list, 200, at("2030-02-03T04:05:06Z"), "GET /v1/tokens/whoami"},
-		"the earliest":      {[]string{"expires 2031-01-01T00:00:00Z", "time-before 2030-02-03T04:05:06Z"}, who, list, 200, at("2030-02-03T04:05:06Z"), "GET /v1/tokens/whoami"},
-		"whoami":            {nil, `{"account":{"username":"jane"},"expires":"2030-02-03T04:05:06.000Z"}`, list, 200, at("2030-02-03T04:05:06Z"), "GET /v1/tokens/whoami"},
-		"the list":          {[]string{"session id-of-this-one"}, who, list, 200, at("2031-01-01T00:00:00Z"), "GET /v1/tokens/whoami\nGET /v1/tokens"},
+		"sandbox": {[]string{"account jane", "expires 2030-02-03T04:05:06.789Z"}, who, list, 200,
+			at("2030-02-03T04:05:06.789Z"), "GET /v1/tokens/whoami"},
+		"macaroon bakery": {[]string{"time-before 2030-02-03T04:05:06Z"}, who, list, 200, at("2030-02-03T04:05:06Z"),
+			"GET /v1/tokens/whoami"},
+		"snap store": {[]string{"dashboard.snapcraft.io|expires|2030-02-03T04:05:06.123456"}, who, list, 200,
+			at("2030-02-03T04:05:06.123456Z"), "GET /v1/tokens/whoami"},
+		"JSON": {[]string{`{"permissions": ["a"], "valid_until": "2030-02-03T06:05:06+02:00"}`}, who, list, 200,
+			at("2030-02-03T04:05:06Z"), "GET /v1/tokens/whoami"},
+		"the earliest": {[]string{"expires 2031-01-01T00:00:00Z", "time-before 2030-02-03T04:05:06Z"}, who, list, 200,
+			at("2030-02-03T04:05:06Z"), "GET /v1/tokens/whoami"},
+		"whoami": {nil, `{"account":{"username":"jane"},"expires":"2030-02-03T04:05:06.000Z"}`, list, 200,
+			at("2030-02-03T04:05:06Z"), "GET /v1/tokens/whoami"},
+		"the list": {[]string{"session id-of-this-one"}, who, list, 200, at("2031-01-01T00:00:00Z"),
+			"GET /v1/tokens/whoami\nGET /v1/tokens"},
 		"others are listed": {nil, who, list, 200, time.Time{}, "GET /v1/tokens/whoami\nGET /v1/tokens"},
-		"no list":           {[]string{"valid-since 2020-01-01T00:00:00Z"}, who, "", 404, time.Time{}, "GET /v1/tokens/whoami\nGET /v1/tokens"},
+		"no list": {[]string{"valid-since 2020-01-01T00:00:00Z"}, who, "", 404, time.Time{},
+			"GET /v1/tokens/whoami\nGET /v1/tokens"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -100,7 +111,8 @@ func TestTokenExpires(t *testing.T) {
 
 // TestTokenExpiresByItsID: the list may name a session by the ID of its macaroon.
 func TestTokenExpiresByItsID(t *testing.T) {
-	client, _ := serve(t, answer(200, `{"macaroons":[{"session-id":"id-of-this-one","valid-until":"2031-01-01T00:00:00Z"}]}`))
+	client,
+		_ := serve(t, answer(200, `{"macaroons":[{"session-id":"id-of-this-one","valid-until":"2031-01-01T00:00:00Z"}]}`))
 	client.config.Credentials = mustParse(t, macaroonWith(t, "id-of-this-one"))
 	got, err := client.Token(t.Context())
 	if err != nil || !got.Expires.Equal(parseTime("2031-01-01T00:00:00Z")) {

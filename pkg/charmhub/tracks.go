@@ -26,7 +26,8 @@ func (c *Client) Tracks(ctx context.Context, charm string) (Tracks, error) {
 			Guardrails   []struct{ Pattern text } `json:"track-guardrails"`
 		}
 	}
-	err := c.ask(ctx, request{doing: "ask for the tracks of charm " + quoted(charm), charm: charm, permission: viewMetadata}, &answer)
+	err := c.ask(ctx, request{doing: "ask for the tracks of charm " + quoted(charm), charm: charm,
+		permission: viewMetadata}, &answer)
 	tracks := Tracks{Default: cmp.Or(answer.Metadata.DefaultTrack, Latest)}
 	for _, track := range answer.Metadata.Tracks {
 		tracks.Names = append(tracks.Names, track.Name)
@@ -39,8 +40,8 @@ func (c *Client) Tracks(ctx context.Context, charm string) (Tracks, error) {
 	return tracks, err
 }
 
-// Allow reports whether a guardrail allows a new track of this name. One that Go can't read, since it is Python's, is left
-// to the store.
+// Allow reports whether a guardrail allows a new track of this name. Guardrails are regular expressions of Python; one
+// that Go can't compile allows every name, and leaves the decision to the store.
 func (t Tracks) Allow(name string) bool {
 	for _, pattern := range t.Guardrails {
 		if form, err := regexp.Compile("^(?:" + pattern + ")$"); err != nil || form.MatchString(name) {
@@ -50,21 +51,24 @@ func (t Tracks) Allow(name string) bool {
 	return false
 }
 
+// trackForm matches what can be a track's name, apart from its length.
 var trackForm = regexp.MustCompile(`^[A-Za-z0-9](?:[_.-]?[A-Za-z0-9])*$`)
 
-// CheckTrackName returns nil for what can be the name of a new track, and else the rule as an error.
+// CheckTrackName returns an error if name can't be the name of a new track. The error is the rule.
 func CheckTrackName(name string) error {
 	if len(name) <= 28 && trackForm.MatchString(name) {
 		return nil
 	}
-	return errors.New("a track's name has letters and digits, with single dots, hyphens or underscores between them, and 28 characters at most")
+	return errors.New("a track's name has letters and digits, with single dots, hyphens or underscores between them, " +
+		"and 28 characters at most")
 }
 
 // WhoCreatesTracks ends errors about tracks that the charm's publishers may not make.
-const WhoCreatesTracks = "ask Charmhub's administrators for the track, or for a guardrail that allows it, at https://discourse.charmhub.io/c/charmhub-requests"
+const WhoCreatesTracks = "ask Charmhub's administrators for the track, or for a guardrail that allows it, at " +
+	"https://discourse.charmhub.io/c/charmhub-requests"
 
-// CreateTracks makes tracks of charm: POST …/tracks. A track can't be removed. One that exists already is an error. After an
-// error that is [ErrUnclear] they may exist all the same.
+// CreateTracks makes tracks of charm: POST …/tracks. A track can't be removed. One that exists already is an error.
+// After an error that is [ErrUnclear] they may exist all the same.
 func (c *Client) CreateTracks(ctx context.Context, charm string, names []string) error {
 	body := []map[string]string{}
 	for _, name := range names {
@@ -82,4 +86,5 @@ func (c *Client) CreateTracks(ctx context.Context, charm string, names []string)
 	}, &answer)
 }
 
+// tracksPath is the path of a charm's tracks, below that of the charm.
 const tracksPath = "/tracks"

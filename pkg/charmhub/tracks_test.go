@@ -12,11 +12,14 @@ import (
 
 func TestTracks(t *testing.T) {
 	for body, want := range map[string]Tracks{
-		`{"metadata":{"name":"c","default-track":"2","tracks":[{"name":"latest","created-at":"2020-01-02T03:04:05Z","version-pattern":null,
-		  "automatic-phasing-percentage":null},{"name":"2"}],"track-guardrails":[{"pattern":"[0-9]+","created-at":"2020-01-02T03:04:05Z"}]}}`: {
+		`{"metadata":{"name":"c","default-track":"2","tracks":[{"name":"latest","created-at":"2020-01-02T03:04:05Z",
+		  "version-pattern":null,
+		  "automatic-phasing-percentage":null},{"name":"2"}],"track-guardrails":[{"pattern":"[0-9]+",
+		  "created-at":"2020-01-02T03:04:05Z"}]}}`: {
 			Default: "2", Names: []string{"latest", "2"}, Guardrails: []string{"[0-9]+"},
 		},
-		`{"metadata":{"name":"c","default-track":null,"tracks":null,"track-guardrails":[{"pattern":null},{"pattern":"a\nb"}]}}`: {Default: "latest", Guardrails: []string{"a b"}},
+		`{"metadata":{"name":"c","default-track":null,"tracks":null,
+		  "track-guardrails":[{"pattern":null},{"pattern":"a\nb"}]}}`: {Default: "latest", Guardrails: []string{"a b"}},
 		`{"metadata":{"name":"c"}}`: {Default: "latest"},
 	} {
 		client, rec := serve(t, answer(200, body))
@@ -28,7 +31,8 @@ func TestTracks(t *testing.T) {
 			t.Error(rec.log())
 		}
 	}
-	client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-view-metadata"}]}`))
+	client, _ := serve(t, answer(403, `{"error-list":[{"code":"permission-required","message":"Missing required `+
+		`permission: package-view-metadata"}]}`))
 	_, err := client.Tracks(t.Context(), "c")
 	if err == nil {
 		t.Fatal("no error")
@@ -88,11 +92,14 @@ func TestCreateTracks(t *testing.T) {
 		unclear bool
 		want    []string
 	}{
-		{403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-manage"}]}`, false, []string{
-			"cannot create the tracks 2.0, 3.0 of charm 'c': ", "the store token lacks the permission package-manage; make one with `charmcraft login --export=token.txt --charm=c " +
-				"--permission=package-manage --permission=package-view --ttl=7776000`",
-		}},
-		{400, `{"error-list":[{"code":null,"message":"no guardrail"}]}`, false, []string{"no guardrail; " + WhoCreatesTracks}},
+		{403, `{"error-list":[{"code":"permission-required","message":"Missing required permission: package-manage"}]}`,
+			false, []string{
+				"cannot create the tracks 2.0, 3.0 of charm 'c': ", "the store token lacks the permission package-manage; make " +
+					"one with `charmcraft login --export=token.txt --charm=c " +
+					"--permission=package-manage --permission=package-view --ttl=7776000`",
+			}},
+		{400, `{"error-list":[{"code":null,"message":"no guardrail"}]}`, false,
+			[]string{"no guardrail; " + WhoCreatesTracks}},
 		{503, ``, true, []string{"503"}},
 	} {
 		client, _ := serve(t, answer(test.status, test.body))

@@ -20,19 +20,20 @@ const (
 	largeAnswer  = 10 * time.Minute
 )
 
-// PrepareUpload begins to open the connection that [Client.Upload] is going to
-// need, and returns at once: call it before other work.
+// PrepareUpload begins to open the connection that [Client.Upload] is going to need, and returns at once: call it
+// before other work.
 func (c *Client) PrepareUpload(ctx context.Context) {
 	if u, err := url.Parse(c.config.StorageURL); err == nil {
 		c.config.Connect(ctx, u)
 	}
 }
 
-// Upload sends content to the storage host and returns the ID that
-// [Client.CreateRevision] takes: POST {storage}/unscanned-upload/. name is the
-// file name to send along and size the content's length in bytes. open is called
-// for each time the content is sent; it is streamed, never held in memory.
-func (c *Client) Upload(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) (uploadID string, err error) {
+// Upload sends content to the storage host and returns the ID that [Client.CreateRevision] takes: POST
+// {storage}/unscanned-upload/. name is the file name to send along and size the content's length in bytes. open is
+// called for each time the content is sent; it is streamed, never held in memory.
+func (c *Client) Upload(
+	ctx context.Context, name string, size int64, open func() (io.ReadCloser, error),
+) (uploadID string, err error) {
 	form, err := multipartBody(name, size, open)
 	if err != nil {
 		return "", fmt.Errorf("cannot upload %s: %w", quoted(name), err)
@@ -58,9 +59,8 @@ func (c *Client) Upload(ctx context.Context, name string, size int64, open func(
 	return answer.UploadID, nil
 }
 
-// multipartBody frames content as the one field of a form. Head and tail are made
-// once, so that the length is known before the content is read, and any replay
-// sends the same bytes.
+// multipartBody frames content as the one field of a form. Head and tail are made once, so that the length is known
+// before the content is read, and any replay sends the same bytes.
 func multipartBody(name string, size int64, open func() (io.ReadCloser, error)) (*body, error) {
 	var frame bytes.Buffer
 	form := multipart.NewWriter(&frame)
@@ -88,13 +88,14 @@ func multipartBody(name string, size int64, open func() (io.ReadCloser, error)) 
 	}, nil
 }
 
-// exactly reads as many bytes as left says, and fails where there are others:
-// content that changes while it is sent must not become a revision.
+// exactly is a reader of left bytes that fails if the content has fewer or more: content that changes while it is sent
+// must not become a revision.
 type exactly struct {
 	content io.Reader
 	left    int64
 }
 
+// Read implements [io.Reader]. It fails for content that is shorter or longer than left says.
 func (e *exactly) Read(p []byte) (int, error) {
 	if e.left == 0 {
 		n, err := io.ReadFull(e.content, make([]byte, 1))

@@ -124,7 +124,8 @@ func TestUploadFailures(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			answer(200, body)(w, r)
 		})
-		if _, err := client.Upload(t.Context(), "f", 0, empty); err == nil || !strings.Contains(err.Error(), "cannot upload 'f'") {
+		if _, err := client.Upload(t.Context(), "f", 0, empty); err == nil ||
+			!strings.Contains(err.Error(), "cannot upload 'f'") {
 			t.Errorf("%s gives %v", body, err)
 		}
 	}
@@ -133,7 +134,8 @@ func TestUploadFailures(t *testing.T) {
 		answer(200, `{"successful":true,"upload_id":"u"}`)(w, r)
 	})
 	gone := errors.New("it is gone")
-	if _, err := client.Upload(t.Context(), "f", 0, func() (io.ReadCloser, error) { return nil, gone }); !errors.Is(err, gone) {
+	if _, err := client.Upload(t.Context(), "f", 0, func() (io.ReadCloser, error) { return nil, gone }); !errors.Is(err,
+		gone) {
 		t.Errorf("got %v", err)
 	}
 	var file tracked

@@ -1,8 +1,8 @@
-// Package checktoken has the use case that says what store tokens can do with a charm,
-// and for how many days. Every request that it makes reads.
+// Package checktoken has the use case that says what store tokens can do with a charm, and for how many days. Every
+// request that it makes reads.
 //
-// [ReadInputs] says which tokens to check, [Check] asks Charmhub and returns a [Result]
-// for each, and [Report] turns these into log lines, the step's summary and its outputs.
+// [ReadInputs] says which tokens to check, [Check] asks Charmhub and returns a [Result] for each, and [Report] turns
+// these into log lines, the step's summary and its outputs.
 package checktoken
 
 import (
@@ -36,8 +36,7 @@ type Result struct {
 	Problems []error        // why it can't be used, or not for long enough
 }
 
-// Check asks Charmhub about each token at the given time. The error joins the problems of all
-// of them.
+// Check asks Charmhub about each token at the given time. The error joins the problems of all of them.
 func Check(ctx context.Context, in Inputs, now time.Time, store func(GivenToken) Store) ([]Result, error) {
 	results := make([]Result, len(in.Tokens))
 	var group parallel.Group
@@ -54,6 +53,7 @@ func Check(ctx context.Context, in Inputs, now time.Time, store func(GivenToken)
 	return results, err
 }
 
+// check asks the store about one token. The result holds every problem of it; now decides what has expired.
 func check(ctx context.Context, in Inputs, token GivenToken, now time.Time, store Store) Result {
 	r := Result{GivenToken: token}
 	complain := func(err error) {
@@ -71,7 +71,8 @@ func check(ctx context.Context, in Inputs, token GivenToken, now time.Time, stor
 	if r.Missing = r.Known.Lacks(charmhub.Permissions(token.Releases)); len(r.Missing) > 0 {
 		complain(fmt.Errorf("it lacks the permissions %s; %s%s", strings.Join(r.Missing, ", "), renew, in.otherToken(token)))
 	} else if err := r.tryCharm(ctx, in.Charm, store); err != nil {
-		if charms := r.Known.Charms; charms != nil && !slices.Contains(charms, in.Charm) { // without an error, it is listed by an ID
+		// without an error, it is listed by an ID
+		if charms := r.Known.Charms; charms != nil && !slices.Contains(charms, in.Charm) {
 			err = fmt.Errorf("it is for the charms %s, not for %s; %s", strings.Join(charms, ", "), in.Charm, renew)
 		}
 		complain(err)
@@ -96,7 +97,8 @@ func (in Inputs) otherToken(token GivenToken) string {
 	if len(in.Tokens) > 1 || !token.Releases {
 		return ""
 	}
-	return ", or give another one as release-token, which is empty (as a secret that doesn't exist is), or none if the charm isn't released with it"
+	return ", or give another one as release-token, which is empty (as a secret that doesn't exist is), or none if the " +
+		"charm isn't released with it"
 }
 
 // tryCharm reads what the token's use reads of the charm.

@@ -29,8 +29,8 @@ type GivenToken struct {
 // none is the word for a release-token that there isn't.
 const none = "none"
 
-// ReadInputs reads the inputs of the step and checks them. The error joins every
-// complaint there is, each with what to write instead. It makes no call.
+// ReadInputs reads the inputs of the step and checks them. The error joins every complaint there is, each with what to
+// write instead. It makes no call.
 func ReadInputs(runner *action.Runner) (Inputs, error) {
 	r := &inputs.Reader{Runner: runner}
 	token, releaseToken := r.Token(), r.Input("release-token")

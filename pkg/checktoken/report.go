@@ -19,9 +19,8 @@ type Reporter interface {
 	SetOutputs(outputs ...action.Output) error
 }
 
-// Report logs what the tokens can do, warns of those that end soon, and writes the step's
-// summary and its outputs. Problems are in the summary and the outputs only, since the
-// error has them.
+// Report logs what the tokens can do, warns of those that end soon, and writes the step's summary and its outputs.
+// Problems are in the summary and the outputs only, since the error has them.
 func Report(to Reporter, in Inputs, results []Result) error {
 	for _, r := range results {
 		if r.Valid {
@@ -70,6 +69,7 @@ func (r Result) complaints() (texts []string) {
 	return texts
 }
 
+// outputs returns the outputs of the step. The output tokens is a JSON list, in the order of the results.
 func outputs(results []Result) ([]action.Output, error) {
 	type token struct {
 		Input       string   `json:"input"`
@@ -87,7 +87,8 @@ func outputs(results []Result) ([]action.Output, error) {
 	var tokens []token
 	var report []string
 	for _, r := range results {
-		one := token{r.Input, r.Valid, r.Known.Account, r.Known.Charms, r.Known.Channels, r.Known.Permissions, append([]string{}, r.Missing...), nil, r.DaysLeft}
+		one := token{r.Input, r.Valid, r.Known.Account, r.Known.Charms, r.Known.Channels, r.Known.Permissions,
+			append([]string{}, r.Missing...), nil, r.DaysLeft}
 		if r.DaysLeft != nil {
 			expires := r.Known.Expires.Format(time.RFC3339)
 			one.Expires = &expires
@@ -110,7 +111,8 @@ func outputs(results []Result) ([]action.Output, error) {
 // summary is a table of the tokens, and what is wrong with them.
 func summary(in Inputs, results []Result) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### Tokens for charm %s\n\n| Input | Account | Charms | Channels | Permissions | Days left |\n|---|---|---|---|---|---|\n", action.Code(in.Charm))
+	fmt.Fprintf(&b, "### Tokens for charm %s\n\n| Input | Account | Charms | Channels | Permissions | Days left "+
+		"|\n|---|---|---|---|---|---|\n", action.Code(in.Charm))
 	for _, r := range results {
 		left := "unknown"
 		if r.DaysLeft != nil {
@@ -121,7 +123,8 @@ func summary(in Inputs, results []Result) string {
 			continue
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", action.Code(r.Input), action.Escape(r.Known.Account),
-			action.Escape(list(r.Known.Charms)), action.Escape(list(r.Known.Channels)), action.Escape(list(r.Known.Permissions)), left)
+			action.Escape(list(r.Known.Charms)), action.Escape(list(r.Known.Channels)),
+			action.Escape(list(r.Known.Permissions)), left)
 	}
 	for _, r := range results {
 		for _, text := range r.complaints() {

@@ -1,10 +1,8 @@
-// Package commandline reads the program's command line. Each input of the actions is a flag of
-// its name, and each action but the first is a command; `--help` describes both with the texts
-// of the action.yml files.
+// Package commandline reads the program's command line. Each input of the actions is a flag of its name, and each
+// action but the first is a command; `--help` describes both with the texts of the action.yml files.
 //
-// These files are embedded as actions.json, which has no more of them: the tag of a release
-// changes an action.yml, and must not change the program. The library is cobra with pflag, by
-// which docker, kubectl, crane and gh read theirs.
+// These files are embedded as actions.json, which has no more of them: the tag of a release changes an action.yml, and
+// must not change the program. The library is cobra with pflag, by which docker, kubectl, crane and gh read theirs.
 package commandline
 
 import (
@@ -20,7 +18,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// CommandLine is what the program's arguments ask for.
+// CommandLine holds the parsed arguments of the program.
 type CommandLine struct {
 	Command string // the action's name; empty for the upload of a resource
 	Help    string // text to print instead of doing anything; empty for none
@@ -30,7 +28,7 @@ type CommandLine struct {
 	defaults map[string]string // those of the command's inputs, by the name of the variable
 }
 
-// Action is what the command line has of an action.yml.
+// Action is the part of an action.yml that the command line needs.
 type Action struct {
 	Name        string // of its folder; empty for the first
 	Description string
@@ -43,8 +41,7 @@ type Input struct{ Name, Description, Default string }
 //go:embed actions.json
 var actionsJSON []byte
 
-// Parse reads the program's arguments. The error says what is wrong with them, and which command
-// lists what there is.
+// Parse reads the program's arguments. The error says what is wrong, and which command lists the flags.
 func Parse(args []string, version string) (CommandLine, error) {
 	var actions []Action
 	if err := json.Unmarshal(actionsJSON, &actions); err != nil {
@@ -71,10 +68,12 @@ func Parse(args []string, version string) (CommandLine, error) {
 	return parsed, nil
 }
 
-// command returns the command of an action. Run, it notes what was asked for.
+// command returns cobra's command for an action. When it runs, it stores the action's name and the defaults of its
+// inputs in c.
 func (c *CommandLine) command(action Action) *cobra.Command {
 	command := &cobra.Command{
-		Use: action.Name, Short: action.Description, Args: noArguments, SilenceErrors: true, SilenceUsage: true, DisableFlagsInUseLine: true,
+		Use: action.Name, Short: action.Description, Args: noArguments, SilenceErrors: true, SilenceUsage: true,
+		DisableFlagsInUseLine: true,
 		Run: func(*cobra.Command, []string) {
 			c.Command, c.defaults = action.Name, map[string]string{}
 			for _, input := range action.Inputs {
@@ -85,7 +84,8 @@ func (c *CommandLine) command(action Action) *cobra.Command {
 	flags := command.Flags()
 	flags.SortFlags = false
 	for _, input := range action.Inputs {
-		flag := flags.VarPF(&value{of: input, inputs: c.inputs}, input.Name, "", strings.ReplaceAll(input.Description, "`", "'"))
+		flag := flags.VarPF(&value{of: input, inputs: c.inputs}, input.Name, "",
+			strings.ReplaceAll(input.Description, "`", "'"))
 		flag.DefValue = input.Default
 		if input.isBool() {
 			flag.NoOptDefVal = "true"
@@ -99,8 +99,8 @@ func (c *CommandLine) command(action Action) *cobra.Command {
 	return command
 }
 
-// noArguments complains about arguments that aren't flags. It repeats what can be the name of a
-// command, since anything else may be a token.
+// noArguments complains about arguments that aren't flags. It repeats what can be the name of a command, since anything
+// else may be a token.
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -108,11 +108,14 @@ func noArguments(_ *cobra.Command, args []string) error {
 	if commandForm.MatchString(args[0]) {
 		return fmt.Errorf("unknown command %q", args[0])
 	}
-	return errors.New("an argument is neither a flag nor a command; put quotes around a value with spaces, and = before true and false")
+	return errors.New("an argument is neither a flag nor a command; put quotes around a value with spaces, and = before " +
+		"true and false")
 }
 
+// commandForm matches what may be meant as a command, and is too short for a token.
 var commandForm = regexp.MustCompile(`^[a-z-]{1,20}$`)
 
+// usage is cobra's template of a command's help.
 const usage = `Usage:
   {{.CommandPath}} [flags]{{if .HasAvailableSubCommands}}
   {{.CommandPath}} COMMAND [flags]
@@ -130,7 +133,7 @@ variable, INPUT_ and its name in capitals.
 // isBool reports whether the input is true or false.
 func (i Input) isBool() bool { return i.Default == "true" || i.Default == "false" }
 
-// value is the value of a flag: that of the input's variable.
+// value is the value of a flag, stored under the name of the input's variable.
 type value struct {
 	of     Input
 	inputs map[string]string
@@ -146,6 +149,7 @@ func (v *value) Type() string {
 	return "text"
 }
 
+// String returns the input's value; empty if no flag gave one.
 func (v *value) String() string { return v.inputs[v.of.variable()] }
 
 // Set adds a line to the input.
@@ -158,6 +162,7 @@ func (v *value) Set(text string) error {
 	return nil
 }
 
+// variable returns the name of the environment variable in which a runner passes the input.
 func (i Input) variable() string { return "INPUT_" + strings.ToUpper(i.Name) }
 
 // Getenv returns a function that looks up variables: inputs that were given as flags, then what lookup finds, then the

@@ -98,19 +98,26 @@ func TestHelp(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	env := testkit.Env{"INPUT_CHARM": "from-the-environment", "INPUT_IMAGE": "lost", "INPUT_COMPRESSION": "", "HOME": "/home"}
+	env := testkit.Env{"INPUT_CHARM": "from-the-environment", "INPUT_IMAGE": "lost", "INPUT_COMPRESSION": "",
+		"HOME": "/home"}
 	for name, test := range map[string]struct {
 		args    []string
 		command string
 		json    string
 		want    testkit.Env
 	}{
-		"nothing":       {nil, "", "", testkit.Env{"INPUT_CHARM": "from-the-environment", "HOME": "/home", "INPUT_DRY-RUN": "false", "INPUT_FILEPATH": "", "INPUT_COMPRESSION": ""}},
-		"an upload":     {[]string{"--charm", "my-charm", "--resource=my-image", "--dry-run"}, "", "", testkit.Env{"INPUT_CHARM": "my-charm", "INPUT_RESOURCE": "my-image", "INPUT_DRY-RUN": "true", "HOME": "/home"}},
-		"several lines": {[]string{"--image", "a.rock", "--image", "b.rock platform=linux/arm64"}, "", "", testkit.Env{"INPUT_IMAGE": "a.rock\nb.rock platform=linux/arm64"}},
-		"false, empty":  {[]string{"--dry-run=false", "--image="}, "", "", testkit.Env{"INPUT_DRY-RUN": "false", "INPUT_IMAGE": ""}},
-		"a release":     {[]string{"release", "--channel", "latest/edge", "--json", "out.json"}, "release", "out.json", testkit.Env{"INPUT_CHANNEL": "latest/edge", "INPUT_CHARM": "from-the-environment"}},
-		"a check":       {[]string{"check-token", "--warn-days=3"}, "check-token", "", testkit.Env{"INPUT_WARN-DAYS": "3", "INPUT_FAIL-DAYS": "0"}},
+		"nothing": {nil, "", "", testkit.Env{"INPUT_CHARM": "from-the-environment", "HOME": "/home",
+			"INPUT_DRY-RUN": "false", "INPUT_FILEPATH": "", "INPUT_COMPRESSION": ""}},
+		"an upload": {[]string{"--charm", "my-charm", "--resource=my-image", "--dry-run"}, "", "",
+			testkit.Env{"INPUT_CHARM": "my-charm", "INPUT_RESOURCE": "my-image", "INPUT_DRY-RUN": "true", "HOME": "/home"}},
+		"several lines": {[]string{"--image", "a.rock", "--image", "b.rock platform=linux/arm64"}, "", "",
+			testkit.Env{"INPUT_IMAGE": "a.rock\nb.rock platform=linux/arm64"}},
+		"false, empty": {[]string{"--dry-run=false", "--image="}, "", "",
+			testkit.Env{"INPUT_DRY-RUN": "false", "INPUT_IMAGE": ""}},
+		"a release": {[]string{"release", "--channel", "latest/edge", "--json", "out.json"}, "release", "out.json",
+			testkit.Env{"INPUT_CHANNEL": "latest/edge", "INPUT_CHARM": "from-the-environment"}},
+		"a check": {[]string{"check-token", "--warn-days=3"}, "check-token", "",
+			testkit.Env{"INPUT_WARN-DAYS": "3", "INPUT_FAIL-DAYS": "0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			parsed, err := Parse(test.args, "")

@@ -7,8 +7,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// Endpoints are the servers that make up Charmhub. Their URLs have no slash at
-// the end.
+// Endpoints are the servers that make up Charmhub. Their URLs have no slash at the end.
 type Endpoints struct {
 	Store    *url.URL // the publisher API
 	Storage  *url.URL // takes uploaded files
@@ -22,8 +21,7 @@ const (
 	productionRegistry = "https://registry.jujucharms.com"
 )
 
-// LikelyRegistry returns the registry that Charmhub is going to name, nil where
-// that can't be known beforehand.
+// LikelyRegistry returns the registry that Charmhub is going to name, nil where that can't be known beforehand.
 func (e Endpoints) LikelyRegistry() *url.URL {
 	if e.Registry == nil && e.Store.String() == productionStore {
 		return &url.URL{Scheme: "https", Host: strings.TrimPrefix(productionRegistry, "https://")}
@@ -40,8 +38,8 @@ func (e Endpoints) Website() string {
 	return ""
 }
 
-// Endpoints reads where the servers are: from the inputs, else from the
-// variables that charmcraft reads, else Charmhub's own.
+// Endpoints reads where the servers are: from the inputs, else from the variables that charmcraft reads, else
+// Charmhub's own.
 func (r *Reader) Endpoints() Endpoints {
 	e := Endpoints{
 		Store:   r.endpoint("store-url", "CHARMCRAFT_STORE_API_URL", productionStore),
@@ -54,8 +52,7 @@ func (r *Reader) Endpoints() Endpoints {
 	return e
 }
 
-// endpoint reads one URL. No complaint repeats it, since a URL that is wrong may
-// be wrong by holding a password.
+// endpoint reads one URL. No complaint repeats it, since a URL that is wrong may be wrong by holding a password.
 func (r *Reader) endpoint(input, variable, production string) *url.URL {
 	origin, value := "input "+input, r.First(input, variable)
 	switch {
@@ -71,7 +68,8 @@ func (r *Reader) endpoint(input, variable, production string) *url.URL {
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		r.Complain("%s: more than a server and a path; write a URL like %s", origin, production)
 	case u.Scheme != "https" && (u.Scheme != "http" || !transport.IsLoopback(u.Hostname())):
-		r.Complain("%s: the URL doesn't start with https://, and secrets are sent there; write https://, since http:// is only for servers on this machine", origin)
+		r.Complain("%s: the URL doesn't start with https://, and secrets are sent there; write https://, since http:// is "+
+			"only for servers on this machine", origin)
 	}
 	return u
 }

@@ -1,6 +1,5 @@
-// Package inputs reads the inputs that every use case has: the charm's name, the
-// credentials for the store, the servers. It collects what is wrong with inputs, so
-// that a step complains about all of them at once.
+// Package inputs reads the inputs that every use case has: the charm's name, the credentials for the store, the
+// servers. It collects what is wrong with inputs, so that a step complains about all of them at once.
 package inputs
 
 import (
@@ -25,8 +24,8 @@ func (r *Reader) Complain(format string, args ...any) {
 	r.Complaints = append(r.Complaints, fmt.Errorf(format, args...))
 }
 
-// List reads an input that is a list, by [action.Runner.Lines] or [action.Runner.Words],
-// and complains about what is empty in it.
+// List reads an input that is a list, by [action.Runner.Lines] or [action.Runner.Words], and complains about what is
+// empty in it.
 func (r *Reader) List(input string, read func(string) ([]string, error)) []string {
 	entries, err := read(input)
 	if err != nil {
@@ -70,24 +69,24 @@ func (r *Reader) CheckName(input, example string, check func(string) error) {
 	}
 }
 
-// Token reads and masks the text of the store's credentials. Call it before anything
-// else is read, so that no complaint shows it.
+// Token reads and masks the text of the store's credentials. Call it before anything else is read, so that no complaint
+// shows it.
 func (r *Reader) Token() string {
 	token := r.First("store-token", "CHARMCRAFT_AUTH")
 	r.Mask(token)
 	return token
 }
 
-// Credentials parses the text of the store's credentials in an input, and masks the secrets
-// in it. A complaint that there are none says how to make those that a run needs for the
-// charm; releases is whether it releases.
+// Credentials parses the text of the store's credentials in an input, and masks the secrets in it. A complaint that
+// there are none says how to make those that a run needs for the charm; releases is whether it releases.
 func (r *Reader) Credentials(input, token, charm string, releases bool) *charmhub.Credentials {
 	if token == "" {
 		stored := "CHARMHUB_TOKEN"
 		if releases {
 			stored = "CHARMHUB_RELEASE_TOKEN"
 		}
-		r.Complain("input %[1]s: no credentials for Charmhub are given; make some with `%[2]s`, store what that file holds as a "+
+		r.Complain("input %[1]s: no credentials for Charmhub are given; make some with `%[2]s`, store what that file holds "+
+			"as a "+
 			"secret of the repository, and pass it with %[1]s: ${{ secrets.%[3]s }} (%[4]s)",
 			input, charmhub.LoginCommand(charm, releases), stored, NoSecrets)
 		return nil

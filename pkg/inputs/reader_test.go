@@ -39,7 +39,8 @@ func TestBool(t *testing.T) {
 		absent, want bool
 		complaint    string
 	}{
-		"": {true, true, ""}, "true": {false, true, ""}, "False": {true, false, ""}, "yes": {false, false, `input dry-run: "yes" is unknown; write true or false`},
+		"": {true, true, ""}, "true": {false, true, ""}, "False": {true, false, ""},
+		"yes": {false, false, `input dry-run: "yes" is unknown; write true or false`},
 	} {
 		r, _ := newReader(env{"INPUT_DRY-RUN": text})
 		if got := r.Bool("dry-run", test.absent); got != test.want {
@@ -51,7 +52,8 @@ func TestBool(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for name, complaint := range map[string]string{
-		"my-charm": "", "": "input charm: missing; give its name on Charmhub, for example my-charm: charm", "../x": `input charm: "../x" is invalid; `,
+		"my-charm": "", "": "input charm: missing; give its name on Charmhub, for example my-charm: charm",
+		"../x": `input charm: "../x" is invalid; `,
 	} {
 		r, _ := newReader(env{"INPUT_CHARM": name})
 		r.CheckName("charm", "my-charm", charm.CheckName)
@@ -77,7 +79,8 @@ func TestToken(t *testing.T) {
 	if token != testkit.Token || !strings.HasPrefix(out.String(), "::add-mask::"+testkit.Token+"\n") {
 		t.Errorf("token %q, printed %q", token, out)
 	}
-	if r.Credentials("store-token", token, "my-charm", false) == nil || !strings.Contains(out.String(), "::add-mask::a token that nobody sees\n") {
+	if r.Credentials("store-token", token, "my-charm", false) == nil ||
+		!strings.Contains(out.String(), "::add-mask::a token that nobody sees\n") {
 		t.Errorf("printed %q", out)
 	}
 	complained(t, r, "")
@@ -90,9 +93,10 @@ func TestToken(t *testing.T) {
 
 func TestNoToken(t *testing.T) {
 	for want, releases := range map[string]bool{
-		"--permission=package-view-revisions --ttl=7776000`, store what that file holds as a secret of the repository, and pass it with " +
-			"store-token: ${{ secrets.CHARMHUB_TOKEN }} (" + NoSecrets + ")": false,
-		"--permission=package-manage-releases --permission=package-view-releases --ttl=7776000`, store what that file holds as a secret of the " +
+		"--permission=package-view-revisions --ttl=7776000`, store what that file holds as a secret of the repository, and " +
+			"pass it with store-token: ${{ secrets.CHARMHUB_TOKEN }} (" + NoSecrets + ")": false,
+		"--permission=package-manage-releases --permission=package-view-releases --ttl=7776000`, store what that file " +
+			"holds as a secret of the " +
 			"repository, and pass it with store-token: ${{ secrets.CHARMHUB_RELEASE_TOKEN }} (" + NoSecrets + ")": true,
 	} {
 		r, _ := newReader(env{})
@@ -100,7 +104,8 @@ func TestNoToken(t *testing.T) {
 			t.Error("credentials of nothing")
 		}
 		complained(t, r, want)
-		complained(t, r, "make some with `charmcraft login --export=token.txt --charm=my-charm --permission=package-manage-revisions ")
+		complained(t, r, "make some with `charmcraft login --export=token.txt --charm=my-charm "+
+			"--permission=package-manage-revisions ")
 	}
 }
 
@@ -111,18 +116,26 @@ func TestEndpoints(t *testing.T) {
 		store     string
 		complaint string
 	}{
-		"Charmhub's own":         {env{}, "https://api.charmhub.io", ""},
-		"a variable":             {env{"CHARMCRAFT_STORE_API_URL": "https://store.test/"}, "https://store.test", ""},
-		"an input":               {env{"CHARMCRAFT_STORE_API_URL": "x", "INPUT_STORE-URL": "http://127.0.0.1:1/a/"}, "http://127.0.0.1:1/a", ""},
-		"a variable that isn't":  {env{"CHARMCRAFT_STORE_API_URL": "store.test"}, "", "variable CHARMCRAFT_STORE_API_URL: no absolute URL; write one like https://api.charmhub.io"},
-		"no URL":                 {env{"INPUT_STORE-URL": "https://a:b:c"}, "", "input store-url: no absolute URL"},
-		"a password":             {env{"INPUT_STORE-URL": credentials}, "", "input store-url: more than a server and a path"},
-		"a query":                {env{"INPUT_STORE-URL": "https://store.test/?a"}, "", "input store-url: more than a server and a path"},
-		"a fragment":             {env{"INPUT_STORE-URL": "https://store.test/#a"}, "", "input store-url: more than a server and a path"},
-		"plain HTTP elsewhere":   {env{"INPUT_STORE-URL": "http://store.test"}, "", "input store-url: the URL doesn't start with https://"},
-		"another scheme":         {env{"INPUT_STORE-URL": "ftp://127.0.0.1"}, "", "input store-url: the URL doesn't start with https://"},
-		"a registry that isn't":  {env{"INPUT_REGISTRY-URL": "x"}, "https://api.charmhub.io", "input registry-url: no absolute URL; write one like https://registry.jujucharms.com"},
-		"another server's":       {env{"INPUT_STORAGE-URL": "x"}, "https://api.charmhub.io", "input storage-url: no absolute URL"},
+		"Charmhub's own": {env{}, "https://api.charmhub.io", ""},
+		"a variable":     {env{"CHARMCRAFT_STORE_API_URL": "https://store.test/"}, "https://store.test", ""},
+		"an input": {env{"CHARMCRAFT_STORE_API_URL": "x", "INPUT_STORE-URL": "http://127.0.0.1:1/a/"},
+			"http://127.0.0.1:1/a", ""},
+		"a variable that isn't": {env{"CHARMCRAFT_STORE_API_URL": "store.test"}, "",
+			"variable CHARMCRAFT_STORE_API_URL: no absolute URL; write one like https://api.charmhub.io"},
+		"no URL":     {env{"INPUT_STORE-URL": "https://a:b:c"}, "", "input store-url: no absolute URL"},
+		"a password": {env{"INPUT_STORE-URL": credentials}, "", "input store-url: more than a server and a path"},
+		"a query": {env{"INPUT_STORE-URL": "https://store.test/?a"}, "",
+			"input store-url: more than a server and a path"},
+		"a fragment": {env{"INPUT_STORE-URL": "https://store.test/#a"}, "",
+			"input store-url: more than a server and a path"},
+		"plain HTTP elsewhere": {env{"INPUT_STORE-URL": "http://store.test"}, "",
+			"input store-url: the URL doesn't start with https://"},
+		"another scheme": {env{"INPUT_STORE-URL": "ftp://127.0.0.1"}, "",
+			"input store-url: the URL doesn't start with https://"},
+		"a registry that isn't": {env{"INPUT_REGISTRY-URL": "x"}, "https://api.charmhub.io",
+			"input registry-url: no absolute URL; write one like https://registry.jujucharms.com"},
+		"another server's": {env{"INPUT_STORAGE-URL": "x"}, "https://api.charmhub.io",
+			"input storage-url: no absolute URL"},
 		"the single sign-on's":   {env{"INPUT_SSO-URL": "x"}, "https://api.charmhub.io", "input sso-url: no absolute URL"},
 		"a registry of this run": {env{"INPUT_REGISTRY-URL": "http://localhost:5000"}, "https://api.charmhub.io", ""},
 	} {
@@ -155,9 +168,11 @@ func TestMetadata(t *testing.T) {
 		}
 		return path
 	}
-	named, nameless, broken := write("named.yaml", "name: my-charm\n"), write("nameless.yaml", "type: charm\n"), write("broken.yaml", "name: [\n")
+	named, nameless, broken := write("named.yaml", "name: my-charm\n"), write("nameless.yaml", "type: charm\n"),
+		write("broken.yaml", "name: [\n")
 	for path, want := range map[string]string{
-		named: "", nameless: "nameless.yaml has no name; give the charm's with the input charm", broken: "input metadata: cannot read ",
+		named: "", nameless: "nameless.yaml has no name; give the charm's with the input charm",
+		broken:                     "input metadata: cannot read ",
 		filepath.Join(dir, "none"): "input metadata: cannot find ",
 	} {
 		metadata, err := ReadMetadata(workspace.Workspace{}, path)

@@ -1,5 +1,5 @@
-// Package program has a function for each action. It makes the parts that a use case needs,
-// passes them what the inputs say, and reports what came of it.
+// Package program has a function for each action. It creates the parts that a use case needs, passes them the inputs,
+// and reports the result.
 package program
 
 import (
@@ -23,8 +23,8 @@ type Program struct {
 	userAgent string
 }
 
-// Run runs the action of this name, that of the root of the repository if it is empty. The
-// version is told to servers.
+// Run runs the action with this name; an empty name is the action at the repository's root. The version becomes part of
+// the User-Agent.
 func Run(ctx context.Context, runner *action.Runner, name, version string) error {
 	p := Program{runner, transport.New(runner.Mask, runner.Logger()), "upload-resource/" + version}
 	switch name {
@@ -40,6 +40,7 @@ func Run(ctx context.Context, runner *action.Runner, name, version string) error
 	return fmt.Errorf("run the action %q: the program has none of that name; update it", name)
 }
 
+// release runs the action release: charm and resource revisions to channels.
 func (p Program) release(ctx context.Context) error {
 	start := time.Now()
 	in, err := release.ReadInputs(p.runner)
@@ -62,6 +63,7 @@ func (p Program) release(ctx context.Context) error {
 	return errors.Join(err, release.Report(p.runner, time.Since(start), in.Endpoints.Website(), result))
 }
 
+// checkToken runs the action check-token.
 func (p Program) checkToken(ctx context.Context) error {
 	in, err := checktoken.ReadInputs(p.runner)
 	if err != nil {
@@ -75,7 +77,7 @@ func (p Program) checkToken(ctx context.Context) error {
 	return errors.Join(err, checktoken.Report(p.runner, in, results))
 }
 
-// storeConfig returns what a client of Charmhub is made of. The charm may be empty.
+// storeConfig returns the configuration of a Charmhub client. The charm may be empty.
 func (p Program) storeConfig(at inputs.Endpoints, login *charmhub.Credentials, charm string) charmhub.Config {
 	return charmhub.Config{
 		StoreURL: at.Store.String(), StorageURL: at.Storage.String(), SSOURL: at.SSO.String(),

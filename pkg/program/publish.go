@@ -14,6 +14,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
+// publishCharm runs the action publish: a packed charm, its resources and its release.
 func (p Program) publishCharm(ctx context.Context) error {
 	start := time.Now()
 	open := source.NewOpener(p.runner.Logger(), p.sourceAccess(source.Login{}), p.runner.Workspace()).Open
@@ -34,7 +35,8 @@ func (p Program) publishCharm(ctx context.Context) error {
 	uploader := p.publisher(ctx, client, in.Endpoints, in.Credentials, in.Login, images)
 	uploader.Compression, uploader.DryRun = in.Compression, in.DryRun
 	releaser := release.Releaser{
-		Store: release.Store{Lists: store, Changes: store}, Files: p.runner.Workspace(), Runner: p.runner, Wait: transport.Sleep,
+		Store: release.Store{Lists: store, Changes: store}, Files: p.runner.Workspace(), Runner: p.runner,
+		Wait: transport.Sleep,
 	}
 	result, err := publishcharm.Publish(ctx, in, uploader, releaser)
 	if !result.IsReportable() {

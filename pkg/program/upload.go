@@ -19,6 +19,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
+// uploadResource runs the action of the repository's root: it uploads one resource, or all images of a charm.
 func (p Program) uploadResource(ctx context.Context) error {
 	start := time.Now()
 	in, err := publish.ReadInputs(ctx, p.runner, p.lookup())
@@ -35,9 +36,11 @@ func (p Program) uploadResource(ctx context.Context) error {
 	return errors.Join(err, publish.Report(p.runner, time.Since(start), in.Endpoints.Website(), results))
 }
 
-// publisher returns what uploads resources. Images is whether any of them is one.
+// publisher returns a publisher that uploads resources. Images is whether one of them is an image; then it already
+// connects to the registry.
 func (p Program) publisher(
-	ctx context.Context, client *charmhub.Client, at inputs.Endpoints, login *charmhub.Credentials, from source.Login, images bool,
+	ctx context.Context, client *charmhub.Client, at inputs.Endpoints, login *charmhub.Credentials, from source.Login,
+	images bool,
 ) publish.Publisher {
 	if at := at.Registry; at != nil && at.Scheme == "https" {
 		p.transport.RequireHTTPS(at.Host)
@@ -63,6 +66,7 @@ func (p Program) sourceAccess(login source.Login) source.RegistryAccess {
 	}
 }
 
+// lookup returns how inputs are looked up in a registry or in the container engine, to explain what is wrong with them.
 func (p Program) lookup() publish.Lookup {
 	return publish.Lookup{
 		Registry: func(ctx context.Context, login source.Login, tagged string) (v1.Hash, error) {
@@ -75,8 +79,8 @@ func (p Program) lookup() publish.Lookup {
 // proofPurpose is what the key of the registry's proofs is derived for: another purpose makes another key.
 const proofPurpose = "upload-resource: proofs of records, version 1"
 
-// repositories returns what opens the repository of an image resource. The registry has been
-// asked for the challenge before, if it isn't nil.
+// repositories returns what opens the repository of an image resource. The registry has been asked for the challenge
+// before, if it isn't nil.
 func (p Program) repositories(
 	at inputs.Endpoints, login *charmhub.Credentials, challenge *registry.Challenge,
 ) func(context.Context, charmhub.RegistryCredentials, *zap.Logger) (publish.Repository, error) {
@@ -84,7 +88,8 @@ func (p Program) repositories(
 	return func(ctx context.Context, to charmhub.RegistryCredentials, log *zap.Logger) (publish.Repository, error) {
 		options := registry.Options{
 			Image: to.ImageName, Username: to.Username, Password: to.Password,
-			Challenge: challenge, Transport: p.transport, Hosts: hosts, Logger: log, Decompress: new(compression.Bounds).Decompress,
+			Challenge: challenge, Transport: p.transport, Hosts: hosts, Logger: log,
+			Decompress: new(compression.Bounds).Decompress,
 		}
 		if at := at.Registry; at != nil { // a mirror or a proxy of the registry that Charmhub names
 			_, repository, _ := strings.Cut(to.ImageName, "/")

@@ -41,10 +41,11 @@ type Inputs struct {
 }
 
 // ReadInputs reads the inputs of the step, the charm files, and the manifests of images in the workspace, and checks
-// them. The error joins every complaint there is, each with what to write instead. The only calls are those of lookup, for
-// a complaint about a name. Close [Inputs.Opened], also after an error.
+// them. The error joins every complaint there is, each with what to write instead. The only calls are those of lookup,
+// for a complaint about a name. Close [Inputs.Opened], also after an error.
 func ReadInputs(ctx context.Context, runner *action.Runner, lookup publish.Lookup, open OpenFunc) (Inputs, error) {
-	r := &reader{Reader: publish.Reader{Reader: inputs.Reader{Runner: runner}}, in: Inputs{Revisions: map[string]int{}, Opened: Opened{}}}
+	r := &reader{Reader: publish.Reader{Reader: inputs.Reader{Runner: runner}},
+		in: Inputs{Revisions: map[string]int{}, Opened: Opened{}}}
 	token, releaseToken := r.Token(), r.Input("release-token")
 	r.Mask(releaseToken)
 	lines := r.List("resources", r.RawLines)
@@ -103,10 +104,12 @@ func (r *reader) readFiles(ctx context.Context) {
 			other, known := declared[name]
 			switch {
 			case resource.Type != charm.TypeImage && resource.Type != charm.TypeFile:
-				r.Complain("input charms: %s declares resource '%s' of type %.80q, which is no type of resource; write oci-image or file, and pack it again",
+				r.Complain("input charms: %s declares resource '%s' of type %.80q, which is no type of resource; write oci-image "+
+					"or file, and pack it again",
 					file.Path, name, resource.Type)
 			case known && (other.Type != resource.Type || other.Source != resource.Source):
-				r.Complain("input charms: %s declares resource '%s' with another type or upstream-source than the files before it; pack them from one source",
+				r.Complain("input charms: %s declares resource '%s' with another type or upstream-source than the files before "+
+					"it; pack them from one source",
 					file.Path, name)
 				resource.Type, resource.Source = other.Type, other.Source // what is given for it is read once
 			}
@@ -122,6 +125,7 @@ func (r *reader) readFiles(ctx context.Context) {
 	}
 }
 
+// channels reads the channels to release to.
 func (r *reader) channels() (channels []charmhub.Channel) {
 	words := r.List("channel", r.Words)
 	if len(words) == 0 && !r.Given("channel") {
@@ -145,6 +149,7 @@ var (
 	emptySource  = regexp.MustCompile(`\s\s|\s$`) // between sources, or after the last
 )
 
+// keep is the word for the resource that the channel has.
 const keep = "keep"
 
 // readLines reads the lines of the input resources: name = source.
@@ -157,11 +162,13 @@ func (r *reader) readLines(lines []string) {
 		declared, known := r.declared[name]
 		switch {
 		case !ok:
-			r.Complain("input resources: %.80q has no =; write name = source, for example my-image = my.rock", strings.TrimSpace(line))
+			r.Complain("input resources: %.80q has no =; write name = source, for example my-image = my.rock",
+				strings.TrimSpace(line))
 		case charm.CheckResourceName(name) != nil:
 			r.Complain("input resources: %.80q is invalid; %w", name, charm.CheckResourceName(name))
 		case r.given[name]:
-			r.Complain("%s: there are two lines for it; keep one, and put the images of several platforms on it, separated by blanks", about)
+			r.Complain("%s: there are two lines for it; keep one, and put the images of several platforms on it, separated by "+
+				"blanks", about)
 		case r.declared != nil && !known:
 			r.Complain("%s: the charm files declare no such resource, %s", about, r.correction())
 		default:
@@ -192,7 +199,8 @@ func (r *reader) readValue(about, name, value, kind string) {
 	number := revisionForm.FindStringSubmatch(value)
 	switch {
 	case at != nil && key == "":
-		r.Complain("%s: the key is empty, as that of hashFiles is where no file matches; give text that names what the image is made of", about)
+		r.Complain("%s: the key is empty, as that of hashFiles is where no file matches; give text that names what the "+
+			"image is made of", about)
 	case at != nil && (value == keep || revisionWord.MatchString(value) || kind == charm.TypeFile):
 		r.Complain("%s: given with a key, which is for images that are built; leave out the key", about)
 	case value == "" && at == nil:
@@ -202,7 +210,8 @@ func (r *reader) readValue(about, name, value, kind string) {
 	case number != nil:
 		r.in.Revisions[name], _ = strconv.Atoi(number[1]) // nine digits are a number
 	case revisionWord.MatchString(value):
-		r.Complain("%s: %.80q has no number; write for example revision 12, or ./%s for a file of that name", about, value, value)
+		r.Complain("%s: %.80q has no number; write for example revision 12, or ./%s for a file of that name", about,
+			value, value)
 	case kind == charm.TypeFile:
 		item.File = value
 		r.checkFile(about, value)
@@ -216,8 +225,7 @@ func (r *reader) readValue(about, name, value, kind string) {
 	}
 }
 
-// imageParts reads the sources of an image. With blanks in them they are several, unless
-// all is the path of something.
+// imageParts reads the sources of an image. With blanks in them they are several, unless all is the path of something.
 func (r *reader) imageParts(about, raw string) (parts []publish.Part) {
 	value := strings.TrimSpace(raw)
 	sources := []string{value}
@@ -277,7 +285,9 @@ func (r *reader) checkMissing() {
 		lines = append(lines, fmt.Sprintf("%s = %s", name, what))
 	}
 	if len(names) > 0 {
-		r.Complain("input resources: nothing is given for %s, which the charm needs; add these lines, with keep for what the channel has "+
-			"(an expression whose step or output doesn't exist is empty):\n%s", strings.Join(names, ", "), strings.Join(lines, "\n"))
+		r.Complain("input resources: nothing is given for %s, which the charm needs; add these lines, with keep for what "+
+			"the channel has "+
+			"(an expression whose step or output doesn't exist is empty):\n%s", strings.Join(names, ", "),
+			strings.Join(lines, "\n"))
 	}
 }

@@ -1,10 +1,9 @@
-// Package publishcharm has the use case that takes a packed charm to a channel: it uploads the
-// charm files, then their resources, and then releases both with one request. Each of these is
-// a use case of another package; this one reads what the charm files declare, and says what is
-// missing.
+// Package publishcharm has the use case that takes a packed charm to a channel: it uploads the charm files, then their
+// resources, and then releases both with one request. Each of these is a use case of another package; this one reads
+// what the charm files declare, and says what is missing.
 //
-// [ReadInputs] says what is to be published, [Publish] does it and returns a [Result], and
-// [Report] turns this into the log's last lines, the step's summary and its outputs.
+// [ReadInputs] says what is to be published, [Publish] does it and returns a [Result], and [Report] turns this into the
+// log's last lines, the step's summary and its outputs.
 package publishcharm
 
 import (
@@ -36,7 +35,9 @@ func (r Result) IsReportable() bool {
 
 // Publish uploads the charm files and the resources, and releases them, unless something failed. What is wrong with the
 // release, as far as that can be known, is found before anything is sent.
-func Publish(ctx context.Context, in Inputs, uploader publish.Publisher, releaser release.Releaser) (result Result, err error) {
+func Publish(
+	ctx context.Context, in Inputs, uploader publish.Publisher, releaser release.Releaser,
+) (result Result, err error) {
 	uploader.Sources = sources{uploader.Sources, new(sync.Mutex), in.Opened}
 	upload := func(ctx context.Context, declared bool) (revisions map[string]charmhub.Revision, err error) {
 		uploader.Declared = declared
@@ -44,8 +45,9 @@ func Publish(ctx context.Context, in Inputs, uploader publish.Publisher, release
 		return in.revisions(result.Resources), errors.Join(err, failUnknown(result.Resources))
 	}
 	to := release.Inputs{
-		Charm: in.Charm, Channels: in.Channels, Files: in.Paths, Read: in.Files, Resources: maps.Clone(in.Revisions), KeepResources: true,
-		Upload: upload, DryRun: in.DryRun,
+		Charm: in.Charm, Channels: in.Channels, Files: in.Paths, Read: in.Files, Resources: maps.Clone(in.Revisions),
+		KeepResources: true,
+		Upload:        upload, DryRun: in.DryRun,
 	}
 	for _, item := range in.Items {
 		to.Resources[item.Resource] = channelmap.ToUpload
@@ -90,15 +92,16 @@ func failUnknown(results []publish.Result) error {
 	var errs []error
 	for n := range results {
 		if r := &results[n]; r.Unknown {
-			r.Unknown, r.Err = false, fmt.Errorf("no image is recorded under the key; build it, and give it as the source before the key")
+			r.Unknown, r.Err = false,
+				fmt.Errorf("no image is recorded under the key; build it, and give it as the source before the key")
 			errs = append(errs, fmt.Errorf("resource '%s': %w", r.Resource, r.Err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// planUploads says what would be uploaded. A resource that Charmhub doesn't know, since no charm file that declares it was
-// uploaded yet, would be.
+// planUploads says what would be uploaded. A resource that Charmhub doesn't know, since no charm file that declares it
+// was uploaded yet, would be.
 func (in Inputs) planUploads(ctx context.Context, uploader publish.Publisher) ([]publish.Result, error) {
 	resources, err := uploader.Store.Resources(ctx, in.Charm)
 	if err != nil {
@@ -111,8 +114,10 @@ func (in Inputs) planUploads(ctx context.Context, uploader publish.Publisher) ([
 			known = append(known, item)
 			continue
 		}
-		uploader.Runner.Logger().Info(fmt.Sprintf("Dry run: would upload resource '%s', which Charmhub learns of from a charm file", item.Resource))
-		results = append(results, publish.Result{Target: publish.Target{Charm: in.Charm, Resource: item.Resource}, DryRun: true})
+		uploader.Runner.Logger().Info(fmt.Sprintf("Dry run: would upload resource '%s', which Charmhub learns of from a "+
+			"charm file", item.Resource))
+		results = append(results, publish.Result{Target: publish.Target{Charm: in.Charm, Resource: item.Resource},
+			DryRun: true})
 	}
 	uploader.Declared = true
 	planned, err := uploader.PublishSet(ctx, in.Charm, known)

@@ -92,7 +92,8 @@ func (s *fakeStore) called(name, of string) error {
 // changes are the calls that are no questions, sorted.
 func (s *fakeStore) changes() []string {
 	calls := slices.DeleteFunc(slices.Clone(s.calls), func(call string) bool {
-		return slices.Contains([]string{"ResourcesOf", "Revisions", "CharmRevisions", "Releases", "Tracks"}, strings.Fields(call)[0])
+		return slices.Contains([]string{"ResourcesOf", "Revisions", "CharmRevisions", "Releases", "Tracks"},
+			strings.Fields(call)[0])
 	})
 	slices.Sort(calls)
 	return calls
@@ -118,7 +119,8 @@ func (s *fakeStore) CreateTracks(_ context.Context, _ string, names []string) er
 func (s *fakeStore) ResourcesOf(_ context.Context, _ string, revision int) ([]charmhub.Resource, error) {
 	err := s.called("ResourcesOf", strconv.Itoa(revision))
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.declared), func(r charmhub.Resource) bool { return *r.CharmRevision != revision }), err
+	return slices.DeleteFunc(slices.Clone(s.declared),
+		func(r charmhub.Resource) bool { return *r.CharmRevision != revision }), err
 }
 
 func (s *fakeStore) Revisions(_ context.Context, _, resource string) ([]charmhub.Revision, error) {
@@ -152,7 +154,8 @@ func (s *fakeStore) Releases(context.Context, string) (charmhub.Releases, error)
 		shown, s.shown = s.shown[0], s.shown[1:]
 	}
 	revisions := slices.DeleteFunc(slices.Clone(s.revisions), func(r charmhub.CharmRevision) bool {
-		return s.unreleased || !slices.ContainsFunc(shown, func(release charmhub.Release) bool { return release.Revision == r.Revision })
+		return s.unreleased || !slices.ContainsFunc(shown,
+			func(release charmhub.Release) bool { return release.Revision == r.Revision })
 	})
 	return charmhub.Releases{Map: shown, Revisions: revisions, Tracks: s.listed}, err
 }
@@ -164,7 +167,10 @@ func (s *fakeStore) Release(_ context.Context, _ string, entries []charmhub.Rele
 	if err == nil || s.done {
 		for _, entry := range entries[:len(entries)-s.ignored] {
 			for _, base := range s.basesOf(entry) {
-				s.on = slices.DeleteFunc(s.on, func(r charmhub.Release) bool { return r.Channel == entry.Channel && r.Base == base })
+				s.on = slices.DeleteFunc(s.on, func(r charmhub.Release) bool {
+					return r.Channel == entry.Channel &&
+						r.Base == base
+				})
 				entry.Base, entry.Resources = base, maps.Clone(entry.Resources)
 				s.on = append(s.on, entry)
 			}
@@ -183,7 +189,9 @@ func (s *fakeStore) basesOf(entry charmhub.Release) []charm.Base {
 }
 
 // Upload returns the file's name for an ID.
-func (s *fakeStore) Upload(_ context.Context, name string, size int64, open func() (io.ReadCloser, error)) (string, error) {
+func (s *fakeStore) Upload(
+	_ context.Context, name string, size int64, open func() (io.ReadCloser, error),
+) (string, error) {
 	err := s.called("Upload", name)
 	defer s.mu.Unlock()
 	if err != nil {
@@ -217,7 +225,8 @@ func (s *fakeStore) Await(_ context.Context, name string) (charmhub.Reviewed, er
 		s.late = 1
 	}
 	if err == nil || exists {
-		s.revisions = slices.Insert(s.revisions, 0, charmhub.CharmRevision{Revision: number, SHA3: s.sent[name].SHA3, Bases: s.sent[name].Bases})
+		s.revisions = slices.Insert(s.revisions, 0,
+			charmhub.CharmRevision{Revision: number, SHA3: s.sent[name].SHA3, Bases: s.sent[name].Bases})
 	}
 	return charmhub.Reviewed{Revision: number, Existed: s.existed}, err
 }

@@ -30,10 +30,11 @@ type CharmFile struct {
 	Created  bool  // the revision is new
 }
 
+// isPlanned reports whether the file isn't a revision yet.
 func (f CharmFile) isPlanned() bool { return channelmap.IsPlanned(f.Revision) }
 
-// readFiles reads the charm files, unless they were read before. What they declare must have
-// been thought of.
+// readFiles reads the charm files, unless they were read before. It returns an error if they declare resources and the
+// inputs don't say which revisions these get.
 func (r *Releaser) readFiles(ctx context.Context, in Inputs, name string) (read []CharmFile, err error) {
 	if read = in.Read; read == nil {
 		read, err = ReadFiles(ctx, r.Files, in.Files, name)
@@ -45,8 +46,8 @@ func (r *Releaser) readFiles(ctx context.Context, in Inputs, name string) (read 
 	return read, errors.Join(err, in.checkResources(declared))
 }
 
-// ReadFiles reads charm files, none twice. They must be of one charm, that of the first if the
-// name is empty. The error is about all that are wrong; the others are returned all the same.
+// ReadFiles reads charm files, and leaves out duplicates. All must be files of the charm with this name; an empty name
+// stands for that of the first file. The error names every file that is wrong; the others are returned too.
 func ReadFiles(ctx context.Context, files Files, paths []string, name string) (read []CharmFile, err error) {
 	for _, path := range paths {
 		file, fileErr := readFile(ctx, files, path)
@@ -57,7 +58,8 @@ func ReadFiles(ctx context.Context, files Files, paths []string, name string) (r
 		case fileErr != nil:
 			err = errors.Join(err, fmt.Errorf("input charms: %w", fileErr))
 		case file.Name != name:
-			err = errors.Join(err, fmt.Errorf("input charms: %s is of charm '%s', not '%s'; give files of one charm, by its name", path, file.Name, name))
+			err = errors.Join(err, fmt.Errorf("input charms: %s is of charm '%s', not '%s'; give files of one charm, by its "+
+				"name", path, file.Name, name))
 		case !slices.ContainsFunc(read, func(other CharmFile) bool { return other.SHA3 == file.SHA3 }):
 			file.Revision = channelmap.Planned(len(read))
 			read = append(read, file)
@@ -66,6 +68,7 @@ func ReadFiles(ctx context.Context, files Files, paths []string, name string) (r
 	return read, err
 }
 
+// readFile reads one charm file. The error names its path.
 func readFile(ctx context.Context, files Files, path string) (CharmFile, error) {
 	file, err := files.Open(path)
 	switch {
@@ -88,11 +91,12 @@ func readFile(ctx context.Context, files Files, path string) (CharmFile, error) 
 	return CharmFile{Archive: archive, Path: path, Size: info.Size()}, nil
 }
 
-// withRevisions returns the files with the numbers of those that are among the revisions.
+// withRevisions returns a copy of files, with the revision of each file whose digest is listed.
 func withRevisions(files []CharmFile, revisions []charmhub.CharmRevision) []CharmFile {
 	files = slices.Clone(files)
 	for n := range files {
-		if at := slices.IndexFunc(revisions, func(r charmhub.CharmRevision) bool { return r.SHA3 == files[n].SHA3 }); at >= 0 {
+		if at := slices.IndexFunc(revisions,
+			func(r charmhub.CharmRevision) bool { return r.SHA3 == files[n].SHA3 }); at >= 0 {
 			files[n].Revision = revisions[at].Revision
 		}
 	}
@@ -102,8 +106,8 @@ func withRevisions(files []CharmFile, revisions []charmhub.CharmRevision) []Char
 // filesAtOnce is how many charm files are uploaded at once.
 const filesAtOnce = 4
 
-// uploadFiles makes revisions of the files that are none yet, and returns all files with
-// their revisions. If one fails, the others are uploaded all the same.
+// uploadFiles creates revisions for the files that have none, and returns all files with their revisions. If one fails,
+// it still uploads the others.
 func (r *Releaser) uploadFiles(ctx context.Context, name string, planned planned) ([]CharmFile, error) {
 	files := slices.Clone(planned.files)
 	errs := make([]error, len(files))
@@ -121,8 +125,8 @@ func (r *Releaser) uploadFiles(ctx context.Context, name string, planned planned
 				errs[n] = fmt.Errorf("upload %s: %w", file.Path, err)
 				return nil
 			}
-			// The store answers with an older revision if that has the content,
-			// which a list that lags behind may not have shown.
+			// The store answers with an older revision if that has the content, which a list that lags behind may not have
+			// shown.
 			file.Revision = reviewed.Revision
 			file.Created = !reviewed.Existed && !slices.ContainsFunc(planned.known.Revisions,
 				func(r charmhub.CharmRevision) bool { return r.Revision >= reviewed.Revision })
@@ -158,10 +162,13 @@ func (r *Releaser) createRevision(ctx context.Context, name string, file CharmFi
 	return reviewed, err
 }
 
-// existing returns the revision of a charm file that the store has, which it rejected without the revision's number. The list
-// may lag behind, and is asked for a minute.
-func (r *Releaser) existing(ctx context.Context, name string, file CharmFile, exists *charmhub.ExistsError) (number int, err error) {
-	r.Runner.Logger().Info("Looking for the revision that has the charm file, which Charmhub doesn't name", zap.String("file", file.Path))
+// existing returns the revision of a charm file that the store has, which it rejected without the revision's number.
+// The list may lag behind, and is asked for a minute.
+func (r *Releaser) existing(
+	ctx context.Context, name string, file CharmFile, exists *charmhub.ExistsError,
+) (number int, err error) {
+	r.Runner.Logger().Info("Looking for the revision that has the charm file, which Charmhub doesn't name",
+		zap.String("file", file.Path))
 	err = upload.Repeat(ctx, r.Wait, upload.AttemptsForAMinute, func() (pause time.Duration, again bool, err error) {
 		revisions, err := r.Store.CharmRevisions(ctx, name)
 		if err != nil {

@@ -17,8 +17,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 )
 
-// Inputs is what a step was asked to do, checked. Exactly one of Files, Revisions, From
-// and KeepRevisions is set.
+// Inputs is what a step was asked to do, checked. Exactly one of Files, Revisions, From and KeepRevisions is set.
 type Inputs struct {
 	Charm    string             // name on Charmhub; with Metadata it may be empty
 	Metadata string             // path of charmcraft.yaml or metadata.yaml, which has the name
@@ -39,8 +38,8 @@ type Inputs struct {
 
 	// Read has the content of Files, if they were read before; else it is nil.
 	Read []CharmFile
-	// Upload uploads the resources that are to be uploaded, after the charm files, and returns their
-	// revisions by name. Declared is whether all charm files are revisions now. Nil uploads none.
+	// Upload uploads the resources that are to be uploaded, after the charm files, and returns their revisions by name.
+	// Declared is whether all charm files are revisions now. Nil uploads none.
 	Upload func(ctx context.Context, declared bool) (map[string]charmhub.Revision, error)
 
 	DryRun      bool // plan only
@@ -55,8 +54,8 @@ const (
 	all  = "all"
 )
 
-// ReadInputs reads the inputs of the step and checks them. The error joins every
-// complaint there is, each with what to write instead. It makes no call.
+// ReadInputs reads the inputs of the step and checks them. The error joins every complaint there is, each with what to
+// write instead. It makes no call.
 func ReadInputs(runner *action.Runner) (Inputs, error) {
 	r := &reader{Reader: inputs.Reader{Runner: runner}, flawed: map[string]bool{}}
 	token := r.Token()
@@ -86,8 +85,7 @@ func ReadInputs(runner *action.Runner) (Inputs, error) {
 	return in, errors.Join(r.Complaints...)
 }
 
-// checkResources returns an error if the inputs don't say which revisions the declared
-// resources get.
+// checkResources returns an error if the inputs don't say which revisions the declared resources get.
 func (in Inputs) checkResources(declared []string) error {
 	if len(declared) == 0 || len(in.Channels) == 0 || len(in.Resources) > 0 || in.KeepResources {
 		return nil
@@ -122,29 +120,35 @@ func (r *reader) target() []charmhub.Channel {
 	switch {
 	case !slices.Contains(words, none):
 		if !r.given("channel") {
-			r.Complain("input channel: missing; give where to release, for example latest/edge, or none to upload charm files and release nothing")
+			r.Complain("input channel: missing; give where to release, for example latest/edge, or none to upload charm files " +
+				"and release nothing")
 		}
 		return r.channels("channel", words)
 	case len(words) > 1:
 		r.Complain("input channel: none is given together with others; keep none, or the others")
 	case r.given("charm-revision") || r.given("from-channel"):
-		r.Complain("input channel: none is given without charms, but is for charm files that are uploaded and not released; give where to release")
+		r.Complain("input channel: none is given without charms, but is for charm files that are uploaded and not " +
+			"released; give where to release")
 	case r.given("resources"):
-		r.Complain("input resources: given with channel none, which releases nothing; leave out resources, or give where to release")
+		r.Complain("input resources: given with channel none, which releases nothing; leave out resources, or give where " +
+			"to release")
 	case r.given("bases") && r.Input("bases") != all:
 		r.Complain("input bases: given with channel none, which releases nothing; leave out bases, or give where to release")
 	case r.Bool("create-track", false):
-		r.Complain("input create-track: given with channel none, which releases nothing; leave out create-track, or give where to release")
+		r.Complain("input create-track: given with channel none, which releases nothing; leave out create-track, or give " +
+			"where to release")
 	}
 	return nil
 }
 
-// bases reads the bases to release for; none for the word all, which is the default. So an empty input has lost its value.
+// bases reads the bases to release for; none for the word all, which is the default. So an empty input has lost its
+// value.
 func (r *reader) bases() (filters []charm.BaseFilter) {
 	words := r.list("bases", r.Words)
 	switch {
 	case !r.given("bases"):
-		r.Complain("input bases: empty; give the bases to release for, or all (an expression whose step, output or matrix value doesn't exist is empty)")
+		r.Complain("input bases: empty; give the bases to release for, or all (an expression whose step, output or matrix " +
+			"value doesn't exist is empty)")
 	case slices.Equal(words, []string{all}):
 		return nil
 	case slices.Contains(words, all):
@@ -161,6 +165,7 @@ func (r *reader) bases() (filters []charm.BaseFilter) {
 	return filters
 }
 
+// channels reads words as channels, and complains about those that aren't.
 func (r *reader) channels(input string, words []string) (channels []charmhub.Channel) {
 	for _, word := range words {
 		channel, err := charmhub.ParseChannel(word)
@@ -198,8 +203,7 @@ func parseRevision(text string) (number int, ok bool) {
 	return int(parsed), err == nil
 }
 
-// resources reads lines, each of which is an upload's output of that name, or has
-// name:revision; or the word keep.
+// resources reads lines, each of which is an upload's output of that name, or has name:revision; or the word keep.
 func (r *reader) resources() (revisions map[string]int, kept bool) {
 	revisions = map[string]int{}
 	add := func(name string, revision int) {
@@ -234,6 +238,7 @@ func (r *reader) resources() (revisions map[string]int, kept bool) {
 	return revisions, false
 }
 
+// resource reads one name:revision, and passes it to add.
 func (r *reader) resource(word string, add func(name string, revision int)) {
 	name, number, _ := strings.Cut(word, ":")
 	revision, ok := parseRevision(number)
@@ -243,7 +248,8 @@ func (r *reader) resource(word string, add func(name string, revision int)) {
 	case word == keep:
 		r.Complain("input resources: keep is given together with others; leave it out, since what isn't given is kept")
 	default:
-		r.Complain("input resources: %.80q lacks a revision; write name:revision, for example my-image:3, or pass the output resources of an upload", word)
+		r.Complain("input resources: %.80q lacks a revision; write name:revision, for example my-image:3, or pass the "+
+			"output resources of an upload", word)
 	}
 }
 
@@ -255,7 +261,8 @@ func (r *reader) uploaded(text string, add func(name string, revision int)) {
 		Digest   string `json:"remote-digest"`
 	}
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
-		r.Complain("input resources: a line is not the output resources of an upload; pass ${{ steps.ID.outputs.resources }} as it is")
+		r.Complain("input resources: a line is not the output resources of an upload; pass ${{ steps.ID.outputs.resources " +
+			"}} as it is")
 	} else if len(list) == 0 {
 		r.Complain("input resources: an upload's list is empty, as after the question for a key that isn't known; " +
 			"pass the output resources of a step that uploaded something")
@@ -263,9 +270,11 @@ func (r *reader) uploaded(text string, add func(name string, revision int)) {
 	for _, resource := range list {
 		switch {
 		case resource.Revision == nil:
-			r.Complain("input resources: %.80q is without a revision, as a dry run leaves it; upload the resource first", resource.Name)
+			r.Complain("input resources: %.80q is without a revision, as a dry run leaves it; upload the resource first",
+				resource.Name)
 		case *resource.Revision < 0:
-			r.Complain("input resources: %.80q has the revision %d, which can't be one; pass ${{ steps.ID.outputs.resources }} as it is", resource.Name, *resource.Revision)
+			r.Complain("input resources: %.80q has the revision %d, which can't be one; pass ${{ steps.ID.outputs.resources "+
+				"}} as it is", resource.Name, *resource.Revision)
 		default:
 			add(resource.Name, *resource.Revision)
 			if digest, err := v1.NewHash(resource.Digest); err == nil { // a file has none
@@ -288,10 +297,13 @@ func (r *reader) checkSource() {
 	}
 	switch {
 	case len(given) > 1:
-		r.Complain("inputs %s: given together; keep the one that says which charm revisions to release", strings.Join(given, ", "))
+		r.Complain("inputs %s: given together; keep the one that says which charm revisions to release",
+			strings.Join(given, ", "))
 	case len(given) == 0:
-		r.Complain("inputs charms, charm-revision, from-channel: none is given; give the one that says which charm revisions to release, " +
-			"or charm-revision: keep for those that are on the channel (an expression whose step or output doesn't exist is empty)")
+		r.Complain("inputs charms, charm-revision, from-channel: none is given; give the one that says which charm " +
+			"revisions to release, " +
+			"or charm-revision: keep for those that are on the channel (an expression whose step or output doesn't exist is " +
+			"empty)")
 	}
 }
 
@@ -299,10 +311,11 @@ func (r *reader) checkSource() {
 func (r *reader) checkKept(in Inputs) {
 	switch {
 	case in.KeepRevisions && in.KeepResources:
-		r.Complain("input resources: keep is given with charm-revision keep, so nothing would be released; give the revisions to release")
+		r.Complain("input resources: keep is given with charm-revision keep, so nothing would be released; give the " +
+			"revisions to release")
 	case in.KeepRevisions && !r.given("resources"):
-		r.Complain("input resources: missing, and charm-revision keep releases nothing but them; give the revisions to release " +
-			"(an expression whose step or output doesn't exist is empty)")
+		r.Complain("input resources: missing, and charm-revision keep releases nothing but them; give the revisions to " +
+			"release (an expression whose step or output doesn't exist is empty)")
 	case in.KeepResources && r.given("from-channel"):
 		r.Complain("input resources: keep is given with from-channel, whose resources are promoted; leave it out")
 	}

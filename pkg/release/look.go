@@ -18,16 +18,15 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
-// planned is a plan, and what it was made of.
+// planned is a plan, with the files and lists that it was computed from.
 type planned struct {
 	channelmap.Plan
 	files []CharmFile
 	known channelmap.Known
 }
 
-// plan looks at the store and makes the plan. A revision that the store doesn't know
-// may have been made seconds ago, by the step before this one, so it looks again for
-// that.
+// plan looks at the store and makes the plan. A revision that the store doesn't know may have been made seconds ago, by
+// the step before this one, so it looks again for that.
 func (r *Releaser) plan(ctx context.Context, in Inputs, name string, files []CharmFile) (p planned, err error) {
 	err = upload.Repeat(ctx, r.Wait, upload.AttemptsForAMinute, func() (pause time.Duration, again bool, err error) {
 		if p, err = r.look(ctx, in, name, files); err == nil {
@@ -45,11 +44,12 @@ func (r *Releaser) plan(ctx context.Context, in Inputs, name string, files []Cha
 // wanted is what the inputs say about the channels. Charm files are added to it when they have revisions.
 func (in Inputs) wanted() channelmap.Wanted {
 	return channelmap.Wanted{
-		Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources, Bases: in.Bases, CreateTracks: in.CreateTracks,
+		Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources, Bases: in.Bases,
+		CreateTracks: in.CreateTracks,
 	}
 }
 
-// with makes the plan.
+// with computes the plan for the inputs.
 func (p planned) with(in Inputs) (planned, error) {
 	wanted := in.wanted()
 	p.known.Files = map[int]charm.Archive{}
@@ -88,8 +88,7 @@ func (p planned) withUploaded(revisions map[string]charmhub.Revision) planned {
 	return p
 }
 
-// mayBeNew reports whether an error can be due to revisions that were made seconds ago,
-// and to nothing else.
+// mayBeNew reports whether every part of err can be explained by revisions that were created seconds ago.
 func mayBeNew(err error) bool {
 	switch err := err.(type) { //nolint:errorlint // all that was joined counts, not any
 	case interface{ Unwrap() []error }:
@@ -105,14 +104,16 @@ func mayBeNew(err error) bool {
 // notFoundError is about a revision that the store lists and, asked for it, doesn't find.
 type notFoundError struct{ error }
 
+// Unwrap returns the store's refusal.
 func (e *notFoundError) Unwrap() error { return e.error }
 
+// isNotFound reports whether the store answered 404.
 func isNotFound(err error) bool {
 	refused, ok := errors.AsType[*charmhub.Error](err)
 	return ok && refused.Status == http.StatusNotFound
 }
 
-// look reads from the store what a plan depends on.
+// look reads what a plan depends on from the store, with requests in parallel.
 func (r *Releaser) look(ctx context.Context, in Inputs, name string, files []CharmFile) (p planned, err error) {
 	given := slices.Sorted(maps.Keys(in.Resources))
 	revisions := make([][]charmhub.Revision, len(given))
@@ -127,7 +128,11 @@ func (r *Releaser) look(ctx context.Context, in Inputs, name string, files []Cha
 	}
 	for n, resource := range given {
 		if in.Resources[resource] != channelmap.ToUpload {
-			steps = append(steps, func() (err error) { revisions[n], err = r.resourceRevisions(ctx, name, resource); return err })
+			steps = append(steps, func() (err error) {
+				revisions[n],
+					err = r.resourceRevisions(ctx, name, resource)
+				return err
+			})
 		}
 	}
 	if err := parallel.All(steps...); err != nil {
@@ -143,13 +148,16 @@ func (r *Releaser) look(ctx context.Context, in Inputs, name string, files []Cha
 	return p, err
 }
 
-// lookCloser adds what the channel map makes necessary to know: what the charm revisions
-// declare that are to be released, their bases if the map doesn't say, the types of what a
-// charm revision may keep from the one before it, and which tracks may be created.
-func (r *Releaser) lookCloser(ctx context.Context, in Inputs, name string, known channelmap.Known) (channelmap.Known, error) {
+// lookCloser adds what the channel map makes necessary to know: what the charm revisions declare that are to be
+// released, their bases if the map doesn't say, the types of what a charm revision may keep from the one before it, and
+// which tracks may be created.
+func (r *Releaser) lookCloser(
+	ctx context.Context, in Inputs, name string, known channelmap.Known,
+) (channelmap.Known, error) {
 	var steps []func() error
 	listed := func(revision int) bool {
-		return slices.ContainsFunc(known.Revisions, func(r charmhub.CharmRevision) bool { return r.Revision == revision && len(r.Bases) > 0 })
+		return slices.ContainsFunc(known.Revisions,
+			func(r charmhub.CharmRevision) bool { return r.Revision == revision && len(r.Bases) > 0 })
 	}
 	undeclared, attached := in.lookFor(known)
 	declared := make([][]charmhub.Resource, len(undeclared))
@@ -161,7 +169,8 @@ func (r *Releaser) lookCloser(ctx context.Context, in Inputs, name string, known
 	if !asked && slices.ContainsFunc(undeclared, func(revision int) bool { return !listed(revision) }) {
 		steps = append(steps, func() (err error) { all, err = r.Store.CharmRevisions(ctx, name); return err })
 	}
-	if in.CreateTracks && slices.ContainsFunc(in.Channels, func(c charmhub.Channel) bool { return !slices.Contains(known.Releases.Tracks, c.Track) }) {
+	if in.CreateTracks && slices.ContainsFunc(in.Channels,
+		func(c charmhub.Channel) bool { return !slices.Contains(known.Releases.Tracks, c.Track) }) {
 		steps = append(steps, func() (err error) { known.Tracks, err = r.Store.Tracks(ctx, name); return err })
 	}
 	revisions := make([][]charmhub.Revision, len(attached))
@@ -185,9 +194,8 @@ func (r *Releaser) lookCloser(ctx context.Context, in Inputs, name string, known
 	return known, nil
 }
 
-// lookFor returns the charm revisions of the release of which it isn't known what they
-// declare, and the resources on its channels of which no revisions are known and which
-// another charm revision may keep.
+// lookFor returns the charm revisions of the release of which it isn't known what they declare, and the resources on
+// its channels of which no revisions are known and which another charm revision may keep.
 func (in Inputs) lookFor(known channelmap.Known) (undeclared []int, attached []string) {
 	released, channels := in.Revisions, in.Channels
 	if in.From != (charmhub.Channel{}) {
@@ -196,7 +204,8 @@ func (in Inputs) lookFor(known channelmap.Known) (undeclared []int, attached []s
 	var names []string
 	for _, release := range known.Releases.Map {
 		// An entry without a base may be what the channel has for any of them.
-		if !slices.Contains(channels, release.Channel) || !in.wanted().Includes(release.Base) && release.Base != (charm.Base{}) {
+		if !slices.Contains(channels, release.Channel) || !in.wanted().Includes(release.Base) &&
+			release.Base != (charm.Base{}) {
 			continue
 		}
 		if len(in.Files)+len(in.Revisions) > 0 {
@@ -206,8 +215,10 @@ func (in Inputs) lookFor(known channelmap.Known) (undeclared []int, attached []s
 		}
 	}
 	for _, revision := range released {
-		isListed := slices.ContainsFunc(known.Revisions, func(r charmhub.CharmRevision) bool { return r.Revision == revision })
-		if _, ok := known.Declared[revision]; !ok && (isListed || len(in.Revisions) == 0) && !slices.Contains(undeclared, revision) {
+		isListed := slices.ContainsFunc(known.Revisions,
+			func(r charmhub.CharmRevision) bool { return r.Revision == revision })
+		if _, ok := known.Declared[revision]; !ok && (isListed || len(in.Revisions) == 0) &&
+			!slices.Contains(undeclared, revision) {
 			undeclared = append(undeclared, revision)
 		}
 	}
@@ -229,8 +240,8 @@ func (r *Releaser) declaredBy(ctx context.Context, name string, revision int) ([
 	return declared, err
 }
 
-// resourceRevisions returns the revisions of a resource; none of one that no charm
-// revision declares yet, of which the plan says so if none of the files does.
+// resourceRevisions returns the revisions of a resource; none of one that no charm revision declares yet, of which the
+// plan says so if none of the files does.
 func (r *Releaser) resourceRevisions(ctx context.Context, name, resource string) ([]charmhub.Revision, error) {
 	revisions, err := r.Store.Revisions(ctx, name, resource)
 	if isNotFound(err) {
@@ -250,16 +261,18 @@ func mergeRevisions(all, more []charmhub.CharmRevision) []charmhub.CharmRevision
 	return all
 }
 
-// planAgain makes the plan that is sent: with the numbers of the revisions that were
-// created, and from the channel map as it is now, since somebody else may have
-// released in the meantime.
-func (r *Releaser) planAgain(ctx context.Context, in Inputs, name string, files []CharmFile, before planned) (planned, error) {
+// planAgain makes the plan that is sent: with the numbers of the revisions that were created, and from the channel map
+// as it is now, since somebody else may have released in the meantime.
+func (r *Releaser) planAgain(
+	ctx context.Context, in Inputs, name string, files []CharmFile, before planned,
+) (planned, error) {
 	now, err := r.Store.Releases(ctx, name)
 	if err != nil {
 		return before, err
 	}
 	for _, row := range before.Outdated(now) {
-		r.Runner.Logger().Warn(fmt.Sprintf("Somebody else released to %s for %s in the meantime: it has %s now, which is what this release starts from",
+		r.Runner.Logger().Warn(fmt.Sprintf("Somebody else released to %s for %s in the meantime: it has %s now, which is "+
+			"what this release starts from",
 			row.After.Channel, row.After.Base, describe(row.Before)))
 	}
 	after := planned{files: files, known: before.known}

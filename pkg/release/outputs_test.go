@@ -28,7 +28,8 @@ func planOf(rows ...channelmap.Row) channelmap.Plan {
 
 func TestReleaseOutputs(t *testing.T) {
 	file := func(revision int, created bool) CharmFile {
-		return CharmFile{Path: "my.charm", Archive: charm.Archive{Bases: []charm.Base{noble, nobleArm}}, Revision: revision, Created: created}
+		return CharmFile{Path: "my.charm", Archive: charm.Archive{Bases: []charm.Base{noble, nobleArm}}, Revision: revision,
+			Created: created}
 	}
 	before, same := withImage(1), withImage(2)
 	after := fromFile(edge, 5)
@@ -45,54 +46,72 @@ func TestReleaseOutputs(t *testing.T) {
 		summary   []string
 	}{
 		"released": {
-			Result{Released: true, Charms: []CharmFile{file(5, true)}, Plan: planOf(channelmap.Row{Before: &before, After: after})},
-			"5", `[{` + place + `"revision":5,"resources":{"my-image":2},` + was + `"changed":true,"kept":{"revision":false,"resources":[]}}]`, "released",
+			Result{Released: true, Charms: []CharmFile{file(5, true)},
+				Plan: planOf(channelmap.Row{Before: &before, After: after})},
+			"5", `[{` + place + `"revision":5,"resources":{"my-image":2},` + was +
+				`"changed":true,"kept":{"revision":false,"resources":[]}}]`, "released",
 			[]string{action.Code("my.charm"), "**5**, new", listBases([]charm.Base{noble, nobleArm}), "latest/edge"},
 		},
 		"unchanged": {
 			Result{Plan: planOf(channelmap.Row{Before: &same, After: same})},
-			"1", `[{` + place + `"revision":1,"resources":{"my-image":2},"before":{"revision":1,"resources":{"my-image":2}},"changed":false,"kept":{"revision":false,"resources":[]}}]`, "unchanged",
+			"1", `[{` + place + `"revision":1,"resources":{"my-image":2},"before":{"revision":1,"resources":{"my-image":2}},` +
+				`"changed":false,"kept":{"revision":false,"resources":[]}}]`, "unchanged",
 			[]string{"latest/edge", "unchanged"},
 		},
 		"to a place without a base, where nothing was": {
 			Result{Released: true, Charms: []CharmFile{file(0, true)}, Plan: planOf(channelmap.Row{After: anyBase})},
-			"0", `[{"channel":"latest/beta","base":null,"revision":0,"resources":{"my-image":2},"before":null,"changed":true,"kept":{"revision":false,"resources":[]}}]`, "released",
+			"0", `[{"channel":"latest/beta","base":null,"revision":0,"resources":{"my-image":2},"before":null,"changed":true,` +
+				`"kept":{"revision":false,"resources":[]}}]`, "released",
 			[]string{"latest/beta", "any base"},
 		},
 		"revisions once, of all places": {
-			Result{Plan: planOf(channelmap.Row{Before: &same, After: same}, channelmap.Row{Before: &after, After: after}, channelmap.Row{Before: &same, After: same})},
+			Result{Plan: planOf(channelmap.Row{Before: &same, After: same}, channelmap.Row{Before: &after, After: after},
+				channelmap.Row{Before: &same, After: same})},
 			"1 5", "", "unchanged", nil,
 		},
 		"revisions of files alone": {
-			Result{Released: true, Charms: []CharmFile{file(7, true), file(6, false)}, Plan: planOf(channelmap.Row{Before: &before, After: after})},
+			Result{Released: true, Charms: []CharmFile{file(7, true), file(6, false)},
+				Plan: planOf(channelmap.Row{Before: &before, After: after})},
 			"7 6", "", "released", []string{"**7**, new", "**6**, unchanged"},
 		},
 		"a dry run": {
-			Result{DryRun: true, Charms: []CharmFile{file(-1, false)}, Plan: planOf(channelmap.Row{Before: &before, After: planned})},
-			"", `[{` + place + `"revision":null,"resources":{"my-image":2},` + was + `"changed":true,"kept":{"revision":false,"resources":[]}}]`, "dry run, nothing was released",
+			Result{DryRun: true, Charms: []CharmFile{file(-1, false)},
+				Plan: planOf(channelmap.Row{Before: &before, After: planned})},
+			"", `[{` + place + `"revision":null,"resources":{"my-image":2},` + was +
+				`"changed":true,"kept":{"revision":false,"resources":[]}}]`, "dry run, nothing was released",
 			[]string{"would be created (dry run)", "latest/edge"},
 		},
 		"a dry run of nothing": {
-			Result{DryRun: true, Plan: planOf(channelmap.Row{Before: &same, After: same})}, "1", "", "dry run, nothing would change", []string{"dry run, nothing would change"},
+			Result{DryRun: true, Plan: planOf(channelmap.Row{Before: &same, After: same})}, "1", "",
+			"dry run, nothing would change", []string{"dry run, nothing would change"},
 		},
 		"what is kept": {
-			Result{Plan: planOf(channelmap.Row{Before: &same, After: same, KeepsRevision: true, KeptResources: []string{"my-image"}})},
-			"1", `[{` + place + `"revision":1,"resources":{"my-image":2},"before":{"revision":1,"resources":{"my-image":2}},"changed":false,` +
-				`"kept":{"revision":true,"resources":["my-image"]}}]`, "unchanged", []string{"| 1 (kept), unchanged | my-image&#58;2 (kept) |"},
+			Result{Plan: planOf(channelmap.Row{Before: &same, After: same, KeepsRevision: true,
+				KeptResources: []string{"my-image"}})},
+			"1", `[{` + place + `"revision":1,"resources":{"my-image":2},"before":{"revision":1,"resources":{"my-image":2}},` +
+				`"changed":false,` +
+				`"kept":{"revision":true,"resources":["my-image"]}}]`, "unchanged",
+			[]string{"| 1 (kept), unchanged | my-image&#58;2 (kept) |"},
 		},
 		"one of two files failed": {
-			Result{Failed: true, Charms: []CharmFile{file(-1, false), file(6, true)}}, "6", "[]", "failed", []string{"my-charm</code>: failed", "**failed**", "**6**, new"},
+			Result{Failed: true, Charms: []CharmFile{file(-1, false), file(6, true)}}, "6", "[]", "failed",
+			[]string{"my-charm</code>: failed", "**failed**", "**6**, new"},
 		},
 		"what the channel map doesn't show": {
-			Result{Failed: true, Released: true, NotShown: []channelmap.Row{{After: anyBase}}, Plan: planOf(channelmap.Row{After: anyBase}, channelmap.Row{Before: &same, After: same})},
+			Result{Failed: true, Released: true, NotShown: []channelmap.Row{{After: anyBase}},
+				Plan: planOf(channelmap.Row{After: anyBase}, channelmap.Row{Before: &same, After: same})},
 			"1", "", "failed", []string{"**0**, sent, but not on the channel map"},
 		},
-		"uploaded alone":           {Result{Charms: []CharmFile{file(3, true)}}, "3", "[]", "uploaded, nothing to release", []string{"**3**, new"}},
-		"there, without a channel": {Result{Charms: []CharmFile{file(3, false)}}, "3", "[]", "unchanged", []string{"**3**, unchanged"}},
+		"uploaded alone": {Result{Charms: []CharmFile{file(3, true)}}, "3", "[]", "uploaded, nothing to release",
+			[]string{"**3**, new"}},
+		"there, without a channel": {Result{Charms: []CharmFile{file(3, false)}}, "3", "[]", "unchanged",
+			[]string{"**3**, unchanged"}},
 		"a dry run of an upload": {
-			Result{DryRun: true, Charms: []CharmFile{file(-1, false)}}, "", "[]", "dry run, nothing was uploaded", []string{"would be created (dry run)"},
+			Result{DryRun: true, Charms: []CharmFile{file(-1, false)}}, "", "[]", "dry run, nothing was uploaded",
+			[]string{"would be created (dry run)"},
 		},
-		"a dry run of no upload": {Result{DryRun: true, Charms: []CharmFile{file(3, false)}}, "3", "[]", "dry run, nothing would change", []string{"**3**, unchanged"}},
+		"a dry run of no upload": {Result{DryRun: true, Charms: []CharmFile{file(3, false)}}, "3", "[]",
+			"dry run, nothing would change", []string{"**3**, unchanged"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.done.Charm = "my-charm"
@@ -101,7 +120,8 @@ func TestReleaseOutputs(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := []action.Output{
-				{Name: "charm-revisions", Value: test.revisions}, {Name: "released", Value: map[bool]string{true: "true", false: "false"}[test.done.Released]},
+				{Name: "charm-revisions", Value: test.revisions},
+				{Name: "released", Value: map[bool]string{true: "true", false: "false"}[test.done.Released]},
 				{Name: "releases", Value: test.releases},
 			}
 			if test.releases == "" {
@@ -121,7 +141,8 @@ func TestReleaseOutputs(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, row := range test.done.Plan.Rows {
-				if line := row.After.Channel.String() + " for " + row.After.Base.String() + ": "; !strings.Contains(out.String(), line) {
+				if line := row.After.Channel.String() + " for " + row.After.Base.String() +
+					": "; !strings.Contains(out.String(), line) {
 					t.Errorf("the log has no %q:\n%s", line, out)
 				}
 			}
@@ -146,7 +167,8 @@ func TestReportFails(t *testing.T) {
 	if err := Report(runner, time.Second, "", done); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Warning: cannot add to the step's summary", "Done in 1.00 s: released\n", "released=true\n"} {
+	for _, want := range []string{"Warning: cannot add to the step's summary", "Done in 1.00 s: released\n",
+		"released=true\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q was not printed:\n%s", want, out)
 		}

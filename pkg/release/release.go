@@ -1,9 +1,8 @@
-// Package release uploads charm files, and puts charm and resource revisions on
-// channels. It changes nothing that is as wanted already.
+// Package release uploads charm files, and puts charm and resource revisions on channels. It changes nothing that is as
+// wanted already.
 //
-// [ReadInputs] says what is to be released, [Releaser.Release] does it and returns a
-// [Result], and [Report] turns this into the log's last lines, the step's summary
-// and its outputs. Nothing flows back.
+// [ReadInputs] says what is to be released, [Releaser.Release] does it and returns a [Result], and [Report] turns this
+// into the log's last lines, the step's summary and its outputs. Nothing flows back.
 package release
 
 import (
@@ -51,8 +50,7 @@ type Files interface {
 	Open(path string) (*os.File, error)
 }
 
-// Releaser uploads charm files and puts revisions on channels. It has no state of
-// its own.
+// Releaser uploads charm files and puts revisions on channels. It has no state of its own.
 type Releaser struct {
 	Store  Store
 	Files  Files
@@ -61,11 +59,12 @@ type Releaser struct {
 	Wait func(context.Context, time.Duration) error
 }
 
-// Result is what came of a release.
+// Result says what a release did, or would do in a dry run.
 type Result struct {
-	Charm    string
-	Charms   []CharmFile       // that were given
-	Plan     channelmap.Plan   // as it was carried out; see [channelmap.Planned] for charm revisions that a dry run would create
+	Charm  string
+	Charms []CharmFile // that were given
+	// as it was carried out; see [channelmap.Planned] for charm revisions that a dry run would create
+	Plan     channelmap.Plan
 	NotShown []channelmap.Row  // of the plan, that Charmhub was asked for and the channel map doesn't show
 	Digests  map[string]string // of the images that were to be released, by resource, as far as they are known
 	Released bool              // the store took a request to release
@@ -73,23 +72,24 @@ type Result struct {
 	Failed   bool
 }
 
-// IsReportable reports whether there is more to say than an error.
+// IsReportable reports whether there is a result to report, beside an error.
 func (r Result) IsReportable() bool {
 	uploaded := func(file CharmFile) bool { return !channelmap.IsPlanned(file.Revision) }
 	return !r.Failed || r.Released || slices.ContainsFunc(r.Charms, uploaded)
 }
 
-// Release does what the inputs ask for. Everything that can be wrong with that is
-// found before anything is sent; all entries are released by one request, or none. After
-// an error the result says what was done before it.
+// Release uploads charm files and releases revisions as the inputs say. It checks everything before it sends anything,
+// and releases all entries with one request. After an error, the result says what was done before it.
 func (r *Releaser) Release(ctx context.Context, in Inputs) (result Result, err error) {
 	result.DryRun, result.Digests = in.DryRun, in.Digests
 	var made []string // by this run, perhaps
 	defer func() {
-		if cause := context.Cause(ctx); err != nil && cause != nil && !result.Released && !errors.Is(err, charmhub.ErrUnclear) {
+		if cause := context.Cause(ctx); err != nil && cause != nil && !result.Released &&
+			!errors.Is(err, charmhub.ErrUnclear) {
 			err = fmt.Errorf("stopped: %w; nothing was released", cause)
 			if len(made) > 0 {
-				err = fmt.Errorf("%w, but the store may have made %s, which running this again uses", err, strings.Join(made, " and "))
+				err = fmt.Errorf("%w, but the store may have made %s, which running this again uses", err,
+					strings.Join(made, " and "))
 			}
 		}
 		result.Failed = err != nil
@@ -163,8 +163,8 @@ func (r *Releaser) charmName(in Inputs) (string, error) {
 	return inputs.CharmName(metadata, in.Metadata)
 }
 
-// addTrack adds the track latest to channels that name none. It returns an error where
-// the charm has another default track, since that is the one that Juju adds.
+// addTrack adds the track latest to channels without a track. It returns an error if the charm has another default
+// track, because Juju would add that one.
 func (r *Releaser) addTrack(ctx context.Context, in Inputs, name string) (Inputs, error) {
 	input, channel := "channel", charmhub.Channel{}
 	for _, c := range in.Channels {
@@ -182,7 +182,8 @@ func (r *Releaser) addTrack(ctx context.Context, in Inputs, name string) (Inputs
 	latest := channel
 	latest.Track = charmhub.Latest
 	if refused, ok := errors.AsType[*charmhub.Error](err); ok && refused.Status == http.StatusForbidden {
-		return in, fmt.Errorf("input %s: %s names no track, and the store token lacks the permission to ask for the charm's default one; "+
+		return in, fmt.Errorf("input %s: %s names no track, and the store token lacks the permission to ask for the "+
+			"charm's default one; "+
 			"give the channel with its track, for example %s", input, channel, latest)
 	}
 	if err != nil {
@@ -191,7 +192,8 @@ func (r *Releaser) addTrack(ctx context.Context, in Inputs, name string) (Inputs
 	if tracks.Default != charmhub.Latest {
 		byDefault := channel
 		byDefault.Track = tracks.Default
-		return in, fmt.Errorf("input %s: %s names no track, and %s is the charm's default one; give the channel that is meant, %s or %s",
+		return in, fmt.Errorf("input %s: %s names no track, and %s is the charm's default one; give the channel that is "+
+			"meant, %s or %s",
 			input, channel, tracks.Default, byDefault, latest)
 	}
 	in.Channels = slices.Clone(in.Channels)
@@ -204,7 +206,7 @@ func (r *Releaser) addTrack(ctx context.Context, in Inputs, name string) (Inputs
 	return in, nil
 }
 
-// warn says what a charm is released without.
+// warn logs the resources that a charm revision is released without.
 func (r *Releaser) warn(plan channelmap.Plan) {
 	said := map[string]bool{}
 	for _, row := range plan.Rows {
@@ -214,10 +216,12 @@ func (r *Releaser) warn(plan channelmap.Plan) {
 		on := fmt.Sprintf("%s on %s", channelmap.Describe(row.After.Revision), row.After.Channel)
 		var lines []string
 		for _, name := range row.Missing() {
-			lines = append(lines, fmt.Sprintf("Optional resource '%s': %s goes without it; give a revision of it with the input resources if it needs one", name, on))
+			lines = append(lines, fmt.Sprintf("Optional resource '%s': %s goes without it; give a revision of it with the "+
+				"input resources if it needs one", name, on))
 		}
 		for _, name := range row.Dropped() {
-			lines = append(lines, fmt.Sprintf("Resource '%s': %s doesn't declare it, and the channel had revision %d of it", name, on, row.Before.Resources[name]))
+			lines = append(lines, fmt.Sprintf("Resource '%s': %s doesn't declare it, and the channel had revision %d of it",
+				name, on, row.Before.Resources[name]))
 		}
 		for _, line := range lines {
 			if !said[line] {

@@ -32,7 +32,8 @@ var (
 )
 
 // toEdge asks for revision 2 of the image on latest/edge.
-var toEdge = Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, KeepRevisions: true, Resources: map[string]int{"my-image": 2}}
+var toEdge = Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, KeepRevisions: true,
+	Resources: map[string]int{"my-image": 2}}
 
 func withImage(revision int) charmhub.Release {
 	return charmhub.Release{Channel: edge, Base: noble, Revision: 1, Resources: map[string]int{"my-image": revision}}
@@ -59,7 +60,8 @@ func TestRelease(t *testing.T) {
 		"a new image": {on: one, requests: []error{nil}, released: true},
 		"nothing new": {on: two},
 		"an answer lost on its way": {
-			on: one, requests: []error{unclear}, done: true, released: true, waits: seconds(1), log: "Looking whether it was released",
+			on: one, requests: []error{unclear}, done: true, released: true, waits: seconds(1),
+			log: "Looking whether it was released",
 		},
 		"a request lost on its way": {
 			on: one, requests: []error{unclear, nil}, released: true, waits: seconds(1), log: "Looking whether it was released",
@@ -81,21 +83,27 @@ func TestRelease(t *testing.T) {
 		},
 		"an answer lost, and then somebody else's release": {
 			on: one, shown: [][]charmhub.Release{one, one, {withImage(3)}}, requests: []error{unclear}, waits: seconds(1),
-			errs: []string{"charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time, or the store released for a base that it was not asked for; look at `charmcraft status my-charm`, and restore it with `charmcraft release my-charm --revision=1 --channel=latest/edge --resource=my-image:2`"},
+			errs: []string{"charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody " +
+				"else released at the same time, or the store released for a base that it was not asked for; look at `charmcraft " +
+				"status my-charm`, and restore it with `charmcraft release my-charm --revision=1 --channel=latest/edge " +
+				"--resource=my-image:2`"},
 		},
 		"too busy for now": {
 			on: one, requests: []error{&charmhub.Error{Status: http.StatusTooManyRequests, RetryAfter: 7 * time.Second}, nil},
 			released: true, waits: seconds(7),
 		},
 		"a revision that isn't known everywhere yet": {
-			on: one, requests: slices.Concat(slices.Repeat([]error{unknown}, 5), []error{nil}), released: true, waits: seconds(1, 2, 3, 4, 5),
+			on: one, requests: slices.Concat(slices.Repeat([]error{unknown}, 5), []error{nil}), released: true,
+			waits: seconds(1, 2, 3, 4, 5),
 		},
 		"a revision that isn't known": {
-			on: one, requests: slices.Repeat([]error{unknown}, 11), waits: seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), errs: []string{"Revision 1 not found"},
+			on: one, requests: slices.Repeat([]error{unknown}, 11), waits: seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11),
+			errs: []string{"Revision 1 not found"},
 		},
 		"a refusal": {on: one, requests: []error{refused}, errs: []string{"Invalid track: 3"}},
 		"a channel map that lags behind": {
-			on: one, shown: [][]charmhub.Release{one, one, one, one}, requests: []error{nil}, released: true, waits: seconds(1, 2),
+			on: one, shown: [][]charmhub.Release{one, one, one, one}, requests: []error{nil}, released: true,
+			waits: seconds(1, 2),
 		},
 		"one that lags behind for long": {
 			on: one, shown: slices.Repeat([][]charmhub.Release{one}, 12), requests: []error{nil}, released: true,
@@ -103,12 +111,14 @@ func TestRelease(t *testing.T) {
 		},
 		"one that can't be read afterwards": {
 			on: one, requests: []error{nil}, reading: []error{nil, nil, errGone}, released: true,
-			errs: []string{"release charm 'my-charm': Charmhub accepted it, but the channel map can't be read to see it: gone; look at `charmcraft status my-charm`, or run this again"},
+			errs: []string{"release charm 'my-charm': Charmhub accepted it, but the channel map can't be read to see it: " +
+				"gone; look at `charmcraft status my-charm`, or run this again"},
 		},
 		"one that can't be read in between": {on: one, reading: []error{nil, errGone}, errs: []string{"gone"}},
 		"somebody else in between": {
 			on: one, shown: [][]charmhub.Release{one, {withImage(3)}}, requests: []error{nil}, released: true,
-			log: "Somebody else released to latest/edge for ubuntu 24.04 (amd64) in the meantime: it has charm revision 1 with my-image:3 now",
+			log: "Somebody else released to latest/edge for ubuntu 24.04 (amd64) in the meantime: it has charm revision 1 " +
+				"with my-image:3 now",
 		},
 		"somebody else did the same": {on: one, shown: [][]charmhub.Release{one, two}, log: "Somebody else released"},
 		"somebody else took it off": {
@@ -117,13 +127,18 @@ func TestRelease(t *testing.T) {
 		},
 		"somebody else afterwards": {
 			on: one, shown: [][]charmhub.Release{one, one, {withImage(3)}}, requests: []error{nil}, released: true,
-			errs: []string{"after the release, charm revision 1 with my-image:3 is there instead of charm revision 1 with my-image:2; somebody else released at the same time, or the store released for a base that it was not asked for; look at `charmcraft status my-charm`, and restore it with `charmcraft release my-charm --revision=1 --channel=latest/edge --resource=my-image:2`"},
+			errs: []string{"after the release, charm revision 1 with my-image:3 is there instead of charm revision 1 with " +
+				"my-image:2; somebody else released at the same time, or the store released for a base that it was not asked " +
+				"for; look at `charmcraft status my-charm`, and restore it with `charmcraft release my-charm --revision=1 " +
+				"--channel=latest/edge --resource=my-image:2`"},
 		},
 		"a revision that is not listed yet": {
-			on: one, unlisted: 5, requests: []error{nil}, released: true, waits: seconds(1, 2, 3, 4, 5), log: "Looking again, since Charmhub may not show yet what was made seconds ago",
+			on: one, unlisted: 5, requests: []error{nil}, released: true, waits: seconds(1, 2, 3, 4, 5),
+			log: "Looking again, since Charmhub may not show yet what was made seconds ago",
 		},
 		"a revision that is not listed": {
-			on: one, unlisted: 11, waits: seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10), errs: []string{"release revision 2 of resource 'my-image': there is no such revision, the newest is 1"},
+			on: one, unlisted: 11, waits: seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+			errs: []string{"release revision 2 of resource 'my-image': there is no such revision, the newest is 1"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +153,8 @@ func TestRelease(t *testing.T) {
 				t.Error(err)
 			}
 			if done.Released != test.released || len(store.releases) != len(test.requests) {
-				t.Errorf("released %t by %d requests, want %t, %d", done.Released, len(store.releases), test.released, len(test.requests))
+				t.Errorf("released %t by %d requests, want %t, %d", done.Released, len(store.releases), test.released,
+					len(test.requests))
 			}
 			if diff := cmp.Diff(test.waits, releaser.waited); diff != "" {
 				t.Errorf("pauses (-want +got):\n%s", diff)
@@ -212,10 +228,11 @@ func TestReleaseStopsInAPause(t *testing.T) {
 		files    bool
 		want     string
 	}{
-		"for a list":          {unlisted: 1, want: "nothing was released"},
-		"for an upload":       {fail: map[string][]error{"Upload": {busy}}, files: true, want: "nothing was released"},
-		"for a release":       {fail: map[string][]error{"Release": {busy}}, want: "nothing was released"},
-		"after a lost answer": {fail: map[string][]error{"Release": {unclear}}, want: "the release may have happened all the same"},
+		"for a list":    {unlisted: 1, want: "nothing was released"},
+		"for an upload": {fail: map[string][]error{"Upload": {busy}}, files: true, want: "nothing was released"},
+		"for a release": {fail: map[string][]error{"Release": {busy}}, want: "nothing was released"},
+		"after a lost answer": {fail: map[string][]error{"Release": {unclear}},
+			want: "the release may have happened all the same"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, stop := context.WithCancelCause(t.Context())
@@ -241,7 +258,8 @@ func TestReleaseStopsInAPause(t *testing.T) {
 
 // fromFile is the entry for a charm revision that is uploaded as a file.
 func fromFile(channel charmhub.Channel, revision int) charmhub.Release {
-	return charmhub.Release{Channel: channel, Revision: revision, Resources: map[string]int{"my-image": 2, "my-file": charmhub.NoRevision}}
+	return charmhub.Release{Channel: channel, Revision: revision,
+		Resources: map[string]int{"my-image": 2, "my-file": charmhub.NoRevision}}
 }
 
 func TestReleaseCharmFiles(t *testing.T) {
@@ -281,11 +299,13 @@ func TestReleaseCharmFiles(t *testing.T) {
 			changes: append(uploaded("amd64.charm"), "Release"), sent: []charmhub.Release{fromFile(edge, 0)},
 		},
 		"one of two there": {
-			files: []string{arm64, amd64}, listed: []charmhub.CharmRevision{other, known}, number: 5, want: []string{"arm64.charm 5 created", "amd64.charm 3"},
+			files: []string{arm64, amd64}, listed: []charmhub.CharmRevision{other, known}, number: 5,
+			want:    []string{"arm64.charm 5 created", "amd64.charm 3"},
 			changes: append(uploaded("arm64.charm"), "Release"), sent: []charmhub.Release{fromFile(edge, 3), fromFile(edge, 5)},
 		},
 		"two new": {
-			files: []string{amd64, arm64}, listed: []charmhub.CharmRevision{other}, number: 5, want: []string{"amd64.charm 5 created", "arm64.charm 6 created"},
+			files: []string{amd64, arm64}, listed: []charmhub.CharmRevision{other}, number: 5,
+			want:    []string{"amd64.charm 5 created", "arm64.charm 6 created"},
 			changes: slices.Concat(uploaded("amd64.charm"), uploaded("arm64.charm"), []string{"Release"}),
 			sent:    []charmhub.Release{fromFile(edge, 5), fromFile(edge, 6)},
 		},
@@ -298,34 +318,42 @@ func TestReleaseCharmFiles(t *testing.T) {
 			changes: append(uploaded("amd64.charm"), "Release"), sent: []charmhub.Release{fromFile(edge, 3)},
 		},
 		"without a channel": {
-			files: []string{amd64}, only: true, number: 5, want: []string{"amd64.charm 5 created"}, changes: uploaded("amd64.charm"),
+			files: []string{amd64}, only: true, number: 5, want: []string{"amd64.charm 5 created"},
+			changes: uploaded("amd64.charm"),
 		},
 		"there, without a channel": {
 			files: []string{amd64}, only: true, listed: []charmhub.CharmRevision{known}, want: []string{"amd64.charm 3"},
 		},
-		"dry": {files: []string{amd64, arm64}, listed: []charmhub.CharmRevision{known}, dryRun: true, want: []string{"amd64.charm 3", "arm64.charm -2"}},
+		"dry": {files: []string{amd64, arm64}, listed: []charmhub.CharmRevision{known}, dryRun: true,
+			want: []string{"amd64.charm 3", "arm64.charm -2"}},
 		"dry, without a channel": {
 			files: []string{amd64}, dryRun: true, only: true, want: []string{"amd64.charm -1"},
 		},
 		"there, as only the review says": {
-			files: []string{amd64}, only: true, number: 5, existed: true, want: []string{"amd64.charm 5"}, changes: uploaded("amd64.charm"),
+			files: []string{amd64}, only: true, number: 5, existed: true, want: []string{"amd64.charm 5"},
+			changes: uploaded("amd64.charm"),
 		},
 		"there, but the review doesn't say where": {
-			files: []string{amd64}, only: true, fail: map[string][]error{"Await": {exists}}, number: 5, want: []string{"amd64.charm 5"},
+			files: []string{amd64}, only: true, fail: map[string][]error{"Await": {exists}}, number: 5,
+			want:    []string{"amd64.charm 5"},
 			changes: uploaded("amd64.charm"), waits: seconds(1),
 		},
 		"there, by an earlier try": {
-			files: []string{amd64}, only: true, fail: map[string][]error{"CreateCharmRevision": {unclear}, "Await": {exists}}, number: 5,
+			files: []string{amd64}, only: true, fail: map[string][]error{"CreateCharmRevision": {unclear}, "Await": {exists}},
+			number:  5,
 			want:    []string{"amd64.charm 5 created"},
-			changes: append(uploaded("amd64.charm"), "CreateCharmRevision amd64.charm", "Upload amd64.charm"), waits: seconds(1, 1),
+			changes: append(uploaded("amd64.charm"), "CreateCharmRevision amd64.charm", "Upload amd64.charm"),
+			waits:   seconds(1, 1),
 		},
 		"an answer lost": {
-			files: []string{amd64}, fail: map[string][]error{"CreateCharmRevision": {unclear}}, number: 5, want: []string{"amd64.charm 5 created"},
+			files: []string{amd64}, fail: map[string][]error{"CreateCharmRevision": {unclear}}, number: 5,
+			want:    []string{"amd64.charm 5 created"},
 			changes: append(uploaded("amd64.charm"), "CreateCharmRevision amd64.charm", "Release", "Upload amd64.charm"),
 			sent:    []charmhub.Release{fromFile(edge, 5)}, waits: seconds(1),
 		},
 		"too busy for now": {
-			files: []string{amd64}, fail: map[string][]error{"Upload": {busy, unclear}}, number: 5, want: []string{"amd64.charm 5 created"},
+			files: []string{amd64}, fail: map[string][]error{"Upload": {busy, unclear}}, number: 5,
+			want:    []string{"amd64.charm 5 created"},
 			changes: append(uploaded("amd64.charm"), "Release", "Upload amd64.charm", "Upload amd64.charm"),
 			sent:    []charmhub.Release{fromFile(edge, 5)}, waits: seconds(7, 2),
 		},
@@ -359,7 +387,8 @@ func TestReleaseCharmFiles(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("files (-want +got):\n%s", diff)
 			}
-			if logged := strings.Contains(releaser.out.String(), " created"); logged != strings.Contains(fmt.Sprint(test.want), " created") {
+			if logged := strings.Contains(releaser.out.String(), " created"); logged != strings.Contains(fmt.Sprint(test.want),
+				" created") {
 				t.Errorf("the log speaks of created revisions: %t\n%s", logged, releaser.out)
 			}
 			slices.Sort(test.changes)
@@ -403,8 +432,10 @@ func TestReleaseCharmFilesFail(t *testing.T) {
 		waits []time.Duration
 		one   bool // file has a revision all the same
 	}{
-		"one rejected":      {map[string][]error{"Await": {rejected}}, []string{"upload ", ".charm: the store rejected it"}, nil, true},
-		"both rejected":     {map[string][]error{"Await": {rejected, rejected}}, []string{"amd64.charm: the store rejected it\nupload ", "arm64.charm: the store rejected it"}, nil, false},
+		"one rejected": {map[string][]error{"Await": {rejected}}, []string{"upload ", ".charm: the store rejected it"},
+			nil, true},
+		"both rejected": {map[string][]error{"Await": {rejected, rejected}},
+			[]string{"amd64.charm: the store rejected it\nupload ", "arm64.charm: the store rejected it"}, nil, false},
 		"not taken":         {map[string][]error{"Upload": {errGone}}, []string{".charm: gone"}, nil, true},
 		"not to be created": {map[string][]error{"CreateCharmRevision": {errGone}}, []string{".charm: gone"}, nil, true},
 		"no clear answer": {
@@ -416,7 +447,8 @@ func TestReleaseCharmFilesFail(t *testing.T) {
 			store := newStore(withImage(1))
 			store.fail, store.numbers = test.fail, map[string]int{"amd64.charm": 2, "arm64.charm": 3}
 			in := toEdge
-			in.Files = []string{charmFile(t, "amd64.charm", "my-charm", noble), charmFile(t, "arm64.charm", "my-charm", nobleArm)}
+			in.Files = []string{charmFile(t, "amd64.charm", "my-charm", noble),
+				charmFile(t, "arm64.charm", "my-charm", nobleArm)}
 			releaser := newReleaser(store)
 			done, err := releaser.Release(t.Context(), in)
 			wantError(t, err, test.want...)
@@ -434,14 +466,14 @@ func TestReleaseCharmFilesFail(t *testing.T) {
 	}
 }
 
-// A charm file that somebody writes to, or removes, after it was read is not
-// released.
+// A charm file that somebody writes to, or removes, after it was read is not released.
 func TestReleaseChangedCharmFile(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(path string) error
 		want   string
 	}{
-		"changed": {func(path string) error { return os.WriteFile(path, []byte("other"), 0o600) }, "my.charm: the content changed after its digest was computed"},
+		"changed": {func(path string) error { return os.WriteFile(path, []byte("other"), 0o600) },
+			"my.charm: the content changed after its digest was computed"},
 		"removed": {os.Remove, "cannot find "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -479,11 +511,13 @@ func (f closedFiles) Open(path string) (*os.File, error) {
 // All that is wrong is found before anything is sent.
 func TestReleaseFailsFirst(t *testing.T) {
 	good, foreign := charmFile(t, "good.charm", "my-charm", noble), charmFile(t, "foreign.charm", "their-charm", noble)
-	text, nameless := imagetest.TempFile(t, "text.charm", []byte("text")), imagetest.TempFile(t, "charmcraft.yaml", []byte("type: charm\n"))
+	text, nameless := imagetest.TempFile(t, "text.charm", []byte("text")),
+		imagetest.TempFile(t, "charmcraft.yaml", []byte("type: charm\n"))
 	broken := imagetest.TempFile(t, "broken.yaml", []byte("name: [\n"))
 	missing := filepath.Join(t.TempDir(), "none")
 	refused := &charmhub.Error{Doing: "list", Host: "api.example", Status: http.StatusForbidden}
-	file := imagetest.TempFile(t, "file.charm", []byte(charmtest.File(t, "name: my-charm\nresources: {my-image: {type: file}, my-file: {type: file}}\n", noble)))
+	file := imagetest.TempFile(t, "file.charm",
+		[]byte(charmtest.File(t, "name: my-charm\nresources: {my-image: {type: file}, my-file: {type: file}}\n", noble)))
 	for name, test := range map[string]struct {
 		in    Inputs
 		fail  map[string][]error
@@ -491,66 +525,87 @@ func TestReleaseFailsFirst(t *testing.T) {
 		track string
 		want  []string
 	}{
-		"a file of another charm": {in: Inputs{Files: []string{good, foreign}, KeepResources: true}, want: []string{"input charms: ", "foreign.charm is of charm 'their-charm', not 'my-charm'"}},
-		"a folder":                {in: Inputs{Files: []string{t.TempDir()}}, want: []string{"input charms: ", "is a folder; give the file that `charmcraft pack` made"}},
-		"no such file":            {in: Inputs{Files: []string{missing}}, want: []string{"input charms: cannot find"}},
-		"no charm":                {in: Inputs{Files: []string{text}}, want: []string{"input charms: ", "text.charm: not a charm file"}},
-		"a file that is gone":     {in: Inputs{Files: []string{good}}, files: closedFiles{workspace.Workspace{}}, want: []string{"input charms: ", "file already closed"}},
-		"no metadata":             {in: Inputs{Metadata: missing}, want: []string{"input metadata: cannot find"}},
-		"broken metadata":         {in: Inputs{Metadata: broken}, want: []string{"cannot read ", "broken.yaml: yaml:"}},
-		"no name":                 {in: Inputs{Metadata: nameless}, want: []string{"charmcraft.yaml has no name; give the charm's with the input charm"}},
-		"no list of revisions":    {in: Inputs{Files: []string{good}, KeepResources: true}, fail: map[string][]error{"CharmRevisions": {refused}}, want: []string{"403"}},
-		"no channel map":          {fail: map[string][]error{"Releases": {refused}}, want: []string{"403"}},
-		"no list of resources":    {fail: map[string][]error{"ResourcesOf": {refused}}, want: []string{"403"}},
+		"a file of another charm": {in: Inputs{Files: []string{good, foreign}, KeepResources: true},
+			want: []string{"input charms: ", "foreign.charm is of charm 'their-charm', not 'my-charm'"}},
+		"a folder": {in: Inputs{Files: []string{t.TempDir()}},
+			want: []string{"input charms: ", "is a folder; give the file that `charmcraft pack` made"}},
+		"no such file": {in: Inputs{Files: []string{missing}}, want: []string{"input charms: cannot find"}},
+		"no charm": {in: Inputs{Files: []string{text}},
+			want: []string{"input charms: ", "text.charm: not a charm file"}},
+		"a file that is gone": {in: Inputs{Files: []string{good}}, files: closedFiles{workspace.Workspace{}},
+			want: []string{"input charms: ", "file already closed"}},
+		"no metadata":     {in: Inputs{Metadata: missing}, want: []string{"input metadata: cannot find"}},
+		"broken metadata": {in: Inputs{Metadata: broken}, want: []string{"cannot read ", "broken.yaml: yaml:"}},
+		"no name": {in: Inputs{Metadata: nameless},
+			want: []string{"charmcraft.yaml has no name; give the charm's with the input charm"}},
+		"no list of revisions": {in: Inputs{Files: []string{good}, KeepResources: true},
+			fail: map[string][]error{"CharmRevisions": {refused}}, want: []string{"403"}},
+		"no channel map":       {fail: map[string][]error{"Releases": {refused}}, want: []string{"403"}},
+		"no list of resources": {fail: map[string][]error{"ResourcesOf": {refused}}, want: []string{"403"}},
 		"no list of a resource's revisions": {
-			in: Inputs{Resources: map[string]int{"my-image": 2}}, fail: map[string][]error{"Revisions": {refused}}, want: []string{"403"},
+			in: Inputs{Resources: map[string]int{"my-image": 2}}, fail: map[string][]error{"Revisions": {refused}},
+			want: []string{"403"},
 		},
 		"a resource that nobody declares": {
-			in: Inputs{Resources: map[string]int{"their-image": 2}}, fail: map[string][]error{"Revisions": {&charmhub.Error{Status: http.StatusNotFound}}},
+			in:   Inputs{Resources: map[string]int{"their-image": 2}},
+			fail: map[string][]error{"Revisions": {&charmhub.Error{Status: http.StatusNotFound}}},
 			want: []string{"release resource 'their-image': no charm revision of this release declares it, but my-image"},
 		},
 		"a resource that only the file declares": {
-			in:   Inputs{Files: []string{good}, Resources: map[string]int{"my-file": 9}},
-			fail: map[string][]error{"Revisions": slices.Repeat([]error{&charmhub.Error{Status: http.StatusNotFound}}, 2*upload.AttemptsForAMinute)},
+			in: Inputs{Files: []string{good}, Resources: map[string]int{"my-file": 9}},
+			fail: map[string][]error{"Revisions": slices.Repeat([]error{&charmhub.Error{Status: http.StatusNotFound}},
+				2*upload.AttemptsForAMinute)},
 			want: []string{"release revision 9 of resource 'my-file': there is none on Charmhub; upload it first"},
 		},
 		"a kept resource of another type": {
-			in:   Inputs{Files: []string{file}, Resources: map[string]int{"my-file": 2}},
-			want: []string{"release revision 2 of resource 'my-image': that revision is of type oci-image, but a new charm revision declares file"},
+			in: Inputs{Files: []string{file}, Resources: map[string]int{"my-file": 2}},
+			want: []string{"release revision 2 of resource 'my-image': that revision is of type oci-image, but a new charm " +
+				"revision declares file"},
 		},
 		"resources that aren't given": {
-			in:   Inputs{Files: []string{good}, Channels: []charmhub.Channel{beta}},
-			want: []string{"input resources: missing, and the charm declares my-file, my-image; give the revisions to release, or keep for those that the channel has"},
+			in: Inputs{Files: []string{good}, Channels: []charmhub.Channel{beta}},
+			want: []string{"input resources: missing, and the charm declares my-file, my-image; give the revisions to " +
+				"release, or keep for those that the channel has"},
 		},
 		"resources of a charm revision that aren't given": {
-			in:   Inputs{Revisions: []int{1}},
-			want: []string{"input resources: missing, and the charm declares my-image; give the revisions to release, or keep for those that the channel has"},
+			in: Inputs{Revisions: []int{1}},
+			want: []string{"input resources: missing, and the charm declares my-image; give the revisions to release, or keep " +
+				"for those that the channel has"},
 		},
 		"a channel of another track": {
-			in: Inputs{KeepRevisions: true, Channels: []charmhub.Channel{beta, {Risk: "edge"}}, Resources: map[string]int{"my-image": 2}}, track: "2",
-			want: []string{"input channel: edge names no track, and 2 is the charm's default one; give the channel that is meant, 2/edge or latest/edge"},
+			in: Inputs{KeepRevisions: true, Channels: []charmhub.Channel{beta, {Risk: "edge"}},
+				Resources: map[string]int{"my-image": 2}}, track: "2",
+			want: []string{"input channel: edge names no track, and 2 is the charm's default one; give the channel that is " +
+				"meant, 2/edge or latest/edge"},
 		},
 		"a channel of another track to promote": {
 			in: Inputs{From: charmhub.Channel{Risk: "edge"}, Channels: []charmhub.Channel{beta}}, track: "2",
 			want: []string{"input from-channel: edge names no track, and 2 is the charm's default one; give"},
 		},
 		"a default track that the token may not ask for": {
-			in: Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}}, fail: map[string][]error{"Tracks": {refused}},
-			want: []string{"input channel: stable names no track, and the store token lacks the permission to ask for the charm's default one; give the channel with its track, for example latest/stable"},
+			in:   Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}},
+			fail: map[string][]error{"Tracks": {refused}},
+			want: []string{"input channel: stable names no track, and the store token lacks the permission to ask for the " +
+				"charm's default one; give the channel with its track, for example latest/stable"},
 		},
 		"a default track that nobody knows": {
-			in: Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}}, fail: map[string][]error{"Tracks": {errGone}}, want: []string{"gone"},
+			in:   Inputs{From: beta, Channels: []charmhub.Channel{{Risk: "stable"}}},
+			fail: map[string][]error{"Tracks": {errGone}}, want: []string{"gone"},
 		},
 		"a resource of another type": {
-			in:   Inputs{Resources: map[string]int{"my-image": 1}},
-			want: []string{"release revision 1 of resource 'my-image': that revision is of type file, but charm revision 1 declares oci-image"},
+			in: Inputs{Resources: map[string]int{"my-image": 1}},
+			want: []string{"release revision 1 of resource 'my-image': that revision is of type file, but charm revision 1 " +
+				"declares oci-image"},
 		},
 		"a resource without a revision": {
-			in:   Inputs{Files: []string{good}, KeepResources: true, Channels: []charmhub.Channel{beta}},
-			want: []string{"release a new charm revision to latest/beta for ubuntu 24.04 (amd64): this charm revision needs resource 'my-image', of which no revision is there"},
+			in: Inputs{Files: []string{good}, KeepResources: true, Channels: []charmhub.Channel{beta}},
+			want: []string{"release a new charm revision to latest/beta for ubuntu 24.04 (amd64): this charm revision needs " +
+				"resource 'my-image', of which no revision is there"},
 		},
-		"no such charm revision": {in: Inputs{Revisions: []int{7}}, want: []string{"release revision 7 of the charm: there is no such revision, the newest is 1"}},
-		"nothing to promote":     {in: Inputs{From: beta}, want: []string{"promote from latest/beta to latest/edge: nothing is released on latest/beta"}},
+		"no such charm revision": {in: Inputs{Revisions: []int{7}},
+			want: []string{"release revision 7 of the charm: there is no such revision, the newest is 1"}},
+		"nothing to promote": {in: Inputs{From: beta},
+			want: []string{"promote from latest/beta to latest/edge: nothing is released on latest/beta"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newStore(withImage(2))
@@ -578,15 +633,15 @@ func TestReleaseFailsFirst(t *testing.T) {
 // What the files say by themselves is complained about before the store is asked.
 func TestReleaseAsksNothingInVain(t *testing.T) {
 	store := newStore()
-	_, err := newReleaser(store).Release(t.Context(), Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, Files: []string{charmFile(t, "my.charm", "my-charm", noble)}})
+	_, err := newReleaser(store).Release(t.Context(), Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge},
+		Files: []string{charmFile(t, "my.charm", "my-charm", noble)}})
 	wantError(t, err, "input resources: missing")
 	if len(store.calls) > 0 {
 		t.Errorf("calls: %v", store.calls)
 	}
 }
 
-// A channel without a track is one of latest where that is the default track, for which
-// the store is asked only then.
+// A channel without a track is one of latest where that is the default track, for which the store is asked only then.
 func TestReleaseAddsTheTrack(t *testing.T) {
 	store := newStore(withImage(1))
 	in := toEdge
@@ -605,8 +660,8 @@ func TestReleaseAddsTheTrack(t *testing.T) {
 	}
 }
 
-// Where the channel map's answer lacks a charm revision, the list of revisions has its
-// bases. Where that lacks it, too, no request is for all of its bases.
+// Where the channel map's answer lacks a charm revision, the list of revisions has its bases. Where that lacks it, too,
+// no request is for all of its bases.
 func TestReleaseOfUnlistedRevisions(t *testing.T) {
 	both := []charm.Base{noble, nobleArm}
 	for name, test := range map[string]struct {
@@ -636,11 +691,12 @@ func TestReleaseOfUnlistedRevisions(t *testing.T) {
 	}
 }
 
-// Each charm revision of the release is asked for what it declares, once. One that the
-// store lists and doesn't know was made seconds ago.
+// Each charm revision of the release is asked for what it declares, once. One that the store lists and doesn't know was
+// made seconds ago.
 func TestReleaseAsksForDeclarations(t *testing.T) {
 	store := newStore(withImage(1))
-	store.revisions = []charmhub.CharmRevision{{Revision: 2, Bases: []charm.Base{nobleArm}}, {Revision: 1, Bases: []charm.Base{noble}}}
+	store.revisions = []charmhub.CharmRevision{{Revision: 2, Bases: []charm.Base{nobleArm}},
+		{Revision: 1, Bases: []charm.Base{noble}}}
 	store.declared = append(store.declared, charmhub.Resource{Name: "my-image", CharmRevision: new(2)})
 	store.fail = map[string][]error{"ResourcesOf": {&charmhub.Error{Status: http.StatusNotFound}}}
 	releaser := newReleaser(store)
@@ -650,9 +706,11 @@ func TestReleaseAsksForDeclarations(t *testing.T) {
 	if err != nil || !done.Released {
 		t.Fatalf("got %+v, error %v", done, err)
 	}
-	asked := slices.DeleteFunc(slices.Clone(store.calls), func(call string) bool { return !strings.HasPrefix(call, "ResourcesOf") })
+	asked := slices.DeleteFunc(slices.Clone(store.calls),
+		func(call string) bool { return !strings.HasPrefix(call, "ResourcesOf") })
 	slices.Sort(asked)
-	if diff := cmp.Diff([]string{"ResourcesOf 1", "ResourcesOf 1", "ResourcesOf 2", "ResourcesOf 2"}, asked); diff != "" { // in two tries
+	// in two tries
+	if diff := cmp.Diff([]string{"ResourcesOf 1", "ResourcesOf 1", "ResourcesOf 2", "ResourcesOf 2"}, asked); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(seconds(1), releaser.waited); diff != "" {
@@ -666,13 +724,16 @@ func TestReleaseWarns(t *testing.T) {
 	before.Resources["old"] = 4
 	arm := before
 	arm.Base = nobleArm
-	const missing = "Optional resource 'my-file': charm revision 2 on latest/edge goes without it; give a revision of it with the input resources if it needs one"
-	const dropped = "Resource 'old': charm revision 2 on latest/edge doesn't declare it, and the channel had revision 4 of it"
+	const missing = "Optional resource 'my-file': charm revision 2 on latest/edge goes without it; give a revision of " +
+		"it with the input resources if it needs one"
+	const dropped = "Resource 'old': charm revision 2 on latest/edge doesn't declare it, and the channel had revision 4 " +
+		"of it"
 	for _, dryRun := range []bool{true, false} {
 		store := newStore(before, arm)
 		store.revisions = []charmhub.CharmRevision{{Revision: 2, Bases: []charm.Base{noble, nobleArm}}}
 		store.declared = []charmhub.Resource{
-			{Name: "my-image", Type: charm.TypeImage, CharmRevision: new(2)}, {Name: "my-file", Type: charm.TypeFile, CharmRevision: new(2), Optional: true},
+			{Name: "my-image", Type: charm.TypeImage, CharmRevision: new(2)},
+			{Name: "my-file", Type: charm.TypeFile, CharmRevision: new(2), Optional: true},
 		}
 		in := toEdge
 		in.KeepRevisions, in.Revisions, in.DryRun = false, []int{2}, dryRun
@@ -708,18 +769,20 @@ func TestReleaseOfSomeBases(t *testing.T) {
 			in.Charm, in.Bases = "my-charm", []charm.BaseFilter{{Channel: "24.04", Architecture: "amd64"}}
 			releaser := newReleaser(store)
 			done, err := releaser.Release(t.Context(), in)
-			if err != nil || len(done.Plan.Rows) != 1 || len(store.releases) != 1 || len(store.releases[0]) != 1 || store.releases[0][0].Revision != 1 {
+			if err != nil || len(done.Plan.Rows) != 1 || len(store.releases) != 1 || len(store.releases[0]) != 1 ||
+				store.releases[0][0].Revision != 1 {
 				t.Fatalf("got %+v, error %v, requests %+v", done, err, store.releases)
 			}
-			if len(done.Plan.LeftOut) != 1 || done.Plan.LeftOut[0].After.Base != nobleArm || slices.Contains(store.calls, "ResourcesOf 2") {
+			if len(done.Plan.LeftOut) != 1 || done.Plan.LeftOut[0].After.Base != nobleArm ||
+				slices.Contains(store.calls, "ResourcesOf 2") {
 				t.Errorf("left out %+v, calls %v", done.Plan.LeftOut, store.calls)
 			}
 		})
 	}
 }
 
-// A track that the charm lacks is created right before the release. The charm's tracks show whether it was if the answer is
-// lost, or if somebody else was faster.
+// A track that the charm lacks is created right before the release. The charm's tracks show whether it was if the
+// answer is lost, or if somebody else was faster.
 func TestReleaseCreatesTracks(t *testing.T) {
 	onTrack := charmhub.Channel{Track: "2.0", Risk: "edge"}
 	lost := fmt.Errorf("cannot create: %w", charmhub.ErrUnclear)
@@ -733,14 +796,17 @@ func TestReleaseCreatesTracks(t *testing.T) {
 		want   string
 		waits  int
 	}{
-		"created":                 {calls: []string{"CreateTracks 2.0", "Release"}},
-		"in a dry run":            {dryRun: true, calls: []string{}},
-		"an answer is lost":       {done: true, fail: []error{lost}, calls: []string{"CreateTracks 2.0", "Release"}},
-		"a request is lost":       {fail: []error{lost}, calls: []string{"CreateTracks 2.0", "CreateTracks 2.0", "Release"}, waits: 1},
+		"created":           {calls: []string{"CreateTracks 2.0", "Release"}},
+		"in a dry run":      {dryRun: true, calls: []string{}},
+		"an answer is lost": {done: true, fail: []error{lost}, calls: []string{"CreateTracks 2.0", "Release"}},
+		"a request is lost": {fail: []error{lost}, calls: []string{"CreateTracks 2.0", "CreateTracks 2.0", "Release"},
+			waits: 1},
 		"somebody else is faster": {done: true, fail: []error{exists}, calls: []string{"CreateTracks 2.0", "Release"}},
-		"refused":                 {fail: []error{exists}, calls: []string{"CreateTracks 2.0"}, want: "api.example answered 409"},
-		"by nobody":               {tracks: charmhub.Tracks{Names: []string{"latest"}}, calls: []string{}, want: "has no track 2.0, and no track guardrails"},
-		"there, but not listed":   {tracks: charmhub.Tracks{Names: []string{"latest", "2.0"}}, calls: []string{"Release"}},
+		"refused": {fail: []error{exists}, calls: []string{"CreateTracks 2.0"},
+			want: "api.example answered 409"},
+		"by nobody": {tracks: charmhub.Tracks{Names: []string{"latest"}}, calls: []string{},
+			want: "has no track 2.0, and no track guardrails"},
+		"there, but not listed": {tracks: charmhub.Tracks{Names: []string{"latest", "2.0"}}, calls: []string{"Release"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newStore(withImage(1))
@@ -751,17 +817,20 @@ func TestReleaseCreatesTracks(t *testing.T) {
 			}
 			store.done, store.fail = test.done, map[string][]error{"CreateTracks": test.fail}
 			releaser := newReleaser(store)
-			done, err := releaser.Release(t.Context(), Inputs{Charm: "my-charm", From: edge, Channels: []charmhub.Channel{onTrack}, CreateTracks: true, DryRun: test.dryRun})
+			done, err := releaser.Release(t.Context(), Inputs{Charm: "my-charm", From: edge,
+				Channels: []charmhub.Channel{onTrack}, CreateTracks: true, DryRun: test.dryRun})
 			if test.want != "" {
 				wantError(t, err, test.want)
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.calls, store.changes()); diff != "" || len(releaser.waited) != test.waits || done.Released != slices.Contains(test.calls, "Release") {
+			if diff := cmp.Diff(test.calls, store.changes()); diff != "" || len(releaser.waited) != test.waits ||
+				done.Released != slices.Contains(test.calls, "Release") {
 				t.Errorf("released %t, waited %v, calls (-want +got):\n%s", done.Released, releaser.waited, diff)
 			}
 			said := map[bool]string{true: "Track 2.0 would be created\n", false: "Created the track 2.0\n"}[test.dryRun]
-			if created := test.dryRun || slices.Contains(test.calls, "CreateTracks 2.0") && test.want == ""; strings.Contains(releaser.out.String(), said) != created {
+			if created := test.dryRun || slices.Contains(test.calls, "CreateTracks 2.0") &&
+				test.want == ""; strings.Contains(releaser.out.String(), said) != created {
 				t.Errorf("said that the track is created: %t\n%s", !created, releaser.out)
 			}
 		})
@@ -800,8 +869,8 @@ func TestReleaseStopsAtTracks(t *testing.T) {
 		in.Files = []string{charmFile(t, "my.charm", "my-charm", noble)}
 		in.Resources = map[string]int{"my-image": 2}
 		_, err := newReleaser(store).Release(ctx, in)
-		if want := "stopped: the job was cancelled; nothing was released, but the store may have made revisions of the charm files and the track 2, " +
-			"which running this again uses"; err == nil || err.Error() != want {
+		if want := "stopped: the job was cancelled; nothing was released, but the store may have made revisions of the " +
+			"charm files and the track 2, which running this again uses"; err == nil || err.Error() != want {
 			t.Errorf("%s: got %v\nwant %s", call, err, want)
 		}
 	}
@@ -822,7 +891,8 @@ func TestReleaseNamedByMetadata(t *testing.T) {
 // One request says all about each entry that changes.
 func TestReleaseRequest(t *testing.T) {
 	on := func(channel charmhub.Channel, base charm.Base, revision, image int) charmhub.Release {
-		return charmhub.Release{Channel: channel, Base: base, Revision: revision, Resources: map[string]int{"my-image": image}}
+		return charmhub.Release{Channel: channel, Base: base, Revision: revision,
+			Resources: map[string]int{"my-image": image}}
 	}
 	type resources = map[string]int
 	both := []charm.Base{noble, nobleArm}
@@ -838,8 +908,9 @@ func TestReleaseRequest(t *testing.T) {
 			want: []charmhub.Release{on(beta, all, 1, 2), on(edge, all, 1, 2)},
 		},
 		"one of two channels": {
-			in: Inputs{Channels: []charmhub.Channel{edge, beta}, Revisions: []int{1}, Resources: resources{"my-image": 2}},
-			on: []charmhub.Release{on(beta, noble, 1, 2), on(beta, nobleArm, 1, 2)}, want: []charmhub.Release{on(edge, all, 1, 2)},
+			in:   Inputs{Channels: []charmhub.Channel{edge, beta}, Revisions: []int{1}, Resources: resources{"my-image": 2}},
+			on:   []charmhub.Release{on(beta, noble, 1, 2), on(beta, nobleArm, 1, 2)},
+			want: []charmhub.Release{on(edge, all, 1, 2)},
 		},
 		"a revision, with the resources that are there": {
 			in: Inputs{Channels: []charmhub.Channel{edge}, Revisions: []int{2}, KeepResources: true},
@@ -850,8 +921,9 @@ func TestReleaseRequest(t *testing.T) {
 			want: []charmhub.Release{on(edge, all, 1, charmhub.NoRevision)},
 		},
 		"promoted": {
-			in: Inputs{Channels: []charmhub.Channel{beta}, From: edge},
-			on: []charmhub.Release{on(edge, noble, 1, 2), on(edge, nobleArm, 1, 2)}, want: []charmhub.Release{on(beta, all, 1, 2)},
+			in:   Inputs{Channels: []charmhub.Channel{beta}, From: edge},
+			on:   []charmhub.Release{on(edge, noble, 1, 2), on(edge, nobleArm, 1, 2)},
+			want: []charmhub.Release{on(beta, all, 1, 2)},
 		},
 		"promoted, with other resources for each base": {
 			in:   Inputs{Channels: []charmhub.Channel{beta}, From: edge},
@@ -900,8 +972,7 @@ func TestReleaseRequest(t *testing.T) {
 	}
 }
 
-// A channel map that shows a part of a release is one that lags behind, not one that
-// somebody else changed.
+// A channel map that shows a part of a release is one that lags behind, not one that somebody else changed.
 func TestReleaseShownInParts(t *testing.T) {
 	unclear := fmt.Errorf("cannot release: %w", charmhub.ErrUnclear)
 	for name, fail := range map[string][]error{"answered": nil, "with a lost answer": {unclear}} {
@@ -936,8 +1007,10 @@ func TestReleaseIsShown(t *testing.T) {
 	store.ignored = 1
 	releaser := newReleaser(store)
 	done, err := releaser.Release(t.Context(), in)
-	wantError(t, err, "release to latest/edge for ubuntu 24.04 (amd64): Charmhub accepted charm revision 1 with my-image:2, but the channel map doesn't "+
-		"show it after a minute: charm revision 1 with my-image:1 is there; look at `charmcraft status my-charm`, and run this again")
+	wantError(t, err, "release to latest/edge for ubuntu 24.04 (amd64): Charmhub accepted charm revision 1 with "+
+		"my-image:2, but the channel map doesn't "+
+		"show it after a minute: charm revision 1 with my-image:1 is there; look at `charmcraft status my-charm`, and run "+
+		"this again")
 	if !done.Released || !done.Failed || len(done.NotShown) != 1 || done.NotShown[0].After.Channel != edge {
 		t.Errorf("got %+v", done)
 	}
@@ -950,29 +1023,32 @@ func TestReleaseIsShown(t *testing.T) {
 	}
 }
 
-// A store that ignores bases puts charm revisions where nobody asked for them: that is
-// said, with what puts it right.
+// A store that ignores bases puts charm revisions where nobody asked for them: that is said, with what puts it right.
 func TestReleaseOfIgnoredBases(t *testing.T) {
 	onBeta := charmhub.Release{Channel: beta, Base: nobleArm, Revision: 7, Resources: map[string]int{"my-image": 1}}
 	store := newStore(withImage(2), onBeta)
 	store.anyBase = true
-	store.revisions = []charmhub.CharmRevision{{Revision: 7, Bases: []charm.Base{nobleArm}}, {Revision: 1, Bases: []charm.Base{noble, nobleArm}}}
-	done, err := newReleaser(store).Release(t.Context(), Inputs{Charm: "my-charm", Channels: []charmhub.Channel{beta}, From: edge})
-	wantError(t, err, "release to latest/beta for ubuntu 24.04 (arm64): after the release, charm revision 1 with my-image:2 is there instead of charm revision 7 with my-image:1; ",
-		"or the store released for a base that it was not asked for; look at `charmcraft status my-charm`, and restore it with "+
+	store.revisions = []charmhub.CharmRevision{{Revision: 7, Bases: []charm.Base{nobleArm}},
+		{Revision: 1, Bases: []charm.Base{noble, nobleArm}}}
+	done, err := newReleaser(store).Release(t.Context(),
+		Inputs{Charm: "my-charm", Channels: []charmhub.Channel{beta}, From: edge})
+	wantError(t, err, "release to latest/beta for ubuntu 24.04 (arm64): after the release, charm revision 1 with "+
+		"my-image:2 is there instead of charm revision 7 with my-image:1; ",
+		"or the store released for a base that it was not asked for; look at `charmcraft status my-charm`, and restore it "+
+			"with "+
 			"`charmcraft release my-charm --revision=7 --channel=latest/beta --resource=my-image:1`")
 	if !done.Released || !done.Failed {
 		t.Errorf("got %+v", done)
 	}
 }
 
-// A store may refuse entries that name a base, and which input makes that
-// unnecessary is not in its answer.
+// A store may refuse entries that name a base, and which input makes that unnecessary is not in its answer.
 func TestReleaseOfBasesRefused(t *testing.T) {
 	plan := func(base charm.Base, leftOut []channelmap.Row) channelmap.Plan {
 		return channelmap.Plan{Entries: []charmhub.Release{{Channel: edge, Base: base, Revision: 1}}, LeftOut: leftOut}
 	}
-	const other, some = "one charm revision has other resources on each base", "one charm revision is also for bases that the input bases leaves out"
+	const other, some = "one charm revision has other resources on each base",
+		"one charm revision is also for bases that the input bases leaves out"
 	const because = ", for which the request has to name a base, and the store may not take that; "
 	for name, test := range map[string]struct {
 		status  int
@@ -980,8 +1056,10 @@ func TestReleaseOfBasesRefused(t *testing.T) {
 		leftOut []channelmap.Row
 		advice  string
 	}{
-		"bad, with a base":       {http.StatusBadRequest, noble, nil, other + because + "give the input resources, which are for all bases"},
-		"bad, with some bases":   {http.StatusBadRequest, noble, []channelmap.Row{{}}, some + because + "release it for all of its bases, or make a charm file for each"},
+		"bad, with a base": {http.StatusBadRequest, noble, nil,
+			other + because + "give the input resources, which are for all bases"},
+		"bad, with some bases": {http.StatusBadRequest, noble, []channelmap.Row{{}},
+			some + because + "release it for all of its bases, or make a charm file for each"},
 		"bad, without a base":    {http.StatusBadRequest, charm.Base{}, []channelmap.Row{{}}, ""},
 		"forbidden, with a base": {http.StatusForbidden, noble, nil, ""},
 	} {

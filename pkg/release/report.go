@@ -45,11 +45,12 @@ func (d Result) Log(log *zap.Logger) {
 		log.Info(fmt.Sprintf("%s for %s: %s", row.After.Channel, row.After.Base, d.entry(row)))
 	}
 	for _, row := range d.Plan.LeftOut {
-		log.Info(fmt.Sprintf("%s for %s: left out by the input bases, stays as it is: %s", row.After.Channel, row.After.Base, describe(row.Before)))
+		log.Info(fmt.Sprintf("%s for %s: left out by the input bases, stays as it is: %s", row.After.Channel, row.After.Base,
+			describe(row.Before)))
 	}
 }
 
-// entry says what became of a channel map entry.
+// entry describes what was done to a channel map entry, as a line of the log.
 func (d Result) entry(row channelmap.Row) string {
 	revision, resources := compare(row)
 	text := "charm revision " + revision.String()
@@ -63,6 +64,7 @@ func (d Result) entry(row channelmap.Row) string {
 	return text + ", " + d.rowState(row)
 }
 
+// rowState says in a few words what became of a row.
 func (d Result) rowState(row channelmap.Row) string {
 	switch {
 	case d.isNotShown(row):
@@ -88,6 +90,7 @@ type change struct {
 	kept     bool // since nothing else was asked for
 }
 
+// String returns the revision now, and what it was before, as plain text.
 func (c change) String() string {
 	switch {
 	case c.kept:
@@ -142,6 +145,7 @@ func compare(row channelmap.Row) (revision change, resources []change) {
 	return revision, resources
 }
 
+// verb returns done, or planned after a dry run.
 func (d Result) verb(done, planned string) string {
 	if d.DryRun {
 		return planned
@@ -251,7 +255,8 @@ func (d Result) Summary(website string) string {
 	fmt.Fprintf(&b, "### Charm %s: %s\n\n%s", action.CharmName(website, d.Charm), d.State(), d.Table())
 	var commands []string
 	for _, row := range d.Plan.Rows {
-		command := fmt.Sprintf("juju refresh %s --channel=%s\n", action.Escape(d.Charm), action.Escape(row.After.Channel.String()))
+		command := fmt.Sprintf("juju refresh %s --channel=%s\n", action.Escape(d.Charm),
+			action.Escape(row.After.Channel.String()))
 		if d.Released && row.Changed() && !d.isNotShown(row) && !slices.Contains(commands, command) {
 			commands = append(commands, command)
 		}
@@ -319,7 +324,8 @@ func (d Result) Table() string {
 		if row.NewChannel {
 			channel += ", new"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", channel, action.Escape(row.After.Base.String()), state, strings.Join(cells, ", "))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", channel, action.Escape(row.After.Base.String()), state,
+			strings.Join(cells, ", "))
 	}
 	return b.String()
 }
@@ -329,7 +335,8 @@ func (d Result) leftOut() string {
 	var channels []string
 	var bases []charm.Base
 	for n, row := range d.Plan.LeftOut {
-		if bases = append(bases, row.After.Base); n+1 == len(d.Plan.LeftOut) || d.Plan.LeftOut[n+1].After.Channel != row.After.Channel {
+		if bases = append(bases, row.After.Base); n+1 == len(d.Plan.LeftOut) ||
+			d.Plan.LeftOut[n+1].After.Channel != row.After.Channel {
 			channels = append(channels, listBases(slices.Compact(bases))+" on "+action.Code(row.After.Channel.String()))
 			bases = nil
 		}
@@ -340,6 +347,7 @@ func (d Result) leftOut() string {
 // isNew reports whether the file is, or would be, a new revision.
 func (f CharmFile) isNew() bool { return f.Created || f.isPlanned() }
 
+// state returns the file's cell in the summary's table. Failed is whether the run did.
 func (f CharmFile) state(failed bool) string {
 	switch {
 	case f.isPlanned() && failed:
@@ -353,6 +361,7 @@ func (f CharmFile) state(failed bool) string {
 	}
 }
 
+// listBases returns bases as escaped Markdown, separated by commas.
 func listBases(bases []charm.Base) string {
 	var names []string
 	for _, base := range bases {

@@ -31,7 +31,8 @@ func (*reported) SetOutputs(...action.Output) error { return nil }
 
 // entry is on latest/edge.
 func entry(base charm.Base, revision int, resources map[string]int) charmhub.Release {
-	return charmhub.Release{Channel: charmhub.Channel{Track: "latest", Risk: "edge"}, Base: base, Revision: revision, Resources: resources}
+	return charmhub.Release{Channel: charmhub.Channel{Track: "latest", Risk: "edge"}, Base: base, Revision: revision,
+		Resources: resources}
 }
 
 func TestReport(t *testing.T) {
@@ -46,7 +47,8 @@ func TestReport(t *testing.T) {
 		}
 		return p
 	}
-	before, after := entry(noble, 1, with{"file": 4, "image": 1}), entry(noble, 2, with{"file": none, "image": 2, "proxy": 7, "unused": none})
+	before, after := entry(noble, 1, with{"file": 4, "image": 1}),
+		entry(noble, 2, with{"file": none, "image": 2, "proxy": 7, "unused": none})
 	same := entry(jammy, 1, with{"image": 1})
 	// Two of these are on the channel now, one is there already, and one is not released.
 	digests := map[string]string{"image": "sha256:aa", "proxy": "sha256:bb", "same": "sha256:cc", "other": "sha256:dd"}
@@ -54,7 +56,8 @@ func TestReport(t *testing.T) {
 	planned, elsewhere := entry(jammy, -1, with{"image": 1}), charmhub.Release{Channel: beta}
 	file := CharmFile{Archive: charm.Archive{Bases: []charm.Base{noble}}, Path: "my.charm", Revision: 2, Created: true}
 	plannedFile := CharmFile{Archive: charm.Archive{Bases: []charm.Base{jammy}}, Path: "my.charm", Revision: -1}
-	branch := charmhub.Release{Channel: charmhub.Channel{Track: "latest", Risk: "edge", Branch: "pr-12"}, Base: noble, Revision: 2}
+	branch := charmhub.Release{Channel: charmhub.Channel{Track: "latest", Risk: "edge", Branch: "pr-12"}, Base: noble,
+		Revision: 2}
 	tests := map[string]struct {
 		done Result
 		log  []string
@@ -68,30 +71,37 @@ func TestReport(t *testing.T) {
 				channelmap.Row{Before: &same, After: same}, channelmap.Row{Before: &before, After: after})},
 			[]string{
 				"latest/edge for ubuntu 22.04 (amd64): charm revision 1 with image:1, unchanged",
-				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, same:3, released",
+				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, " +
+					"same:3, released",
 				"Done in 2.00 s: released",
 			},
 		},
 		"left-out": {
 			Result{Charm: "my-charm", Released: true, Plan: channelmap.Plan{
-				Rows: []channelmap.Row{{Before: &before, After: after}}, Entries: []charmhub.Release{after}, NewTracks: []string{"2.0", "lts"},
-				LeftOut: []channelmap.Row{{After: elsewhere}, {After: planned}, {Before: &same, After: planned}, {Before: &before, After: after}},
+				Rows: []channelmap.Row{{Before: &before, After: after}}, Entries: []charmhub.Release{after},
+				NewTracks: []string{"2.0", "lts"},
+				LeftOut: []channelmap.Row{{After: elsewhere}, {After: planned}, {Before: &same, After: planned},
+					{Before: &before, After: after}},
 			}},
 			[]string{
-				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, same:3, released",
+				"latest/edge for ubuntu 24.04 (amd64): charm revision 2 (was 1) with no file (was 4), image:2 (was 1), proxy:7, " +
+					"same:3, released",
 				"latest/beta for any base: left out by the input bases, stays as it is: nothing",
 				"latest/edge for ubuntu 22.04 (amd64): left out by the input bases, stays as it is: nothing",
 				"latest/edge for ubuntu 22.04 (amd64): left out by the input bases, stays as it is: charm revision 1 with image:1",
-				"latest/edge for ubuntu 24.04 (amd64): left out by the input bases, stays as it is: charm revision 1 with file:4, image:1, same:3",
+				"latest/edge for ubuntu 24.04 (amd64): left out by the input bases, stays as it is: charm revision 1 with " +
+					"file:4, image:1, same:3",
 				"Done in 2.00 s: released",
 			},
 		},
 		"unchanged": {
 			Result{Charm: "my-charm", Plan: plan(channelmap.Row{Before: &same, After: same})},
-			[]string{"latest/edge for ubuntu 22.04 (amd64): charm revision 1 with image:1, unchanged", "Done in 2.00 s: unchanged"},
+			[]string{"latest/edge for ubuntu 22.04 (amd64): charm revision 1 with image:1, unchanged",
+				"Done in 2.00 s: unchanged"},
 		},
 		"dry-run": {
-			Result{Charm: "my-charm", DryRun: true, Charms: []CharmFile{plannedFile}, Plan: plan(channelmap.Row{Before: &same, After: planned})},
+			Result{Charm: "my-charm", DryRun: true, Charms: []CharmFile{plannedFile},
+				Plan: plan(channelmap.Row{Before: &same, After: planned})},
 			[]string{
 				"latest/edge for ubuntu 22.04 (amd64): charm revision to be created (was 1) with image:1, to be released",
 				"Done in 2.00 s: dry run, nothing was released",
@@ -128,13 +138,18 @@ func TestReleaseSummaryEscapes(t *testing.T) {
 	after := entry(base, 1, map[string]int{hostile: 1})
 	after.Channel.Branch = hostile
 	done := Result{
-		Charm: hostile, Released: true, Charms: []CharmFile{{Archive: charm.Archive{Bases: []charm.Base{base}}, Path: hostile}},
-		Plan: channelmap.Plan{Rows: []channelmap.Row{{After: after}}, LeftOut: []channelmap.Row{{After: after}}, Entries: []charmhub.Release{after}},
+		Charm: hostile, Released: true,
+		Charms: []CharmFile{{Archive: charm.Archive{Bases: []charm.Base{base}}, Path: hostile}},
+		Plan: channelmap.Plan{Rows: []channelmap.Row{{After: after}}, LeftOut: []channelmap.Row{{After: after}},
+			Entries: []charmhub.Release{after}},
 	}
-	shape := regexp.MustCompile(`^(|Left out by the input bases: [^<>]* on <code>[^<>]*</code>|### Charm <a href="https://charmhub[.]io/[^<>" ]*"><code>[^<>]*</code></a>: released|\|( [^|]* \|)+|\|(---\|)+|Make Juju use it:|<pre>juju refresh [^<>]*|</pre>)$`)
+	shape := regexp.MustCompile(`^(|Left out by the input bases: [^<>]* on <code>[^<>]*</code>|### Charm <a ` +
+		`href="https://charmhub[.]io/[^<>" ]*"><code>[^<>]*</code></a>: released|\|( [^|]* \|)+|\|(---\|)+|Make Juju use ` +
+		`it:|<pre>juju refresh [^<>]*|</pre>)$`)
 	for line := range strings.Lines(done.Summary("https://charmhub.io")) {
 		line = strings.TrimSuffix(line, "\n")
-		if !shape.MatchString(line) || strings.Contains(line, "script>") || strings.Contains(line, "@all") || strings.Contains(line, "](") {
+		if !shape.MatchString(line) || strings.Contains(line, "script>") || strings.Contains(line, "@all") ||
+			strings.Contains(line, "](") {
 			t.Errorf("hostile text got through: %q", line)
 		}
 	}

@@ -19,16 +19,17 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
-// send asks the store to release what the plan says. Sent again, a request changes
-// nothing, so one whose answer was lost is repeated unless the channel map shows it,
-// or something that somebody else released, which the repetition would replace. A
-// revision that the store doesn't know may have been made seconds ago.
+// send asks the store to release what the plan says. Sent again, a request changes nothing, so one whose answer was
+// lost is repeated unless the channel map shows it, or something that somebody else released, which the repetition
+// would replace. A revision that the store doesn't know may have been made seconds ago.
 func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) error {
 	var lost, last error // why an earlier request may have been carried out all the same; the last failure
 	attempt := 0
-	reason, advice := "one charm revision has other resources on each base", "give the input resources, which are for all bases"
+	reason, advice := "one charm revision has other resources on each base",
+		"give the input resources, which are for all bases"
 	if len(plan.LeftOut) > 0 {
-		reason, advice = "one charm revision is also for bases that the input bases leaves out", "release it for all of its bases, or make a charm file for each"
+		reason, advice = "one charm revision is also for bases that the input bases leaves out",
+			"release it for all of its bases, or make a charm file for each"
 	}
 	return upload.Repeat(ctx, r.Wait, upload.AttemptsForAMinute+1, func() (pause time.Duration, again bool, err error) {
 		if attempt++; attempt > 1 {
@@ -63,7 +64,8 @@ func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) 
 		}
 		last = err
 		if !again && refusesBases(err, plan.Entries) {
-			return 0, false, fmt.Errorf("%w; %s, for which the request has to name a base, and the store may not take that; %s", err, reason, advice)
+			return 0, false, fmt.Errorf("%w; %s, for which the request has to name a base, and the store may not take that; %s",
+				err, reason, advice)
 		}
 		if again {
 			r.Runner.Logger().Info("Looking whether it was released, and trying again if not", zap.Error(err))
@@ -72,8 +74,8 @@ func (r *Releaser) send(ctx context.Context, name string, plan channelmap.Plan) 
 	})
 }
 
-// createTracks makes tracks that the charm doesn't have. Where the answer is lost, or says that there is such a track, the
-// charm's tracks show whether it is there: somebody else may have made it in the meantime.
+// createTracks makes tracks that the charm doesn't have. Where the answer is lost, or says that there is such a track,
+// the charm's tracks show whether it is there: somebody else may have made it in the meantime.
 func (r *Releaser) createTracks(ctx context.Context, name string, tracks []string) error {
 	err := upload.Repeat(ctx, r.Wait, upload.Attempts, func() (pause time.Duration, again bool, err error) {
 		if err = r.Store.CreateTracks(ctx, name, tracks); err == nil {
@@ -96,6 +98,7 @@ func (r *Releaser) createTracks(ctx context.Context, name string, tracks []strin
 	return err
 }
 
+// trackNames names tracks in a sentence.
 func trackNames(tracks []string) string {
 	if len(tracks) == 1 {
 		return "the track " + tracks[0]
@@ -110,19 +113,21 @@ func refusesBases(err error, entries []charmhub.Release) bool {
 		slices.ContainsFunc(entries, func(e charmhub.Release) bool { return e.Base != charm.Base{} })
 }
 
-// mayHaveReleased adds to an error, where it leaves that open, that the store may
-// have released.
+// mayHaveReleased adds to an error, where it leaves that open, that the store may have released.
 func mayHaveReleased(err error) error {
 	var network net.Error
 	if errors.Is(err, charmhub.ErrUnclear) || errors.As(err, &network) {
-		return fmt.Errorf("%w; the release may have happened all the same, either all of it or nothing; run this again, which releases what is missing then", err)
+		return fmt.Errorf("%w; the release may have happened all the same, either all of it or nothing; run this again, "+
+			"which releases what is missing then", err)
 	}
 	return err
 }
 
-// confirm reads the channel map until it shows what was released, and nothing else. That
-// takes Charmhub some seconds. It returns the rows that the map doesn't show in the end.
-func (r *Releaser) confirm(ctx context.Context, name string, plan channelmap.Plan) (notShown []channelmap.Row, err error) {
+// confirm reads the channel map until it shows what was released, and nothing else. That takes Charmhub some seconds.
+// It returns the rows that the map doesn't show in the end.
+func (r *Releaser) confirm(
+	ctx context.Context, name string, plan channelmap.Plan,
+) (notShown []channelmap.Row, err error) {
 	for _, row := range plan.Rows {
 		if row.Changed() {
 			notShown = append(notShown, row)
@@ -131,8 +136,9 @@ func (r *Releaser) confirm(ctx context.Context, name string, plan channelmap.Pla
 	err = upload.Repeat(ctx, r.Wait, upload.AttemptsForAMinute, func() (pause time.Duration, again bool, err error) {
 		now, err := r.Store.Releases(ctx, name)
 		if err != nil {
-			return 0, false, fmt.Errorf("release charm '%s': Charmhub accepted it, but the channel map can't be read to see it: %w; "+
-				"look at `charmcraft status %s`, or run this again", name, err, name)
+			return 0, false,
+				fmt.Errorf("release charm '%s': Charmhub accepted it, but the channel map can't be read to see it: %w; "+
+					"look at `charmcraft status %s`, or run this again", name, err, name)
 		}
 		notShown = plan.Unmet(now)
 		if err := conflict(name, plan, now); err != nil {
@@ -140,7 +146,8 @@ func (r *Releaser) confirm(ctx context.Context, name string, plan channelmap.Pla
 		}
 		var missing []error
 		for _, row := range notShown {
-			missing = append(missing, fmt.Errorf("release to %s for %s: Charmhub accepted %s, but the channel map doesn't show it after a minute: %s is there; "+
+			missing = append(missing, fmt.Errorf("release to %s for %s: Charmhub accepted %s, but the channel map doesn't "+
+				"show it after a minute: %s is there; "+
 				"look at `charmcraft status %s`, and run this again, which releases what is missing",
 				row.After.Channel, row.After.Base, describe(&row.After), describe(row.Before), name))
 		}
@@ -149,8 +156,8 @@ func (r *Releaser) confirm(ctx context.Context, name string, plan channelmap.Pla
 	return notShown, err
 }
 
-// conflict returns an error about what is on the plan's channels and should not be, with
-// the commands that put it right.
+// conflict returns an error about what is on the plan's channels and should not be, with the commands that put it
+// right.
 func conflict(name string, plan channelmap.Plan, now charmhub.Releases) error {
 	var errs []error
 	for _, c := range plan.Conflicts(now) {

@@ -30,14 +30,19 @@ func TestReleaseUploadsResources(t *testing.T) {
 		errs     []string
 		log      string
 	}{
-		"to an empty channel":      {uploaded: "declared", released: true, log: "charm revision 2 with my-image:2, released"},
-		"in place of another":      {on: []charmhub.Release{withImage(1)}, uploaded: "declared", released: true, log: "charm revision 2 (was 1) with my-image:2 (was 1), released"},
-		"unchanged":                {on: []charmhub.Release{{Channel: edge, Base: noble, Revision: 2, Resources: map[string]int{"my-image": 2}}}, uploaded: "declared", log: "charm revision 2 with my-image:2, unchanged"},
-		"dry":                      {on: []charmhub.Release{withImage(1)}, dryRun: true, log: "charm revision to be created (was 1) with my-image to be uploaded (was 1), to be released"},
-		"a failing upload":         {err: errGone, uploaded: "declared", errs: []string{"gone"}},
-		"a failing charm file":     {files: []error{errGone}, uploaded: "undeclared", errs: []string{"upload ", "gone"}},
-		"a failing file and image": {files: []error{errGone}, err: context.DeadlineExceeded, uploaded: "undeclared", errs: []string{"gone", "deadline"}},
-		"what can't be released":   {channels: unknownTrack, errs: []string{"the charm has no track 9"}},
+		"to an empty channel": {uploaded: "declared", released: true, log: "charm revision 2 with my-image:2, released"},
+		"in place of another": {on: []charmhub.Release{withImage(1)}, uploaded: "declared", released: true,
+			log: "charm revision 2 (was 1) with my-image:2 (was 1), released"},
+		"unchanged": {on: []charmhub.Release{{Channel: edge, Base: noble, Revision: 2,
+			Resources: map[string]int{"my-image": 2}}}, uploaded: "declared",
+			log: "charm revision 2 with my-image:2, unchanged"},
+		"dry": {on: []charmhub.Release{withImage(1)}, dryRun: true,
+			log: "charm revision to be created (was 1) with my-image to be uploaded (was 1), to be released"},
+		"a failing upload":     {err: errGone, uploaded: "declared", errs: []string{"gone"}},
+		"a failing charm file": {files: []error{errGone}, uploaded: "undeclared", errs: []string{"upload ", "gone"}},
+		"a failing file and image": {files: []error{errGone}, err: context.DeadlineExceeded, uploaded: "undeclared",
+			errs: []string{"gone", "deadline"}},
+		"what can't be released": {channels: unknownTrack, errs: []string{"the charm has no track 9"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newStore(test.on...)
@@ -45,7 +50,8 @@ func TestReleaseUploadsResources(t *testing.T) {
 			store.listed = []string{"latest"}
 			path := charmFile(t, "a.charm", "my-charm", noble)
 			if len(test.on) > 0 && test.on[0].Revision == 2 {
-				store.revisions = append(store.revisions, charmhub.CharmRevision{Revision: 2, SHA3: sumOf(t, path), Bases: []charm.Base{noble}})
+				store.revisions = append(store.revisions, charmhub.CharmRevision{Revision: 2, SHA3: sumOf(t, path),
+					Bases: []charm.Base{noble}})
 			}
 			r := newReleaser(store)
 			in := Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, Files: []string{path}, DryRun: test.dryRun,
@@ -84,7 +90,8 @@ func TestReleaseUploadsResources(t *testing.T) {
 // TestReadFiles: the name is that of the first file, and each that is wrong is said.
 func TestReadFiles(t *testing.T) {
 	r := newReleaser(newStore())
-	a, b, other := charmFile(t, "a.charm", "my-charm", noble), charmFile(t, "b.charm", "my-charm", nobleArm), charmFile(t, "c.charm", "another", noble)
+	a, b, other := charmFile(t, "a.charm", "my-charm", noble), charmFile(t, "b.charm", "my-charm", nobleArm),
+		charmFile(t, "c.charm", "another", noble)
 	read, err := ReadFiles(t.Context(), r.Files, []string{a, "absent", b, a, other}, "")
 	testkit.WantError(t, err, "input charms: cannot find absent", "c.charm is of charm 'another', not 'my-charm'")
 	var got []string

@@ -10,17 +10,18 @@ import (
 	"sync"
 )
 
-// CertificateError is about a server whose certificate can't be verified.
+// CertificateError says that a server's certificate can't be verified.
 type CertificateError struct {
 	Host string
 	Err  error
 }
 
+// Error says what is wrong with the certificate, and how to trust a CA of one's own.
 func (e *CertificateError) Error() string {
 	advice := "check its address and its certificate, and the clock of this machine"
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](e.Err); ok {
-		advice = "if the server has a certificate of your own CA, or a proxy replaces certificates, set the variable SSL_CERT_FILE " +
-			"to a PEM file with the CA's certificate, which must lie in the workspace"
+		advice = "if the server has a certificate of your own CA, or a proxy replaces certificates, set the variable " +
+			"SSL_CERT_FILE to a PEM file with the CA's certificate, which must lie in the workspace"
 		if file := os.Getenv("SSL_CERT_FILE"); file != "" {
 			if _, err := os.ReadFile(file); err != nil {
 				advice += fmt.Sprintf("; now it is set, but %v", err)
@@ -30,6 +31,7 @@ func (e *CertificateError) Error() string {
 	return fmt.Sprintf("the certificate of %s can't be trusted: %v; %s", e.Host, e.Err, advice)
 }
 
+// Unwrap returns the failed verification.
 func (e *CertificateError) Unwrap() error { return e.Err }
 
 // certificates explains errors about certificates, and keeps plain HTTP from a server that has TLS: some clients try it
@@ -39,6 +41,7 @@ type certificates struct {
 	hosts *sync.Map // by host and port: why it isn't asked without TLS
 }
 
+// RoundTrip fails with a [*CertificateError] for an untrusted certificate, and for plain HTTP to such a host.
 func (c certificates) RoundTrip(req *http.Request) (*http.Response, error) {
 	if why, ok := c.hosts.Load(req.URL.Host); ok && req.URL.Scheme == "http" {
 		if req.Body != nil {
@@ -54,7 +57,8 @@ func (c certificates) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// RequireHTTPS keeps requests without TLS from a host, given with its port if the URL has one.
+// RequireHTTPS makes requests without TLS to a host fail. The host has a port if the URL has one.
 func (t *Transport) RequireHTTPS(host string) {
-	t.hosts.Store(host, fmt.Errorf("%w to http://%s, which is given with https://; give http:// if it has no TLS", errRefused, host))
+	t.hosts.Store(host, fmt.Errorf("%w to http://%s, which is given with https://; give http:// if it has no TLS",
+		errRefused, host))
 }

@@ -27,9 +27,11 @@ func TestUnknownCertificate(t *testing.T) {
 	carrier := New(ignore, zap.NewNop())
 	began := time.Now()
 	for _, scheme := range []string{"https", "http"} {
-		_, err := carrier.RoundTrip(request(t, http.MethodGet, scheme+"://"+server.Listener.Addr().String(), nil)) //nolint:bodyclose // there is none
+		//nolint:bodyclose // there is none
+		_, err := carrier.RoundTrip(request(t, http.MethodGet, scheme+"://"+server.Listener.Addr().String(), nil))
 		var untrusted *CertificateError
-		if !errors.As(err, &untrusted) || !strings.Contains(err.Error(), "SSL_CERT_FILE") || !strings.Contains(err.Error(), "workspace") {
+		if !errors.As(err, &untrusted) || !strings.Contains(err.Error(), "SSL_CERT_FILE") ||
+			!strings.Contains(err.Error(), "workspace") {
 			t.Errorf("%s: error %v, want one that names SSL_CERT_FILE", scheme, err)
 		}
 	}
@@ -56,7 +58,8 @@ func TestCertificateAdvice(t *testing.T) {
 	} {
 		t.Setenv("SSL_CERT_FILE", test.file)
 		text := (&CertificateError{"example.com", test.err}).Error()
-		if !strings.Contains(text, test.want) || strings.Contains(text, "SSL_CERT_FILE") != test.names || test.file == present && strings.Contains(text, "now it is set") {
+		if !strings.Contains(text, test.want) || strings.Contains(text, "SSL_CERT_FILE") != test.names ||
+			test.file == present && strings.Contains(text, "now it is set") {
 			t.Errorf("%v with %q: %s", test.err, test.file, text)
 		}
 	}

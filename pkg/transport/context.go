@@ -5,17 +5,18 @@ import (
 	"time"
 )
 
+// The keys under which a context holds what [Once] and [AnswerWithin] say.
 type (
 	onceKey         struct{}
 	answerWithinKey struct{}
 )
 
-// Once returns a context whose requests aren't repeated after a failure: for a request that the server may be unable to
-// answer, and for a sender that has to find out how far a request got before it sends another.
+// Once returns a context whose requests aren't repeated after a failure. It is for requests that a server may not
+// support, and for a sender that must find out how much arrived before it sends more.
 func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
 
-// AnswerWithin returns a context whose requests are given up when no answer has begun within limit after the last byte of
-// their body was sent, instead of within a minute: for requests that take the server long.
+// AnswerWithin returns a context whose requests fail if no answer begins within limit after the last byte of their body
+// was sent. Without it, the limit is a minute.
 func AnswerWithin(ctx context.Context, limit time.Duration) context.Context {
 	return context.WithValue(ctx, answerWithinKey{}, limit)
 }

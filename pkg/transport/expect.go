@@ -8,15 +8,16 @@ import (
 	"sync/atomic"
 )
 
-// expect sends the header "Expect: 100-continue" (RFC 9110, section 10.1.1) only to hosts that answer it. A request with
-// it waits for that answer before its body is sent, for a second at most. Some hosts never give it and wait for the body,
-// so each of their requests would take a second longer. The first one shows it; later ones go without the header.
+// expect sends the header "Expect: 100-continue" (RFC 9110, section 10.1.1) only to hosts that answer it. A request
+// with it waits for that answer before its body is sent, for a second at most. Some hosts never give it and wait for
+// the body, so each of their requests would take a second longer. The first one shows it; later ones go without the
+// header.
 type expect struct {
 	base   http.RoundTripper
 	silent *sync.Map // hosts that don't answer
 }
 
-// RoundTrip removes the header where it would go unanswered.
+// RoundTrip removes the header for hosts that don't answer it.
 func (e expect) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Header.Get("Expect") == "" {
 		return e.base.RoundTrip(req)
@@ -49,6 +50,7 @@ type notingBody struct {
 	read *atomic.Bool
 }
 
+// Read implements [io.Reader].
 func (b notingBody) Read(p []byte) (int, error) {
 	b.read.Store(true)
 	return b.ReadCloser.Read(p)

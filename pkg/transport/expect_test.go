@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// TestExpect: a host that leaves a question unanswered is asked no more; one
-// that answers, and one that refuses, is.
+// TestExpect: a host that leaves a question unanswered is asked no more; one that answers, and one that refuses, is.
 func TestExpect(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -61,7 +60,8 @@ func TestExpect(t *testing.T) {
 			}
 		}()
 		askTwice(t, "http://"+listener.Addr().String())
-		if first, second := <-heard, <-heard; !strings.Contains(first, "Expect: 100-continue") || strings.Contains(second, "Expect") {
+		if first, second := <-heard, <-heard; !strings.Contains(first, "Expect: 100-continue") ||
+			strings.Contains(second, "Expect") {
 			t.Errorf("the requests were %q and %q", first, second)
 		}
 	})

@@ -15,14 +15,14 @@ import (
 // idleLimit is how long a connection may have no traffic.
 const idleLimit = time.Minute
 
+// errIdle is the cause of a request that was given up because nothing was sent or received.
 var errIdle = errors.New("the connection fell silent")
 
-// idle gives up requests without traffic: a connection whose other end is gone reports nothing. Time that
-// is spent on this side, such as reading a file to be sent, doesn't count.
+// idle gives up requests without traffic: a connection whose other end is gone reports nothing. Time that is spent on
+// this side, such as reading a file to be sent, doesn't count.
 type idle struct{ base http.RoundTripper }
 
-// RoundTrip fails with errIdle, as does reading the answer's body. It panics with what reading the request's body panicked
-// with.
+// RoundTrip fails with errIdle, as does reading the answer's body. It re-raises a panic from the request's body.
 func (i idle) RoundTrip(req *http.Request) (*http.Response, error) {
 	limit := idleLimit
 	if longer, ok := req.Context().Value(answerWithinKey{}).(time.Duration); ok {
@@ -46,9 +46,11 @@ func (i idle) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// ReadWatched opens a stream from a server that is reached over a transport of its own, and gives it up as [New] gives up
-// an answer: if open takes longer than limit, and if nothing comes within a minute of reading. Server names it in the error.
-func ReadWatched(ctx context.Context, server string, limit time.Duration, open func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
+// ReadWatched opens a stream from a server that has its own transport, such as the container engine. It fails if open
+// takes longer than limit, or if nothing comes within a minute of reading. The error names the server.
+func ReadWatched(
+	ctx context.Context, server string, limit time.Duration, open func(context.Context) (io.ReadCloser, error),
+) (io.ReadCloser, error) {
 	w := newWatch(ctx, server, limit)
 	body, err := open(w.ctx)
 	if err != nil {
@@ -59,7 +61,7 @@ func ReadWatched(ctx context.Context, server string, limit time.Duration, open f
 	return receivedBody{body, w}, nil
 }
 
-// watch is that of one request.
+// watch ends the context of one request that has no traffic.
 type watch struct {
 	ctx    context.Context //nolint:containedctx // the request's, which it ends
 	cancel context.CancelCauseFunc
@@ -82,11 +84,13 @@ func newWatch(ctx context.Context, server string, limit time.Duration) *watch {
 	return w
 }
 
+// reset starts the timer again, with this limit.
 func (w *watch) reset(limit time.Duration) {
 	w.limit.Store(int64(limit))
 	w.timer.Reset(limit)
 }
 
+// end stops the watch and releases its context.
 func (w *watch) end() {
 	w.timer.Stop()
 	w.cancel(nil)
@@ -106,6 +110,8 @@ type sentBody struct {
 	watch *watch
 }
 
+// Read implements [io.Reader]. The time that it takes doesn't count as silence. A panic ends the request, and RoundTrip
+// re-raises it.
 func (b sentBody) Read(p []byte) (n int, err error) {
 	b.watch.timer.Stop()
 	err = parallel.Guard(func() (err error) { n, err = b.ReadCloser.Read(p); return err })
@@ -126,6 +132,7 @@ type receivedBody struct {
 	watch *watch
 }
 
+// Read implements [io.Reader]. It fails with errIdle if nothing comes for too long.
 func (b receivedBody) Read(p []byte) (int, error) {
 	b.watch.reset(idleLimit)
 	n, err := b.ReadCloser.Read(p)
@@ -136,6 +143,7 @@ func (b receivedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close closes the body and ends the watch.
 func (b receivedBody) Close() error {
 	err := b.ReadCloser.Close()
 	b.watch.end()

@@ -31,8 +31,8 @@ func (d *drip) Read(p []byte) (int, error) {
 	return copy(p, "x"), nil
 }
 
-// peer is the other end of a connection: it takes a byte of the request's body,
-// pauses, and so on, and answers after some time with a body.
+// peer is the other end of a connection: it takes a byte of the request's body, pauses, and so on, and answers after
+// some time with a body.
 func peer(pause, answerAfter time.Duration, body io.Reader) roundTripper {
 	return func(req *http.Request) (*http.Response, error) {
 		for err := error(nil); req.Body != nil && err == nil; {
@@ -111,16 +111,20 @@ func TestIdle(t *testing.T) {
 		ends    time.Duration
 		silent  bool
 	}{
-		"answer that never comes":         {get, peer(0, long, nil), idleLimit, true},
-		"answer that comes":               {get, peer(0, idleLimit/2, &drip{3, time.Second}), idleLimit/2 + 3*time.Second, false},
-		"slow, but it moves":              {get, peer(0, 0, &drip{10, idleLimit / 2}), 10 * idleLimit / 2, false},
-		"answer that stops":               {get, peer(0, 0, &drip{2, long}), idleLimit, true},
-		"body that nobody takes":          {send(&drip{5, 0}, 5), peer(long, 0, nil), idleLimit, true},
-		"body that is taken slowly":       {send(&drip{5, 0}, 5), peer(idleLimit/2, 0, strings.NewReader("")), 5 * idleLimit / 2, false},
-		"body that is made slowly":        {send(&drip{5, 3 * idleLimit}, 5), peer(0, 0, strings.NewReader("")), 15 * idleLimit, false},
-		"sent, and no answer":             {send(&drip{1, 0}, 1), peer(0, long, nil), idleLimit, true},
-		"large, and no answer":            {send(&drip{1, 0}, 8<<20), peer(0, long, nil), idleLimit, true},
-		"work that takes its time":        {patient(send(&drip{1, 0}, 1)), peer(0, limit/2, strings.NewReader("")), limit / 2, false},
+		"answer that never comes": {get, peer(0, long, nil), idleLimit, true},
+		"answer that comes": {get, peer(0, idleLimit/2, &drip{3, time.Second}),
+			idleLimit/2 + 3*time.Second, false},
+		"slow, but it moves":     {get, peer(0, 0, &drip{10, idleLimit / 2}), 10 * idleLimit / 2, false},
+		"answer that stops":      {get, peer(0, 0, &drip{2, long}), idleLimit, true},
+		"body that nobody takes": {send(&drip{5, 0}, 5), peer(long, 0, nil), idleLimit, true},
+		"body that is taken slowly": {send(&drip{5, 0}, 5), peer(idleLimit/2, 0, strings.NewReader("")),
+			5 * idleLimit / 2, false},
+		"body that is made slowly": {send(&drip{5, 3 * idleLimit}, 5), peer(0, 0, strings.NewReader("")),
+			15 * idleLimit, false},
+		"sent, and no answer":  {send(&drip{1, 0}, 1), peer(0, long, nil), idleLimit, true},
+		"large, and no answer": {send(&drip{1, 0}, 8<<20), peer(0, long, nil), idleLimit, true},
+		"work that takes its time": {patient(send(&drip{1, 0}, 1)), peer(0, limit/2, strings.NewReader("")),
+			limit / 2, false},
 		"the same without a body":         {patient(get), peer(0, limit/2, strings.NewReader("")), limit / 2, false},
 		"work without end":                {patient(send(&drip{1, 0}, 1)), peer(0, long, nil), limit, true},
 		"body that nobody takes, patient": {patient(send(&drip{5, 0}, 5)), peer(long, 0, nil), idleLimit, true},
@@ -190,8 +194,7 @@ func TestRunEndsWhileIdle(t *testing.T) {
 	})
 }
 
-// A body is read in a goroutine of net/http, where its panic would end the
-// process.
+// A body is read in a goroutine of net/http, where its panic would end the process.
 func TestPanicOfABody(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -12,12 +12,13 @@ import (
 	"unicode"
 )
 
-// PageError is about an answer that is a web page, where no server is asked for one.
+// PageError says that an API request was answered with a web page, as a proxy or a network's sign-in page does.
 type PageError struct {
 	Host  string
 	Title string // of the page, on one line; empty if it has none
 }
 
+// Error says who answered with a page, and what to check.
 func (e *PageError) Error() string {
 	title := ""
 	if e.Title != "" {
@@ -34,6 +35,7 @@ type pages struct{ base http.RoundTripper }
 // pageStart is as much of an answer as tells whether it is a page, and its title.
 const pageStart = 4 << 10
 
+// What the start of a web page looks like, and its title.
 var (
 	beginsPage = regexp.MustCompile(`(?i)^\s*<(?:!doctype\s+html|html|head)\b`)
 	pageTitle  = regexp.MustCompile(`(?is)<title[^>]*>(.{1,200}?)</title>`)
@@ -59,11 +61,13 @@ func (p pages) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, &PageError{req.URL.Host, titleOf(start)}
 }
 
+// titleOf returns the title of a page as one printable line; empty if it has none.
 func titleOf(page []byte) string {
 	title := pageTitle.FindSubmatch(page)
 	if title == nil {
 		return ""
 	}
 	text := html.UnescapeString(string(bytes.ToValidUTF8(title[1], nil)))
-	return strings.Join(strings.FieldsFunc(text, func(c rune) bool { return unicode.IsSpace(c) || !unicode.IsPrint(c) }), " ")
+	return strings.Join(strings.FieldsFunc(text, func(c rune) bool { return unicode.IsSpace(c) || !unicode.IsPrint(c) }),
+		" ")
 }

@@ -16,18 +16,18 @@ import (
 	"go.uber.org/zap"
 )
 
-// Patience is how long after the first try of a request the last one may begin. So immediate failures are reported within
-// a minute, slow ones within a few.
+// Patience is the longest time between the first try of a request and the beginning of the last.
 const Patience = 3 * time.Minute
 
-// A request is repeated so often, with pauses that double from the first to the longest.
+// How many times a request is repeated. The pauses double from the first to the longest.
 const (
 	retries      = 6
 	firstPause   = 500 * time.Millisecond
 	longestPause = 15 * time.Second
 )
 
-// retrier repeats requests, except for those under a context of Once and those whose body can't be had again (GetBody).
+// retrier repeats failed requests, except those with a context of [Once] and those whose body can't be read again (no
+// GetBody).
 type retrier struct {
 	base http.RoundTripper
 	log  *zap.Logger
@@ -43,7 +43,8 @@ func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tries{unreadable: &unreadable, what: req.Method + " " + req.URL.Host, until: time.Now().Add(Patience), log: r.log}
+	t := &tries{unreadable: &unreadable, what: req.Method + " " + req.URL.Host, until: time.Now().Add(Patience),
+		log: r.log}
 	res, err := t.client(r.base).Do(again)
 	if err != nil && res != nil { // the context ended when the answer was there already
 		_ = res.Body.Close()
@@ -55,8 +56,8 @@ func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, Cause(err) // callers are http.Clients, and put method and address before an error, too
 }
 
-// Cause returns an error of an http.Client without the method and the address that were asked: the caller names what was
-// being done in better words, and the query of an address, such as one that a redirect leads to, can hold a secret.
+// Cause removes the method and the URL from an error of an [http.Client]. Callers say better what was being done, and a
+// URL's query can hold a secret.
 func Cause(err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		return wrapped.Err
@@ -64,17 +65,18 @@ func Cause(err error) error {
 	return err
 }
 
-// IsBroken reports whether an error is about the connection to a server, which is gone or can't be made.
+// IsBroken reports whether err means that the connection to a server broke or can't be made.
 func IsBroken(err error) bool {
 	var network net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errIdle) ||
 		errors.As(err, &network) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
+// hasBody reports whether the request has a body to send.
 func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
 
-// repeatable returns the request in retryablehttp's form, which gets each body from GetBody, and closes the body that it
-// has. Unreadable gets the error of a body that can't be read to its end.
+// repeatable returns the request for retryablehttp, which reads each body from GetBody, and closes the present body. If
+// a body can't be read to its end, its error is stored in unreadable.
 func repeatable(req *http.Request, unreadable *atomic.Pointer[error]) (*retryablehttp.Request, error) {
 	again := &retryablehttp.Request{Request: req.Clone(req.Context())}
 	if !hasBody(req) {
@@ -92,14 +94,15 @@ func repeatable(req *http.Request, unreadable *atomic.Pointer[error]) (*retryabl
 	return again, nil
 }
 
-// replay is the body of one try. An error of its own isn't the connection's, and comes again with the next try; one after
-// it was closed comes of giving up the try.
+// replay is the body of one try. Its errors are not the connection's, and would come again with the next try. An error
+// after Close only means that the try was cancelled.
 type replay struct {
 	io.ReadCloser
 	closed     atomic.Bool
 	unreadable *atomic.Pointer[error]
 }
 
+// Read implements [io.Reader], and notes an error of the body itself.
 func (r *replay) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) && !r.closed.Load() {
@@ -108,6 +111,7 @@ func (r *replay) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close closes the body. Later errors of Read only mean that the try was cancelled.
 func (r *replay) Close() error {
 	r.closed.Store(true)
 	return r.ReadCloser.Close()
@@ -124,6 +128,7 @@ type tries struct {
 	pause  time.Duration // before the next try
 }
 
+// client returns retryablehttp's client, with the policy of t, over base.
 func (t *tries) client(base http.RoundTripper) *retryablehttp.Client {
 	return &retryablehttp.Client{
 		HTTPClient: &http.Client{
@@ -157,7 +162,8 @@ func worthAnother(ctx context.Context, res *http.Response, err error) (bool, err
 	if _, page := errors.AsType[*PageError](err); page {
 		return false, nil
 	}
-	if _, untrusted := errors.AsType[*CertificateError](err); untrusted || errors.Is(err, errRefused) || errors.Is(err, http.ErrSchemeMismatch) {
+	if _, untrusted := errors.AsType[*CertificateError](err); untrusted || errors.Is(err, errRefused) ||
+		errors.Is(err, http.ErrSchemeMismatch) {
 		return false, nil // as it will be next time
 	}
 	if err == nil && res.StatusCode == http.StatusRequestTimeout {
@@ -166,9 +172,9 @@ func worthAnother(ctx context.Context, res *http.Response, err error) (bool, err
 	return retryablehttp.DefaultRetryPolicy(ctx, res, err)
 }
 
-// Backoff returns how long to wait after try number try, counted from 0: as long as the answer asks for in Retry-After, a
-// day at most, or else twice as long as after the try before; and in both cases up to a quarter more, so that many clients
-// don't come back at once. res is nil after a try without an answer.
+// Backoff returns how long to wait after try number try, counted from 0: as long as the answer asks for in Retry-After,
+// a day at most, or else twice as long as after the try before; and in both cases up to a quarter more, so that many
+// clients don't come back at once. res is nil after a try without an answer.
 func Backoff(try int, res *http.Response) time.Duration {
 	d := retryablehttp.DefaultBackoff(firstPause, longestPause, try, res)
 	if d < 0 || d > 24*time.Hour { // a number of seconds that a Duration can't hold
@@ -177,6 +183,7 @@ func Backoff(try int, res *http.Response) time.Duration {
 	return d + rand.N(d/4+1) //nolint:gosec // not a secret
 }
 
+// complaint says in the log why a try failed.
 func complaint(res *http.Response, err error) string {
 	if err != nil {
 		return "failed: " + Cause(err).Error()

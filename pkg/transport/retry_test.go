@@ -19,8 +19,7 @@ import (
 
 var errReset = syscall.ECONNRESET
 
-// script answers one request after another with the next of its steps, and
-// the last for ever.
+// script answers one request after another with the next of its steps, and the last for ever.
 type script struct {
 	steps  []roundTripper
 	bodies []string
@@ -70,20 +69,26 @@ func TestRetries(t *testing.T) {
 		least time.Duration
 		most  time.Duration
 	}{
-		"nothing wrong":             {[]roundTripper{status(200)}, 1, 200, 0, 0},
-		"reset":                     {[]roundTripper{failing(errReset), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
-		"cut":                       {[]roundTripper{failing(io.ErrUnexpectedEOF), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
-		"silent":                    {[]roundTripper{failing(errIdle), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
-		"408":                       {[]roundTripper{status(408), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
-		"429":                       {[]roundTripper{status(429), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
-		"429, later":                {[]roundTripper{status(429, "Retry-After", "40"), status(200)}, 2, 200, 40 * time.Second, 50 * time.Second},
-		"429, at once":              {[]roundTripper{status(429, "Retry-After", "0"), status(200)}, 2, 200, 0, 0},
-		"429, next week":            {[]roundTripper{status(429, "Retry-After", "604800"), status(200)}, 1, 429, 0, 0},
-		"429, beyond all time":      {[]roundTripper{status(429, "Retry-After", "9223372036854775807"), status(200)}, 1, 429, 0, 0},
-		"429, nonsense":             {[]roundTripper{status(429, "Retry-After", "soon"), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
-		"500":                       {[]roundTripper{status(500), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
-		"503, later":                {[]roundTripper{status(503, "Retry-After", "7"), status(200)}, 2, 200, 7 * time.Second, 9 * time.Second},
-		"504 twice":                 {[]roundTripper{status(504), status(504), status(200)}, 3, 200, 3 * firstPause, 4 * firstPause},
+		"nothing wrong": {[]roundTripper{status(200)}, 1, 200, 0, 0},
+		"reset":         {[]roundTripper{failing(errReset), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
+		"cut": {[]roundTripper{failing(io.ErrUnexpectedEOF), status(200)}, 2, 200, firstPause,
+			firstPause * 5 / 4},
+		"silent": {[]roundTripper{failing(errIdle), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
+		"408":    {[]roundTripper{status(408), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
+		"429":    {[]roundTripper{status(429), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
+		"429, later": {[]roundTripper{status(429, "Retry-After", "40"), status(200)}, 2, 200, 40 * time.Second,
+			50 * time.Second},
+		"429, at once":   {[]roundTripper{status(429, "Retry-After", "0"), status(200)}, 2, 200, 0, 0},
+		"429, next week": {[]roundTripper{status(429, "Retry-After", "604800"), status(200)}, 1, 429, 0, 0},
+		"429, beyond all time": {[]roundTripper{status(429, "Retry-After", "9223372036854775807"), status(200)}, 1,
+			429, 0, 0},
+		"429, nonsense": {[]roundTripper{status(429, "Retry-After", "soon"), status(200)}, 2, 200, firstPause,
+			firstPause * 5 / 4},
+		"500": {[]roundTripper{status(500), status(200)}, 2, 200, firstPause, firstPause * 5 / 4},
+		"503, later": {[]roundTripper{status(503, "Retry-After", "7"), status(200)}, 2, 200, 7 * time.Second,
+			9 * time.Second},
+		"504 twice": {[]roundTripper{status(504), status(504), status(200)}, 3, 200, 3 * firstPause,
+			4 * firstPause},
 		"500 for ever":              {[]roundTripper{status(500)}, 1 + retries, 500, 30 * time.Second, 39 * time.Second},
 		"reset for ever":            {[]roundTripper{failing(errReset)}, 1 + retries, 0, 30 * time.Second, 39 * time.Second},
 		"slow for ever":             {[]roundTripper{slow(idleLimit, failing(errIdle))}, 3, 0, 2 * idleLimit, Patience},
@@ -181,8 +186,7 @@ func TestBodiesAreReplayed(t *testing.T) {
 	})
 }
 
-// TestBodiesThatCannotBeReplayed: whose sender knows how to go on, or must look
-// first.
+// TestBodiesThatCannotBeReplayed: whose sender knows how to go on, or must look first.
 func TestBodiesThatCannotBeReplayed(t *testing.T) {
 	t.Parallel()
 	for _, step := range []roundTripper{status(500), status(429), failing(errReset)} {
@@ -225,8 +229,7 @@ func TestBodyThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestClosedBodyIsNoReason: a try that was given up closes its body, which who
-// reads it then takes for an error.
+// TestClosedBodyIsNoReason: a try that was given up closes its body, which who reads it then takes for an error.
 func TestClosedBodyIsNoReason(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -285,7 +288,8 @@ func TestRetriesEndWithTheRun(t *testing.T) {
 		time.AfterFunc(time.Second, stop)
 		s := &script{steps: []roundTripper{status(429, "Retry-After", "60")}}
 		began := time.Now()
-		res, err := retrier{s, zap.NewNop()}.RoundTrip(request(t, http.MethodGet, "https://example.com", nil).WithContext(ctx))
+		res, err := retrier{s, zap.NewNop()}.RoundTrip(request(t, http.MethodGet, "https://example.com",
+			nil).WithContext(ctx))
 		if err == nil {
 			_ = res.Body.Close()
 		}
@@ -314,7 +318,8 @@ func TestRunEndsWithTheAnswer(t *testing.T) {
 
 func TestPausesGrow(t *testing.T) {
 	t.Parallel()
-	for try, least := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause, 8 * firstPause, 16 * firstPause, longestPause, longestPause} {
+	for try, least := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause, 8 * firstPause, 16 * firstPause,
+		longestPause, longestPause} {
 		different := map[time.Duration]bool{}
 		for range 100 {
 			d := Backoff(try, nil)

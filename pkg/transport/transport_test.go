@@ -118,8 +118,7 @@ func TestSecretsAreMaskedFirst(t *testing.T) {
 	}
 }
 
-// TestRedirectsAreAnswers: following one is for those who know which hosts a
-// secret is for.
+// TestRedirectsAreAnswers: following one is for those who know which hosts a secret is for.
 func TestRedirectsAreAnswers(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{301, 302, 303, 307, 308} {

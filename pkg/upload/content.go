@@ -8,10 +8,12 @@ import (
 	"sync/atomic"
 )
 
-// Verified opens content to be sent. Reading it fails at its end if it is not what
-// was hashed, since a file may be written to in between. Progress is called with
-// what is read; content that is opened anew is sent from its start.
-func Verified[H hash.Hash](open func() (io.ReadCloser, error), newHash func() H, want string, progress func(bytes int64)) func() (io.ReadCloser, error) {
+// Verified returns a function that opens content and verifies its digest. Reading fails at the end if the content
+// changed after it was hashed. Progress is called with the number of bytes read; opening the content again first takes
+// back what it counted.
+func Verified[H hash.Hash](
+	open func() (io.ReadCloser, error), newHash func() H, want string, progress func(bytes int64),
+) func() (io.ReadCloser, error) {
 	var read atomic.Int64
 	return func() (io.ReadCloser, error) {
 		file, err := open()
@@ -23,6 +25,7 @@ func Verified[H hash.Hash](open func() (io.ReadCloser, error), newHash func() H,
 	}
 }
 
+// verifiedContent is a reader that [Verified] opens.
 type verifiedContent struct {
 	io.ReadCloser
 	hash     hash.Hash
@@ -30,6 +33,7 @@ type verifiedContent struct {
 	progress func(bytes int64)
 }
 
+// Read implements [io.Reader]. At the end it fails if the content doesn't have the wanted digest.
 func (v *verifiedContent) Read(p []byte) (int, error) {
 	n, err := v.ReadCloser.Read(p)
 	v.progress(int64(n))

@@ -42,7 +42,7 @@ type Content struct {
 	Open func(add func(bytes int64)) func() (io.ReadCloser, error)
 	// Ask asks the store for a revision of an upload, as [charmhub.Client.CreateRevision] does.
 	Ask func(ctx context.Context, uploadID string) (statusURL string, err error)
-	// Find looks before another try whether there is a revision; nil doesn't look.
+	// Find reports, before another try, whether the revision exists by now; nil skips that.
 	Find func(ctx context.Context) (found bool, err error)
 }
 
@@ -52,11 +52,12 @@ type AskedError struct {
 	MayExist bool // the store may have made the revision
 }
 
+// Unwrap returns the failure itself.
 func (e *AskedError) Unwrap() error { return e.error }
 
-// Create uploads content and waits until the store has made a revision of it. It tries
-// again after failures in passing, which is safe: the store answers with the revision that
-// has the content, if there is one. It returns nothing if Find found a revision.
+// Create uploads content and waits until the store has made a revision of it. It tries again after temporary failures.
+// That is safe: if a revision has the content already, the store answers with that one. If Find finds a revision,
+// Create returns the zero value and no error.
 func (u Uploader) Create(ctx context.Context, c Content) (reviewed charmhub.Reviewed, err error) {
 	var last error
 	mayExist := false
@@ -71,7 +72,8 @@ func (u Uploader) Create(ctx context.Context, c Content) (reviewed charmhub.Revi
 		asked, ok := errors.AsType[*AskedError](err)
 		mayExist = mayExist || ok && asked.MayExist
 		if pause, again = RetryAfter(err); again {
-			u.Runner.Logger().Info("Looking whether the revision was created, and trying again if not", zap.String("file", c.Name), zap.Error(err))
+			u.Runner.Logger().Info("Looking whether the revision was created, and trying again if not",
+				zap.String("file", c.Name), zap.Error(err))
 		}
 		last = err
 		return pause, again, err
@@ -82,6 +84,7 @@ func (u Uploader) Create(ctx context.Context, c Content) (reviewed charmhub.Revi
 	return reviewed, err
 }
 
+// createOnce uploads content and waits for its revision, without another try.
 func (u Uploader) createOnce(ctx context.Context, c Content) (reviewed charmhub.Reviewed, err error) {
 	add, done := u.Runner.Progress(c.Title, c.Size)
 	id, err := u.Store.Upload(ctx, c.Name, c.Size, c.Open(add))

@@ -76,19 +76,28 @@ func TestCreate(t *testing.T) {
 		asked    bool // for a revision, by the error
 		mayExist bool
 	}{
-		"at once":                          {calls: "upload ask await"},
-		"there already":                    {store: store{existed: true}, calls: "upload ask await", existed: true},
-		"sent twice":                       {store: store{upload: []error{busy}, existed: true}, calls: "upload upload ask await", existed: true},
-		"an answer lost":                   {store: store{ask: []error{unclear}, existed: true}, calls: "upload ask upload ask await"},
-		"an answer lost, and found":        {store: store{ask: []error{unclear}}, find: []bool{true}, calls: "upload ask find"},
-		"an answer lost, and not found":    {store: store{ask: []error{unclear}}, find: []bool{false}, calls: "upload ask find upload ask await"},
-		"an answer lost, and no other":     {store: store{ask: []error{unclear}}, find: []bool{false}, look: []error{errGone}, calls: "upload ask find", err: errGone, asked: true, mayExist: true},
-		"never":                            {store: store{ask: []error{unclear, unclear, unclear}}, calls: "upload ask upload ask upload ask", err: unclear, asked: true, mayExist: true},
-		"lost, and then not sent":          {store: store{ask: []error{unclear}, upload: []error{nil, errGone}}, calls: "upload ask upload", err: errGone, asked: true, mayExist: true},
-		"not sent":                         {store: store{upload: []error{errGone}}, calls: "upload", err: errGone},
-		"not to be created":                {store: store{ask: []error{refused}}, calls: "upload ask", err: refused},
-		"rejected":                         {store: store{await: []error{errGone}}, calls: "upload ask await", err: errGone, asked: true},
-		"a review that can't be looked at": {store: store{await: []error{refused}}, calls: "upload ask await", err: refused, asked: true, mayExist: true},
+		"at once":       {calls: "upload ask await"},
+		"there already": {store: store{existed: true}, calls: "upload ask await", existed: true},
+		"sent twice": {store: store{upload: []error{busy}, existed: true},
+			calls: "upload upload ask await", existed: true},
+		"an answer lost": {store: store{ask: []error{unclear}, existed: true},
+			calls: "upload ask upload ask await"},
+		"an answer lost, and found": {store: store{ask: []error{unclear}}, find: []bool{true},
+			calls: "upload ask find"},
+		"an answer lost, and not found": {store: store{ask: []error{unclear}}, find: []bool{false},
+			calls: "upload ask find upload ask await"},
+		"an answer lost, and no other": {store: store{ask: []error{unclear}}, find: []bool{false}, look: []error{errGone},
+			calls: "upload ask find", err: errGone, asked: true, mayExist: true},
+		"never": {store: store{ask: []error{unclear, unclear, unclear}},
+			calls: "upload ask upload ask upload ask", err: unclear, asked: true, mayExist: true},
+		"lost, and then not sent": {store: store{ask: []error{unclear}, upload: []error{nil, errGone}},
+			calls: "upload ask upload", err: errGone, asked: true, mayExist: true},
+		"not sent":          {store: store{upload: []error{errGone}}, calls: "upload", err: errGone},
+		"not to be created": {store: store{ask: []error{refused}}, calls: "upload ask", err: refused},
+		"rejected": {store: store{await: []error{errGone}}, calls: "upload ask await", err: errGone,
+			asked: true},
+		"a review that can't be looked at": {store: store{await: []error{refused}}, calls: "upload ask await", err: refused,
+			asked: true, mayExist: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,7 +106,8 @@ func TestCreate(t *testing.T) {
 			content := Content{
 				Name: "file", Size: 7,
 				Open: func(add func(int64)) func() (io.ReadCloser, error) {
-					return Verified(func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("content")), nil }, sha256.New, hex.EncodeToString(sum[:]), add)
+					return Verified(func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("content")), nil },
+						sha256.New, hex.EncodeToString(sum[:]), add)
 				},
 				Ask: func(context.Context, string) (string, error) { return "", test.store.answer("ask", &test.store.ask) },
 			}
@@ -108,7 +118,8 @@ func TestCreate(t *testing.T) {
 					return found, test.store.answer("find", &test.look)
 				}
 			}
-			uploader := Uploader{Store: &test.store, Runner: runner, Wait: func(context.Context, time.Duration) error { return nil }}
+			uploader := Uploader{Store: &test.store, Runner: runner,
+				Wait: func(context.Context, time.Duration) error { return nil }}
 			reviewed, err := uploader.Create(t.Context(), content)
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || reviewed.Existed != test.existed {
 				t.Errorf("got %+v and error %v, want %t and %v", reviewed, err, test.existed, test.err)
@@ -117,7 +128,8 @@ func TestCreate(t *testing.T) {
 			if ok != test.asked || ok && asked.MayExist != test.mayExist {
 				t.Errorf("the error says asked %t, %+v; want %t, %t", ok, asked, test.asked, test.mayExist)
 			}
-			if calls := strings.Join(test.store.calls, " "); calls != test.calls || test.store.sent != "content" || runner.read != 7*int64(strings.Count(calls, "upload")) {
+			if calls := strings.Join(test.store.calls, " "); calls != test.calls || test.store.sent != "content" ||
+				runner.read != 7*int64(strings.Count(calls, "upload")) {
 				t.Errorf("calls %s, want %s; sent %q, %d bytes read", calls, test.calls, test.store.sent, runner.read)
 			}
 		})
@@ -126,14 +138,17 @@ func TestCreate(t *testing.T) {
 
 func TestVerifiedContentThatChanged(t *testing.T) {
 	t.Parallel()
-	file, err := Verified(func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("other")), nil }, sha256.New, "00", func(int64) {})()
+	file, err := Verified(func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("other")), nil },
+		sha256.New, "00", func(int64) {})()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadAll(file); err == nil || !strings.Contains(err.Error(), "the content changed after its digest was computed") {
+	if _, err := io.ReadAll(file); err == nil ||
+		!strings.Contains(err.Error(), "the content changed after its digest was computed") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := Verified(func() (io.ReadCloser, error) { return nil, os.ErrNotExist }, sha256.New, "00", func(int64) {})(); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Verified(func() (io.ReadCloser, error) { return nil, os.ErrNotExist }, sha256.New, "00",
+		func(int64) {})(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -1,5 +1,5 @@
-// Package upload makes revisions of content on Charmhub: it checks the content while it is
-// sent, waits for the review, and repeats calls of the store that failed in passing.
+// Package upload makes revisions of content on Charmhub: it checks the content while it is sent, waits for the review,
+// and repeats calls of the store that failed in passing.
 package upload
 
 import (
@@ -13,16 +13,15 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// Attempts is how often a call that failed in passing is made. AttemptsForAMinute is how
-// often one is made that fails until the store has noticed what happened before.
+// Attempts is how often a call that failed in passing is made. AttemptsForAMinute is how often one is made that fails
+// until the store has noticed what happened before.
 const (
 	Attempts           = 3
 	AttemptsForAMinute = 11
 )
 
-// Repeat calls try until it asks for no other try, at most so many times, and returns its
-// last error. Before the next try it waits as long as try says, and at least a second more
-// each time. It ends early when the wait does.
+// Repeat calls try until it asks for no other try, at most so many times, and returns its last error. Before the next
+// try it waits as long as try says, and at least a second more each time. It ends early when the wait does.
 func Repeat(
 	ctx context.Context, wait func(context.Context, time.Duration) error, attempts int,
 	try func() (pause time.Duration, again bool, err error),
@@ -38,9 +37,8 @@ func Repeat(
 	}
 }
 
-// RetryAfter returns whether another try may succeed after this error of
-// CreateRevision, which the transport doesn't repeat, and the pause before it that
-// the store asks for.
+// RetryAfter returns whether another try may succeed after this error of CreateRevision, which the transport doesn't
+// repeat, and the pause before it that the store asks for.
 func RetryAfter(err error) (pause time.Duration, again bool) {
 	var network *net.OpError
 	var refused *charmhub.Error

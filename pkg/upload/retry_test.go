@@ -53,10 +53,12 @@ func TestRepeat(t *testing.T) {
 		waited []time.Duration
 		tries  int
 	}{
-		"at once":           {again: []bool{false}, tries: 1},
-		"the second time":   {again: []bool{true, false}, tries: 2, waited: []time.Duration{time.Second}},
-		"later, as asked":   {again: []bool{true, true, false}, pause: 90 * time.Second, tries: 3, waited: []time.Duration{90 * time.Second, 90 * time.Second}},
-		"never":             {again: []bool{true, true, true}, err: failed, tries: 3, waited: []time.Duration{time.Second, 2 * time.Second}},
+		"at once":         {again: []bool{false}, tries: 1},
+		"the second time": {again: []bool{true, false}, tries: 2, waited: []time.Duration{time.Second}},
+		"later, as asked": {again: []bool{true, true, false}, pause: 90 * time.Second, tries: 3,
+			waited: []time.Duration{90 * time.Second, 90 * time.Second}},
+		"never": {again: []bool{true, true, true}, err: failed, tries: 3,
+			waited: []time.Duration{time.Second, 2 * time.Second}},
 		"stopped in a wait": {again: []bool{true}, stops: true, err: failed, tries: 1, waited: []time.Duration{time.Second}},
 		"stopped in a try":  {again: []bool{true}, ended: true, err: failed, tries: 1},
 	} {

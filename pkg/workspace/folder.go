@@ -17,11 +17,11 @@ type Folder struct {
 	name string // for messages
 }
 
-// itself, after a name, makes the system open a folder and nothing else. Opening
-// a pipe would wait for somebody to write into it.
+// itself, after a name, makes the system open a folder and nothing else. Opening a pipe would wait for somebody to
+// write into it.
 const itself = "/."
 
-// openRoot opens a folder wherever it is.
+// openRoot opens a folder anywhere on the machine. Messages call it name.
 func openRoot(dir, name string) (*Folder, error) {
 	if err := refuse(filepath.Clean(dir)); err != nil {
 		return nil, err
@@ -30,6 +30,7 @@ func openRoot(dir, name string) (*Folder, error) {
 	return checked(root, name, err)
 }
 
+// checked returns root as a folder, unless opening it failed with err, or it is a part of the system (see refuse).
 func checked(root *os.Root, name string, err error) (*Folder, error) {
 	if err != nil {
 		return nil, err
@@ -58,6 +59,7 @@ func (f *Folder) Open(name string) (*os.File, error) {
 // Close closes the folder; files that were opened in it stay open.
 func (f *Folder) Close() error { return f.root.Close() }
 
+// open is [Folder.Open] without the name in its error.
 func (f *Folder) open(name string) (file *os.File, err error) {
 	err = f.follow(name, func(name string) error {
 		file, err = f.root.OpenFile(name, readOnly, 0)
@@ -66,6 +68,7 @@ func (f *Folder) open(name string) (file *os.File, err error) {
 	return regular(file, err)
 }
 
+// openFolder opens a folder beneath f. Messages call it called.
 func (f *Folder) openFolder(name, called string) (*Folder, error) {
 	var root *os.Root
 	err := f.follow(name, func(name string) (err error) {
@@ -75,9 +78,8 @@ func (f *Folder) openFolder(name, called string) (*Folder, error) {
 	return checked(root, called, err)
 }
 
-// follow calls open for a name. The system's own way of opening beneath a folder
-// decides what is inside, but it takes every link with an absolute path for one
-// that leads out: where one leads back in, open is called for where that is.
+// follow calls open for a name. The system's own way of opening beneath a folder decides what is inside, but it takes
+// every link with an absolute path for one that leads out: where one leads back in, open is called for where that is.
 func (f *Folder) follow(name string, open func(name string) error) error {
 	err := open(name)
 	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
@@ -96,11 +98,13 @@ func (f *Folder) follow(name string, open func(name string) error) error {
 // maxLinks is how many links Linux follows in a path.
 const maxLinks = 40
 
-// linkError says that a symbolic link leads out of a folder.
+// linkError says that a symbolic link leads out of a folder, so it isn't followed.
 type linkError struct{ name, link, target, folder string }
 
+// Error names the link, where it leads, and what to do.
 func (e *linkError) Error() string {
-	text := fmt.Sprintf("%s is a symbolic link that leads out of %s, to %s, and is not followed; put what is meant in its place",
+	text := fmt.Sprintf("%s is a symbolic link that leads out of %s, to %s, and is not followed; put what is meant in "+
+		"its place",
 		e.link, e.folder, e.target)
 	if e.link != e.name {
 		return e.name + ": " + text
@@ -108,8 +112,7 @@ func (e *linkError) Error() string {
 	return text
 }
 
-// resolve returns a path beneath the folder without the links in it, or an
-// error about the first that leads out.
+// resolve returns a path beneath the folder without the links in it, or an error about the first that leads out.
 func (f *Folder) resolve(name string) (string, error) {
 	at, links := ".", 0
 	for rest := elements(name); len(rest) > 0; {
@@ -140,6 +143,7 @@ func (f *Folder) resolve(name string) (string, error) {
 	return at, nil
 }
 
+// elements returns the names in a path, without empty ones.
 func elements(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, string(filepath.Separator)), func(e string) bool { return e == "" })
 }
@@ -160,8 +164,8 @@ func (f *Folder) below(path string) (string, bool) {
 	return relative(resolved, path)
 }
 
-// relative returns a path as seen from a folder, if it is that folder or
-// beneath it. Both are absolute; no link is followed.
+// relative returns a path as seen from a folder, if it is that folder or beneath it. Both are absolute; no link is
+// followed.
 func relative(dir, path string) (string, bool) {
 	inside, err := filepath.Rel(dir, path)
 	return inside, err == nil && filepath.IsLocal(inside)

@@ -22,7 +22,8 @@ func newPlace(t *testing.T) place {
 	file := filepath.Join(p.dir, "sub", "file")
 	for _, err := range []error{
 		os.MkdirAll(filepath.Join(p.dir, "sub", "deep"), 0o700), os.Mkdir(p.outside, 0o700),
-		os.Mkdir(filepath.Join(p.dir, ".git"), 0o700), os.WriteFile(filepath.Join(p.dir, ".git", "config"), []byte("token"), 0o600),
+		os.Mkdir(filepath.Join(p.dir, ".git"), 0o700),
+		os.WriteFile(filepath.Join(p.dir, ".git", "config"), []byte("token"), 0o600),
 		os.WriteFile(file, []byte("content"), 0o600), os.WriteFile(filepath.Join(p.outside, "file"), []byte("secret"), 0o600),
 		syscall.Mkfifo(filepath.Join(p.dir, "pipe"), 0o600),
 	} {
@@ -34,8 +35,9 @@ func newPlace(t *testing.T) place {
 		"inside": "sub/file", "whole": file, "chain": "whole", "folder": "sub", "whole-folder": filepath.Dir(file),
 		"sub/deep/up": "../../sub/file", "dangling": "nothing",
 		"out": p.outside + "/file", "out-chain": "out", "out-folder": "../outside", "sub/deep/out": "../../../outside/file",
-		"environ": "/proc/self/environ", "zero": "/dev/zero", "circle": "circle", "to-pipe": "pipe", "git": ".git/config", "git-folder": ".git",
-		"back": "../workspace/sub/file",
+		"environ": "/proc/self/environ", "zero": "/dev/zero", "circle": "circle", "to-pipe": "pipe", "git": ".git/config",
+		"git-folder": ".git",
+		"back":       "../workspace/sub/file",
 	} {
 		if err := os.Symlink(target, filepath.Join(p.dir, link)); err != nil {
 			t.Fatal(err)
@@ -87,9 +89,10 @@ func TestOpenRefuses(t *testing.T) {
 	p := newPlace(t)
 	for name, w := range p.spaces() {
 		for path, want := range map[string]string{
-			"out":                "out is a symbolic link that leads out of the workspace, to " + p.outside + "/file",
-			"out-chain":          "out-chain: out is a symbolic link that leads out",
-			"out-folder/file":    "out-folder/file: out-folder is a symbolic link that leads out of the workspace, to ../outside",
+			"out":       "out is a symbolic link that leads out of the workspace, to " + p.outside + "/file",
+			"out-chain": "out-chain: out is a symbolic link that leads out",
+			"out-folder/file": "out-folder/file: out-folder is a symbolic link that leads out of the workspace, to " +
+				"../outside",
 			"sub/deep/out":       "sub/deep/out is a symbolic link that leads out",
 			"folder/deep/out":    "folder/deep/out: sub/deep/out is a symbolic link that leads out",
 			"back":               "back is a symbolic link that leads out",
@@ -158,7 +161,8 @@ func TestOpenElsewhere(t *testing.T) {
 	for _, path := range []string{elsewhere, environ, "../outside/file", "../workspace/../outside/file", "/etc/passwd"} {
 		_, err := action.Open(path)
 		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "cannot find "+path+": ") ||
-			!strings.HasSuffix(err.Error(), "; put the file below github.workspace, since a container action sees the workspace, "+
+			!strings.HasSuffix(err.Error(), "; put the file below github.workspace, since a container action sees the "+
+				"workspace, "+
 				"but neither runner.temp nor other folders of the runner") {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -168,7 +172,9 @@ func TestOpenElsewhere(t *testing.T) {
 // What isn't there may be a pattern, or have another name.
 func TestMissing(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"cup.rock", "tea.rock", "notes.txt", "out/a.charm", "out/b.charm", "many/1.rock", "many/2.rock", "many/3.rock", "many/4.rock", "many/5.rock", "many/6.rock", "many/7.rock", "odd/\x1b[31m\n.rock", "plain/file"} {
+	for _, name := range []string{"cup.rock", "tea.rock", "notes.txt", "out/a.charm", "out/b.charm", "many/1.rock",
+		"many/2.rock", "many/3.rock", "many/4.rock", "many/5.rock", "many/6.rock", "many/7.rock", "odd/\x1b[31m\n.rock",
+		"plain/file"} {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
 			t.Fatal(err)
@@ -179,15 +185,16 @@ func TestMissing(t *testing.T) {
 		return map[string]string{"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": dir}[name]
 	})
 	for path, want := range map[string]string{
-		"*.rock":            "the workspace has no such file; patterns aren't expanded; there are: cup.rock, tea.rock",
-		"./*.rock":          "the workspace has no such file; patterns aren't expanded; there are: cup.rock, tea.rock",
-		dir + "/c??.rock":   "the workspace has no such file; patterns aren't expanded; there are: " + dir + "/cup.rock",
-		"out/[ab].charm":    "the workspace has no such file; patterns aren't expanded; there are: out/a.charm, out/b.charm",
-		"*/a.charm":         "the workspace has no such file; patterns aren't expanded; give the path of one file",
-		"*.snap":            "the workspace has no such file; patterns aren't expanded; give the path of one file",
-		"[":                 "the workspace has no such file; patterns aren't expanded; give the path of one file",
-		"mug.rock":          check + "; there are: cup.rock, tea.rock",
-		"many/*":            "the workspace has no such file; patterns aren't expanded; there are: many/1.rock, many/2.rock, many/3.rock, many/4.rock, many/5.rock and 2 more",
+		"*.rock":          "the workspace has no such file; patterns aren't expanded; there are: cup.rock, tea.rock",
+		"./*.rock":        "the workspace has no such file; patterns aren't expanded; there are: cup.rock, tea.rock",
+		dir + "/c??.rock": "the workspace has no such file; patterns aren't expanded; there are: " + dir + "/cup.rock",
+		"out/[ab].charm":  "the workspace has no such file; patterns aren't expanded; there are: out/a.charm, out/b.charm",
+		"*/a.charm":       "the workspace has no such file; patterns aren't expanded; give the path of one file",
+		"*.snap":          "the workspace has no such file; patterns aren't expanded; give the path of one file",
+		"[":               "the workspace has no such file; patterns aren't expanded; give the path of one file",
+		"mug.rock":        check + "; there are: cup.rock, tea.rock",
+		"many/*": "the workspace has no such file; patterns aren't expanded; there are: many/1.rock, " +
+			"many/2.rock, many/3.rock, many/4.rock, many/5.rock and 2 more",
 		"odd/x.rock":        check + "; there are: \"odd/\\x1b[31m\\n.rock\"",
 		"mug.snap":          check,
 		"plain/other":       check,
@@ -206,7 +213,8 @@ func TestMissing(t *testing.T) {
 		}
 	}
 	outside := Workspace{}
-	if _, err := outside.Open(dir + "/mug.rock"); err == nil || err.Error() != "cannot find "+dir+"/mug.rock: no such file; check the path; there are: "+dir+"/cup.rock, "+dir+"/tea.rock" {
+	if _, err := outside.Open(dir + "/mug.rock"); err == nil || err.Error() != "cannot find "+dir+
+		"/mug.rock: no such file; check the path; there are: "+dir+"/cup.rock, "+dir+"/tea.rock" {
 		t.Errorf("outside Actions: %v", err)
 	}
 }
@@ -250,7 +258,8 @@ func TestOpenInLinkedWorkspace(t *testing.T) {
 func TestOpenFolder(t *testing.T) {
 	p := newPlace(t)
 	for name, w := range p.spaces() {
-		for _, path := range []string{"sub", "sub/", "folder", "whole-folder", "sub/deep/..", p.dir + "/sub", p.dir + "/folder"} {
+		for _, path := range []string{"sub", "sub/", "folder", "whole-folder", "sub/deep/..", p.dir + "/sub",
+			p.dir + "/folder"} {
 			folder, err := w.OpenFolder(path)
 			if err != nil {
 				t.Errorf("%s: %v", name, err)

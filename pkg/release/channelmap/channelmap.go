@@ -1,11 +1,9 @@
-// Package channelmap plans releases: from what is on a charm's channels, and what is
-// wanted there, it computes the requests that lead from one to the other. It makes
-// no call, so a dry run can show a plan without carrying it out.
+// Package channelmap plans releases: from what is on a charm's channels, and what is wanted there, it computes the
+// requests that lead from one to the other. It makes no call, so a dry run can show a plan without carrying it out.
 //
-// Resources belong to a channel's entry for a base, not to the charm revision on it,
-// and Charmhub may drop what a request leaves out. So a plan says everything
-// about an entry that it changes: the resources that were given, else those of the
-// entry now, or of the entry that is promoted.
+// Resources belong to a channel's entry for a base, not to the charm revision on it, and Charmhub may drop what a
+// request leaves out. So a plan says everything about an entry that it changes: the resources that were given, else
+// those of the entry now, or of the entry that is promoted.
 package channelmap
 
 import (
@@ -17,8 +15,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
-// Wanted is what is to be on channels. Of Revisions and From at most one is set;
-// without both, the charm revisions that are on each channel now stay there.
+// Wanted is what is to be on channels. Of Revisions and From at most one is set; without both, the charm revisions that
+// are on each channel now stay there.
 type Wanted struct {
 	Channels  []charmhub.Channel
 	Revisions []int              // of the charm; see [Planned]
@@ -31,11 +29,12 @@ type Wanted struct {
 
 // Includes reports whether the release is for the base.
 func (w Wanted) Includes(base charm.Base) bool {
-	return len(w.Bases) == 0 || slices.ContainsFunc(w.Bases, func(filter charm.BaseFilter) bool { return filter.Matches(base) })
+	return len(w.Bases) == 0 || slices.ContainsFunc(w.Bases,
+		func(filter charm.BaseFilter) bool { return filter.Matches(base) })
 }
 
-// Planned returns a number for the nth charm file that is to be uploaded, until the
-// store gives it one. No revision has such a number.
+// Planned returns a number for the nth charm file that is to be uploaded, until the store gives it one. No revision has
+// such a number.
 func Planned(n int) int { return -1 - n }
 
 // ToUpload is the revision of a resource that is to be uploaded, until the store gives it one.
@@ -58,15 +57,15 @@ type Known struct {
 	Revisions []charmhub.CharmRevision // those that can be released
 	Tracks    charmhub.Tracks          // if one may have to be created
 
-	// Declared are the resources of charm revisions, as the store lists them. A list may
-	// be incomplete: what a revision has on the map is declared by it, too.
+	// Declared are the resources of charm revisions, as the store lists them. A list may be incomplete: what a revision
+	// has on the map is declared by it, too.
 	Declared map[int][]charmhub.Resource
-	// Files are charm files by the revision that each of them is. A file's metadata says
-	// what its revision declares, whatever the store lists.
+	// Files are charm files by the revision that each of them is. A file's metadata says what its revision declares,
+	// whatever the store lists.
 	Files map[int]charm.Archive
 
-	// Resources are the revisions of the resources in [Wanted], and of those that a
-	// charm revision may keep from another one.
+	// Resources are the revisions of the resources in [Wanted], and of those that a charm revision may keep from another
+	// one.
 	Resources map[string][]charmhub.Revision
 }
 
@@ -74,10 +73,9 @@ type Known struct {
 type Plan struct {
 	Rows []Row // sorted by channel and base; those that stay as they are, too
 
-	// Entries are to be sent in one request; none if all is so already. One without a
-	// base is for all bases of its charm revision. A base is named only where they
-	// differ in what they get. Entries that name one are first: what a store that
-	// ignores it puts in the wrong place is replaced by the entries after them.
+	// Entries are to be sent in one request; none if all is so already. One without a base is for all bases of its charm
+	// revision. A base is named only where they differ in what they get. Entries that name one are first: what a store
+	// that ignores it puts in the wrong place is replaced by the entries after them.
 	Entries []charmhub.Release
 
 	NewTracks []string // that the charm lacks, and that are to be created first
@@ -100,17 +98,16 @@ type Row struct {
 	KeptResources []string // sorted
 }
 
-// Changed reports whether the row becomes something else.
+// Changed reports whether the release changes the entry.
 func (r Row) Changed() bool { return r.Before == nil || !sameContent(*r.Before, r.After) }
 
-// Missing returns the names of the resources that the entry goes without, though its
-// charm revision declares them.
+// Missing returns the names of the resources that the entry goes without, though its charm revision declares them.
 func (r Row) Missing() []string {
 	return namesOf(r.After.Resources, func(_ string, revision int) bool { return revision == charmhub.NoRevision })
 }
 
-// Dropped returns the names of the resources that are there now and won't be, since the
-// new charm revision doesn't declare them.
+// Dropped returns the names of the resources that are there now and won't be, since the new charm revision doesn't
+// declare them.
 func (r Row) Dropped() []string {
 	if r.Before == nil {
 		return nil
@@ -121,6 +118,7 @@ func (r Row) Dropped() []string {
 	})
 }
 
+// namesOf returns the sorted names of the resources that chosen returns true for.
 func namesOf(resources map[string]int, chosen func(name string, revision int) bool) []string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(resources)) {
@@ -131,8 +129,8 @@ func namesOf(resources map[string]int, chosen func(name string, revision int) bo
 	return names
 }
 
-// Unmet returns the rows of the plan that are not on the map, with what is there in
-// the place of what was there when the plan was made.
+// Unmet returns the rows whose release isn't on the channel map now. Before of each is replaced by what is on the map
+// now.
 func (p Plan) Unmet(now charmhub.Releases) []Row {
 	var unmet []Row
 	for _, row := range p.Rows {
@@ -144,8 +142,8 @@ func (p Plan) Unmet(now charmhub.Releases) []Row {
 	return unmet
 }
 
-// Outdated returns the rows that somebody changed since the plan was made, with what
-// is there now in the place of what was there then.
+// Outdated returns the rows whose entry changed since the plan was made. Before of each is replaced by what is on the
+// map now.
 func (p Plan) Outdated(now charmhub.Releases) []Row {
 	var outdated []Row
 	for _, row := range p.Rows {
@@ -158,8 +156,7 @@ func (p Plan) Outdated(now charmhub.Releases) []Row {
 	return outdated
 }
 
-// Conflict is an entry that is neither as it was when a plan was made, nor as the plan
-// makes it.
+// Conflict is an entry that is neither as it was when a plan was made, nor as the plan makes it.
 type Conflict struct {
 	Channel charmhub.Channel
 	Base    charm.Base
@@ -167,9 +164,8 @@ type Conflict struct {
 	Now     *charmhub.Release // nil for nothing
 }
 
-// Conflicts returns what is on the plan's channels now and should not be: after the
-// release somebody else released there, or the store released for other bases than it
-// was asked to.
+// Conflicts returns what is on the plan's channels now and should not be: after the release somebody else released
+// there, or the store released for other bases than it was asked to.
 func (p Plan) Conflicts(now charmhub.Releases) []Conflict {
 	var conflicts []Conflict
 	for _, row := range p.Outdated(now) {
@@ -206,24 +202,26 @@ func (p Plan) expects(release charmhub.Release) bool {
 		slices.ContainsFunc(p.Rows, func(row Row) bool { return here(row.After) })
 }
 
-// sameContent reports whether two entries have the same content. A resource that one
-// goes without may be missing in the other.
+// sameContent reports whether two entries have the same content. A resource that one goes without may be missing in the
+// other.
 func sameContent(a, b charmhub.Release) bool {
 	return a.Revision == b.Revision && maps.Equal(attached(a.Resources), attached(b.Resources))
 }
 
+// sameOrNothing reports whether two entries have the same content, or are both nil.
 func sameOrNothing(a, b *charmhub.Release) bool {
 	return a == nil && b == nil || a != nil && b != nil && sameContent(*a, *b)
 }
 
+// attached returns the resources that have a revision. The given map stays as it is.
 func attached(resources map[string]int) map[string]int {
 	clone := maps.Clone(resources)
 	maps.DeleteFunc(clone, func(_ string, revision int) bool { return revision == charmhub.NoRevision })
 	return clone
 }
 
-// releaseFor returns what is on a channel for a base; nil for nothing. An entry without
-// a base is for those that have none of their own.
+// releaseFor returns the entry of a channel for a base, or nil. An entry without a base is used for every base that has
+// no entry of its own.
 func releaseFor(releases charmhub.Releases, channel charmhub.Channel, base charm.Base) *charmhub.Release {
 	var found *charmhub.Release
 	for _, release := range releasesOn(releases, channel) {
@@ -234,6 +232,7 @@ func releaseFor(releases charmhub.Releases, channel charmhub.Channel, base charm
 	return found
 }
 
+// releasesOn returns the entries of a channel, in their order.
 func releasesOn(releases charmhub.Releases, channel charmhub.Channel) []charmhub.Release {
 	var entries []charmhub.Release
 	for _, release := range releases.Map {

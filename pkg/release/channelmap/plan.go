@@ -12,14 +12,15 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
-// NotListedError is about a revision that is wanted and that the store doesn't list.
-// Its list lags behind: a revision that was approved seconds ago can be missing.
+// NotListedError says that the store doesn't list a revision that should be released. A revision that was approved
+// seconds ago can be missing from the list.
 type NotListedError struct {
 	Resource string // empty for a revision of the charm
 	Revision int
 	newest   int // that is listed; -1 if there is none
 }
 
+// Error says which revision is missing, and what to do.
 func (e *NotListedError) Error() string {
 	subject, command := "the charm", "`charmcraft revisions`"
 	if e.Resource != "" {
@@ -38,8 +39,8 @@ func (e *NotListedError) MayBeNew() bool {
 	return e.Revision > e.newest && e.Revision <= e.newest+atOnce
 }
 
-// New plans the release that makes the channels of the charm as wanted. The error
-// names every reason that makes this impossible; the plan is empty then.
+// New computes the plan that makes the channels as wanted. If that is impossible, the error names every reason, and the
+// plan is empty.
 func New(wanted Wanted, known Known) (Plan, error) {
 	if err := errors.Join(checkChannels(wanted, known), checkRevisions(wanted, known)); err != nil {
 		return Plan{}, err
@@ -96,12 +97,14 @@ func checkChannels(wanted Wanted, known Known) error {
 			complaints = append(complaints, checkNewTrack(channel, wanted, known))
 		}
 		if channel == wanted.From {
-			complaints = append(complaints, fmt.Errorf("promote from %s: the channel is the target as well; give another channel", channel))
+			complaints = append(complaints,
+				fmt.Errorf("promote from %s: the channel is the target as well; give another channel", channel))
 		}
 		complaints = append(complaints, checkProgressive("release to", channel, releasesOn(known.Releases, channel)))
 	}
 	if !slices.Contains(wanted.Channels, wanted.From) {
-		promoted := slices.DeleteFunc(releasesOn(known.Releases, wanted.From), func(r charmhub.Release) bool { return !wanted.Includes(r.Base) })
+		promoted := slices.DeleteFunc(releasesOn(known.Releases, wanted.From),
+			func(r charmhub.Release) bool { return !wanted.Includes(r.Base) })
 		complaints = append(complaints, checkProgressive("promote from", wanted.From, promoted))
 	}
 	return errors.Join(complaints...)
@@ -130,7 +133,8 @@ func checkNewTrack(channel charmhub.Channel, wanted Wanted, known Known) error {
 	case err != nil:
 		return fmt.Errorf("%s, and none of that name can be created; %w", lacks, err)
 	case len(known.Tracks.Guardrails) == 0:
-		return fmt.Errorf("%s, and no track guardrails, which say what tracks its publishers may create; %s", lacks, charmhub.WhoCreatesTracks)
+		return fmt.Errorf("%s, and no track guardrails, which say what tracks its publishers may create; %s", lacks,
+			charmhub.WhoCreatesTracks)
 	case !known.Tracks.Allow(channel.Track):
 		return fmt.Errorf("%s, and its track guardrails allow only new ones that match %s; correct the channel, or %s",
 			lacks, strings.Join(known.Tracks.Guardrails, " or "), charmhub.WhoCreatesTracks)
@@ -144,15 +148,17 @@ func checkProgressive(doing string, channel charmhub.Channel, releases []charmhu
 	var complaints []error
 	for _, release := range releases {
 		if first, twice := seen[release.Base]; twice {
-			complaints = append(complaints, fmt.Errorf("%s %s: the channel has two entries for %s, with %s and %s, as during a progressive release; "+
-				"end that first, so that there is one", doing, channel, release.Base, Describe(first.Revision), Describe(release.Revision)))
+			complaints = append(complaints,
+				fmt.Errorf("%s %s: the channel has two entries for %s, with %s and %s, as during a progressive release; "+
+					"end that first, so that there is one", doing, channel, release.Base, Describe(first.Revision),
+					Describe(release.Revision)))
 		}
 		seen[release.Base] = release
 	}
 	return errors.Join(complaints...)
 }
 
-// checkRevisions complains about revisions that aren't there.
+// checkRevisions returns an error for each wanted revision that the store doesn't list.
 func checkRevisions(wanted Wanted, known Known) error {
 	var complaints []error
 	for _, number := range unique(wanted.Revisions) {
@@ -188,8 +194,8 @@ func (k Known) someDeclare(name string) bool {
 	})
 }
 
-// charmsFor returns the charm revisions that are to be on a channel, with the resources
-// that they would have there if none was given.
+// charmsFor returns the charm revisions that are to be on a channel, with the resources that they would have there if
+// none was given.
 func charmsFor(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Release, error) {
 	switch {
 	case len(wanted.Revisions) > 0:
@@ -197,7 +203,8 @@ func charmsFor(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub
 	case wanted.From != charmhub.Channel{}:
 		promoted := releasesOn(known.Releases, wanted.From)
 		if len(promoted) == 0 {
-			return nil, fmt.Errorf("promote from %s to %s: nothing is released on %s; give another channel, or release there first",
+			return nil, fmt.Errorf("promote from %s to %s: nothing is released on %s; give another channel, or release there "+
+				"first",
 				wanted.From, channel, wanted.From)
 		}
 		for n := range promoted {
@@ -207,7 +214,8 @@ func charmsFor(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub
 	default:
 		there := releasesOn(known.Releases, channel)
 		if len(there) == 0 {
-			return nil, fmt.Errorf("release to %s: no charm revision is there yet; give one with the input charms, charm-revision or from-channel", channel)
+			return nil, fmt.Errorf("release to %s: no charm revision is there yet; give one with the input charms, "+
+				"charm-revision or from-channel", channel)
 		}
 		return there, nil
 	}
@@ -232,8 +240,8 @@ func givenCharms(channel charmhub.Channel, wanted Wanted, known Known) []charmhu
 	return releases
 }
 
-// checkBases complains about filters that match nothing of what could be released to a channel, and about bases for which
-// there would be two charm revisions.
+// checkBases complains about filters that match nothing of what could be released to a channel, and about bases for
+// which there would be two charm revisions.
 func checkBases(channel charmhub.Channel, releases []charmhub.Release, wanted Wanted) error {
 	var complaints []error
 	var bases []string
@@ -248,8 +256,9 @@ func checkBases(channel charmhub.Channel, releases []charmhub.Release, wanted Wa
 	}
 	for _, filter := range unique(wanted.Bases) {
 		if !slices.ContainsFunc(releases, func(r charmhub.Release) bool { return filter.Matches(r.Base) }) {
-			complaints = append(complaints, fmt.Errorf("release to %s: nothing is for %s of the input bases, but for %s; correct it, or leave it out",
-				channel, filter, strings.Join(unique(bases), ", ")))
+			complaints = append(complaints,
+				fmt.Errorf("release to %s: nothing is for %s of the input bases, but for %s; correct it, or leave it out",
+					channel, filter, strings.Join(unique(bases), ", ")))
 		}
 	}
 	return errors.Join(complaints...)
@@ -280,8 +289,10 @@ func assignResources(rows []Row, wanted Wanted, known Known) error {
 			case declared.Optional:
 				number = charmhub.NoRevision
 			default:
-				err = fmt.Errorf("release %s to %s for %s: this charm revision needs resource '%s', of which no revision is there; "+
-					"give one with the input resources, as %s:REVISION", Describe(after.Revision), after.Channel, after.Base, declared.Name, declared.Name)
+				err = fmt.Errorf("release %s to %s for %s: this charm revision needs resource '%s', of which no revision is "+
+					"there; "+
+					"give one with the input resources, as %s:REVISION", Describe(after.Revision), after.Channel, after.Base,
+					declared.Name, declared.Name)
 			}
 			after.Resources[declared.Name] = number
 			// Bases that lack the same are not worth a line each.
@@ -297,19 +308,20 @@ func assignResources(rows []Row, wanted Wanted, known Known) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted.Resources)) {
 		if !used[name] {
-			complaints = append(complaints, fmt.Errorf("release resource '%s': no charm revision of this release declares it, %s", name, declared))
+			complaints = append(complaints,
+				fmt.Errorf("release resource '%s': no charm revision of this release declares it, %s", name, declared))
 		}
 	}
 	return errors.Join(complaints...)
 }
 
-// checkType complains about a revision that was uploaded when the charm declared the
-// resource as something else.
+// checkType complains about a revision that was uploaded when the charm declared the resource as something else.
 func (k Known) checkType(charmRevision int, declared charmhub.Resource, number int) error {
 	for _, r := range k.Resources[declared.Name] {
 		if r.Revision == number && r.Type != "" && declared.Type != "" && r.Type != declared.Type {
 			return fmt.Errorf("release revision %d of resource '%s': that revision is of type %s, but %s declares %s; "+
-				"give a revision of that type with the input resources", number, declared.Name, r.Type, Describe(charmRevision), declared.Type)
+				"give a revision of that type with the input resources", number, declared.Name, r.Type, Describe(charmRevision),
+				declared.Type)
 		}
 	}
 	return nil
@@ -346,7 +358,8 @@ func entriesFor(rows []Row, known Known) []charmhub.Release {
 		if !coversBases(rows, known.bases(g.revision)) {
 			continue
 		}
-		if slices.ContainsFunc(rows, Row.Changed) || slices.ContainsFunc(rows, func(row Row) bool { return mayBeReplaced(row, named, known) }) {
+		if slices.ContainsFunc(rows, Row.Changed) ||
+			slices.ContainsFunc(rows, func(row Row) bool { return mayBeReplaced(row, named, known) }) {
 			entry := rows[0].After
 			entry.Base = charm.Base{}
 			all = append(all, entry)
@@ -355,8 +368,8 @@ func entriesFor(rows []Row, known Known) []charmhub.Release {
 	return append(named, all...)
 }
 
-// coversBases reports whether the rows of a charm revision are for all of its bases, and
-// get the same. It is not so for bases that aren't known.
+// coversBases reports whether the rows of a charm revision are for all of its bases, and get the same. If the bases
+// aren't known, it returns false.
 func coversBases(rows []Row, bases []charm.Base) bool {
 	covered := map[charm.Base]bool{}
 	for _, row := range rows {
@@ -365,11 +378,12 @@ func coversBases(rows []Row, bases []charm.Base) bool {
 		}
 		covered[row.After.Base] = true
 	}
-	return covered[charm.Base{}] || len(bases) > 0 && !slices.ContainsFunc(bases, func(b charm.Base) bool { return !covered[b] })
+	return covered[charm.Base{}] || len(bases) > 0 &&
+		!slices.ContainsFunc(bases, func(b charm.Base) bool { return !covered[b] })
 }
 
-// mayBeReplaced reports whether a store that ignores bases in a request would put
-// something else in the place of the row.
+// mayBeReplaced reports whether a store that ignores bases in a request would put something else in the place of the
+// row.
 func mayBeReplaced(row Row, named []charmhub.Release, known Known) bool {
 	return slices.ContainsFunc(named, func(entry charmhub.Release) bool {
 		bases := known.bases(entry.Revision)

@@ -27,8 +27,7 @@ var (
 	jammy = ubuntu("22.04", "amd64")
 	noble = ubuntu("24.04", "amd64")
 
-	// all are three bases for two architectures each, and revision 11 to 16 of
-	// the charm are each for one of them.
+	// all are three bases for two architectures each, and revision 11 to 16 of the charm are each for one of them.
 	all = []charm.Base{focal, ubuntu("20.04", "arm64"), jammy, ubuntu("22.04", "arm64"), noble, ubuntu("24.04", "arm64")}
 )
 
@@ -62,14 +61,14 @@ func releases(t *testing.T, entries ...entry) charmhub.Releases {
 	t.Helper()
 	r := charmhub.Releases{Tracks: []string{"latest", "2"}}
 	for _, e := range entries {
-		r.Map = append(r.Map, charmhub.Release{Channel: channel(t, e.channel), Base: e.base, Revision: e.revision, Resources: e.resources})
+		r.Map = append(r.Map, charmhub.Release{Channel: channel(t, e.channel), Base: e.base, Revision: e.revision,
+			Resources: e.resources})
 	}
 	return r
 }
 
-// known is a store with the charm revisions 1, for jammy and noble, and 11 to 16.
-// All declare an image and an optional file, and 2 to 5 of the image, 0 and 1 of the
-// file are there.
+// known is a store with the charm revisions 1, for jammy and noble, and 11 to 16. All declare an image and an optional
+// file, and 2 to 5 of the image, 0 and 1 of the file are there.
 func known(t *testing.T, entries ...entry) Known {
 	t.Helper()
 	k := Known{
@@ -131,7 +130,8 @@ func TestPlan(t *testing.T) {
 			rows: 6, send: withoutBases(onAll("latest/edge", with{"image": 4, "file": 0})),
 		},
 		"the image changed for one base, and then for the others": {
-			now:    append([]entry{{"latest/edge", focal, 11, with{"image": 4, "file": 1}}}, onAll("latest/edge", with{"image": 3, "file": 1})[1:]...),
+			now: append([]entry{{"latest/edge", focal, 11, with{"image": 4, "file": 1}}},
+				onAll("latest/edge", with{"image": 3, "file": 1})[1:]...),
 			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
 			rows: 6, send: withoutBases(onAll("latest/edge", with{"image": 4, "file": 1})[1:]),
 		},
@@ -141,9 +141,11 @@ func TestPlan(t *testing.T) {
 			rows: 2, send: []entry{{"latest/edge", charm.Base{}, 1, with{"image": 4, "file": none}}},
 		},
 		"other revisions of the charm take over the resources that are there": {
-			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 1}}, {"latest/edge", noble, 1, with{"image": 4, "file": 0}}},
+			now: []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 1}},
+				{"latest/edge", noble, 1, with{"image": 4, "file": 0}}},
 			wanted: Wanted{Revisions: []int{13, 15, 13}}, to: []string{"latest/edge"},
-			rows: 2, send: []entry{{"latest/edge", charm.Base{}, 13, with{"image": 3, "file": 1}}, {"latest/edge", charm.Base{}, 15, with{"image": 4, "file": 0}}},
+			rows: 2, send: []entry{{"latest/edge", charm.Base{}, 13, with{"image": 3, "file": 1}},
+				{"latest/edge", charm.Base{}, 15, with{"image": 4, "file": 0}}},
 		},
 		"promote": {
 			now:    onAll("latest/edge", with{"image": 3, "file": 1}),
@@ -153,11 +155,13 @@ func TestPlan(t *testing.T) {
 		"promote one charm revision with other resources on each base": {
 			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4}}},
 			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/candidate"},
-			otherwise: true, rows: 2, send: []entry{{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}}, {"latest/candidate", noble, 1, with{"image": 4, "file": none}}},
+			otherwise: true, rows: 2, send: []entry{{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}},
+				{"latest/candidate", noble, 1, with{"image": 4, "file": none}}},
 		},
 		"promote it again": {
 			now: []entry{
-				{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}}, {"latest/candidate", noble, 1, with{"image": 4, "file": none}},
+				{"latest/candidate", jammy, 1, with{"image": 3, "file": 0}},
+				{"latest/candidate", noble, 1, with{"image": 4, "file": none}},
 				{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4}},
 			},
 			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/candidate"},
@@ -172,14 +176,16 @@ func TestPlan(t *testing.T) {
 			otherwise: true, rows: 2, send: []entry{{"latest/candidate", noble, 1, with{"image": 4, "file": none}}},
 		},
 		"promote one image for all bases": {
-			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 0}}, {"latest/edge", noble, 1, with{"image": 4, "file": 0}}},
+			now: []entry{{"latest/edge", jammy, 1, with{"image": 3, "file": 0}},
+				{"latest/edge", noble, 1, with{"image": 4, "file": 0}}},
 			wanted: Wanted{From: channel(t, "latest/edge"), Resources: with{"image": 5}}, to: []string{"latest/candidate"},
 			rows: 2, send: []entry{{"latest/candidate", charm.Base{}, 1, with{"image": 5, "file": 0}}},
 		},
 		"promote a charm revision that is not there for all of its bases": {
 			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}},
 			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/beta"},
-			rows: 2, send: []entry{{"latest/beta", jammy, 1, with{"image": 3, "file": none}}, {"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
+			rows: 2, send: []entry{{"latest/beta", jammy, 1, with{"image": 3, "file": none}},
+				{"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
 		},
 		"to a branch": {
 			now:    []entry{{"latest/edge", noble, 15, with{"image": 3}}},
@@ -197,7 +203,8 @@ func TestPlan(t *testing.T) {
 				{"2/edge", noble, 15, with{"image": 3}},
 			},
 			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge", "latest/beta", "2/edge", "latest/beta"},
-			rows: 3, send: []entry{{"2/edge", charm.Base{}, 15, with{"image": 4, "file": none}}, {"latest/beta", charm.Base{}, 15, with{"image": 4, "file": 1}}},
+			rows: 3, send: []entry{{"2/edge", charm.Base{}, 15, with{"image": 4, "file": none}},
+				{"latest/beta", charm.Base{}, 15, with{"image": 4, "file": 1}}},
 		},
 		"revision 0 of a resource": {
 			now:    []entry{{"latest/edge", noble, 15, with{"image": 4, "file": 1}}},
@@ -222,19 +229,23 @@ func TestPlan(t *testing.T) {
 		"a resource that the store's list lacks": {
 			now:    []entry{{"latest/edge", noble, 15, with{"image": 3, "unlisted": 2, "unused": none}}},
 			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
-			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 15, with{"image": 4, "file": none, "unlisted": 2, "unused": none}}},
+			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 15,
+				with{"image": 4, "file": none, "unlisted": 2, "unused": none}}},
 		},
 		"one that is on another channel": {
-			now:    []entry{{"latest/edge", noble, 15, with{"image": 3}}, {"latest/beta", noble, 15, with{"image": 3, "unlisted": 2}}},
+			now: []entry{{"latest/edge", noble, 15, with{"image": 3}},
+				{"latest/beta", noble, 15, with{"image": 3, "unlisted": 2}}},
 			wanted: Wanted{Resources: with{"image": 4}}, to: []string{"latest/edge"},
 			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 15, with{"image": 4, "file": none, "unlisted": none}}},
 		},
 		"bases that are named are first": {
-			now:    []entry{{"latest/edge", jammy, 1, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}, {"latest/edge", focal, 11, with{"image": 3}}},
+			now: []entry{{"latest/edge", jammy, 1, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}},
+				{"latest/edge", focal, 11, with{"image": 3}}},
 			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/beta"}, rows: 3,
 			send: []entry{
 				{"latest/beta", jammy, 1, with{"image": 3, "file": none}},
-				{"latest/beta", charm.Base{}, 11, with{"image": 3, "file": none}}, {"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}},
+				{"latest/beta", charm.Base{}, 11, with{"image": 3, "file": none}},
+				{"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}},
 			},
 		},
 		"what a store that ignores bases would replace is sent as well": {
@@ -243,7 +254,8 @@ func TestPlan(t *testing.T) {
 				{"latest/beta", noble, 15, with{"image": 3}}, {"latest/beta", focal, 11, with{"image": 3}},
 			},
 			wanted: Wanted{From: channel(t, "latest/edge")}, to: []string{"latest/beta"}, rows: 2,
-			send: []entry{{"latest/beta", jammy, 1, with{"image": 3, "file": none}}, {"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
+			send: []entry{{"latest/beta", jammy, 1, with{"image": 3, "file": none}},
+				{"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
 		},
 	}
 	for name, test := range tests {
@@ -312,41 +324,50 @@ func TestPlanOfSomeBases(t *testing.T) {
 			leftOut: []entry{{"latest/beta", focal, -1, nil}},
 		},
 		"an old base has a revision of another type": {
-			now:    []entry{{"latest/beta", focal, 11, with{"image": 3}}, {"latest/edge", focal, 11, with{"image": 2}}, {"latest/edge", noble, 15, with{"image": 3}}},
+			now: []entry{{"latest/beta", focal, 11, with{"image": 3}}, {"latest/edge", focal, 11, with{"image": 2}},
+				{"latest/edge", noble, 15, with{"image": 3}}},
 			wanted: Wanted{From: edge}, bases: []string{"ubuntu@24.04:amd64"}, to: []string{"latest/beta"},
 			rows: 1, send: []entry{{"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
 			leftOut: []entry{{"latest/beta", focal, 11, with{"image": 3}}},
 		},
 		"an old base has a progressive release": {
-			now:    []entry{{"latest/edge", focal, 11, with{"image": 3}}, {"latest/edge", focal, 12, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}},
+			now: []entry{{"latest/edge", focal, 11, with{"image": 3}}, {"latest/edge", focal, 12, with{"image": 3}},
+				{"latest/edge", noble, 15, with{"image": 3}}},
 			wanted: Wanted{From: edge}, bases: []string{"24.04"}, to: []string{"latest/beta"},
 			rows: 1, send: []entry{{"latest/beta", charm.Base{}, 15, with{"image": 3, "file": none}}},
 			leftOut: []entry{{"latest/beta", focal, -1, nil}, {"latest/beta", focal, -1, nil}},
 		},
 		"charm revisions for other bases": {
 			now:    []entry{{"latest/edge", jammy, 13, with{"image": 3}}},
-			wanted: Wanted{Revisions: []int{1, 13, 15, 16}, Resources: with{"image": 4}}, bases: []string{"24.04:arm64"}, to: []string{"latest/edge"},
+			wanted: Wanted{Revisions: []int{1, 13, 15, 16}, Resources: with{"image": 4}}, bases: []string{"24.04:arm64"},
+			to:   []string{"latest/edge"},
 			rows: 1, send: []entry{{"latest/edge", charm.Base{}, 16, with{"image": 4, "file": none}}},
 			leftOut: []entry{
-				{"latest/edge", jammy, 13, with{"image": 3}}, {"latest/edge", jammy, 13, with{"image": 3}}, {"latest/edge", noble, -1, nil}, {"latest/edge", noble, -1, nil},
+				{"latest/edge", jammy, 13, with{"image": 3}}, {"latest/edge", jammy, 13, with{"image": 3}},
+				{"latest/edge", noble, -1, nil}, {"latest/edge", noble, -1, nil},
 			},
 		},
 		"one of a charm revision's bases": {
-			wanted: Wanted{Revisions: []int{1}, Resources: with{"image": 4}}, bases: []string{"24.04"}, to: []string{"latest/edge"}, otherwise: true,
+			wanted: Wanted{Revisions: []int{1}, Resources: with{"image": 4}}, bases: []string{"24.04"},
+			to: []string{"latest/edge"}, otherwise: true,
 			rows: 1, send: []entry{{"latest/edge", noble, 1, with{"image": 4, "file": none}}},
 			leftOut: []entry{{"latest/edge", jammy, -1, nil}},
 		},
 		"only some of the bases get the image": {
 			now:    onAll("latest/edge", with{"image": 3}),
-			wanted: Wanted{Resources: with{"image": 4}}, bases: []string{"20.04", "22.04:arm64", "20.04:amd64"}, to: []string{"latest/edge"},
-			rows: 3, send: withoutBases([]entry{onAll("latest/edge", with{"image": 4, "file": none})[0], onAll("latest/edge", with{"image": 4, "file": none})[1],
+			wanted: Wanted{Resources: with{"image": 4}}, bases: []string{"20.04", "22.04:arm64", "20.04:amd64"},
+			to:   []string{"latest/edge"},
+			rows: 3, send: withoutBases([]entry{onAll("latest/edge", with{"image": 4, "file": none})[0],
+				onAll("latest/edge", with{"image": 4, "file": none})[1],
 				onAll("latest/edge", with{"image": 4, "file": none})[3]}),
-			leftOut: []entry{onAll("latest/edge", with{"image": 3})[2], onAll("latest/edge", with{"image": 3})[4], onAll("latest/edge", with{"image": 3})[5]},
+			leftOut: []entry{onAll("latest/edge", with{"image": 3})[2], onAll("latest/edge", with{"image": 3})[4],
+				onAll("latest/edge", with{"image": 3})[5]},
 		},
 		"every base": {
 			now:    onAll("latest/edge", with{"image": 3}),
 			wanted: Wanted{From: edge}, bases: []string{"20.04", "22.04", "24.04"}, to: []string{"2/beta", "2/edge"},
-			rows: 12, send: append(withoutBases(onAll("2/beta", with{"image": 3, "file": none})), withoutBases(onAll("2/edge", with{"image": 3, "file": none}))...),
+			rows: 12, send: append(withoutBases(onAll("2/beta", with{"image": 3, "file": none})),
+				withoutBases(onAll("2/edge", with{"image": 3, "file": none}))...),
 		},
 		"what is there for no base": {
 			now:    []entry{{"latest/edge", charm.Base{}, 9, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}},
@@ -394,11 +415,13 @@ func TestNewTracks(t *testing.T) {
 		change func(*Known)
 		want   []string
 	}{
-		"one":                       {[]string{"3/edge", "latest/edge", "3/beta"}, nil, []string{"3"}},
-		"two":                       {[]string{"4/edge", "3/edge/pr-1"}, nil, []string{"4", "3"}},
-		"none":                      {[]string{"latest/edge", "2/edge"}, nil, nil},
-		"what somebody made":        {[]string{"3/edge"}, func(k *Known) { k.Tracks.Names = []string{"latest", "2", "3"} }, nil},
-		"where the map lists none":  {[]string{"3/edge"}, func(k *Known) { k.Releases.Tracks, k.Tracks.Names = nil, []string{"latest"} }, []string{"3"}},
+		"one":  {[]string{"3/edge", "latest/edge", "3/beta"}, nil, []string{"3"}},
+		"two":  {[]string{"4/edge", "3/edge/pr-1"}, nil, []string{"4", "3"}},
+		"none": {[]string{"latest/edge", "2/edge"}, nil, nil},
+		"what somebody made": {[]string{"3/edge"}, func(k *Known) { k.Tracks.Names = []string{"latest", "2", "3"} },
+			nil},
+		"where the map lists none": {[]string{"3/edge"},
+			func(k *Known) { k.Releases.Tracks, k.Tracks.Names = nil, []string{"latest"} }, []string{"3"}},
 		"where nobody lists tracks": {[]string{"3/edge"}, func(k *Known) { k.Releases.Tracks = nil }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -407,7 +430,8 @@ func TestNewTracks(t *testing.T) {
 			if test.change != nil {
 				test.change(&k)
 			}
-			plan, err := New(Wanted{Channels: channels(t, test.to...), Revisions: []int{15}, Resources: with{"image": 3}, CreateTracks: true}, k)
+			plan, err := New(Wanted{Channels: channels(t, test.to...), Revisions: []int{15}, Resources: with{"image": 3},
+				CreateTracks: true}, k)
 			if err != nil || !slices.Equal(plan.NewTracks, test.want) || len(plan.Rows) != len(test.to) {
 				t.Errorf("tracks %q, error %v, %d rows", plan.NewTracks, err, len(plan.Rows))
 			}
@@ -422,8 +446,8 @@ func withoutBases(entries []entry) []entry {
 	return entries
 }
 
-// carryOut does with the channel map what Charmhub does: an entry is for each base of
-// its charm revision, unless it names one.
+// carryOut does with the channel map what Charmhub does: an entry is for each base of its charm revision, unless it
+// names one.
 func carryOut(k Known, plan Plan, ignoresBases bool) charmhub.Releases {
 	r := k.Releases
 	r.Map = slices.Clone(r.Map)
@@ -437,7 +461,10 @@ func carryOut(k Known, plan Plan, ignoresBases bool) charmhub.Releases {
 		}
 		for _, base := range bases {
 			sent.Base = base
-			r.Map = slices.DeleteFunc(r.Map, func(e charmhub.Release) bool { return e.Channel == sent.Channel && e.Base == base })
+			r.Map = slices.DeleteFunc(r.Map, func(e charmhub.Release) bool {
+				return e.Channel == sent.Channel &&
+					e.Base == base
+			})
 			r.Map = append(r.Map, sent)
 		}
 	}
@@ -456,20 +483,24 @@ func TestImpossiblePlans(t *testing.T) {
 	}{
 		"no such track": {
 			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}}, to: "3/edge",
-			want: []string{"release to 3/edge: the charm has no track 3, but latest, 2; give another channel, or let the action create the track with create-track: true"},
+			want: []string{"release to 3/edge: the charm has no track 3, but latest, 2; give another channel, or let the " +
+				"action create the track with create-track: true"},
 		},
 		"a track that can't have its name": {
 			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}, CreateTracks: true}, to: "3-/edge",
-			want: []string{"release to 3-/edge: the charm has no track 3-, and none of that name can be created; a track's name has letters and digits"},
+			want: []string{"release to 3-/edge: the charm has no track 3-, and none of that name can be created; a track's " +
+				"name has letters and digits"},
 		},
 		"a track of a charm without guardrails": {
 			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}, CreateTracks: true}, to: "3/edge",
-			want: []string{"release to 3/edge: the charm has no track 3, and no track guardrails, which say what tracks its publishers may create; " + charmhub.WhoCreatesTracks},
+			want: []string{"release to 3/edge: the charm has no track 3, and no track guardrails, which say what tracks its " +
+				"publishers may create; " + charmhub.WhoCreatesTracks},
 		},
 		"a track that no guardrail allows": {
 			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}, CreateTracks: true}, to: "3/edge",
 			change: func(k *Known) { k.Tracks.Guardrails = []string{`3\.[0-9]+`, "lts"} },
-			want: []string{`release to 3/edge: the charm has no track 3, and its track guardrails allow only new ones that match 3\.[0-9]+ or lts; correct the channel, or ` +
+			want: []string{`release to 3/edge: the charm has no track 3, and its track guardrails allow only new ones that ` +
+				`match 3\.[0-9]+ or lts; correct the channel, or ` +
 				charmhub.WhoCreatesTracks},
 		},
 		"onto itself": {
@@ -482,11 +513,13 @@ func TestImpossiblePlans(t *testing.T) {
 		},
 		"nothing on the channel": {
 			now: edge, wanted: Wanted{Resources: with{"image": 4}}, to: "latest/edge/pr-1",
-			want: []string{"release to latest/edge/pr-1: no charm revision is there yet; give one with the input charms, charm-revision or from-channel"},
+			want: []string{"release to latest/edge/pr-1: no charm revision is there yet; give one with the input charms, " +
+				"charm-revision or from-channel"},
 		},
 		"no such charm revision": {
 			now: edge, wanted: Wanted{Revisions: []int{99}}, to: "latest/edge", lag: true,
-			want: []string{"release revision 99 of the charm: there is no such revision, the newest is 16; give one that `charmcraft revisions` lists"},
+			want: []string{"release revision 99 of the charm: there is no such revision, the newest is 16; give one that " +
+				"`charmcraft revisions` lists"},
 		},
 		"a charm without revisions": {
 			wanted: Wanted{Revisions: []int{1}}, to: "latest/edge", lag: true, change: func(k *Known) { k.Revisions = nil },
@@ -494,15 +527,18 @@ func TestImpossiblePlans(t *testing.T) {
 		},
 		"no such revision of a resource": {
 			now: edge, wanted: Wanted{Resources: with{"image": 70}}, to: "latest/edge", lag: true,
-			want: []string{"release revision 70 of resource 'image': there is no such revision, the newest is 5; give one that `charmcraft resource-revisions` lists"},
+			want: []string{"release revision 70 of resource 'image': there is no such revision, the newest is 5; give one " +
+				"that `charmcraft resource-revisions` lists"},
 		},
 		"a resource without revisions": {
-			now: edge, wanted: Wanted{Resources: with{"file": 0}}, to: "latest/edge", lag: true, change: func(k *Known) { delete(k.Resources, "file") },
-			want: []string{"release revision 0 of resource 'file': there is none on Charmhub"},
+			now: edge, wanted: Wanted{Resources: with{"file": 0}}, to: "latest/edge", lag: true,
+			change: func(k *Known) { delete(k.Resources, "file") },
+			want:   []string{"release revision 0 of resource 'file': there is none on Charmhub"},
 		},
 		"undeclared": {
 			now: edge, wanted: Wanted{Resources: with{"imgae": 3}}, to: "latest/edge",
-			want: []string{"release resource 'imgae': no charm revision of this release declares it, but file, image; correct its name"},
+			want: []string{"release resource 'imgae': no charm revision of this release declares it, but file, image; correct " +
+				"its name"},
 		},
 		"declared by another charm revision": {
 			now: edge, wanted: Wanted{Resources: with{"old": 3}}, to: "latest/edge", change: func(k *Known) {
@@ -514,59 +550,74 @@ func TestImpossiblePlans(t *testing.T) {
 		"a charm that declares nothing": {
 			now: []entry{{"latest/edge", noble, 15, nil}}, wanted: Wanted{Resources: with{"image": 3}}, to: "latest/edge",
 			change: func(k *Known) { k.Declared = nil },
-			want:   []string{"release resource 'image': no charm revision of this release declares it, or any other; leave it out"},
+			want: []string{"release resource 'image': no charm revision of this release declares it, or any other; leave it " +
+				"out"},
 		},
 		"missing, once for two bases": {
 			wanted: Wanted{Revisions: []int{1}}, to: "latest/edge",
-			want: []string{"release charm revision 1 to latest/edge for ubuntu 22.04 (amd64): this charm revision needs resource 'image', of which no revision is there; give one with the input resources, as image:REVISION"},
+			want: []string{"release charm revision 1 to latest/edge for ubuntu 22.04 (amd64): this charm revision needs " +
+				"resource 'image', of which no revision is there; give one with the input resources, as image:REVISION"},
 		},
 		"two that are for one base": {
 			wanted: Wanted{Revisions: []int{1, 15}, Resources: with{"image": 3}}, to: "latest/edge",
-			want: []string{"release to latest/edge: charm revision 1 and charm revision 15 are both for ubuntu 24.04 (amd64), where there is place for one; give only one of them"},
+			want: []string{"release to latest/edge: charm revision 1 and charm revision 15 are both for ubuntu 24.04 (amd64), " +
+				"where there is place for one; give only one of them"},
 		},
 		"a new one and another that are for one base": {
 			wanted: Wanted{Revisions: []int{-1, 15}, Resources: with{"image": 3}}, to: "latest/edge",
 			change: func(k *Known) { k.Files = map[int]charm.Archive{-1: {Bases: []charm.Base{noble}}} },
-			want:   []string{"release to latest/edge: a new charm revision and charm revision 15 are both for ubuntu 24.04 (amd64), where there is place for one"},
+			want: []string{"release to latest/edge: a new charm revision and charm revision 15 are both for ubuntu 24.04 " +
+				"(amd64), where there is place for one"},
 		},
 		"two entries for one base": {
-			now: append(edge, entry{"latest/edge", noble, 14, with{"image": 3}}), wanted: Wanted{Resources: with{"image": 4}}, to: "latest/edge",
-			want: []string{"release to latest/edge: the channel has two entries for ubuntu 24.04 (amd64), with charm revision 15 and charm revision 14, as during a progressive release; end that first"},
+			now: append(edge, entry{"latest/edge", noble, 14, with{"image": 3}}), wanted: Wanted{Resources: with{"image": 4}},
+			to: "latest/edge",
+			want: []string{"release to latest/edge: the channel has two entries for ubuntu 24.04 (amd64), with charm revision " +
+				"15 and charm revision 14, as during a progressive release; end that first"},
 		},
 		"two entries for one base to promote": {
-			now: append(edge, entry{"latest/edge", noble, 14, with{"image": 3}}), wanted: Wanted{From: channel(t, "latest/edge")}, to: "latest/beta",
+			now:    append(edge, entry{"latest/edge", noble, 14, with{"image": 3}}),
+			wanted: Wanted{From: channel(t, "latest/edge")}, to: "latest/beta",
 			want: []string{"promote from latest/edge: the channel has two entries for ubuntu 24.04 (amd64)"},
 		},
 		"a type from earlier, of a resource that is kept": {
 			now: []entry{{"latest/edge", noble, 9, with{"image": 2}}}, wanted: Wanted{Revisions: []int{15}}, to: "latest/edge",
-			want: []string{"release revision 2 of resource 'image': that revision is of type file, but charm revision 15 declares oci-image; give a revision of that type with the input resources"},
+			want: []string{"release revision 2 of resource 'image': that revision is of type file, but charm revision 15 " +
+				"declares oci-image; give a revision of that type with the input resources"},
 		},
 		"a file that declares another type": {
 			now: edge, wanted: Wanted{Revisions: []int{-1}, Resources: with{"file": 0}}, to: "latest/edge",
 			change: func(k *Known) {
 				k.Resources["image"][2].Type = charm.TypeImage
-				k.Files = map[int]charm.Archive{-1: {Bases: []charm.Base{noble}, Metadata: charm.Metadata{Resources: map[string]charm.Resource{
-					"image": {Type: charm.TypeFile}, "file": {Type: charm.TypeFile},
-				}}}}
+				k.Files = map[int]charm.Archive{-1: {Bases: []charm.Base{noble},
+					Metadata: charm.Metadata{Resources: map[string]charm.Resource{
+						"image": {Type: charm.TypeFile}, "file": {Type: charm.TypeFile},
+					}}}}
 			},
-			want: []string{"release revision 3 of resource 'image': that revision is of type oci-image, but a new charm revision declares file"},
+			want: []string{"release revision 3 of resource 'image': that revision is of type oci-image, but a new charm " +
+				"revision declares file"},
 		},
 		"a type from earlier": {
 			now: edge, wanted: Wanted{Resources: with{"image": 2}}, to: "latest/edge",
-			want: []string{"release revision 2 of resource 'image': that revision is of type file, but charm revision 15 declares oci-image"},
+			want: []string{"release revision 2 of resource 'image': that revision is of type file, but charm revision 15 " +
+				"declares oci-image"},
 		},
 		"a base that is nowhere": {
-			now: onAll("latest/edge", with{"image": 3}), wanted: Wanted{From: channel(t, "latest/edge"), Bases: filters(t, "24.04", "25.10")}, to: "latest/beta",
-			want: []string{"release to latest/beta: nothing is for 25.10 of the input bases, but for ubuntu@20.04:amd64, ubuntu@20.04:arm64, ubuntu@22.04:amd64, " +
+			now:    onAll("latest/edge", with{"image": 3}),
+			wanted: Wanted{From: channel(t, "latest/edge"), Bases: filters(t, "24.04", "25.10")}, to: "latest/beta",
+			want: []string{"release to latest/beta: nothing is for 25.10 of the input bases, but for ubuntu@20.04:amd64, " +
+				"ubuntu@20.04:arm64, ubuntu@22.04:amd64, " +
 				"ubuntu@22.04:arm64, ubuntu@24.04:amd64, ubuntu@24.04:arm64; correct it, or leave it out"},
 		},
 		"bases of a charm revision that are not known": {
 			wanted: Wanted{Revisions: []int{9}, Bases: filters(t, "24.04")}, to: "latest/edge",
 			change: func(k *Known) { k.Revisions = []charmhub.CharmRevision{{Revision: 9}} },
-			want:   []string{"release to latest/edge: nothing is for 24.04 of the input bases, but for any base; correct it, or leave it out"},
+			want: []string{"release to latest/edge: nothing is for 24.04 of the input bases, but for any base; correct it, " +
+				"or leave it out"},
 		},
 		"a resource of a base that is left out": {
-			now: []entry{{"latest/edge", jammy, 13, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}}, to: "latest/edge",
+			now:    []entry{{"latest/edge", jammy, 13, with{"image": 3}}, {"latest/edge", noble, 15, with{"image": 3}}},
+			to:     "latest/edge",
 			wanted: Wanted{Resources: with{"old": 3}, Bases: filters(t, "24.04")}, change: func(k *Known) {
 				k.Declared[13] = append(k.Declared[13], charmhub.Resource{Name: "old"})
 				k.Resources["old"] = []charmhub.Revision{{Revision: 3}}
@@ -605,8 +656,7 @@ func TestImpossiblePlans(t *testing.T) {
 	}
 }
 
-// TestFilesDeclare: the metadata of a charm file says what its revision declares,
-// whatever the store lists.
+// TestFilesDeclare: the metadata of a charm file says what its revision declares, whatever the store lists.
 func TestFilesDeclare(t *testing.T) {
 	k := known(t, entry{"latest/edge", noble, 15, with{"image": 3, "file": 1, "unlisted": 2}})
 	k.Resources["more"] = []charmhub.Revision{{Revision: 7}}
@@ -637,11 +687,15 @@ func TestKept(t *testing.T) {
 		missing   []string
 		dropped   []string
 	}{
-		"all but a resource":     {Wanted{Resources: with{"file": 1}}, "latest/edge", true, []string{"image", "old"}, nil, nil},
-		"nothing":                {Wanted{Revisions: []int{15}, Resources: with{"file": 1, "image": 4}}, "latest/edge", false, nil, nil, []string{"old"}},
-		"a resource":             {Wanted{Revisions: []int{15}}, "latest/edge", false, []string{"image"}, []string{"file"}, []string{"old"}},
-		"what is promoted":       {Wanted{From: channel(t, "latest/edge")}, "latest/beta", false, nil, []string{"file"}, nil},
-		"where there is nothing": {Wanted{Revisions: []int{15}, Resources: with{"image": 4}}, "latest/beta", false, nil, []string{"file"}, nil},
+		"all but a resource": {Wanted{Resources: with{"file": 1}}, "latest/edge", true,
+			[]string{"image", "old"}, nil, nil},
+		"nothing": {Wanted{Revisions: []int{15}, Resources: with{"file": 1, "image": 4}}, "latest/edge", false,
+			nil, nil, []string{"old"}},
+		"a resource": {Wanted{Revisions: []int{15}}, "latest/edge", false, []string{"image"}, []string{"file"},
+			[]string{"old"}},
+		"what is promoted": {Wanted{From: channel(t, "latest/edge")}, "latest/beta", false, nil, []string{"file"}, nil},
+		"where there is nothing": {Wanted{Revisions: []int{15}, Resources: with{"image": 4}}, "latest/beta", false, nil,
+			[]string{"file"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.wanted.Channels = channels(t, test.to)
@@ -663,8 +717,8 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// TestConflicts: a store that ignores a base in a request puts a charm revision where
-// nobody asked for it, or replaces another one.
+// TestConflicts: a store that ignores a base in a request puts a charm revision where nobody asked for it, or replaces
+// another one.
 func TestConflicts(t *testing.T) {
 	onEdge := []entry{{"latest/edge", jammy, 1, with{"image": 3}}}
 	for name, test := range map[string]struct {
@@ -672,17 +726,21 @@ func TestConflicts(t *testing.T) {
 		after     []entry
 		want, now int // charm revisions; -1 for nothing, -2 for no conflict
 	}{
-		"as asked for":           {nil, []entry{{"latest/beta", jammy, 1, with{"image": 3}}}, -2, -2},
-		"not shown yet":          {nil, nil, -2, -2},
-		"another base":           {nil, []entry{{"latest/beta", jammy, 1, with{"image": 3}}, {"latest/beta", noble, 1, with{"image": 3}}}, -1, 1},
-		"another base, replaced": {[]entry{{"latest/beta", noble, 15, with{"image": 3}}}, []entry{{"latest/beta", jammy, 1, with{"image": 3}}, {"latest/beta", noble, 1, with{"image": 3}}}, 15, 1},
-		"another base, closed":   {[]entry{{"latest/beta", noble, 15, with{"image": 3}}}, []entry{{"latest/beta", jammy, 1, with{"image": 3}}}, 15, -1},
-		"the base":               {nil, []entry{{"latest/beta", jammy, 12, with{"image": 3}}}, 1, 12},
-		"any base":               {nil, []entry{{"latest/beta", charm.Base{}, 1, with{"image": 3}}}, -2, -2},
-		"elsewhere":              {nil, []entry{{"2/beta", noble, 12, with{"image": 3}}}, -2, -2},
+		"as asked for":  {nil, []entry{{"latest/beta", jammy, 1, with{"image": 3}}}, -2, -2},
+		"not shown yet": {nil, nil, -2, -2},
+		"another base": {nil, []entry{{"latest/beta", jammy, 1, with{"image": 3}},
+			{"latest/beta", noble, 1, with{"image": 3}}}, -1, 1},
+		"another base, replaced": {[]entry{{"latest/beta", noble, 15, with{"image": 3}}},
+			[]entry{{"latest/beta", jammy, 1, with{"image": 3}}, {"latest/beta", noble, 1, with{"image": 3}}}, 15, 1},
+		"another base, closed": {[]entry{{"latest/beta", noble, 15, with{"image": 3}}},
+			[]entry{{"latest/beta", jammy, 1, with{"image": 3}}}, 15, -1},
+		"the base":  {nil, []entry{{"latest/beta", jammy, 12, with{"image": 3}}}, 1, 12},
+		"any base":  {nil, []entry{{"latest/beta", charm.Base{}, 1, with{"image": 3}}}, -2, -2},
+		"elsewhere": {nil, []entry{{"2/beta", noble, 12, with{"image": 3}}}, -2, -2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			plan, err := New(Wanted{Channels: channels(t, "latest/beta"), From: channel(t, "latest/edge")}, known(t, append(test.beta, onEdge...)...))
+			plan, err := New(Wanted{Channels: channels(t, "latest/beta"), From: channel(t, "latest/edge")},
+				known(t, append(test.beta, onEdge...)...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -723,7 +781,8 @@ func TestSomebodyElseReleases(t *testing.T) {
 		"a charm":            {"latest/edge", jammy, 1, with{"image": 3, "file": 1}},
 	} {
 		outdated := plan.Outdated(releases(t, theirs, now[1]))
-		if len(outdated) != 1 || outdated[0].After.Base != jammy || !maps.Equal(outdated[0].Before.Resources, theirs.resources) {
+		if len(outdated) != 1 || outdated[0].After.Base != jammy ||
+			!maps.Equal(outdated[0].Before.Resources, theirs.resources) {
 			t.Errorf("%s: outdated %+v", name, outdated)
 		}
 	}
