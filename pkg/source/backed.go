@@ -16,17 +16,19 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
-// store returns the content of a manifest-backed image: a manifest or blob by its
-// descriptor. The caller verifies the content.
+// store returns the manifests and blobs of an image by descriptor. The caller verifies the content.
 type store interface {
 	fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
 }
 
-// newBacked returns the image or index that d describes. Nothing is read
-// before it is asked for.
+// newBacked returns the image or index that d describes. It reads nothing yet.
 func newBacked(ctx context.Context, from store, d v1.Descriptor) (image.ImageOrIndex, error) {
 	if d.Size <= 0 {
-		return nil, fmt.Errorf("%s is listed with %d bytes, which no manifest has; build, save or pull the image again", d.Digest, d.Size)
+		return nil, fmt.Errorf(
+			"%s is listed with %d bytes, which no manifest has; build, save or pull the image again",
+			d.Digest,
+			d.Size,
+		)
 	}
 	node := backed{ctx: ctx, store: from, descriptor: d}
 	node.raw = sync.OnceValues(func() ([]byte, error) { return read(ctx, from, d, manifestLimit) })
@@ -46,7 +48,7 @@ func newBacked(ctx context.Context, from store, d v1.Descriptor) (image.ImageOrI
 	}
 }
 
-// read returns a manifest, an index or a config within a limit, verified.
+// read returns a manifest, index or config after verifying its digest. It fails if the document exceeds the limit.
 func read(ctx context.Context, from store, d v1.Descriptor, most limit) ([]byte, error) {
 	content, err := from.fetch(ctx, d)
 	if err != nil {
@@ -59,14 +61,19 @@ func read(ctx context.Context, from store, d v1.Descriptor, most limit) ([]byte,
 	}
 	switch {
 	case d.Size > 0 && int64(len(raw)) != d.Size:
-		return nil, fmt.Errorf("%s has %d bytes where %d are declared: the image is damaged; build, save or pull it again", d.Digest, len(raw), d.Size)
+		return nil, fmt.Errorf(
+			"%s has %d bytes where %d are declared: the image is damaged; build, save or pull it again",
+			d.Digest,
+			len(raw),
+			d.Size,
+		)
 	case sum(raw) != d.Digest:
 		return nil, fmt.Errorf("%s has the digest %s: the image is damaged; build, save or pull it again", d.Digest, sum(raw))
 	}
 	return raw, nil
 }
 
-// backed is what images and indexes share.
+// backed has the fields and methods that images and indexes share.
 type backed struct {
 	ctx        context.Context //nolint:containedctx // v1's interfaces take none
 	store      store
@@ -74,10 +81,16 @@ type backed struct {
 	raw        func() ([]byte, error)
 }
 
+// MediaType returns the media type of the manifest.
 func (a backed) MediaType() (types.MediaType, error) { return a.descriptor.MediaType, nil }
-func (a backed) Digest() (v1.Hash, error)            { return a.descriptor.Digest, nil }
-func (a backed) RawManifest() ([]byte, error)        { return a.raw() }
 
+// Digest returns the digest of the manifest.
+func (a backed) Digest() (v1.Hash, error) { return a.descriptor.Digest, nil }
+
+// RawManifest returns the bytes of the manifest. It reads them once.
+func (a backed) RawManifest() ([]byte, error) { return a.raw() }
+
+// Size returns the size of the manifest in bytes.
 func (a backed) Size() (int64, error) {
 	raw, err := a.raw()
 	return int64(len(raw)), err
@@ -89,10 +102,11 @@ type backedImage struct {
 	config func() ([]byte, error)
 }
 
-// cachedConfig is how many bytes a config may have to be cached. Most have a
-// tenth of it; those of a large index together have to fit into memory.
+// cachedConfig is the maximum size in bytes of a config that is cached. Most configs have a tenth of it. The cached
+// configs of a large index must fit into memory.
 const cachedConfig = 32 << 10
 
+// RawConfigFile returns the bytes of the config.
 func (i backedImage) RawConfigFile() ([]byte, error) {
 	manifest, err := partial.Manifest(i)
 	if err != nil {
@@ -104,6 +118,7 @@ func (i backedImage) RawConfigFile() ([]byte, error) {
 	return i.config()
 }
 
+// readConfig reads and verifies the config.
 func (i backedImage) readConfig() ([]byte, error) {
 	manifest, err := partial.Manifest(i)
 	if err != nil {
@@ -112,7 +127,7 @@ func (i backedImage) readConfig() ([]byte, error) {
 	return read(i.ctx, i.store, manifest.Config, configLimit)
 }
 
-// ConfigLayer is what [partial.ConfigLayer] asks for when the config is pushed. A large one isn't held in memory.
+// ConfigLayer returns the config as a layer for [partial.ConfigLayer]. A large config isn't kept in memory.
 func (i backedImage) ConfigLayer() (v1.Layer, error) {
 	manifest, err := partial.Manifest(i)
 	if err != nil {
@@ -125,6 +140,7 @@ func (i backedImage) ConfigLayer() (v1.Layer, error) {
 	return static.NewLayer(raw, manifest.Config.MediaType), err
 }
 
+// LayerByDigest returns the compressed layer with that digest.
 func (i backedImage) LayerByDigest(digest v1.Hash) (partial.CompressedLayer, error) {
 	manifest, err := partial.Manifest(i)
 	if err != nil {
@@ -145,20 +161,27 @@ type backedLayer struct {
 	descriptor v1.Descriptor
 }
 
-func (l backedLayer) Digest() (v1.Hash, error)            { return l.descriptor.Digest, nil }
-func (l backedLayer) Size() (int64, error)                { return l.descriptor.Size, nil }
+// Digest returns the digest of the compressed layer.
+func (l backedLayer) Digest() (v1.Hash, error) { return l.descriptor.Digest, nil }
+
+// Size returns the number of compressed bytes.
+func (l backedLayer) Size() (int64, error) { return l.descriptor.Size, nil }
+
+// MediaType returns the media type from the manifest.
 func (l backedLayer) MediaType() (types.MediaType, error) { return l.descriptor.MediaType, nil }
+
+// Compressed opens the compressed layer.
 func (l backedLayer) Compressed() (io.ReadCloser, error) {
 	return l.store.fetch(l.ctx, l.descriptor)
 }
 
-// backedIndex implements [v1.ImageIndex]. It caches its opened children, so that
-// each manifest and config is read once.
+// backedIndex implements [v1.ImageIndex]. It caches its children, so that each manifest and config is read once.
 type backedIndex struct {
 	backed
 	children *sync.Map // image.ImageOrIndex by digest
 }
 
+// IndexManifest parses the index.
 func (x backedIndex) IndexManifest() (*v1.IndexManifest, error) {
 	raw, err := x.raw()
 	if err != nil {
@@ -171,14 +194,17 @@ func (x backedIndex) IndexManifest() (*v1.IndexManifest, error) {
 	return manifest, nil
 }
 
+// Image returns the image in the index with that digest.
 func (x backedIndex) Image(digest v1.Hash) (v1.Image, error) {
 	return child[v1.Image](x, digest)
 }
 
+// ImageIndex returns the nested index with that digest.
 func (x backedIndex) ImageIndex(digest v1.Hash) (v1.ImageIndex, error) {
 	return child[v1.ImageIndex](x, digest)
 }
 
+// child returns the image or index with that digest. It fails if the index lists another kind of manifest.
 func child[T any](x backedIndex, digest v1.Hash) (T, error) {
 	var none T
 	d, listed, err := x.lists(digest)
@@ -199,7 +225,7 @@ func child[T any](x backedIndex, digest v1.Hash) (T, error) {
 	return none, fmt.Errorf("index %s has no such manifest %s", x.descriptor.Digest, digest)
 }
 
-// lists returns the descriptor by which the index lists a manifest.
+// lists returns the descriptor with that digest, and whether the index lists it.
 func (x backedIndex) lists(digest v1.Hash) (d v1.Descriptor, listed bool, err error) {
 	manifest, err := x.IndexManifest()
 	if err != nil {
@@ -212,8 +238,7 @@ func (x backedIndex) lists(digest v1.Hash) (d v1.Descriptor, listed bool, err er
 	return manifest.Manifests[at], true, nil
 }
 
-// Layer returns a manifest that is neither an image nor an index, or a blob that
-// such a manifest lists: what the other methods don't return.
+// Layer returns a manifest that is neither an image nor an index, or a blob to which such a manifest refers.
 func (x backedIndex) Layer(digest v1.Hash) (v1.Layer, error) {
 	d, listed, err := x.lists(digest)
 	if err != nil {

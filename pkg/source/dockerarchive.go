@@ -14,19 +14,17 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
-// savedImage is one image in manifest.json, the table of contents of what
-// `docker save` writes.
+// savedImage is an image in manifest.json, which lists the contents of an archive of `docker save`.
 type savedImage struct {
 	Config   string
 	RepoTags []string
 	Layers   []string
 }
 
-// hexName finds the digest in the name that a config has in an archive:
-// <hex>.json, sha256:<hex> or blobs/sha256/<hex>.
+// hexName matches the digest in the name of a config in an archive: <hex>.json, sha256:<hex> or blobs/sha256/<hex>.
 var hexName = regexp.MustCompile(`(?:^|[:/])([0-9a-f]{64})(?:\.json)?$`)
 
-// hex returns the image ID if the name of the config contains it.
+// hex returns the image ID from the config's name, "" if the name doesn't contain it.
 func (s savedImage) hex() string {
 	if m := hexName.FindStringSubmatch(s.Config); m != nil {
 		return m[1]
@@ -34,9 +32,9 @@ func (s savedImage) hex() string {
 	return ""
 }
 
-// openDockerArchive finds the image that selector names: by a tag, or an ID or
-// the beginning of one; by nothing when there is no choice. No layer is looked
-// at. The file is closed with the image, and left open after an error.
+// openDockerArchive opens the image that selector names by a tag, an ID, or the beginning of an ID. If the archive has
+// one image, selector may be "". It reads no layer. Closing the image closes the file; after an error the file stays
+// open.
 func openDockerArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
 	toc, err := readContents(ctx, file.open)
 	if err != nil {
@@ -55,7 +53,7 @@ func openDockerArchive(ctx context.Context, file *tarFile, selector string) (Sou
 	return u, nil
 }
 
-// contents is what an archive holds.
+// contents is what is known about an archive after reading it once.
 type contents struct {
 	names  map[string]bool
 	links  map[string]string
@@ -63,7 +61,7 @@ type contents struct {
 	index  []byte // index.json, which makes an OCI layout of it, too
 }
 
-// readContents goes through all of an archive once.
+// readContents reads the whole archive once.
 func readContents(ctx context.Context, open openFunc) (contents, error) {
 	stream, err := open(ctx)
 	if err != nil {
@@ -87,6 +85,7 @@ func readContents(ctx context.Context, open openFunc) (contents, error) {
 	return toc, nil
 }
 
+// readSaved parses manifest.json. It returns err if that isn't nil.
 func readSaved(raw []byte, err error) ([]savedImage, error) {
 	if err != nil {
 		return nil, err
@@ -115,13 +114,16 @@ func (c contents) selectImage(selector string) (savedImage, error) {
 		choice = append(choice, strings.Join(append([]string{path.Base(image.Config)}, image.RepoTags...), " "))
 	}
 	if selector == "" {
-		return savedImage{}, fmt.Errorf("the archive holds %d images; choose one as docker-archive:FILE:TAG or docker-archive:FILE:ID: %s",
-			len(c.images), strings.Join(choice, ", "))
+		return savedImage{}, fmt.Errorf(
+			"the archive holds %d images; choose one as docker-archive:FILE:TAG or docker-archive:FILE:ID: %s",
+			len(c.images),
+			strings.Join(choice, ", "),
+		)
 	}
 	return savedImage{}, fmt.Errorf("the archive has no image %q; choose from %s", selector, strings.Join(choice, ", "))
 }
 
-// uncompressed describes one of the images; open opens the archive.
+// unpacked describes an image in the archive; open opens the archive.
 func (c contents) unpacked(ctx context.Context, saved savedImage, open openFunc) (*Unpacked, error) {
 	raw, err := readFile(ctx, open, path.Clean(saved.Config))
 	if err != nil {
@@ -129,14 +131,22 @@ func (c contents) unpacked(ctx context.Context, saved savedImage, open openFunc)
 	}
 	id := sum(raw)
 	if named := saved.hex(); named != "" && named != id.Hex {
-		return nil, fmt.Errorf("the config %s has the digest %s: the image is damaged; build, save or pull it again", saved.Config, id)
+		return nil, fmt.Errorf(
+			"the config %s has the digest %s: the image is damaged; build, save or pull it again",
+			saved.Config,
+			id,
+		)
 	}
 	config, err := parseConfig(raw)
 	if err != nil {
 		return nil, err
 	}
 	if len(saved.Layers) != len(config.RootFS.DiffIDs) {
-		return nil, fmt.Errorf("the image has %d layers where its config lists %d; build it again", len(saved.Layers), len(config.RootFS.DiffIDs))
+		return nil, fmt.Errorf(
+			"the image has %d layers where its config lists %d; build it again",
+			len(saved.Layers),
+			len(config.RootFS.DiffIDs),
+		)
 	}
 	u := &Unpacked{
 		ID: id, Digest: id, DiffIDs: config.RootFS.DiffIDs, Platform: image.ConfigPlatform(config),
@@ -152,10 +162,8 @@ func (c contents) unpacked(ctx context.Context, saved savedImage, open openFunc)
 	return u, nil
 }
 
-// resolve returns the file that holds a layer: engines up to 24
-// write a layer once, and links to it where it is used again, be it by
-// another image. The layer itself need not be there: the charm's repository
-// may have it.
+// resolve returns the name of the file that holds a layer. Engines up to version 24 save a layer once and link to it
+// elsewhere, even from other images. The file may be missing, because the charm's repository may have the layer.
 func (c contents) resolve(layer string) (string, error) {
 	name := path.Clean(layer)
 	if target, ok := c.links[name]; ok {
@@ -167,7 +175,7 @@ func (c contents) resolve(layer string) (string, error) {
 	return name, nil
 }
 
-// readFile returns the content of a file of a config's size in a tar stream.
+// readFile returns the content of a file in a tar stream, at most as large as a config.
 func readFile(ctx context.Context, open openFunc, name string) ([]byte, error) {
 	stream, err := open(ctx)
 	if err != nil {
@@ -183,5 +191,8 @@ func readFile(ctx context.Context, open openFunc, name string) ([]byte, error) {
 			return entries.document(header, configLimit)
 		}
 	}
-	return nil, fmt.Errorf("the archive has no %s, which its manifest.json names: the image is incomplete; write the archive again with `docker save`", name)
+	return nil, fmt.Errorf(
+		"the archive has no %s, which its manifest.json names: the image is incomplete; write the archive again with `docker save`",
+		name,
+	)
 }

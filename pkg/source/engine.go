@@ -20,16 +20,14 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// engine is a container engine with Docker's API: Docker itself, or podman
-// behind its compatible socket.
+// engine is a client of a container engine with Docker's API: Docker, or podman behind its compatible socket.
 type engine struct {
 	api  *client.Client
 	host string
 }
 
-// newEngine returns the engine that DOCKER_HOST names, with TLS as
-// DOCKER_CERT_PATH and DOCKER_TLS_VERIFY say, or the local one. It makes no
-// call.
+// newEngine returns a client of the engine that DOCKER_HOST names, or of the local one. DOCKER_CERT_PATH and
+// DOCKER_TLS_VERIFY configure TLS. It makes no request.
 func newEngine() (*engine, error) {
 	api, err := client.New(client.FromEnv)
 	if err != nil {
@@ -38,17 +36,16 @@ func newEngine() (*engine, error) {
 	return &engine{api: api, host: api.DaemonHost()}, nil
 }
 
-// NotFoundError says that no image is known by a name in a place.
+// NotFoundError is the error for a name or digest that no image in a place has.
 type NotFoundError struct{ Name, Place string }
 
+// Error says what wasn't found, and where.
 func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("%s has no image %s", e.Place, e.Name)
 }
 
-// find looks an image up by the hex digits of its ID, or of a digest under
-// which it was pulled (its RepoDigests), complete or shortened. It fails with a
-// [*NotFoundError] when there is none, and with all candidates when there is
-// more than one.
+// find returns the image whose ID or RepoDigest begins with hex. It returns a [*NotFoundError] if there is no such
+// image. If there are several, the error lists them.
 func (e *engine) find(ctx context.Context, hex string) (Source, error) {
 	if len(hex) == 64 {
 		src, err := e.inspect(ctx, "sha256:"+hex)
@@ -56,8 +53,8 @@ func (e *engine) find(ctx context.Context, hex string) (Source, error) {
 			return src, err
 		}
 	}
-	// The engine neither resolves a RepoDigest without a name nor distinguishes an
-	// ambiguous prefix from an unknown one, so the list of images is searched.
+	// The engine neither resolves a RepoDigest without a name nor distinguishes an ambiguous prefix from an unknown one,
+	// so the list of images is searched.
 	list, err := callEngine(ctx, e, "list its images", func(ctx context.Context) (client.ImageListResult, error) {
 		return e.api.ImageList(ctx, client.ImageListOptions{All: true})
 	})
@@ -76,8 +73,8 @@ func (e *engine) find(ctx context.Context, hex string) (Source, error) {
 	}
 }
 
-// matches returns the IDs of the images that have hex at the start of their
-// ID or of a RepoDigest, each once, sorted.
+// matches returns the IDs of the images whose ID or RepoDigest begins with hex. They are sorted, and each is listed
+// once.
 func matches(images []engineimage.Summary, hex string) []string {
 	var ids []string
 	for _, one := range images {
@@ -92,12 +89,18 @@ func matches(images []engineimage.Summary, hex string) []string {
 	return slices.Compact(ids)
 }
 
-func (e *engine) inspectImage(ctx context.Context, id string, options ...client.ImageInspectOption) (client.ImageInspectResult, error) {
+// inspectImage requests the engine's description of an image.
+func (e *engine) inspectImage(
+	ctx context.Context,
+	id string,
+	options ...client.ImageInspectOption,
+) (client.ImageInspectResult, error) {
 	return callEngine(ctx, e, "inspect image "+id, func(ctx context.Context) (client.ImageInspectResult, error) {
 		return e.api.ImageInspect(ctx, id, options...)
 	})
 }
 
+// inspect returns the image with that ID.
 func (e *engine) inspect(ctx context.Context, id string) (Source, error) {
 	found, err := e.inspectImage(ctx, id)
 	if err != nil {
@@ -119,8 +122,7 @@ func (e *engine) inspect(ctx context.Context, id string) (Source, error) {
 	return src, nil
 }
 
-// unpacked describes an image of a graph driver, which calls it by the digest
-// of its config.
+// unpacked returns an image of a graph driver. Its ID is the digest of its config.
 func (e *engine) unpacked(id v1.Hash, found engineimage.InspectResponse) (*Unpacked, error) {
 	u := &Unpacked{ID: id, Digest: id, Size: found.Size, Export: e.exporter(id), Platform: v1.Platform{
 		OS: found.Os, Architecture: found.Architecture, Variant: found.Variant, OSVersion: found.OsVersion,
@@ -135,8 +137,8 @@ func (e *engine) unpacked(id v1.Hash, found engineimage.InspectResponse) (*Unpac
 	if len(u.DiffIDs) > 0 {
 		return u, nil
 	}
-	// Docker exports no image without layers, so that its config can't be had to
-	// the byte. One with the same fields is made of what the engine reports.
+	// Docker exports no image without layers, so that its config can't be had to the byte. One with the same fields is
+	// made of what the engine reports.
 	var err error
 	u.config, err = json.Marshal(map[string]any{
 		"architecture": found.Architecture, "variant": found.Variant, "os": found.Os, "os.version": found.OsVersion,
@@ -147,8 +149,8 @@ func (e *engine) unpacked(id v1.Hash, found engineimage.InspectResponse) (*Unpac
 	return u, err
 }
 
-// keepsManifests reports whether the engine has the containerd image store, where
-// an inspected image doesn't: before version 1.48 of the API.
+// keepsManifests reports whether the engine uses the containerd image store. It is needed below version 1.48 of the
+// API, where the description of an image doesn't say so.
 func (e *engine) keepsManifests(ctx context.Context) bool {
 	found, err := callEngine(ctx, e, "describe itself", func(ctx context.Context) (client.SystemInfoResult, error) {
 		return e.api.Info(ctx, client.InfoOptions{})
@@ -156,7 +158,7 @@ func (e *engine) keepsManifests(ctx context.Context) bool {
 	return err == nil && slices.Contains(found.Info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
 }
 
-// stored describes an image of the containerd image store, which has manifests and compressed layers.
+// stored returns an image of the containerd image store, which keeps manifests and compressed layers.
 func (e *engine) stored(ctx context.Context, digest v1.Hash, found engineimage.InspectResponse) (*storedImage, error) {
 	src := &storedImage{digest: digest, export: exported{open: e.exporter(digest)}}
 	if found.Descriptor == nil { // before version 1.48 of the API
@@ -175,8 +177,9 @@ func (e *engine) stored(ctx context.Context, digest v1.Hash, found engineimage.I
 	return src, err
 }
 
-// imagesOf returns the images among the manifests of an index, without what is attached to them; nil if some are of a kind
-// that the engine doesn't know. What the engine calls an attestation because of an annotation, runtimes may take for an image.
+// imagesOf returns the images in an index, without attestations. It returns nil if the engine doesn't know the kind of
+// a manifest. An engine may call a manifest an attestation because of an annotation, while runtimes would run it as an
+// image.
 func imagesOf(manifests []engineimage.ManifestSummary) ([]v1.Descriptor, error) {
 	var images []v1.Descriptor
 	for _, m := range manifests {
@@ -201,8 +204,7 @@ func imagesOf(manifests []engineimage.ManifestSummary) ([]v1.Descriptor, error) 
 	return images, nil
 }
 
-// exporter returns a function that exports an image. A failure of the engine, also one in the middle of the stream,
-// is an error that names the engine.
+// exporter returns a function that exports an image. Errors name the engine, also those in the middle of the stream.
 func (e *engine) exporter(id v1.Hash) openFunc {
 	doing := "export image " + id.String()
 	return func(ctx context.Context) (io.ReadCloser, error) {
@@ -216,12 +218,13 @@ func (e *engine) exporter(id v1.Hash) openFunc {
 	}
 }
 
-// exportStream adds to the errors of reading an export which engine it comes from.
+// exportStream is an export whose errors name the engine.
 type exportStream struct {
 	io.ReadCloser
 	failed func(error) error
 }
 
+// Read implements [io.Reader].
 func (s exportStream) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -230,11 +233,12 @@ func (s exportStream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// answerLimit is how long an engine may take to begin an answer. Before the first byte of an export, it writes the whole
-// image to its disk.
+// answerLimit is the time limit for the beginning of an engine's answer. Before the first byte of an export, the engine
+// writes the whole image to its disk.
 const answerLimit = 15 * time.Minute
 
-// callEngine makes a call other than an export, and gives it up after answerLimit.
+// callEngine makes a request other than an export. It fails after answerLimit. Doing says for the error what is being
+// done.
 func callEngine[T any](ctx context.Context, e *engine, doing string, call func(context.Context) (T, error)) (T, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, answerLimit, fmt.Errorf("no answer within %s", answerLimit))
 	defer cancel()
@@ -248,7 +252,7 @@ func callEngine[T any](ctx context.Context, e *engine, doing string, call func(c
 	return result, e.failed(doing, err)
 }
 
-// failed distinguishes an engine that can't be reached from one that refuses.
+// failed returns the error for a failed request. It says whether the engine couldn't be reached or refused the request.
 func (e *engine) failed(doing string, err error) error {
 	if client.IsErrConnectionFailed(err) {
 		return fmt.Errorf("no container engine answers at %s: %w; start one, or set DOCKER_HOST to its address", e.host, err)

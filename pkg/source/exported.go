@@ -18,8 +18,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/spool"
 )
 
-// exported is a store over what an engine saves of a manifest-backed image: an OCI layout in a tar stream. It is spooled when
-// the first object is asked for, unless [exported.stream] kept that.
+// exported is a store over an engine's export of an image: an OCI layout in a tar stream. The export is spooled when
+// the first object is read, unless [exported.stream] has kept it.
 type exported struct {
 	open openFunc
 
@@ -30,8 +30,8 @@ type exported struct {
 	err      error
 }
 
-// stream exports the image once. It keeps manifests, indexes and configs, and gives every other blob to take, in the order of
-// the export. Take need not read all of the content.
+// stream exports the image once. It keeps manifests, indexes and configs. It calls take for every other blob, in the
+// order of the export. Take may leave content unread.
 func (e *exported) stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error {
 	stream, err := e.open(ctx)
 	if err != nil {
@@ -43,7 +43,12 @@ func (e *exported) stream(ctx context.Context, take func(d v1.Descriptor, conten
 		return err
 	}
 	entries := newTarStream(stream)
-	s := &streamed{documents: kept, spans: map[string]span{}, seen: entries.seen, spooled: func() (layout, error) { return e.spool(ctx) }}
+	s := &streamed{
+		documents: kept,
+		spans:     map[string]span{},
+		seen:      entries.seen,
+		spooled:   func() (layout, error) { return e.spool(ctx) },
+	}
 	for header, err := range entries.files() {
 		if err == nil {
 			err = s.read(header, entries, take)
@@ -56,8 +61,8 @@ func (e *exported) stream(ctx context.Context, take func(d v1.Descriptor, conten
 	return nil
 }
 
-// streamed is what is known of an export that was read once: its documents, and the names of the other files. What is asked
-// for besides the documents is spooled in another export.
+// streamed holds the documents of an export that was read once, and the names of the other files. Other blobs are
+// spooled in another export when they are read.
 type streamed struct {
 	documents *spool.File
 	spans     map[string]span // of the documents, by name
@@ -65,7 +70,7 @@ type streamed struct {
 	spooled   func() (layout, error)
 }
 
-// read keeps a document, or gives another blob to take.
+// read keeps a document. It calls take for another blob.
 func (s *streamed) read(header *tar.Header, content io.Reader, take func(v1.Descriptor, io.Reader)) error {
 	buffered := bufio.NewReader(content)
 	first, _ := buffered.Peek(1)
@@ -83,7 +88,7 @@ func (s *streamed) read(header *tar.Header, content io.Reader, take func(v1.Desc
 	return nil
 }
 
-// blobOf returns the digest of the blob that a file of an OCI image layout is.
+// blobOf returns the digest of a blob in an OCI image layout by its file name.
 func blobOf(name string) (v1.Hash, bool) {
 	dir, hex := path.Split(name)
 	algorithm, isBlob := strings.CutPrefix(dir, "blobs/")
@@ -91,6 +96,7 @@ func blobOf(name string) (v1.Hash, bool) {
 	return digest, isBlob && err == nil
 }
 
+// open opens a file of the layout and returns its size in bytes.
 func (s *streamed) open(name string) (io.ReadCloser, int64, error) {
 	if _, kept := s.spans[name]; kept || !s.seen[name] {
 		return archive{file: s.documents.Open(), entries: s.spans}.open(name)
@@ -102,7 +108,7 @@ func (s *streamed) open(name string) (io.ReadCloser, int64, error) {
 	return content.open(name)
 }
 
-// manifest returns the image or index of that digest. Only the export shows which of them it is.
+// manifest returns the image or index with that digest. Only the export shows which of them it is.
 func (e *exported) manifest(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, error) {
 	content, err := e.layout(ctx)
 	if err != nil {
@@ -111,6 +117,7 @@ func (e *exported) manifest(ctx context.Context, digest v1.Hash) (image.ImageOrI
 	return content.image(ctx, digest.String())
 }
 
+// fetch opens a manifest or blob. It implements store.
 func (e *exported) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	content, err := e.layout(ctx)
 	if err != nil {
@@ -119,7 +126,7 @@ func (e *exported) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, e
 	return content.fetch(ctx, d)
 }
 
-// layout returns what the export holds: what was kept of it, or all of it.
+// layout returns the layout in the export: what stream kept, or all of it.
 func (e *exported) layout(ctx context.Context) (layout, error) {
 	if e.streamed != nil {
 		return layout{e.streamed}, nil
@@ -127,7 +134,7 @@ func (e *exported) layout(ctx context.Context) (layout, error) {
 	return e.spool(ctx)
 }
 
-// spool exports the image to a file, once.
+// spool exports the image to a temporary file, once.
 func (e *exported) spool(ctx context.Context) (layout, error) {
 	e.once.Do(func() {
 		stream, err := e.open(ctx)
@@ -143,7 +150,7 @@ func (e *exported) spool(ctx context.Context) (layout, error) {
 	return e.content, e.err
 }
 
-// Close drops what was spooled and kept.
+// Close frees the disk space of the export.
 func (e *exported) Close() error {
 	var errs []error
 	if e.streamed != nil {
@@ -155,8 +162,8 @@ func (e *exported) Close() error {
 	return errors.Join(errs...)
 }
 
-// storedImage is an image of an engine's containerd image store. Its digest is that of its manifest or index, so a registry
-// can be asked for it without an export, which is slow.
+// storedImage is an image of an engine's containerd image store. Its digest is that of its manifest or index. So a
+// registry can be asked for it without exporting it, which is slow.
 type storedImage struct {
 	digest v1.Hash
 	images []v1.Descriptor    // of an index, without attestations; nil if they aren't known
@@ -164,12 +171,12 @@ type storedImage struct {
 	export exported
 }
 
+// Identity returns the digests by which the image can be found. See [Source].
 func (s *storedImage) Identity() image.Identity {
 	return image.Identity{Manifest: s.digest, Images: s.images}
 }
 
-// Manifest exports the image if that is the only way to know whether it is an index, and reads which images an index has if
-// the engine doesn't say.
+// Manifest returns the image or index. It exports the image if only the export shows which of them it is.
 func (s *storedImage) Manifest(ctx context.Context) (image.ImageOrIndex, error) {
 	var err error
 	if s.image == nil {
@@ -187,11 +194,14 @@ func (s *storedImage) Manifest(ctx context.Context) (image.ImageOrIndex, error) 
 	return s.image, nil
 }
 
-// Stream exports the image once. It keeps manifests and configs, and gives every other blob to take, in the order of the
-// export; take need not read all of the content. What is read of the image later and wasn't kept takes another export.
+// Stream exports the image once. It keeps manifests and configs and calls take for every other blob, in the order of
+// the export. Take may leave content unread. Other content that is read later takes another export.
 func (s *storedImage) Stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error {
 	return s.export.stream(ctx, take)
 }
 
-func (s *storedImage) Local() bool  { return false }
+// Local returns false: reading manifests and configs takes an export.
+func (s *storedImage) Local() bool { return false }
+
+// Close frees the disk space of the export.
 func (s *storedImage) Close() error { return s.export.Close() }

@@ -21,16 +21,13 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
-// refName is the annotation that names an image in a layout's index.json
-// (OCI image spec, annotations.md).
+// refName is the annotation that names an image in a layout's index.json (OCI image spec, annotations.md).
 const refName = "org.opencontainers.image.ref.name"
 
-// containerdName is the annotation in which containerd, and engines that store
-// images there, write an image's name with its repository.
+// containerdName is the annotation in which containerd stores an image's name with its repository.
 const containerdName = "io.containerd.image.name"
 
-// files is an OCI image layout, whatever holds its files
-// (OCI image spec, image-layout.md).
+// files opens the files of an OCI image layout by name (OCI image spec, image-layout.md).
 type files interface {
 	// open opens a file by its slash-separated name in the layout.
 	open(name string) (io.ReadCloser, int64, error)
@@ -39,6 +36,7 @@ type files interface {
 // layout is a store over an OCI image layout.
 type layout struct{ files }
 
+// fetch opens a manifest or blob. It implements store.
 func (l layout) fetch(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	var content io.ReadCloser
 	var size int64
@@ -55,22 +53,27 @@ func (l layout) fetch(_ context.Context, d v1.Descriptor) (io.ReadCloser, error)
 		return nil, err
 	}
 	if d.Size > 0 && size != d.Size {
-		return nil, errors.Join(content.Close(),
-			fmt.Errorf("%s has %d bytes where %d are declared: the image is damaged; build, save or pull it again", d.Digest, size, d.Size))
+		return nil, errors.Join(
+			content.Close(),
+			fmt.Errorf(
+				"%s has %d bytes where %d are declared: the image is damaged; build, save or pull it again",
+				d.Digest,
+				size,
+				d.Size,
+			),
+		)
 	}
 	return content, nil
 }
 
-// blobNames returns the names under which a blob may be: the one of the OCI image
-// layout, and those that apko gives to manifests, configs and layers in the
-// archives that it writes.
+// blobNames returns the possible file names of a blob: the one of the OCI image layout, and those that apko gives to
+// manifests, configs and layers in archives.
 func blobNames(digest v1.Hash) []string {
 	return []string{path.Join("blobs", digest.Algorithm, digest.Hex), digest.String(), digest.Hex + ".tar.gz"}
 }
 
-// image returns the image that selector names in the layout's index.json: a
-// digest, a reference name, or nothing where there is only one, or where the
-// list is an index itself.
+// image returns the image that selector names in index.json by a digest or reference name. The selector may be "" if
+// the layout has one image, or if its index.json is an index of one image's platforms.
 func (l layout) image(ctx context.Context, selector string) (image.ImageOrIndex, error) {
 	content, size, err := l.open("index.json")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -98,8 +101,7 @@ func (l layout) image(ctx context.Context, selector string) (image.ImageOrIndex,
 	return newBacked(ctx, l, d)
 }
 
-// onePerPlatform reports whether an index.json lists one image in the variants
-// for several platforms, and not several images.
+// onePerPlatform reports whether an index.json lists one image for several platforms, rather than several images.
 func onePerPlatform(manifests []v1.Descriptor) bool {
 	var names []string
 	taken := map[string]bool{}
@@ -118,9 +120,8 @@ func onePerPlatform(manifests []v1.Descriptor) bool {
 	return len(manifests) > 1 && len(slices.Compact(names)) == 1
 }
 
-// itself returns an index.json as the index that it is. Its digest is that of
-// its bytes, if it says that it is an index; one that leaves this out, as
-// layouts may, is written again.
+// itself returns index.json as an index. Its digest is that of its bytes if it has the media type of an index. If it
+// has none, as the specification allows, the media type is added.
 func (l layout) itself(ctx context.Context, raw []byte, mediaType types.MediaType) (image.ImageOrIndex, error) {
 	d := v1.Descriptor{MediaType: types.OCIImageIndex, Digest: sum(raw), Size: int64(len(raw))}
 	if mediaType.IsIndex() {
@@ -133,13 +134,14 @@ func (l layout) itself(ctx context.Context, raw []byte, mediaType types.MediaTyp
 	return image.Join([]image.Part{{Name: "index.json", Image: m}})
 }
 
-// rooted is a layout whose index.json is a manifest of it, too.
+// rooted is a layout that also has its index.json as a manifest.
 type rooted struct {
 	layout
 	digest v1.Hash
 	raw    []byte
 }
 
+// fetch opens a manifest or blob. It implements store.
 func (r rooted) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	if d.Digest == r.digest {
 		return io.NopCloser(bytes.NewReader(r.raw)), nil
@@ -147,14 +149,19 @@ func (r rooted) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, erro
 	return r.layout.fetch(ctx, d)
 }
 
-// selectManifest returns the entry of an index.json that selector names. Without a
-// selector it is the only image, which may have several names.
-func (l layout) selectManifest(ctx context.Context, listed []v1.Descriptor, selector string) (none v1.Descriptor, err error) {
+// selectManifest returns the entry of an index.json that selector names. If selector is "", it returns the only image,
+// which may have several names.
+func (l layout) selectManifest(
+	ctx context.Context,
+	listed []v1.Descriptor,
+	selector string,
+) (none v1.Descriptor, err error) {
 	if len(listed) == 0 {
 		return none, errors.New("index.json lists nothing, so there is no image in it; write the OCI layout again")
 	}
 	for _, d := range listed {
-		if selector != "" && slices.Contains([]string{d.Annotations[refName], d.Annotations[containerdName], d.Digest.String()}, selector) {
+		if selector != "" &&
+			slices.Contains([]string{d.Annotations[refName], d.Annotations[containerdName], d.Digest.String()}, selector) {
 			return d, nil
 		}
 	}
@@ -176,16 +183,15 @@ func (l layout) selectManifest(ctx context.Context, listed []v1.Descriptor, sele
 	return none, fmt.Errorf("the OCI layout has no image %q; choose from %s", selector, strings.Join(names, ", "))
 }
 
+// sameDigest reports whether all manifests have the same digest.
 func sameDigest(manifests []v1.Descriptor) bool {
 	return !slices.ContainsFunc(manifests, func(d v1.Descriptor) bool { return d.Digest != manifests[0].Digest })
 }
 
-// choices returns the entries of an index.json that can be meant by who names no
-// image: all, but for those whose manifest has a subject, such as signatures of
-// another entry, lists of referrers under the tag of another entry's digest (OCI
-// distribution spec, Referrers Tag Schema), and those without a name that an index
-// among them lists. oras writes an entry for each manifest that it copies. If
-// nothing else is there, it returns all.
+// choices returns the entries of an index.json that can be meant by who names no image: all, but for those whose
+// manifest has a subject, such as signatures of another entry, lists of referrers under the tag of another entry's
+// digest (OCI distribution spec, Referrers Tag Schema), and those without a name that an index among them lists. oras
+// writes an entry for each manifest that it copies. If nothing else is there, it returns all.
 func (l layout) choices(ctx context.Context, listed []v1.Descriptor) []v1.Descriptor {
 	hasSubject := map[v1.Hash]bool{}
 	inIndex := map[v1.Hash]bool{}
@@ -221,8 +227,8 @@ func (l layout) choices(ctx context.Context, listed []v1.Descriptor) []v1.Descri
 	return images
 }
 
-// referrersOf returns the digest of the manifest whose referrers a tag is for, such as
-// sha256-<hex>, or sha256-<hex>.sig of cosign.
+// referrersOf returns the digest of the manifest whose referrers a tag is for, such as sha256-<hex>, or
+// sha256-<hex>.sig of cosign.
 func referrersOf(tag string) (digest v1.Hash) {
 	digest.Algorithm, digest.Hex, _ = strings.Cut(tag, "-")
 	digest.Hex, _, _ = strings.Cut(digest.Hex, ".")
@@ -232,6 +238,7 @@ func referrersOf(tag string) (digest v1.Hash) {
 // folder is a layout in a folder.
 type folder struct{ *workspace.Folder }
 
+// open opens a file of the layout and returns its size in bytes.
 func (f folder) open(name string) (io.ReadCloser, int64, error) {
 	file, err := f.Open(filepath.FromSlash(name))
 	if err != nil {
@@ -244,20 +251,20 @@ func (f folder) open(name string) (io.ReadCloser, int64, error) {
 	return file, info.Size(), nil
 }
 
-// archive is a layout in a tar file that isn't compressed: its headers are
-// read once, its content by offset.
+// archive is a layout in a tar file that isn't compressed: its headers are read once, its content by offset.
 type archive struct {
 	file    io.ReaderAt
 	entries map[string]span
 	links   map[string]string // targets of symbolic links
 }
 
-// maxLinks is how many symbolic links may lead from a name to a file.
+// maxLinks is the maximum number of symbolic links between a name and a file.
 const maxLinks = 8
 
+// span is the position of a file in an archive, in bytes.
 type span struct{ offset, size int64 }
 
-// indexArchive reads the headers of a tar file, seeking over the content.
+// indexArchive reads the headers of a tar file. It skips the content.
 func indexArchive(ctx context.Context, file *io.SectionReader) (archive, error) {
 	a := archive{file: file, entries: map[string]span{}}
 	headers := newTarStream(file)
@@ -278,6 +285,7 @@ func indexArchive(ctx context.Context, file *io.SectionReader) (archive, error) 
 	return a, nil
 }
 
+// open opens a file of the layout and returns its size in bytes.
 func (a archive) open(name string) (io.ReadCloser, int64, error) {
 	at := name
 	for range maxLinks {

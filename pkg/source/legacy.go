@@ -12,13 +12,11 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Engines up to 24 save a layer as <v1 ID>/layer.tar, after <v1 ID>/json.
-// The v1 ID is a hash over that JSON, the parent's ID and the layer's chain
-// ID, so it proves which layer is coming before a byte of it was read.
+// Engines up to 24 save a layer as <v1 ID>/layer.tar, after <v1 ID>/json. The v1 ID is a hash over that JSON, the
+// parent's ID and the layer's chain ID, so it proves which layer is coming before a byte of it was read.
 
-// legacyLayer returns the diff ID of the layer that was saved under the name
-// id with the v1 JSON doc. It returns false when none of the layers hashes
-// to id.
+// legacyLayer returns the diff ID of a layer that was saved under the name id with the v1 JSON doc. It returns false if
+// none of diffIDs hashes to id.
 func legacyLayer(id string, doc []byte, diffIDs []v1.Hash) (v1.Hash, bool) {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(doc, &fields) != nil || fields == nil {
@@ -43,6 +41,7 @@ func legacyLayer(id string, doc []byte, diffIDs []v1.Hash) (v1.Hash, bool) {
 	return v1.Hash{}, false
 }
 
+// hashesTo reports whether the v1 JSON fields hash to id for the layer with that chain ID.
 func hashesTo(id string, fields map[string]json.RawMessage, chainID string) bool {
 	fields["layer_id"] = json.RawMessage(`"` + chainID + `"`)
 	doc, err := json.Marshal(fields) // sorts the keys, as the engine does

@@ -23,14 +23,13 @@ type Opener struct {
 	engine func() (*engine, error)
 }
 
-// NewOpener returns an opener that uses access for registries, and opens paths in
-// a workspace. It makes no call.
+// NewOpener returns an opener that uses access for registries, and opens paths in a workspace. It makes no call.
 func NewOpener(log *zap.Logger, access RegistryAccess, files workspace.Workspace) *Opener {
 	return &Opener{log: log, access: access, files: files, engine: sync.OnceValues(newEngine)}
 }
 
-// Open opens the image that ref names. It reads a manifest or a config, never a
-// layer. The error is a [*NotFoundError] if the engine has no such image.
+// Open opens the image that ref names. It reads a manifest or a config, never a layer. The error is a [*NotFoundError]
+// if the engine has no such image.
 func (o *Opener) Open(ctx context.Context, ref Reference) (src Source, err error) {
 	switch ref.Kind {
 	case KindDigest:
@@ -48,6 +47,7 @@ func (o *Opener) Open(ctx context.Context, ref Reference) (src Source, err error
 	return src, nil
 }
 
+// openEngine opens an image of the container engine.
 func (o *Opener) openEngine(ctx context.Context, hex string) (Source, error) {
 	engine, err := o.engine()
 	if err != nil {
@@ -56,8 +56,8 @@ func (o *Opener) openEngine(ctx context.Context, hex string) (Source, error) {
 	return engine.find(ctx, hex)
 }
 
-// openNamed opens an image in its registry. Where that refuses access, the
-// engine's copy of the same image takes its place.
+// openNamed opens an image in its registry. Where that refuses access, the engine's copy of the same image takes its
+// place.
 func (o *Opener) openNamed(ctx context.Context, ref Reference) (Source, error) {
 	src, err := openRegistry(ctx, o.access, ref)
 	if err == nil {
@@ -74,8 +74,12 @@ func (o *Opener) openNamed(ctx context.Context, ref Reference) (Source, error) {
 	// An engine without manifests calls the one image that it pulled of an index by the index's digest, too.
 	if !isImage(local) || local.Identity().Manifest.Hex != hexOf(ref.Name) {
 		_ = local.Close()
-		return nil, fmt.Errorf("%w; the container engine has an image of that digest, but that may be one of several platforms; "+
-			"to upload what the engine has, give its ID, %s, as the input digest", err, local.Identity().Digest())
+		return nil, fmt.Errorf(
+			"%w; the container engine has an image of that digest, but that may be one of several platforms; "+
+				"to upload what the engine has, give its ID, %s, as the input digest",
+			err,
+			local.Identity().Digest(),
+		)
 	}
 	o.log.Warn("the registry refuses access; using the container engine's copy of it", zap.Error(err))
 	return local, nil
@@ -99,8 +103,7 @@ func (o *Opener) Resolve(ctx context.Context, tagged string) (v1.Hash, error) {
 // TagTimeout bounds a request that only improves a message.
 const TagTimeout = 10 * time.Second
 
-// CheckTag logs a warning if ref has a tag next to its digest and that tag names
-// another digest now.
+// CheckTag logs a warning if ref has a tag next to its digest and that tag names another digest now.
 func (o *Opener) CheckTag(ctx context.Context, ref Reference) {
 	named, err := reference.ParseNormalizedNamed(ref.Name)
 	if err != nil {

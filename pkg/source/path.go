@@ -72,11 +72,9 @@ func recognise(ctx context.Context, file *tarFile) (Kind, error) {
 	}
 }
 
-// recogniseSaved decides about what engines from 25 on save: a docker
-// archive and an OCI layout in one. Where its layers are called by other
-// digests than their diff IDs, they are compressed: it comes from the
-// containerd image store, and the layout's digest is the image's. Else that
-// digest exists in this file alone.
+// recogniseSaved decides about what engines from 25 on save: a docker archive and an OCI layout in one. Where its
+// layers are called by other digests than their diff IDs, they are compressed: it comes from the containerd image
+// store, and the layout's digest is the image's. Else that digest exists in this file alone.
 func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 	if len(toc.images) > 1 {
 		var index v1.IndexManifest
@@ -101,9 +99,8 @@ func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 	return KindDockerArchive
 }
 
-// openOCIArchive opens a tar file by its headers, and closes it with the
-// image. One that is compressed has no offsets to read at, and is decompressed
-// first.
+// openOCIArchive opens a tar file by its headers, and closes it with the image. One that is compressed has no offsets
+// to read at, and is decompressed first.
 func openOCIArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
 	stream, err := file.open(ctx)
 	if err != nil {

@@ -43,18 +43,16 @@ type Reference struct {
 	Text string
 	// Hex is the hex part of a KindDigest, 12 to 64 digits.
 	Hex string
-	// Name is the name[:tag]@digest of a KindRegistry image, the name or ID of
-	// an Engine image.
+	// Name is the name[:tag]@digest of a KindRegistry image, the name or ID of an Engine image.
 	Name string
 	// Path is the file or folder of the remaining kinds.
 	Path string
-	// Select chooses one image of several in Path: a tag, a name or a
-	// digest. Empty where there is no choice to make.
+	// Select chooses one image of several in Path: a tag, a name or a digest. Empty where there is no choice to make.
 	Select string
 }
 
-// Digest returns the digest of a KindRegistry reference, or of a KindDigest
-// reference that is not shortened. It is false for all others.
+// Digest returns the digest of a KindRegistry reference, or of a KindDigest reference that is not shortened. It is
+// false for all others.
 func (r Reference) Digest() (v1.Hash, bool) {
 	switch {
 	case r.Kind == KindDigest && len(r.Hex) == 64:
@@ -67,8 +65,8 @@ func (r Reference) Digest() (v1.Hash, bool) {
 	return v1.Hash{}, false
 }
 
-// Registry returns the host of the registry of a KindRegistry reference,
-// docker.io for Docker Hub, and nothing for other kinds.
+// Registry returns the host of the registry of a KindRegistry reference, docker.io for Docker Hub, and nothing for
+// other kinds.
 func (r Reference) Registry() string {
 	if r.Kind != KindRegistry {
 		return ""
@@ -80,10 +78,11 @@ func (r Reference) Registry() string {
 	return registryOf(named)
 }
 
+// registryOf returns the host of the registry in an image's name.
 func registryOf(named reference.Named) string { return strings.ToLower(reference.Domain(named)) }
 
-// ParseRegistry reads the host of a registry, with its port if it has one, as
-// the names of its images begin, and returns it as [Reference.Registry] does.
+// ParseRegistry reads the host of a registry, with its port if it has one, as the names of its images begin, and
+// returns it as [Reference.Registry] does.
 func ParseRegistry(text string) (string, error) {
 	named, err := reference.ParseNormalizedNamed(text + "/image")
 	// What names no host is taken for the first part of a name on Docker Hub.
@@ -100,13 +99,16 @@ var (
 	digestAttempt = regexp.MustCompile(`^(?:(sha[0-9]+|md5|blake3):(.*)|[0-9a-fA-F]{8,}|[0-9a-zA-Z]{32,})$`)
 )
 
-// ParseDigest reads an image ID or digest: `sha256:<64 hex>`, or 12 to 40
-// hex digits of it.
+// ParseDigest reads an image ID or digest: `sha256:<64 hex>`, or 12 to 40 hex digits of it.
 func ParseDigest(text string) (Reference, error) {
 	m := digestForm.FindStringSubmatch(text)
 	if m == nil {
-		return Reference{}, fmt.Errorf("%q is not a digest: it %s; write sha256: and 64 hex digits, or the first 12 to 40 of them, "+
-			"as `docker image inspect --format '{{.Id}}'` prints", text, cmp.Or(DigestProblem(text), "looks like a name"))
+		return Reference{}, fmt.Errorf(
+			"%q is not a digest: it %s; write sha256: and 64 hex digits, or the first 12 to 40 of them, "+
+				"as `docker image inspect --format '{{.Id}}'` prints",
+			text,
+			cmp.Or(DigestProblem(text), "looks like a name"),
+		)
 	}
 	return Reference{Kind: KindDigest, Text: text, Hex: m[1]}, nil
 }
@@ -153,9 +155,8 @@ var (
 	paths      = regexp.MustCompile(`^(?:[./]|oci:|oci-archive:|docker-archive:)`)
 )
 
-// Credentials returns the user name and password in a reference, as in
-// user:password@host/name, and the password alone, each also decoded as in a
-// URL: secrets to mask. Parse refuses a reference that has any.
+// Credentials returns the user name and password in a reference, as in user:password@host/name, and the password alone,
+// each also decoded as in a URL: secrets to mask. Parse refuses a reference that has any.
 func Credentials(text string) []string {
 	text, _, _ = strings.Cut(strings.TrimSpace(text), " platform=")
 	if paths.MatchString(text) {
@@ -185,20 +186,17 @@ func Credentials(text string) []string {
 	return found
 }
 
-// Parse reads one image reference: a digest, `name@digest`, a transport
-// reference such as `oci-archive:my.rock`, or the path of a file or folder.
-// It makes no call: [Opener.Open] finds out whether the image exists. For a tag
-// without a digest it returns the reference and a [*TagError].
+// Parse reads one image reference: a digest, `name@digest`, a transport reference such as `oci-archive:my.rock`, or the
+// path of a file or folder. It makes no call: [Opener.Open] finds out whether the image exists. For a tag without a
+// digest it returns the reference and a [*TagError].
 func Parse(text string) (Reference, error) {
 	return parse(text, func(string) bool { return false })
 }
 
-// ParseLine reads a reference that may be followed by the platform that it
-// has in a joined index: ` platform=os/arch[/variant][:osversion]`. Several
-// paths that exist, with blanks between them, are a reference each: so do
-// steps name the files that they made. What exists also shows where a path
-// ends, and the name or digest of one image in it begins. For a tag without a
-// digest it returns the reference and a [*TagError].
+// ParseLine reads a reference that may be followed by the platform that it has in a joined index: `
+// platform=os/arch[/variant][:osversion]`. Several paths that exist, with blanks between them, are a reference each: so
+// do steps name the files that they made. What exists also shows where a path ends, and the name or digest of one image
+// in it begins. For a tag without a digest it returns the reference and a [*TagError].
 func ParseLine(line string, exists func(path string) bool) ([]Reference, *v1.Platform, error) {
 	text, platform, given := strings.Cut(line, " platform=")
 	text = strings.TrimSpace(text)
@@ -230,8 +228,7 @@ func ParseLine(line string, exists func(path string) bool) ([]Reference, *v1.Pla
 	return refs, &parsed, nil
 }
 
-// parseSeveral returns the paths in a text, if it is nothing but several that
-// exist.
+// parseSeveral returns the paths in a text, if it is nothing but several that exist.
 func parseSeveral(text string, exists func(string) bool) (refs []Reference) {
 	paths := strings.Fields(text)
 	if len(paths) < 2 || exists(text) {
@@ -246,6 +243,7 @@ func parseSeveral(text string, exists func(string) bool) (refs []Reference) {
 	return refs
 }
 
+// parse is [Parse]; exists reports whether a path exists.
 func parse(text string, exists func(string) bool) (Reference, error) {
 	if secrets := Credentials(text); secrets != nil && !exists(text) {
 		return Reference{}, fmt.Errorf("%q has a user name or password in the image's name; leave them out, "+
@@ -264,17 +262,17 @@ func parse(text string, exists func(string) bool) (Reference, error) {
 		return Reference{Kind: KindPath, Text: text, Path: path, Select: selector}, nil
 	}
 	ref, err := parseNamed(text, text)
-	// What can be an image in a registry isn't a file: a folder in the
-	// workspace must not replace it. A tag alone can't be one.
-	if err != nil && found && (isPath(path) || strings.Contains(path, " ") || selector == "" && strings.Contains(path, ".")) {
+	// What can be an image in a registry isn't a file: a folder in the workspace must not replace it. A tag alone can't be
+	// one.
+	if err != nil && found &&
+		(isPath(path) || strings.Contains(path, " ") || selector == "" && strings.Contains(path, ".")) {
 		return Reference{Kind: KindPath, Text: text, Path: path, Select: selector}, nil
 	}
 	return ref, err
 }
 
-// splitPath returns the longest part of a text that is the path of something
-// that exists, and the name or digest after it that chooses one image in it.
-// If none exists, all of the text is the path.
+// splitPath returns the longest part of a text that is the path of something that exists, and the name or digest after
+// it that chooses one image in it. If none exists, all of the text is the path.
 func splitPath(text string, exists func(string) bool) (path, selector string, found bool) {
 	if exists(text) {
 		return text, "", true
@@ -288,8 +286,8 @@ func splitPath(text string, exists func(string) bool) (path, selector string, fo
 	return text, "", false
 }
 
-// isPath distinguishes paths from image names. `my/image` could be either, so a
-// relative path without a dot in its last element is written `./my/image`.
+// isPath distinguishes paths from image names. `my/image` could be either, so a relative path without a dot in its last
+// element is written `./my/image`.
 func isPath(text string) bool {
 	if strings.HasPrefix(text, "/") || strings.HasPrefix(text, ".") || strings.ContainsAny(text, "*?[") {
 		return true
@@ -298,6 +296,7 @@ func isPath(text string) bool {
 	return strings.Contains(last, ".") && !strings.ContainsAny(last, "@:")
 }
 
+// parseTransport parses the rest of a reference after the prefix of its transport.
 func parseTransport(kind Kind, text, rest string, exists func(string) bool) (Reference, error) {
 	switch kind {
 	case KindRegistry:
@@ -320,8 +319,7 @@ func parseTransport(kind Kind, text, rest string, exists func(string) bool) (Ref
 	}
 }
 
-// parseEngine accepts an ID, and a name only with its digest, for the same
-// reason as parseNamed.
+// parseEngine accepts an ID, and a name only with its digest, for the same reason as parseNamed.
 func parseEngine(text, rest string) (Reference, error) {
 	if digestForm.MatchString(rest) {
 		return Reference{Kind: KindEngine, Text: text, Name: rest}, nil
@@ -334,11 +332,9 @@ func parseEngine(text, rest string) (Reference, error) {
 	return ref, err
 }
 
-// TagError is about a reference with a tag and without a digest. A caller that can
-// look the tag up adds its digest.
+// TagError is the error for a reference with a tag but no digest. A caller that can resolve the tag adds its digest.
 type TagError struct {
-	// Text is the reference as written, Name its name and tag, with the host of
-	// the registry.
+	// Text is the reference as written, Name its name and tag, with the host of the registry.
 	Text, Name string
 	// Local is what the container engine may know the image by; empty if a registry is meant.
 	Local string
@@ -346,6 +342,7 @@ type TagError struct {
 	Hostless bool
 }
 
+// Error says that a digest is needed, and how to write it.
 func (e *TagError) Error() string {
 	name := e.Name
 	if e.Hostless {
@@ -355,6 +352,7 @@ func (e *TagError) Error() string {
 		"write %s@sha256:…, or pass the image's ID", e.Text, name)
 }
 
+// parseNamed parses the name of an image in a registry. It requires a digest, because a tag may move.
 func parseNamed(text, name string) (Reference, error) {
 	if _, digest, ok := strings.Cut(name, "@sha256:"); ok {
 		if problem := DigestProblem("sha256:" + digest); problem != "" {

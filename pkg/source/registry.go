@@ -35,20 +35,19 @@ type Login struct {
 
 // RegistryAccess is how registries that images come from are accessed.
 type RegistryAccess struct {
-	// Login is for one registry. Every other one is asked with the credentials that
-	// `docker login` or `podman login` left for it, or with none.
+	// Login is for one registry. Every other one is asked with the credentials that `docker login` or `podman login` left
+	// for it, or with none.
 	Login
 	// UserAgent names this program.
 	UserAgent string
-	// Transport carries every request. It repeats temporary failures, gives up
-	// connections without traffic, and refuses what isn't safe to send.
+	// Transport carries every request. It repeats temporary failures, gives up connections without traffic, and refuses
+	// what isn't safe to send.
 	Transport http.RoundTripper
 	// Mask is called with the secrets that `docker login` left before they are used.
 	Mask func(string)
 }
 
-// Resolve returns the digest of a tag, given as name:tag, that the registry has
-// now.
+// Resolve returns the digest of a tag, given as name:tag, that the registry has now.
 func (a RegistryAccess) Resolve(ctx context.Context, tagged string) (v1.Hash, error) {
 	named, err := reference.ParseNormalizedNamed(tagged)
 	if err != nil {
@@ -85,8 +84,7 @@ type sourceRepository struct {
 	client   *http.Client // authenticated
 }
 
-// open asks the registry of an image how it authenticates, and its token
-// service for a token.
+// open asks the registry of an image how it authenticates, and its token service for a token.
 func (a RegistryAccess) open(ctx context.Context, named reference.Named) (*sourceRepository, error) {
 	registry, err := name.NewRegistry(reference.Domain(named))
 	if err != nil {
@@ -101,8 +99,14 @@ func (a RegistryAccess) open(ctx context.Context, named reference.Named) (*sourc
 		registry: registryOf(named),
 		loggedIn: login != authn.Anonymous,
 	}
-	carrier := registryTransport.NewUserAgent(careful{a.Transport}, a.UserAgent)
-	authenticated, err := registryTransport.NewWithContext(ctx, registry, login, carrier, []string{r.name.Scope(registryTransport.PullScope)})
+	carrier := registryTransport.NewUserAgent(limitResponses{a.Transport}, a.UserAgent)
+	authenticated, err := registryTransport.NewWithContext(
+		ctx,
+		registry,
+		login,
+		carrier,
+		[]string{r.name.Scope(registryTransport.PullScope)},
+	)
 	if err != nil {
 		return nil, r.advise(err)
 	}
@@ -135,8 +139,8 @@ func (r *sourceRepository) options(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(r.client.Transport)}
 }
 
-// advise adds to an error what to do about it, and takes from it the address
-// that was asked: where a redirect leads can hold a secret.
+// advise adds to an error what to do about it, and takes from it the address that was asked: where a redirect leads can
+// hold a secret.
 func (r *sourceRepository) advise(err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok && wrapped.Op != "parse" {
 		err = fmt.Errorf("asking %s: %w", r.registry, wrapped.Err)
@@ -147,17 +151,34 @@ func (r *sourceRepository) advise(err error) error {
 	case errors.As(err, &limited) && r.loggedIn:
 		return fmt.Errorf("%w; %s", err, limited.again())
 	case errors.As(err, &limited):
-		return fmt.Errorf("%w; log in with source-username, source-password and source-registry: %s, which raises the limit of some registries, or %s",
-			err, r.registry, limited.again())
+		return fmt.Errorf(
+			"%w; log in with source-username, source-password and source-registry: %s, which raises the limit of some registries, or %s",
+			err,
+			r.registry,
+			limited.again(),
+		)
 	case errors.As(err, &large):
-		return fmt.Errorf("the answer of %s, such as its manifest, is larger than %d bytes, more than any real one", r.registry, large.Limit)
+		return fmt.Errorf(
+			"the answer of %s, such as its manifest, is larger than %d bytes, more than any real one",
+			r.registry,
+			large.Limit,
+		)
 	case ociclient.IsDenied(err) && r.loggedIn:
-		return fmt.Errorf("%w; check that the credentials given for %s are valid and may pull %s", err, r.registry, r.name.RepositoryStr())
+		return fmt.Errorf(
+			"%w; check that the credentials given for %s are valid and may pull %s",
+			err,
+			r.registry,
+			r.name.RepositoryStr(),
+		)
 	case ociclient.IsDenied(err):
 		return fmt.Errorf("%w; check the name, and if the image isn't public give source-username and source-password, "+
 			"with source-registry: %s, or run `docker login %[2]s` before, where the action can read what that leaves", err, r.registry)
 	case ociclient.IsStatus(err, http.StatusNotFound):
-		return fmt.Errorf("%w; check that name, tag and digest are right and the image hasn't been deleted from %s", err, r.registry)
+		return fmt.Errorf(
+			"%w; check that name, tag and digest are right and the image hasn't been deleted from %s",
+			err,
+			r.registry,
+		)
 	}
 	return ociclient.WithoutToken(err, r.registry)
 }
@@ -169,11 +190,15 @@ type rateLimitError struct {
 	until time.Time // zero if the registry doesn't say
 }
 
+// Error says what was refused and when to try again.
 func (e *rateLimitError) Error() string {
-	return strings.TrimSuffix(fmt.Sprintf("%d %s: %s", http.StatusTooManyRequests, http.StatusText(http.StatusTooManyRequests), e.text), ": ")
+	return strings.TrimSuffix(
+		fmt.Sprintf("%d %s: %s", http.StatusTooManyRequests, http.StatusText(http.StatusTooManyRequests), e.text),
+		": ",
+	)
 }
 
-// again says when the registry may be asked again.
+// again says when to send the request again.
 func (e *rateLimitError) again() string {
 	if e.until.IsZero() {
 		return "run this again later"
@@ -181,7 +206,7 @@ func (e *rateLimitError) again() string {
 	return "run this again after " + e.until.UTC().Format("2006-01-02 15:04 UTC")
 }
 
-// newRateLimitError reads an answer 429, and closes it.
+// newRateLimitError returns the error for an answer 429 and closes the answer.
 func newRateLimitError(res *http.Response) error {
 	defer func() { _ = res.Body.Close() }()
 	e := &rateLimitError{}
@@ -198,13 +223,15 @@ func newRateLimitError(res *http.Response) error {
 	return e
 }
 
+// oneLine replaces each run of white space by one blank.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// careful ends answers that are no blobs where no real one goes on, and refuses
-// to repeat a login elsewhere.
-type careful struct{ next http.RoundTripper }
+// limitResponses limits the size of answers, except those with blobs. It refuses redirects that would send a login to
+// another host.
+type limitResponses struct{ next http.RoundTripper }
 
-func (c careful) RoundTrip(req *http.Request) (*http.Response, error) {
+// RoundTrip implements [http.RoundTripper].
+func (c limitResponses) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := c.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -224,8 +251,7 @@ func (c careful) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// isForBlob reports whether a request asks a registry for a blob, or is what came
-// of such a one by redirects.
+// isForBlob reports whether a request reads a blob, directly or after redirects.
 func isForBlob(req *http.Request) bool {
 	for !strings.Contains(req.URL.Path, "/blobs/") {
 		if req.Response == nil {
@@ -236,15 +262,14 @@ func isForBlob(req *http.Request) bool {
 	return true
 }
 
-// remoteStore is an image in another registry. It reads manifests and blobs on
-// demand.
+// remoteStore is an image in another registry. It requests manifests and blobs when they are read.
 type remoteStore struct {
 	*sourceRepository
 	image name.Digest
 	root  []byte // its manifest
 }
 
-// openRegistry opens name@digest; only its manifest is read.
+// openRegistry opens name@digest. It requests only the manifest.
 func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (Source, error) {
 	named, err := reference.ParseNormalizedNamed(ref.Name)
 	if err != nil {
@@ -277,6 +302,7 @@ func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (So
 	return &opened{digest: hash, image: m}, image.CheckSize(m)
 }
 
+// fetch opens a manifest or blob. It implements store.
 func (s *remoteStore) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	switch {
 	case d.Digest.String() == s.image.DigestStr():
@@ -303,7 +329,7 @@ func (s *remoteStore) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser
 	}
 }
 
-// failed says what couldn't be read from where.
+// failed returns an error that says what couldn't be read, and where.
 func (s *remoteStore) failed(what string, d v1.Descriptor, err error) error {
 	return fmt.Errorf("reading the %s %s from %s: %w", what, d.Digest, s.name, withoutAnswer(s.advise(err)))
 }
@@ -317,13 +343,13 @@ func withoutAnswer(err error) error {
 	return err
 }
 
-// mountableImage says of each layer, and of the config, where it is, so that a
-// registry can mount it from there without a transfer.
+// mountableImage tells where its layers and config are, so that a registry can mount them without a transfer.
 type mountableImage struct {
 	v1.Image
 	from name.Reference
 }
 
+// Layers returns the layers as mountable ones.
 func (i mountableImage) Layers() ([]v1.Layer, error) {
 	layers, err := i.Image.Layers()
 	for n, layer := range layers {
@@ -332,7 +358,7 @@ func (i mountableImage) Layers() ([]v1.Layer, error) {
 	return layers, err
 }
 
-// ConfigLayer is what [partial.ConfigLayer] asks for.
+// ConfigLayer returns the config as a mountable layer for [partial.ConfigLayer].
 func (i mountableImage) ConfigLayer() (v1.Layer, error) {
 	config, err := partial.ConfigLayer(i.Image)
 	if err != nil {
@@ -341,6 +367,7 @@ func (i mountableImage) ConfigLayer() (v1.Layer, error) {
 	return &remote.MountableLayer{Layer: config, Reference: i.from}, nil
 }
 
+// LayerByDigest returns the layer with that digest as a mountable one.
 func (i mountableImage) LayerByDigest(digest v1.Hash) (v1.Layer, error) {
 	layer, err := i.Image.LayerByDigest(digest)
 	if err != nil {

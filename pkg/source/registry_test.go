@@ -458,7 +458,7 @@ func TestCareful(t *testing.T) {
 		if test.via != "" {
 			req.Response = &http.Response{Request: httptest.NewRequest(test.method, test.via, nil)}
 		}
-		res, err := careful{answer}.RoundTrip(req)
+		res, err := limitResponses{answer}.RoundTrip(req)
 		if err == nil {
 			_, err = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()

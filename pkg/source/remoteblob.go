@@ -15,10 +15,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// remoteBlob is the content of a blob on its way from its registry. Where it
-// breaks off it is read on from there (OCI distribution spec, "Pulling blobs"),
-// as long as each time more of it comes. Whether its parts make the blob that
-// was asked for is the caller's to verify, as with every blob.
+// remoteBlob reads a blob from a registry. If the connection breaks, it continues at the same offset (OCI distribution
+// spec, "Pulling blobs"), as long as every attempt yields more bytes. The caller verifies the digest.
 type remoteBlob struct {
 	io.ReadCloser       // the answer that it comes in now
 	began         int64 // offset of that
@@ -28,6 +26,7 @@ type remoteBlob struct {
 	offset int64 // of the next byte
 }
 
+// Read implements [io.Reader].
 func (b *remoteBlob) Read(p []byte) (int, error) {
 	for {
 		n, err := b.ReadCloser.Read(p)
@@ -42,15 +41,19 @@ func (b *remoteBlob) Read(p []byte) (int, error) {
 		}
 		rest, err := b.open(b.offset)
 		if err != nil {
-			return 0, fmt.Errorf("the blob ends after %d of %d bytes, and can't be read on from there: %w", b.offset, b.size, err)
+			return 0, fmt.Errorf(
+				"the blob ends after %d of %d bytes, and can't be read on from there: %w",
+				b.offset,
+				b.size,
+				err,
+			)
 		}
 		_ = b.Close()
 		b.ReadCloser, b.began = rest, b.offset
 	}
 }
 
-// Seek lets a sender read again what got lost on its way, so that it needn't
-// hold it. Only the offset from the start can be chosen.
+// Seek lets a sender read lost bytes again, so that it needn't keep them. Only [io.SeekStart] is supported.
 func (b *remoteBlob) Seek(offset int64, whence int) (int64, error) {
 	if whence != io.SeekStart {
 		return b.offset, errors.ErrUnsupported
@@ -67,11 +70,13 @@ func (b *remoteBlob) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// blob returns the content of a blob from an offset on. A redirect, to where a
-// registry stores its blobs, is followed without credentials.
+// blob returns the content of a blob from an offset on, in bytes. It follows redirects to the registry's storage
+// without credentials.
 func (r *sourceRepository) blob(ctx context.Context, d v1.Descriptor, offset int64) (io.ReadCloser, error) {
 	address := url.URL{
-		Scheme: r.name.Scheme(), Host: r.name.RegistryStr(), Path: "/v2/" + r.name.RepositoryStr() + "/blobs/" + d.Digest.String(),
+		Scheme: r.name.Scheme(),
+		Host:   r.name.RegistryStr(),
+		Path:   "/v2/" + r.name.RepositoryStr() + "/blobs/" + d.Digest.String(),
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 	if err != nil {
@@ -97,8 +102,8 @@ func (r *sourceRepository) blob(ctx context.Context, d v1.Descriptor, offset int
 	return res.Body, nil
 }
 
-// skipTo leaves out what an answer has before the offset that was asked for.
-// Servers may ignore a range, and send everything (RFC 9110, section 14.2).
+// skipTo discards the bytes of an answer before offset. Servers may ignore a range and send everything (RFC 9110,
+// section 14.2).
 func skipTo(res *http.Response, offset int64) error {
 	var first int64
 	if res.StatusCode == http.StatusPartialContent {

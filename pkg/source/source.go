@@ -41,12 +41,12 @@ type Backed interface {
 // Streamed is a backed image whose store gives all of its blobs in one stream, and none of them alone.
 type Streamed interface {
 	Backed
-	// Stream reads the image once. It gives each blob that is no manifest or config to take, which need not read all of the
-	// content. What take didn't read can be read later, from another stream.
+	// Stream reads the image once. It gives each blob that is no manifest or config to take, which need not read all of
+	// the content. What take didn't read can be read later, from another stream.
 	Stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error
 }
 
-// opened is an image in a registry or an OCI layout.
+// opened is an image in a registry or an OCI layout whose manifest was read.
 type opened struct {
 	digest v1.Hash
 	image  image.ImageOrIndex
@@ -54,9 +54,16 @@ type opened struct {
 	close  func() error // nil if nothing is held open
 }
 
-func (o *opened) Identity() image.Identity                             { return image.Identity{Manifest: o.digest} }
+// Identity returns the digest of the manifest.
+func (o *opened) Identity() image.Identity { return image.Identity{Manifest: o.digest} }
+
+// Manifest returns the image or index.
 func (o *opened) Manifest(context.Context) (image.ImageOrIndex, error) { return o.image, nil }
-func (o *opened) Local() bool                                          { return o.local }
+
+// Local reports whether manifests and configs are read without a request or an export.
+func (o *opened) Local() bool { return o.local }
+
+// Close closes what the image holds open.
 func (o *opened) Close() error {
 	if o.close == nil {
 		return nil

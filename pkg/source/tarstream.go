@@ -18,15 +18,14 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
-// These limits are above what any real image has. An archive beyond them is
-// malicious, and would fill the memory.
+// These limits are above what any real image has. An archive beyond them is malicious, and would fill the memory.
 const (
 	maxEntries = 20_000 // files in an archive
 	maxName    = 1024   // bytes in a file's name
 )
 
-// limit bounds a JSON document, because a small value in the text is a large one
-// in memory. An index is read with up to a thousand manifests.
+// limit bounds a JSON document by its bytes and its number of values, because a short value takes much memory when it
+// is parsed.
 type limit struct{ bytes, values int }
 
 var (
@@ -37,10 +36,9 @@ var (
 // openFunc opens a tar stream at its beginning.
 type openFunc func(ctx context.Context) (io.ReadCloser, error)
 
-// tarStream reads the regular files of a tar stream. It refuses what no tool
-// writes: two files of one name, of which another reader may take the other
-// one, sparse files, whose holes grow without end, names and links that lead
-// out of the archive, and what is neither a file, a folder nor a symbolic link.
+// tarStream reads the regular files of a tar stream. It refuses what no tool writes: two files with one name, of which
+// other readers may take the other; sparse files, whose holes can be of any size; names and links that lead out of the
+// archive; and anything but files, folders and symbolic links.
 type tarStream struct {
 	*tar.Reader
 	seen  map[string]bool
@@ -48,12 +46,12 @@ type tarStream struct {
 	count int
 }
 
+// newTarStream returns a reader of the tar stream r.
 func newTarStream(r io.Reader) *tarStream {
 	return &tarStream{Reader: tar.NewReader(r), seen: map[string]bool{}, links: map[string]string{}}
 }
 
-// files yields the regular files, their names cleaned, and at last the error
-// that ended the stream early, if any.
+// files yields the regular files with cleaned names. If the stream ends early, it yields the error last.
 func (t *tarStream) files() iter.Seq2[*tar.Header, error] {
 	return func(yield func(*tar.Header, error) bool) {
 		for {
@@ -75,6 +73,7 @@ func (t *tarStream) files() iter.Seq2[*tar.Header, error] {
 	}
 }
 
+// explainTar adds advice to an error about a damaged archive.
 func explainTar(err error) error {
 	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("the archive is damaged, cut short or no image at all: %w; write or download it again", err)
@@ -82,7 +81,7 @@ func explainTar(err error) error {
 	return err
 }
 
-// check cleans a file's name and remembers it.
+// check cleans the name of a file and remembers it.
 func (t *tarStream) check(header *tar.Header) error {
 	header.Name = path.Clean(header.Name)
 	if t.count++; t.count > maxEntries {
@@ -102,12 +101,19 @@ func (t *tarStream) check(header *tar.Header) error {
 	case tar.TypeSymlink:
 		target := path.Join(path.Dir(header.Name), header.Linkname) //nolint:gosec // looked at, never opened
 		if path.IsAbs(header.Linkname) || leadsOut(target) {
-			return fmt.Errorf("the link %q leads out of the archive, to %q, which is malicious; use another image", header.Name, header.Linkname)
+			return fmt.Errorf(
+				"the link %q leads out of the archive, to %q, which is malicious; use another image",
+				header.Name,
+				header.Linkname,
+			)
 		}
 	case tar.TypeDir, tar.TypeXGlobalHeader:
 		return nil
 	default:
-		return fmt.Errorf("%q in the archive is a hard link, a device or another special file; write the archive again with plain files", header.Name)
+		return fmt.Errorf(
+			"%q in the archive is a hard link, a device or another special file; write the archive again with plain files",
+			header.Name,
+		)
 	}
 	if t.seen[header.Name] {
 		return fmt.Errorf("the archive holds two files named %q; write it again", header.Name)
@@ -119,8 +125,7 @@ func (t *tarStream) check(header *tar.Header) error {
 	return nil
 }
 
-// leadsOut reports whether a name that is clean would be outside the folder that
-// an archive is unpacked in.
+// leadsOut reports whether a cleaned name is outside the folder that an archive is unpacked in.
 func leadsOut(name string) bool {
 	return path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../")
 }
@@ -138,7 +143,7 @@ func sparse(header *tar.Header) bool {
 	return false
 }
 
-// document returns the content of the file that was yielded last, within a limit.
+// document returns the content of the current file. It fails if the document exceeds the limit.
 func (t *tarStream) document(header *tar.Header, most limit) ([]byte, error) {
 	raw, err := readDocument(t, header.Size, most)
 	if err != nil {
@@ -147,7 +152,7 @@ func (t *tarStream) document(header *tar.Header, most limit) ([]byte, error) {
 	return raw, nil
 }
 
-// readDocument returns all of a JSON document of about size bytes, unless that is too large to be real.
+// readDocument returns a JSON document of about size bytes. It fails if the document exceeds the limit.
 func readDocument(r io.Reader, size int64, most limit) ([]byte, error) {
 	buffer := bytes.NewBuffer(make([]byte, 0, min(max(size, 0), int64(most.bytes))+bytes.MinRead))
 	_, err := buffer.ReadFrom(io.LimitReader(r, int64(most.bytes)+1))
@@ -162,8 +167,8 @@ func readDocument(r io.Reader, size int64, most limit) ([]byte, error) {
 	return buffer.Bytes(), nil
 }
 
-// countValues returns how many values the objects and lists of a JSON text hold, without decoding it. A list or object
-// that holds nothing counts as if it held one.
+// countValues returns the number of values in the objects and lists of a JSON text without decoding it. An empty list
+// or object counts as one value.
 func countValues(raw []byte) (n int) {
 	for i, inString := 0, false; i < len(raw); i++ {
 		switch c := raw[i]; {
@@ -178,13 +183,13 @@ func countValues(raw []byte) (n int) {
 	return n
 }
 
-// tarFile is a tar archive in a file, compressed or not. The file is opened
-// once, and can be read several times.
+// tarFile is a tar archive in a file, compressed or not. The file is opened once and can be read several times.
 type tarFile struct {
 	*os.File
 	size int64
 }
 
+// openTar opens the archive at path.
 func openTar(files workspace.Workspace, path string) (*tarFile, error) {
 	file, err := files.Open(path)
 	if err != nil {
@@ -197,8 +202,8 @@ func openTar(files workspace.Workspace, path string) (*tarFile, error) {
 	return &tarFile{File: file, size: info.Size()}, nil
 }
 
-// open returns the archive from its beginning. One that is not compressed
-// comes as a [contextSection], and can be skipped through by seeking.
+// open returns the archive from its beginning. If it isn't compressed, the result is a [contextSection], so files can
+// be skipped by seeking.
 func (f *tarFile) open(ctx context.Context) (io.ReadCloser, error) {
 	plain := contextSection{ctx, spool.Reader{SectionReader: io.NewSectionReader(f.File, 0, f.size)}}
 	content, compressed, err := new(compression.Bounds).Decompress(plain)
@@ -209,12 +214,13 @@ func (f *tarFile) open(ctx context.Context) (io.ReadCloser, error) {
 	return plain, err
 }
 
-// contextSection is a part of a file whose reads end with a context.
+// contextSection is a part of a file. Reads fail when its context ends.
 type contextSection struct {
 	ctx context.Context //nolint:containedctx // io.Reader takes none
 	spool.Reader
 }
 
+// Read implements [io.Reader].
 func (s contextSection) Read(p []byte) (int, error) {
 	if err := context.Cause(s.ctx); err != nil {
 		return 0, err

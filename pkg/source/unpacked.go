@@ -17,8 +17,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
-// Unpacked is an image whose layers aren't compressed yet, in a store that
-// identifies it by the digest of its config.
+// Unpacked is an image whose layers aren't compressed yet, in a store that identifies it by the digest of its config.
 type Unpacked struct {
 	// ID is the digest of the config.
 	ID v1.Hash
@@ -50,15 +49,12 @@ func (u *Unpacked) Close() error {
 	return u.close()
 }
 
-// LayerVisitor is called with a layer when the export comes to it: its diff ID, or
-// the zero Hash if only the content can show it, and its content, of which it may
-// read nothing. An error ends the reading.
+// LayerVisitor is called for each layer in an export, with its diff ID, or the zero Hash if only the content shows it.
+// It may leave content unread. An error ends the reading.
 type LayerVisitor func(diffID v1.Hash, content io.Reader) error
 
-// Read reads the export once, from its first byte to the last one needed, and
-// returns the image's config, nil if the export has none. It calls layer for
-// every file that may be a layer, and stops when it has the config and done
-// returns true.
+// Read reads the export once, up to the last byte that is needed, and returns the config, nil if the export has none.
+// It calls layer for every file that may be a layer. It stops when it has the config and done returns true.
 func (u *Unpacked) Read(ctx context.Context, done func() bool, layer LayerVisitor) (config []byte, err error) {
 	if u.config != nil && done() {
 		return u.config, nil
@@ -83,8 +79,7 @@ func (u *Unpacked) Read(ctx context.Context, done func() bool, layer LayerVisito
 	return w.config, nil
 }
 
-// walker is one pass over a stream of the form that `docker save` writes, in
-// any of its dialects.
+// walker reads a stream in any variant of the format of `docker save`.
 type walker struct {
 	*Unpacked
 	config  []byte // nil until it was read
@@ -92,6 +87,7 @@ type walker struct {
 	legacy  map[string]v1.Hash // diff IDs by folder, proven by v1 JSON
 }
 
+// visit reads a file of the stream, and calls layer if it may be a layer.
 func (w *walker) visit(header *tar.Header, layer LayerVisitor) error {
 	dir, base := path.Split(header.Name)
 	switch {
@@ -117,8 +113,8 @@ func (w *walker) visit(header *tar.Header, layer LayerVisitor) error {
 	return nil
 }
 
-// identify returns the diff ID of the layer that a file is, without reading it: from the table
-// of contents, from the v1 JSON before it, or from the diff ID in its name.
+// identify returns the diff ID of a layer without reading the layer: from manifest.json, from the v1 JSON before it, or
+// from its name.
 func (w *walker) identify(name, dir, base string) (v1.Hash, bool) {
 	if w.layers != nil {
 		diffID, ok := w.layers[name]
@@ -131,13 +127,19 @@ func (w *walker) identify(name, dir, base string) (v1.Hash, bool) {
 	return named, slices.Contains(w.DiffIDs, named)
 }
 
+// readConfig reads the config. It fails if the digest isn't the image ID, or if the config lists other layers than the
+// image's store.
 func (w *walker) readConfig(header *tar.Header) error {
 	config, err := w.entries.document(header, configLimit)
 	if err != nil {
 		return err
 	}
 	if got := sum(config); got != w.ID {
-		return fmt.Errorf("the config of image %s has the digest %s: the image is damaged; build, save or pull it again", w.ID, got)
+		return fmt.Errorf(
+			"the config of image %s has the digest %s: the image is damaged; build, save or pull it again",
+			w.ID,
+			got,
+		)
 	}
 	parsed, err := parseConfig(config)
 	if err != nil {
@@ -150,6 +152,7 @@ func (w *walker) readConfig(header *tar.Header) error {
 	return nil
 }
 
+// parseConfig parses a config.
 func parseConfig(raw []byte) (*v1.ConfigFile, error) {
 	config, err := v1.ParseConfigFile(bytes.NewReader(raw))
 	if err != nil {
@@ -158,6 +161,7 @@ func parseConfig(raw []byte) (*v1.ConfigFile, error) {
 	return config, nil
 }
 
+// sum returns the SHA-256 digest of content.
 func sum(content []byte) v1.Hash {
 	digest := sha256.Sum256(content)
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}
