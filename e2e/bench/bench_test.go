@@ -456,7 +456,7 @@ func TestPages(t *testing.T) {
 |  | skopeo copy | 1 s, 0 B | 1 s, 0 B | – | – | 15 MB | 0 B |
 
 `
-	want := "before\n<!-- bench:start -->\n### Image of 10 MB; 90 ms\n" + table + "### Image of 10 MB; loopback\n" + table +
+	want := "before\n<!-- bench:start -->\n### Image of 10 MB; 90 ms; rounds: 1\n" + table + "### Image of 10 MB; loopback; rounds: 1\n" + table +
 		"Conditions: here.\n<!-- bench:end -->\nafter\n"
 	got, err := os.ReadFile(filepath.Join(folder, "docs", "benchmarks.md"))
 	if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
@@ -486,11 +486,11 @@ func TestPageSettings(t *testing.T) {
 	}
 	var got []string
 	for _, s := range b.pageSettings() {
-		got = append(got, fmt.Sprintf("%d MB in %d layers; %s; %s", s.size, len(s.shares), s.condition(), s.rows))
+		got = append(got, fmt.Sprintf("%d × %d MB in %d layers; %s; %s", s.rounds, s.size, len(s.shares), s.condition(), s.rows))
 	}
 	want := []string{
-		"200 MB in 4 layers; 90 ms, 100 MB/s; graph,rock", "200 MB in 4 layers; 90 ms, 30 MB/s; graph",
-		"100 MB in 12 layers; 90 ms, slow registry; rock", "200 MB in 4 layers; loopback; graph",
+		"3 × 200 MB in 4 layers; 90 ms, 100 MB/s; graph,rock", "3 × 200 MB in 4 layers; 90 ms, 30 MB/s; graph",
+		"1 × 100 MB in 12 layers; 90 ms, slow registry; rock", "3 × 200 MB in 4 layers; loopback; graph",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -45,8 +45,7 @@ func main() { program.Main("bench", run) }
 
 // bench is what all measurements share.
 type bench struct {
-	setting // what is measured now
-	rounds  int
+	setting        // what is measured now
 	json    string // file for the runs; empty for none
 	docs    string // folder of the repository whose pages are written; empty for none
 	from    string // file of runs to write the pages of; empty to measure

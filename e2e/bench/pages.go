@@ -85,7 +85,13 @@ func replaceBetween(path, name, text string) error {
 func (t tabulated) page(conditions string) string {
 	var text strings.Builder
 	for _, c := range t.conditions {
-		_, _ = fmt.Fprintf(&text, "### %s\n\n", strings.ToUpper(c.text()[:1])+c.text()[1:])
+		rounds := 0
+		for at, of := range t.runs {
+			if at.condition == c {
+				rounds = max(rounds, len(of))
+			}
+		}
+		_, _ = fmt.Fprintf(&text, "### %s; rounds: %d\n\n", strings.ToUpper(c.text()[:1])+c.text()[1:], rounds)
 		_, _ = fmt.Fprintf(&text, "| image in | tool | %s | store | peak memory | peak disk |\n|---|---|---|---|---|---|---|---|\n", strings.Join(situations[:3], " | "))
 		for _, place := range t.places {
 			name := place

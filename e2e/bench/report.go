@@ -165,7 +165,7 @@ func (b *bench) conditions(ctx context.Context) string {
 	for _, left := range b.left {
 		facts = append(facts, "left out: "+left)
 	}
-	return fmt.Sprintf("Conditions: %s; medians of %d rounds, each with empty caches.", strings.Join(facts, "; "), b.rounds)
+	return fmt.Sprintf("Conditions: %s; medians; empty caches in each run.", strings.Join(facts, "; "))
 }
 
 // versions returns those of the other tools that this machine has.
