@@ -26,7 +26,7 @@ func TestDocumentedWorkflowsAreRun(t *testing.T) {
 	}
 	for name := range harness.DocumentedWorkflows(t) {
 		if !strings.Contains(source.String(), `harness.NewCheckout(t, sandbox, "`+name+`"`) &&
-			!strings.Contains(source.String(), `harness.NewCheckout(t, s.sandbox, "`+name+`"`) {
+			!strings.Contains(source.String(), `harness.NewCheckout(t, s.Sandbox, "`+name+`"`) {
 			t.Errorf("no test runs the documents' workflow %s", name)
 		}
 		if _, err := os.Stat("testdata/workflows/" + name); err == nil {
