@@ -48,11 +48,13 @@ type contact struct {
 	before   string           // what the other channels had before the release
 }
 
+// resource is a resource that a charm declares, as the store lists it.
 type resource struct {
 	Name, Type string
 	Optional   bool
 }
 
+// base is a base, as the store lists it.
 type base struct {
 	Name         string `json:"name"`
 	Channel      string `json:"channel"`
@@ -73,10 +75,12 @@ type finding struct {
 	note string // what was seen; may be empty
 }
 
+// held returns the finding that an assumption held, with a note in the form of [fmt.Sprintf].
 func held(format string, args ...any) (finding, error) {
 	return finding{true, fmt.Sprintf(format, args...)}, nil
 }
 
+// failed returns the finding that an assumption didn't hold, with what was seen instead.
 func failed(format string, args ...any) (finding, error) {
 	return finding{false, fmt.Sprintf(format, args...)}, nil
 }
@@ -94,6 +98,7 @@ type tried struct {
 	took time.Duration
 }
 
+// result returns the outcome in a few words: held, didn't hold, or not tried.
 func (t tried) result() string {
 	switch {
 	case t.err != nil:
@@ -126,6 +131,7 @@ func (c *contact) tryAll(ctx context.Context, all []assumption) (done []tried) {
 	return done
 }
 
+// line returns the outcome as a line of the terminal.
 func (t tried) line() string {
 	line := fmt.Sprintf("%-12s %s", t.result(), t.says)
 	switch {
@@ -140,28 +146,34 @@ func (t tried) line() string {
 	return line
 }
 
+// count returns how many assumptions had each outcome, as text.
 func count(all []tried) string {
 	counts := map[string]int{}
 	for _, t := range all {
 		counts[t.result()]++
 	}
-	return fmt.Sprintf("%d held, %d didn't, %d couldn't be tried", counts["held"], counts["didn't hold"], counts["not tried"])
+	return fmt.Sprintf("%d held, %d didn't, %d couldn't be tried", counts["held"], counts["didn't hold"],
+		counts["not tried"])
 }
 
 // leaves says what a run leaves behind.
 func (c *contact) leaves() string {
 	if c.again != "" {
-		return fmt.Sprintf("This asks %s for the text about the image of %s, and leaves nothing behind.\n", c.at.Store.Host, c.again)
+		return fmt.Sprintf("This asks %s for the text about the image of %s, and leaves nothing behind.\n",
+			c.at.Store.Host, c.again)
 	}
 	return fmt.Sprintf(`This tries things on the charm %s at %s, and leaves behind:
-- in the registry: two images of some kilobytes, an index of them, and the tag of a record, in the repository of one image resource
+- in the registry, in the repository of one image resource: two images of some kilobytes, an index of them, and the
+  tag of a record
 - up to three revisions of this resource, and one of a resource of type file, if the charm declares one
-- the branch %s with a revision that the charm has, which no other channel leads to; Charmhub closes branches after 30 days
+- the branch %s with a revision that the charm has, which no other channel leads to; Charmhub closes branches
+  after 30 days
 - the folder %s with the report
 No other channel is changed, and no charm file is uploaded.
 `, c.charm, c.at.Store.Host, c.branch(), c.folder)
 }
 
+// branch returns the name of the channel that this run releases to.
 func (c *contact) branch() string { return "latest/edge/contact-" + c.date }
 
 // answer is what the store answered.
@@ -239,8 +251,10 @@ func (c *contact) send(ctx context.Context, method, address string, body any, he
 	return c.do(request)
 }
 
+// do sends one request through the recorder, follows no redirect, and reads the whole answer.
 func (c *contact) do(request *http.Request) (answer, error) {
-	client := http.Client{Transport: c.recorder, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := http.Client{Transport: c.recorder,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(request)
 	if err != nil {
 		return answer{}, err
@@ -250,9 +264,11 @@ func (c *contact) do(request *http.Request) (answer, error) {
 	return answer{response.StatusCode, response.Header, text}, err
 }
 
-// until asks until what was asked for is seen, for two minutes at most, and returns how long that took. A false seen without an
-// error means that it wasn't.
-func (c *contact) until(ctx context.Context, ask func() (seen bool, err error)) (took time.Duration, seen bool, err error) {
+// until asks until what was asked for is seen, for two minutes at most, and returns how long that took. A false seen
+// without an error means that it wasn't.
+func (c *contact) until(
+	ctx context.Context, ask func() (seen bool, err error),
+) (took time.Duration, seen bool, err error) {
 	for pause := 100 * time.Millisecond; ; pause = min(pause*3/2, 10*time.Second) {
 		if seen, err = ask(); seen || err != nil || took > 2*time.Minute {
 			return took, seen, err

@@ -25,9 +25,10 @@ const branch = "latest/edge/contact-2027-01-31"
 // start starts a sandbox whose charm has two revisions, the newest for two bases.
 func start(t *testing.T, options server.Options) *server.Server {
 	t.Helper()
-	options.Charms = []server.Charm{{Name: "my-charm", Private: len(options.Charms) > 0 && options.Charms[0].Private, Resources: []server.Resource{
-		{Name: "my-image", Type: server.TypeImage}, {Name: "my-file", Type: server.TypeFile, Optional: true},
-	}}}
+	options.Charms = []server.Charm{{Name: "my-charm", Private: len(options.Charms) > 0 && options.Charms[0].Private,
+		Resources: []server.Resource{
+			{Name: "my-image", Type: server.TypeImage}, {Name: "my-file", Type: server.TypeFile, Optional: true},
+		}}}
 	options.InMemory = true
 	sandbox, err := server.Start(options)
 	if err != nil {
@@ -35,7 +36,8 @@ func start(t *testing.T, options server.Options) *server.Server {
 	}
 	t.Cleanup(func() { _ = sandbox.Close() })
 	sandbox.PutCharm("my-charm", strings.NewReader(charmtest.File(t, charmtest.Metadata("my-charm"),
-		server.ReleaseBase{Name: "ubuntu", Channel: "22.04", Architecture: "amd64"}, server.ReleaseBase{Name: "ubuntu", Channel: "24.04", Architecture: "amd64"})))
+		server.ReleaseBase{Name: "ubuntu", Channel: "22.04", Architecture: "amd64"},
+		server.ReleaseBase{Name: "ubuntu", Channel: "24.04", Architecture: "amd64"})))
 	return sandbox
 }
 
@@ -49,7 +51,8 @@ func of(t *testing.T, sandbox *server.Server, variables ...string) (c command, o
 	}
 	out, folder = &bytes.Buffer{}, filepath.Join(t.TempDir(), "report")
 	return command{
-		getenv: func(name string) string { return env[name] }, in: strings.NewReader(""), out: out, date: "2027-01-31", seed: "seed",
+		getenv: func(name string) string { return env[name] }, in: strings.NewReader(""), out: out, date: "2027-01-31",
+		seed: "seed",
 		wait: func(ctx context.Context, d time.Duration) error { sandbox.AdvanceClock(d); return ctx.Err() },
 	}, out, folder
 }
@@ -124,7 +127,8 @@ func wantResults(t *testing.T, out string, but map[string]string) {
 	}
 }
 
-var permissions = []string{"package-manage-revisions", "package-view-revisions", "package-manage-releases", "package-view-releases", "package-view-metadata"}
+var permissions = []string{"package-manage-revisions", "package-view-revisions", "package-manage-releases",
+	"package-view-releases", "package-view-metadata"}
 
 // What a run finds out is what the sandbox is, by its profile. Its traffic, played back, gives the same lines.
 func TestContact(t *testing.T) {
@@ -154,7 +158,8 @@ func testContact(t *testing.T, profile string) {
 		t.Error(exposed, err)
 	}
 	files := read(t, sandbox, folder, out.String())
-	for _, part := range []string{"# First contact with ", "| held | the text is the same when it is asked for again |", "## Times", "/manifests/…` |"} {
+	for _, part := range []string{"# First contact with ", "| held | the text is the same when it is asked for again |",
+		"## Times", "/manifests/…` |"} {
 		if !strings.Contains(files["report.md"], part) {
 			t.Errorf("the report lacks %q:\n%s", part, files["report.md"])
 		}
@@ -297,14 +302,17 @@ func TestContactWithLess(t *testing.T) {
 			if !strings.HasSuffix(r.Path, path) {
 				return nil
 			}
-			return &server.Fault{Status: http.StatusForbidden, Body: `{"error-list":[{"code":"permission-required","message":"No"}]}`}
+			return &server.Fault{Status: http.StatusForbidden,
+				Body: `{"error-list":[{"code":"permission-required","message":"No"}]}`}
 		}
 	}
 	for path, want := range map[string][]string{
-		"/oci-image/upload-credentials": {"didn't hold  the store gives a repository", "not tried    an index", "held         a file becomes", "didn't hold  no call was refused otherwise: GET "},
-		"/oci-image/blob":               {"didn't hold  the store describes", "not tried    a text becomes", "held         a charm revision with"},
-		"/releases":                     {"not tried    the channel map", "not tried    a charm revision with"},
-		"/whoami":                       {"didn't hold  the token works", "not tried    a charm revision with"},
+		"/oci-image/upload-credentials": {"didn't hold  the store gives a repository", "not tried    an index",
+			"held         a file becomes", "didn't hold  no call was refused otherwise: GET "},
+		"/oci-image/blob": {"didn't hold  the store describes", "not tried    a text becomes",
+			"held         a charm revision with"},
+		"/releases": {"not tried    the channel map", "not tried    a charm revision with"},
+		"/whoami":   {"didn't hold  the token works", "not tried    a charm revision with"},
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

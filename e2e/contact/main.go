@@ -1,16 +1,13 @@
-// Command contact finds out what this project can only assume without an account: how
-// Charmhub and its registry behave.
+// Command contact finds out what this project can only assume without an account: how Charmhub and its registry behave.
 //
 //	CHARMCRAFT_AUTH=$(cat token.txt) go run ./e2e/contact -charm my-charm
 //
-// It says what it will leave behind, and asks. Then it tries one assumption after the
-// other and prints a line for each: whether it held, or why it couldn't be tried. At the
-// end, or when it is interrupted, a folder has a report, with what the action does about
-// each assumption that doesn't hold, and the requests and answers without any secret.
+// It says what it will leave behind, and asks. Then it tries one assumption after the other and prints a line for each:
+// whether it held, or why it couldn't be tried. At the end, or when it is interrupted, a folder has a report, with what
+// the action does about each assumption that doesn't hold, and the requests and answers without any secret.
 //
-// It releases to the branch latest/edge/contact-DATE alone, and only if the charm has a
-// revision. With -again DATE it only compares the text about an image with that of an
-// earlier run.
+// It releases to the branch latest/edge/contact-DATE alone, and only if the charm has a revision. With -again DATE it
+// only compares the text about an image with that of an earlier run.
 package main
 
 import (
@@ -62,6 +59,7 @@ type command struct {
 	yes                  bool
 }
 
+// asked is the question before anything is changed.
 const asked = "Go on? [y/N] "
 
 // run does it all. Interrupted, it writes what it has found out so far.
@@ -94,11 +92,14 @@ func (c command) run(ctx context.Context, args []string) error {
 	return ctx.Err()
 }
 
+// parse reads the flags. The error says which one is missing or wrong.
 func (c *command) parse(args []string) error {
 	flags := flag.NewFlagSet("contact", flag.ContinueOnError)
 	flags.SetOutput(c.out)
-	flags.StringVar(&c.charm, "charm", "", "name of a charm that the token may change; one to try things on, with a revision that declares an image")
-	flags.StringVar(&c.again, "again", "", "date of an earlier run, such as 2027-01-31: only compare the text about its image with today's")
+	flags.StringVar(&c.charm, "charm", "", "name of a charm that the token may change; one to try things on, with a "+
+		"revision that declares an image")
+	flags.StringVar(&c.again, "again", "", "date of an earlier run, such as 2027-01-31: only compare the text about its "+
+		"image with today's")
 	flags.StringVar(&c.folder, "folder", "", "folder for the report and the traffic; default contact-CHARM-DATE")
 	flags.BoolVar(&c.yes, "yes", false, "don't ask")
 	if err := flags.Parse(args); err != nil {
@@ -116,13 +117,15 @@ func (c *command) parse(args []string) error {
 	return nil
 }
 
+// folderOf returns the default folder of a run's report.
 func folderOf(charm, date string) string { return "contact-" + charm + "-" + date }
 
 // prepare reads the credentials and the servers' addresses from the variables that charmcraft reads.
 func (c command) prepare() (*contact, error) {
 	recorder := &traffic.Recorder{}
 	noise := &noise{}
-	log := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "M"}), zapcore.Lock(noise), zap.InfoLevel))
+	log := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "M"}), zapcore.Lock(noise),
+		zap.InfoLevel))
 	variables := func(name string) string {
 		if strings.HasPrefix(name, "CHARMCRAFT_") {
 			return c.getenv(name)
@@ -135,7 +138,8 @@ func (c command) prepare() (*contact, error) {
 		return nil, errors.Join(reader.Complaints...)
 	}
 	if token == "" {
-		return nil, fmt.Errorf("CHARMCRAFT_AUTH is empty; make a token with `%s`, and set the variable to what token.txt holds", charmhub.LoginCommand(c.charm, true))
+		return nil, fmt.Errorf("CHARMCRAFT_AUTH is empty; make a token with `%s`, and set the variable to what token.txt "+
+			"holds", charmhub.LoginCommand(c.charm, true))
 	}
 	credentials, err := charmhub.ParseCredentials(token)
 	if err != nil {
@@ -150,12 +154,14 @@ func (c command) prepare() (*contact, error) {
 	return &contact{
 		command: c, recorder: recorder, noise: noise, at: at,
 		client: charmhub.New(charmhub.Config{
-			StoreURL: at.Store.String(), StorageURL: at.Storage.String(), SSOURL: at.SSO.String(), Credentials: credentials, Charm: c.charm,
+			StoreURL: at.Store.String(), StorageURL: at.Storage.String(), SSOURL: at.SSO.String(), Credentials: credentials,
+			Charm:     c.charm,
 			Transport: recorder, Connect: wire.Connect, UserAgent: userAgent, Logger: log, Mask: hide, Releases: true,
 		}),
 	}, nil
 }
 
+// userAgent is how the requests of this program name it.
 const userAgent = "upload-resource/contact"
 
 // agreed asks, unless the answer is known.
@@ -177,9 +183,11 @@ func (c command) agreed(ctx context.Context) bool {
 // noise keeps what the client logs: tries that failed in passing.
 type noise struct{ lines []string }
 
+// Write keeps a line of the log.
 func (n *noise) Write(line []byte) (int, error) {
 	n.lines = append(n.lines, strings.TrimSpace(string(line)))
 	return len(line), nil
 }
 
+// Sync does nothing, since every line is kept at once.
 func (n *noise) Sync() error { return nil }

@@ -32,19 +32,28 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
+// aboutRegistry lists the assumptions about the registry and its token service.
 var aboutRegistry = []assumption{
-	{"The registry", "the store gives a repository with a user and a password", "no image can be published", tryCredentials},
+	{"The registry", "the store gives a repository with a user and a password", "no image can be published",
+		tryCredentials},
 	{"The registry", "the registry names a token service, on the store's host",
-		"the action asks the service that is named; its connection is opened later, which costs two round trips", tryChallenge},
-	{"The registry", "the token service gives a token for pull and push that lasts a minute or more", "the action gets another one when it is refused", tryBearer},
+		"the action asks the service that is named; its connection is opened later, which costs two round trips",
+		tryChallenge},
+	{"The registry", "the token service gives a token for pull and push that lasts a minute or more",
+		"the action gets another one when it is refused", tryBearer},
 	{"The registry", "an upload that broke off goes on where it was", "the blob is sent from its start", tryChunks},
-	{"The registry", "an image of Docker's types with a gzip layer is taken, and has its digest there", "the upload fails", tryImage("gzip")},
-	{"The registry", "an OCI image with a zstd layer is taken", "an image with such layers, and compression: zstd, fails; use gzip", tryImage("zstd")},
+	{"The registry", "an image of Docker's types with a gzip layer is taken, and has its digest there", "the upload fails",
+		tryImage("gzip")},
+	{"The registry", "an OCI image with a zstd layer is taken",
+		"an image with such layers, and compression: zstd, fails; use gzip", tryImage("zstd")},
 	{"The registry", "an index is taken", "an index, and several lines of image, fail; give one image", tryIndex},
-	{"The registry", "the tag of a record is taken, and can be moved", "the next run is slower; locations-record: false doesn't try", tryRecord},
-	{"The registry", "a manifest that isn't there is answered with 404, also where a blob has its digest", "a failure of the registry is repeated, and taken for it", tryMissing},
+	{"The registry", "the tag of a record is taken, and can be moved",
+		"the next run is slower; locations-record: false doesn't try", tryRecord},
+	{"The registry", "a manifest that isn't there is answered with 404, also where a blob has its digest",
+		"a failure of the registry is repeated, and taken for it", tryMissing},
 }
 
+// tryCredentials asks the store for the repository and the login of the image resource.
 func tryCredentials(ctx context.Context, c *contact) (finding, error) {
 	if c.image == "" {
 		return finding{}, errNoImage
@@ -94,6 +103,7 @@ func (c *contact) challenge(ctx context.Context) (map[string]string, error) {
 	return parameters, nil
 }
 
+// tryChallenge reads which token service the registry names.
 func tryChallenge(ctx context.Context, c *contact) (finding, error) {
 	said, err := c.challenge(ctx)
 	if err != nil {
@@ -119,7 +129,8 @@ func (c *contact) bearer(ctx context.Context) (token string, lasts int, err erro
 	if said["kind"] != "Bearer" {
 		return "", 0, errNoTokens
 	}
-	query := url.Values{"service": {said["service"]}, "scope": {"repository:" + c.repository.RepositoryStr() + ":pull,push"}}
+	query := url.Values{"service": {said["service"]},
+		"scope": {"repository:" + c.repository.RepositoryStr() + ":pull,push"}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, said["realm"]+"?"+query.Encode(), nil)
 	if err != nil {
 		return "", 0, err
@@ -155,6 +166,7 @@ func (c *contact) authorize(ctx context.Context) (header []string, err error) {
 	return []string{"Authorization", "Bearer " + token}, err
 }
 
+// tryBearer gets a token for pull and push, and checks how long it lasts.
 func tryBearer(ctx context.Context, c *contact) (finding, error) {
 	token, lasts, err := c.bearer(ctx)
 	switch {
@@ -198,6 +210,7 @@ func tryChunks(ctx context.Context, c *contact) (finding, error) {
 	return held("two parts of one blob, which is left to be forgotten")
 }
 
+// patch sends a part of a blob to the upload at a location, from a byte on.
 func (c *contact) patch(ctx context.Context, at string, part []byte, from int, authorize []string) (answer, error) {
 	at, err := c.resolve(at)
 	if err != nil {
@@ -253,7 +266,10 @@ func (c *contact) build(kind string) (v1.Image, error) {
 	}
 	_, _ = archive.Write(content) // into memory
 	_ = archive.Close()
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed.Bytes())), nil },
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser,
+		error) {
+		return io.NopCloser(bytes.NewReader(packed.Bytes())), nil
+	},
 		tarball.WithCompression(pack), tarball.WithMediaType(layerType))
 	if err != nil {
 		return nil, err
@@ -266,6 +282,7 @@ func (c *contact) build(kind string) (v1.Image, error) {
 	})
 }
 
+// diffIDs returns the diff IDs in the image's config; nil if the config can't be read.
 func diffIDs(img v1.Image) []v1.Hash {
 	config, err := img.ConfigFile()
 	if err != nil {
@@ -290,6 +307,7 @@ func (c *contact) push(ctx context.Context, once func() error) error {
 	})
 }
 
+// tryImage returns a try that pushes an image with layers of this compression, and reads it back.
 func tryImage(kind string) func(context.Context, *contact) (finding, error) {
 	return func(ctx context.Context, c *contact) (finding, error) {
 		if c.login.Password == "" {
@@ -324,6 +342,7 @@ func (c *contact) isThere(ctx context.Context, kind string, ref name.Digest) (fi
 	return held("%s", ref.DigestStr())
 }
 
+// tryIndex pushes an index of the run's images, and reads it back.
 func tryIndex(ctx context.Context, c *contact) (finding, error) {
 	if c.images["gzip"] == "" {
 		return untried("there is no image to join")
@@ -374,6 +393,7 @@ func tryRecord(ctx context.Context, c *contact) (finding, error) {
 	return held("%s", tag.TagStr())
 }
 
+// tryMissing asks for manifests that the repository lacks, and looks at the answers.
 func tryMissing(ctx context.Context, c *contact) (finding, error) {
 	authorize, err := c.authorize(ctx)
 	if err != nil {

@@ -12,13 +12,16 @@ import (
 	"time"
 )
 
+// aboutReleases lists the assumptions about releases.
 var aboutReleases = []assumption{
 	{"Releases", "a charm revision with resources is released to a branch, and the answer repeats it",
 		"the action goes by the channel map, not by the answer", tryRelease},
 	{"Releases", "the channel map shows a release at once", "the action reads it for a minute, and then fails", tryShown},
-	{"Releases", "a release changes no other channel", "the action compares the channel map before and after, and fails", tryOthers},
+	{"Releases", "a release changes no other channel", "the action compares the channel map before and after, and fails",
+		tryOthers},
 	{"Releases", "resources that a release leaves out are carried over", "none: the action sends them all", tryCarried},
-	{"Releases", "a release for one base is taken", "different resources for each base of one charm revision can't be released; give resources for all", tryBase},
+	{"Releases", "a release for one base is taken",
+		"different resources for each base of one charm revision can't be released; give resources for all", tryBase},
 }
 
 // entry is one of the channel map.
@@ -29,6 +32,7 @@ type entry struct {
 	Resources []attached
 }
 
+// attached is a resource of a channel map entry; a nil revision means none.
 type attached struct {
 	Name     string `json:"name"`
 	Revision *int   `json:"revision"`
@@ -88,6 +92,7 @@ func (c *contact) choose(ctx context.Context) ([]attached, error) {
 	return chosen, nil
 }
 
+// tryRelease releases a charm revision with its resources to the branch.
 func tryRelease(ctx context.Context, c *contact) (finding, error) {
 	if c.charmRevision < 0 || len(c.declared) == 0 {
 		return untried("no charm revision with resources is known")
@@ -129,7 +134,9 @@ func tryRelease(ctx context.Context, c *contact) (finding, error) {
 }
 
 // shown waits until the branch has an entry with these resources.
-func (c *contact) shown(ctx context.Context, want map[string]*int) (took time.Duration, branch []entry, seen bool, err error) {
+func (c *contact) shown(
+	ctx context.Context, want map[string]*int,
+) (took time.Duration, branch []entry, seen bool, err error) {
 	took, seen, err = c.until(ctx, func() (bool, error) {
 		branch, _, err = c.channels(ctx)
 		return slices.ContainsFunc(branch, func(e entry) bool { return e.has(c.charmRevision, want) }), err
@@ -137,6 +144,7 @@ func (c *contact) shown(ctx context.Context, want map[string]*int) (took time.Du
 	return took, branch, seen, err
 }
 
+// has reports whether the entry has the charm revision and exactly these resources.
 func (e entry) has(revision int, want map[string]*int) bool {
 	if e.Revision == nil || *e.Revision != revision {
 		return false
@@ -153,6 +161,7 @@ func (e entry) has(revision int, want map[string]*int) bool {
 	return true
 }
 
+// tryShown waits until the channel map shows the release.
 func tryShown(ctx context.Context, c *contact) (finding, error) {
 	if len(c.released) == 0 {
 		return untried("nothing was released")
@@ -171,9 +180,11 @@ func tryShown(ctx context.Context, c *contact) (finding, error) {
 			c.base = e.Base
 		}
 	}
-	return finding{took == 0, fmt.Sprintf("after %s, for %s", took.Round(100*time.Millisecond), strings.Join(bases, ", "))}, nil
+	return finding{took == 0, fmt.Sprintf("after %s, for %s", took.Round(100*time.Millisecond),
+		strings.Join(bases, ", "))}, nil
 }
 
+// String returns the base as charmcraft shows it.
 func (b *base) String() string {
 	if b == nil {
 		return "any base"
@@ -181,6 +192,7 @@ func (b *base) String() string {
 	return fmt.Sprintf("%s %s (%s)", b.Name, b.Channel, b.Architecture)
 }
 
+// tryOthers compares the other channels with what they had before the release.
 func tryOthers(ctx context.Context, c *contact) (finding, error) {
 	if len(c.released) == 0 {
 		return untried("nothing was released")
@@ -195,6 +207,7 @@ func tryOthers(ctx context.Context, c *contact) (finding, error) {
 	return held("")
 }
 
+// tryCarried releases without resources, and looks which the branch has then.
 func tryCarried(ctx context.Context, c *contact) (finding, error) {
 	if len(c.released) == 0 {
 		return untried("nothing was released")
@@ -220,6 +233,7 @@ func tryCarried(ctx context.Context, c *contact) (finding, error) {
 	return failed("the branch has %s", text)
 }
 
+// tryBase releases to the branch for one base only.
 func tryBase(ctx context.Context, c *contact) (finding, error) {
 	switch {
 	case len(c.released) == 0:

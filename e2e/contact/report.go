@@ -52,7 +52,8 @@ func (c *contact) report(all []tried, exchanges []traffic.Exchange) string {
 	}
 	b.WriteString("\n## Times\n\n| call | times | median | longest | answers |\n|---|---|---|---|---|\n")
 	for _, call := range calls(exchanges) {
-		fmt.Fprintf(&b, "| `%s` | %d | %s | %s | %s |\n", call.what, len(call.took), rounded(call.took[len(call.took)/2]), rounded(call.took[len(call.took)-1]),
+		fmt.Fprintf(&b, "| `%s` | %d | %s | %s | %s |\n", call.what, len(call.took), rounded(call.took[len(call.took)/2]),
+			rounded(call.took[len(call.took)-1]),
 			strings.Join(call.statuses, ", "))
 	}
 	if len(c.noise.lines) > 0 {
@@ -69,6 +70,7 @@ func cell(text string) string {
 	return strings.NewReplacer("|", "\\|", "\n", " ", "<", "&lt;").Replace(text)
 }
 
+// rounded returns a duration in milliseconds, as text.
 func rounded(d time.Duration) string { return d.Round(time.Millisecond).String() }
 
 // call is all requests of one kind.

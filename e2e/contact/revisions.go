@@ -24,20 +24,29 @@ import (
 // pause is between two questions whose answers are to be the same.
 const pause = 5 * time.Second
 
+// aboutRevisions lists the assumptions about revisions of resources.
 var aboutRevisions = []assumption{
-	{"Revisions", "a text becomes a revision of the image resource within a minute", "the action waits for half an hour", tryRevision},
-	{"Revisions", "the list has the revision when it is approved", "the action waits for it for two minutes where that matters", tryListed},
+	{"Revisions", "a text becomes a revision of the image resource within a minute", "the action waits for half an hour",
+		tryRevision},
+	{"Revisions", "the list has the revision when it is approved",
+		"the action waits for it for two minutes where that matters", tryListed},
 	{"Revisions", "each revision is listed with its SHA-256, its size, the time it was made, and bases that aren't null",
 		"a revision without a SHA-256 isn't found, and what is in it is published again", tryFields},
-	{"Revisions", "the listed SHA-256 is that of the text", "each run makes a revision, unless the store finds the text by itself", trySHA256},
-	{"Revisions", "the same text again makes no revision", "the action looks for the SHA-256 first, so this happens only where lists lag", tryDuplicate},
-	{"Revisions", "architectures are replaced by those of a PATCH", "the action sets them again for some minutes, and then fails", tryArchitectures},
-	{"Revisions", "an index becomes a revision for two architectures", "an index, and several lines of image, fail; give one image", tryIndexRevision},
+	{"Revisions", "the listed SHA-256 is that of the text",
+		"each run makes a revision, unless the store finds the text by itself", trySHA256},
+	{"Revisions", "the same text again makes no revision",
+		"the action looks for the SHA-256 first, so this happens only where lists lag", tryDuplicate},
+	{"Revisions", "architectures are replaced by those of a PATCH",
+		"the action sets them again for some minutes, and then fails", tryArchitectures},
+	{"Revisions", "an index becomes a revision for two architectures",
+		"an index, and several lines of image, fail; give one image", tryIndexRevision},
 	{"Revisions", "the list is newest first", "the action sorts it", tryOrder},
-	{"Revisions", "a file becomes a revision, and the same file again makes no other", "the action looks for the SHA-256 first, so this happens only where lists lag", tryFile},
+	{"Revisions", "a file becomes a revision, and the same file again makes no other",
+		"the action looks for the SHA-256 first, so this happens only where lists lag", tryFile},
 	{"Revisions", "Juju's public list leads to the text, without credentials", sameImageUnread, tryPublic},
 }
 
+// sameImageUnread says what follows if the texts of revisions can't be read.
 const sameImageUnread = "if the text about an image changes, a new revision is made, and the log says why"
 
 // made is what came of a request for a revision.
@@ -49,18 +58,23 @@ type made struct {
 	took     time.Duration
 }
 
+// String describes the revision and its review as a note of the report.
 func (m made) String() string {
-	text := fmt.Sprintf("revision %d after %s, by way of %s", m.number, m.took.Round(100*time.Millisecond), strings.Join(m.statuses, ", "))
+	text := fmt.Sprintf("revision %d after %s, by way of %s", m.number, m.took.Round(100*time.Millisecond),
+		strings.Join(m.statuses, ", "))
 	if m.early {
 		text += "; the number was there before the approval"
 	}
 	return text
 }
 
+// existing finds the number in the store's message that the content has a revision already.
 var existing = regexp.MustCompile(`Revision of the existing package is: (\d+)`)
 
 // make makes content a revision.
-func (c *contact) make(ctx context.Context, resource, kind string, content []byte, architectures ...string) (m made, err error) {
+func (c *contact) make(
+	ctx context.Context, resource, kind string, content []byte, architectures ...string,
+) (m made, err error) {
 	began := time.Now()
 	var id, status string
 	err = upload.Repeat(ctx, c.wait, upload.Attempts, func() (pause time.Duration, again bool, err error) {
@@ -68,7 +82,8 @@ func (c *contact) make(ctx context.Context, resource, kind string, content []byt
 		if id, err = c.client.Upload(ctx, resource, int64(len(content)), open); err != nil {
 			return 0, false, err
 		}
-		status, err = c.client.CreateRevision(ctx, c.charm, resource, charmhub.NewRevision{UploadID: id, Type: kind, Architectures: architectures})
+		status, err = c.client.CreateRevision(ctx, c.charm, resource,
+			charmhub.NewRevision{UploadID: id, Type: kind, Architectures: architectures})
 		pause, again = upload.RetryAfter(err)
 		return pause, err != nil && again, err
 	})
@@ -78,7 +93,8 @@ func (c *contact) make(ctx context.Context, resource, kind string, content []byt
 	_, _, err = c.until(ctx, func() (bool, error) { return c.look(ctx, status, id, &m) })
 	m.took = time.Since(began)
 	if err == nil && m.number < 0 {
-		err = fmt.Errorf("the review isn't over after %s, by way of %s", m.took.Round(time.Second), strings.Join(m.statuses, ", "))
+		err = fmt.Errorf("the review isn't over after %s, by way of %s", m.took.Round(time.Second),
+			strings.Join(m.statuses, ", "))
 	}
 	return m, err
 }
@@ -132,6 +148,7 @@ func (m *made) rejected(problems []struct{ Code, Message string }) error {
 	return fmt.Errorf("rejected: %v", problems)
 }
 
+// tryRevision makes the text about the image a revision.
 func tryRevision(ctx context.Context, c *contact) (finding, error) {
 	if c.text == nil {
 		return untried("there is no text")
@@ -176,6 +193,7 @@ func find(list []listedRevision, number int) *listedRevision {
 	return &list[at]
 }
 
+// tryListed waits until the list has the new revision.
 func tryListed(ctx context.Context, c *contact) (finding, error) {
 	if c.imageRevision < 0 {
 		return untried("no revision was made")
@@ -193,6 +211,7 @@ func tryListed(ctx context.Context, c *contact) (finding, error) {
 	return finding{took == 0, fmt.Sprintf("after %s", took.Round(100*time.Millisecond))}, nil
 }
 
+// tryOrder looks whether revisions are listed from the newest on.
 func tryOrder(ctx context.Context, c *contact) (finding, error) {
 	if c.image == "" {
 		return finding{}, errNoImage
@@ -222,6 +241,7 @@ func tryOrder(ctx context.Context, c *contact) (finding, error) {
 	return failed("it is in no order")
 }
 
+// tryFields looks whether each listed revision has its digest, size, time and bases.
 func tryFields(_ context.Context, c *contact) (finding, error) {
 	if len(c.listed) == 0 {
 		return untried("the list is empty")
@@ -238,10 +258,12 @@ func tryFields(_ context.Context, c *contact) (finding, error) {
 			wrong++
 		}
 	}
-	note := fmt.Sprintf("%d of %d have both at the top, %d under download, %d lack the time or a base", top, len(c.listed), nested, wrong)
+	note := fmt.Sprintf("%d of %d have both at the top, %d under download, %d lack the time or a base", top, len(c.listed),
+		nested, wrong)
 	return finding{top+nested == len(c.listed) && wrong == 0, note}, nil
 }
 
+// trySHA256 compares the listed digest with that of the text.
 func trySHA256(_ context.Context, c *contact) (finding, error) {
 	r := find(c.listed, c.imageRevision)
 	if r == nil {
@@ -257,6 +279,7 @@ func trySHA256(_ context.Context, c *contact) (finding, error) {
 	return held("")
 }
 
+// tryDuplicate uploads the same text again.
 func tryDuplicate(ctx context.Context, c *contact) (finding, error) {
 	if c.imageRevision < 0 {
 		return untried("no revision was made")
@@ -278,6 +301,7 @@ func (c *contact) duplicate(ctx context.Context, resource, kind string, content 
 	return held("it is approved, with the number of before")
 }
 
+// tryArchitectures changes the architectures of the revision twice, and reads them back.
 func tryArchitectures(ctx context.Context, c *contact) (finding, error) {
 	if c.imageRevision < 0 {
 		return untried("no revision was made")
@@ -296,7 +320,8 @@ func tryArchitectures(ctx context.Context, c *contact) (finding, error) {
 					got = append(got, b.Architectures...)
 				}
 			}
-			return len(got) == len(want) && !slices.ContainsFunc(want, func(a string) bool { return !slices.Contains(got, a) }), err
+			return len(got) == len(want) && !slices.ContainsFunc(want, func(a string) bool { return !slices.Contains(got, a) }),
+				err
 		})
 		switch {
 		case err != nil:
@@ -309,6 +334,7 @@ func tryArchitectures(ctx context.Context, c *contact) (finding, error) {
 	return held("%s", strings.Join(seen, "; "))
 }
 
+// tryIndexRevision makes the text about the index a revision.
 func tryIndexRevision(ctx context.Context, c *contact) (finding, error) {
 	if c.images["index"] == "" || c.text == nil {
 		return untried("the registry took no index")
@@ -325,6 +351,7 @@ func tryIndexRevision(ctx context.Context, c *contact) (finding, error) {
 	return held("%s", m)
 }
 
+// tryFile uploads a resource of type file, and uploads it again.
 func tryFile(ctx context.Context, c *contact) (finding, error) {
 	if c.file == "" {
 		return untried("the charm declares no resource of type file")
@@ -340,12 +367,14 @@ func tryFile(ctx context.Context, c *contact) (finding, error) {
 	return again, err
 }
 
+// tryPublic reads the text of the revision without credentials, as Juju does.
 func tryPublic(ctx context.Context, c *contact) (finding, error) {
 	r := find(c.listed, c.imageRevision)
 	if r == nil {
 		return untried("the revision isn't listed")
 	}
-	revision := charmhub.Revision{Revision: c.imageRevision, Size: int64(len(c.text)), SHA256: fmt.Sprintf("%x", sha256.Sum256(c.text))}
+	revision := charmhub.Revision{Revision: c.imageRevision, Size: int64(len(c.text)),
+		SHA256: fmt.Sprintf("%x", sha256.Sum256(c.text))}
 	var names map[int]string
 	var why error
 	took, seen, err := c.until(ctx, func() (bool, error) {
@@ -360,11 +389,14 @@ func tryPublic(ctx context.Context, c *contact) (finding, error) {
 	}
 	hosts := map[string]bool{}
 	for _, e := range c.recorder.Exchanges() {
-		if at, err := url.Parse(e.URL); err == nil && e.Request.Header.Get("Authorization") == "" && e.Method == http.MethodGet && at.Host != c.repository.RegistryStr() {
+		if at, err := url.Parse(e.URL); err == nil && e.Request.Header.Get("Authorization") == "" &&
+			e.Method == http.MethodGet && at.Host != c.repository.RegistryStr() {
 			hosts[at.Host] = true
 		}
 	}
-	return finding{names[c.imageRevision] == charmhub.ImageName(c.text), fmt.Sprintf("after %s, from %s", took.Round(100*time.Millisecond), strings.Join(slices.Sorted(maps.Keys(hosts)), ", "))}, nil
+	return finding{names[c.imageRevision] == charmhub.ImageName(c.text),
+		fmt.Sprintf("after %s, from %s", took.Round(100*time.Millisecond),
+			strings.Join(slices.Sorted(maps.Keys(hosts)), ", "))}, nil
 }
 
 // isRefused reports whether an answer won't change soon.

@@ -16,16 +16,22 @@ import (
 
 // assumptions are all that the project makes, in the order in which they are tried.
 func assumptions() []assumption {
-	return slices.Concat(aboutToken, aboutCharm, aboutRegistry, aboutTexts, aboutRevisions, aboutReleases, aboutPermissions)
+	return slices.Concat(aboutToken, aboutCharm, aboutRegistry, aboutTexts, aboutRevisions, aboutReleases,
+		aboutPermissions)
 }
 
+// aboutToken lists the assumptions about the store token.
 var aboutToken = []assumption{
-	{"The token", "the token works, and the store says whose it is", "the action stops at its first request, and says how to make a token", tryToken},
+	{"The token", "the token works, and the store says whose it is",
+		"the action stops at its first request, and says how to make a token", tryToken},
 	{"The token", "answers have an ID, x-request-id", "errors don't name the request", tryRequestID},
-	{"The token", "an unknown charm is answered with 404, and an error list with a code", "the error's advice is less precise", tryUnknownCharm},
-	{"The token", "the account's tokens are listed with their end", "check-token can't say when a token ends, if the token doesn't", tryTokens},
+	{"The token", "an unknown charm is answered with 404, and an error list with a code",
+		"the error's advice is less precise", tryUnknownCharm},
+	{"The token", "the account's tokens are listed with their end",
+		"check-token can't say when a token ends, if the token doesn't", tryTokens},
 }
 
+// tryToken asks the store whose token this is, and what it may do.
 func tryToken(ctx context.Context, c *contact) (finding, error) {
 	token, err := c.client.Token(ctx)
 	if err != nil {
@@ -36,6 +42,7 @@ func tryToken(ctx context.Context, c *contact) (finding, error) {
 	return held("it is that of %s, with %s", token.Account, listOr(token.Permissions, "every permission"))
 }
 
+// tryRequestID looks for the ID of a request in an answer.
 func tryRequestID(ctx context.Context, c *contact) (finding, error) {
 	a, err := c.store(ctx, http.MethodGet, "/v1/tokens/whoami", nil)
 	if err != nil {
@@ -48,8 +55,10 @@ func tryRequestID(ctx context.Context, c *contact) (finding, error) {
 	return held("and x-view-name, %q", view)
 }
 
+// tryUnknownCharm asks for a charm that doesn't exist.
 func tryUnknownCharm(ctx context.Context, c *contact) (finding, error) {
-	a, err := c.store(ctx, http.MethodGet, "/v1/charm/no-charm-has-this-name-"+strings.ReplaceAll(c.date, "-", "")+"/resources", nil)
+	a, err := c.store(ctx, http.MethodGet, "/v1/charm/no-charm-has-this-name-"+strings.ReplaceAll(c.date, "-", "")+
+		"/resources", nil)
 	if err != nil {
 		return finding{}, err
 	}
@@ -59,6 +68,7 @@ func tryUnknownCharm(ctx context.Context, c *contact) (finding, error) {
 	return held("%s", a.problem())
 }
 
+// tryTokens reads the list of the account's tokens.
 func tryTokens(ctx context.Context, c *contact) (finding, error) {
 	a, err := c.store(ctx, http.MethodGet, "/v1/tokens", nil)
 	if err != nil {
@@ -78,8 +88,10 @@ func tryTokens(ctx context.Context, c *contact) (finding, error) {
 	return held("%d are listed; this one ends on %s", len(list.Macaroons), c.token.Expires.Format(time.DateOnly))
 }
 
+// aboutCharm lists the assumptions about what the store says of a charm.
 var aboutCharm = []assumption{
-	{"The charm", "its revisions are listed with status, SHA3-384 and bases", "a charm file may be uploaded again, or a release refused", tryCharmRevisions},
+	{"The charm", "its revisions are listed with status, SHA3-384 and bases",
+		"a charm file may be uploaded again, or a release refused", tryCharmRevisions},
 	{"The charm", "its resources are listed with name, type and the charm revision that declares them",
 		"the newest charm revision doesn't decide about a resource's type", tryResources},
 	{"The charm", "the resources of one charm revision are listed by ?revision=N",
@@ -89,6 +101,7 @@ var aboutCharm = []assumption{
 	{"The charm", "its default track is known", "a channel without a track, such as edge, is refused", tryDefaultTrack},
 }
 
+// tryCharmRevisions reads the charm's revisions, and chooses the one for the release.
 func tryCharmRevisions(ctx context.Context, c *contact) (finding, error) {
 	var list struct {
 		Revisions []struct {
@@ -122,6 +135,7 @@ func tryCharmRevisions(ctx context.Context, c *contact) (finding, error) {
 	return finding{sums == len(list.Revisions) && !statuses[""], note}, nil
 }
 
+// tryResources reads the charm's resources, and chooses those for uploads.
 func tryResources(ctx context.Context, c *contact) (finding, error) {
 	var list struct {
 		Resources []struct {
@@ -170,6 +184,7 @@ func (c *contact) chooseResources() {
 	}
 }
 
+// describe returns the declared resources with their types, sorted, as text.
 func describe(declared map[string]resource) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(declared)) {
@@ -182,6 +197,7 @@ func describe(declared map[string]resource) string {
 	return listOr(all, "none")
 }
 
+// tryResourcesOf reads the resources of one charm revision.
 func tryResourcesOf(ctx context.Context, c *contact) (finding, error) {
 	if c.charmRevision < 0 {
 		return untried("no charm revision is known")
@@ -214,6 +230,7 @@ func tryResourcesOf(ctx context.Context, c *contact) (finding, error) {
 	return held("%s; revision %d declares %d", note, oldest, len(other.Resources))
 }
 
+// tryChannelMap reads the channel map, and keeps it to be compared later.
 func tryChannelMap(ctx context.Context, c *contact) (finding, error) {
 	var list struct {
 		Map []struct {
@@ -254,6 +271,7 @@ func tryChannelMap(ctx context.Context, c *contact) (finding, error) {
 	return held("%s", note)
 }
 
+// tryDefaultTrack reads the charm's default track.
 func tryDefaultTrack(ctx context.Context, c *contact) (finding, error) {
 	tracks, err := c.client.Tracks(ctx, c.charm)
 	if err != nil {
@@ -262,6 +280,7 @@ func tryDefaultTrack(ctx context.Context, c *contact) (finding, error) {
 	return held("%s", tracks.Default)
 }
 
+// listOr returns the entries of a list, or none if it is empty.
 func listOr(list []string, none string) string {
 	if len(list) == 0 {
 		return none
@@ -269,4 +288,5 @@ func listOr(list []string, none string) string {
 	return strings.Join(list, ", ")
 }
 
+// errNoImage is the reason that what needs an image resource isn't tried.
 var errNoImage = errors.New("the charm declares no resource of type oci-image")

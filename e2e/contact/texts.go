@@ -15,20 +15,28 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
+// aboutTexts lists the assumptions about the text that describes an image to Juju.
 var aboutTexts = []assumption{
-	{"The text about an image", "the store describes an image that the registry has, by its digest, with a user and a password", "no revision can be made", tryText},
+	{"The text about an image", "the store describes an image that the registry has, by its digest, with a user and a " +
+		"password", "no revision can be made", tryText},
 	{"The text about an image", "the text is the same when it is asked for again", sameImage, tryTextAgain},
 	{"The text about an image", "the text is compact JSON",
-		"a client that writes it anew makes other bytes of it; the action finds its revision by the image's digest", tryTextForm},
-	{"The text about an image", "an index is described, too", "an index, and several lines of image, fail; give one image", tryTextOfIndex},
-	{"The text about an image", "an image that the registry doesn't have isn't described", "the action asks for the text only of images that it has seen there or sent", tryTextOfNothing},
+		"a client that writes it anew makes other bytes of it; the action finds its revision by the image's digest",
+		tryTextForm},
+	{"The text about an image", "an index is described, too", "an index, and several lines of image, fail; give one image",
+		tryTextOfIndex},
+	{"The text about an image", "an image that the registry doesn't have isn't described",
+		"the action asks for the text only of images that it has seen there or sent", tryTextOfNothing},
 }
 
-const sameImage = "the action reads the texts of the newest revisions, and takes one that names the same image by digest; a private charm gets a new revision"
+// sameImage says what follows if the text about an image changes.
+const sameImage = "the action reads the texts of the newest revisions, and takes one that names the same image by " +
+	"digest; a private charm gets a new revision"
 
 // askText asks for the text about an image.
 func (c *contact) askText(ctx context.Context, digest string) (answer, error) {
-	a, err := c.ofCharm(ctx, http.MethodPost, "/resources/"+url.PathEscape(c.image)+"/oci-image/blob", map[string]string{"image-digest": digest})
+	a, err := c.ofCharm(ctx, http.MethodPost, "/resources/"+url.PathEscape(c.image)+"/oci-image/blob",
+		map[string]string{"image-digest": digest})
 	var secret struct{ Username, Password string }
 	if json.Unmarshal(a.body, &secret) == nil {
 		c.recorder.Hide(secret.Password, secret.Username+":"+secret.Password)
@@ -36,6 +44,7 @@ func (c *contact) askText(ctx context.Context, digest string) (answer, error) {
 	return a, err
 }
 
+// tryText asks for the text about the run's image, and reads it as Juju does.
 func tryText(ctx context.Context, c *contact) (finding, error) {
 	digest := c.images["gzip"]
 	if digest == "" {
@@ -61,6 +70,7 @@ func tryText(ctx context.Context, c *contact) (finding, error) {
 	return held("%s, for %s", note, same)
 }
 
+// tryTextAgain asks for the same text after a pause, and compares.
 func tryTextAgain(ctx context.Context, c *contact) (finding, error) {
 	if c.text == nil {
 		return untried("there is no text")
@@ -78,6 +88,7 @@ func tryTextAgain(ctx context.Context, c *contact) (finding, error) {
 	return held("after %s; run this again later with -again %s", pause, c.date)
 }
 
+// tryTextForm compares the text with itself as compact JSON.
 func tryTextForm(_ context.Context, c *contact) (finding, error) {
 	if c.text == nil {
 		return untried("there is no text")
@@ -95,6 +106,7 @@ func tryTextForm(_ context.Context, c *contact) (finding, error) {
 	return failed("%d bytes, of which %d are blanks", len(c.text), len(c.text)-anew.Len())
 }
 
+// tryTextOfIndex asks for the text about an index.
 func tryTextOfIndex(ctx context.Context, c *contact) (finding, error) {
 	if c.images["index"] == "" {
 		return untried("the registry took no index")
@@ -109,6 +121,7 @@ func tryTextOfIndex(ctx context.Context, c *contact) (finding, error) {
 	return finding{strings.HasSuffix(charmhub.ImageName(a.body), "@"+c.images["index"]), ""}, nil
 }
 
+// tryTextOfNothing asks for the text about a digest that the registry doesn't have.
 func tryTextOfNothing(ctx context.Context, c *contact) (finding, error) {
 	if c.text == nil {
 		return untried("there is no text")
@@ -136,6 +149,7 @@ func comparison() []assumption {
 	}
 }
 
+// tryTextLater compares the text about an earlier run's image with that run's.
 func tryTextLater(ctx context.Context, c *contact) (finding, error) {
 	c.image = c.earlier.Resource
 	a, err := c.askText(ctx, c.earlier.Image)
@@ -162,12 +176,15 @@ type memory struct {
 	Size     int    `json:"text-size"`
 }
 
+// memory returns what a later run with -again needs.
 func (c *contact) memory() memory {
 	return memory{c.date, c.image, c.images["gzip"], fmt.Sprintf("%x", sha256.Sum256(c.text)), len(c.text)}
 }
 
+// memoryPath returns the path of what a run keeps for later ones.
 func memoryPath(charm, date string) string { return filepath.Join(folderOf(charm, date), "text.json") }
 
+// readMemory reads what an earlier run kept.
 func readMemory(path string) (m memory, err error) {
 	content, err := os.ReadFile(path)
 	if err == nil {

@@ -11,20 +11,21 @@ import (
 	"sync"
 )
 
-// Player answers requests as it was recorded, whatever host they are for: those of the same method and URL in their order, and
-// the last one for ever. The zero Player knows no answer.
+// Player answers requests as it was recorded, whatever host they are for: those of the same method and URL in their
+// order, and the last one for ever. The zero Player knows no answer.
 type Player struct {
 	mu      sync.Mutex
 	answers map[string][]Exchange
 }
 
-// NewPlayer returns a player of recorded exchanges. A text without its secrets has another SHA-256: where an answer names the
-// digest of such a text, the player names that of the text that it gives.
+// NewPlayer returns a player of recorded exchanges. A text without its secrets has another SHA-256: where an answer
+// names the digest of such a text, the player names that of the text that it gives.
 func NewPlayer(exchanges []Exchange) *Player {
 	var digests []string
 	for _, e := range exchanges {
 		digest := sha256.Sum256([]byte(e.Response.Body))
-		if now := hex.EncodeToString(digest[:]); e.Response.Body != "" && e.Response.SHA256 != "" && e.Response.SHA256 != now {
+		if now := hex.EncodeToString(digest[:]); e.Response.Body != "" && e.Response.SHA256 != "" &&
+			e.Response.SHA256 != now {
 			digests = append(digests, e.Response.SHA256, now)
 		}
 	}
@@ -61,6 +62,7 @@ func (p *Player) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{
 		Status: fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status)), StatusCode: e.Status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
-		Header: e.Response.Header.Clone(), Body: io.NopCloser(strings.NewReader(e.Response.Body)), ContentLength: int64(len(e.Response.Body)),
+		Header: e.Response.Header.Clone(), Body: io.NopCloser(strings.NewReader(e.Response.Body)),
+		ContentLength: int64(len(e.Response.Body)),
 	}, nil
 }

@@ -62,7 +62,8 @@ func (s *secrets) replacer() *strings.Replacer {
 // sensitive reports whether the value of a field or a parameter isn't for everybody: a secret, or who a person is.
 func sensitive(name string) bool {
 	name = strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(name))
-	for _, part := range []string{"password", "token", "macaroon", "signature", "secret", "credential", "email", "displayname", "cookie", "state"} {
+	for _, part := range []string{"password", "token", "macaroon", "signature", "secret", "credential", "email",
+		"displayname", "cookie", "state"} {
 		if strings.Contains(name, part) {
 			return true
 		}
@@ -75,7 +76,8 @@ func secretsOf(value any) (found []string) {
 	switch value := value.(type) {
 	case map[string]any:
 		for name, field := range value {
-			if text, ok := field.(string); ok && sensitive(name) && field != value["username"] { // which is public, also as a person's name
+			// which is public, also as a person's name
+			if text, ok := field.(string); ok && sensitive(name) && field != value["username"] {
 				found = append(found, text)
 			}
 			found = append(found, secretsOf(field)...)

@@ -1,5 +1,5 @@
-// Package traffic records the requests of a client with their answers, without the
-// secrets in them, and plays recorded answers back.
+// Package traffic records the requests of a client with their answers, without the secrets in them, and plays recorded
+// answers back.
 package traffic
 
 import (
@@ -42,7 +42,8 @@ const (
 	maxBody  = 16 << 20
 )
 
-// Recorder sends requests by Base, and records them. It reads bodies and answers as a whole, so it isn't for large ones.
+// Recorder sends requests by Base, and records them. It reads bodies and answers as a whole, so it isn't for large
+// ones.
 type Recorder struct {
 	Base http.RoundTripper
 
@@ -95,6 +96,7 @@ func (r *Recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
+// remember keeps the request's Authorization as the last one of its host.
 func (r *Recorder) remember(req *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,6 +118,7 @@ func (e *Exchange) read(res *http.Response) error {
 	return err
 }
 
+// keep stores the size and digest of a body, and the body itself if it is a short text.
 func (m *Message) keep(body []byte, text bool) {
 	if m.Size = int64(len(body)); m.Size == 0 {
 		return
@@ -175,6 +178,7 @@ func (r *Recorder) Clean(text string) string {
 	return r.secrets.replacer().Replace(text)
 }
 
+// cleanHeader returns a copy of header without secrets.
 func cleanHeader(header http.Header, hide *strings.Replacer) http.Header {
 	clean := http.Header{}
 	for name, values := range header {

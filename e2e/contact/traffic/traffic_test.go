@@ -39,7 +39,8 @@ func exchange(t *testing.T, transport http.RoundTripper, method, url, body strin
 // What is recorded has no secret, however it is written, and is what the client got otherwise; it can be played back.
 func TestRecordAndPlay(t *testing.T) {
 	texts := []string{
-		`{"Username":"me","Password":"correct \"horse\"","size":7}`, `{"Username":"me","Password":"correct \"horse\"","size":8}`,
+		`{"Username":"me","Password":"correct \"horse\"","size":7}`,
+		`{"Username":"me","Password":"correct \"horse\"","size":8}`,
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -63,8 +64,10 @@ func TestRecordAndPlay(t *testing.T) {
 		for range 3 {
 			all = append(all, exchange(t, transport, "GET", server.URL+"/text", "", "Authorization", "Basic "+basic))
 		}
-		all = append(all, exchange(t, transport, "GET", server.URL+"/moved", ""), exchange(t, transport, "GET", server.URL+"/gone", ""),
-			exchange(t, transport, "POST", server.URL+"/?token="+token, `{"a":"a masked one"}`, "Content-Type", "application/json"),
+		all = append(all, exchange(t, transport, "GET", server.URL+"/moved", ""),
+			exchange(t, transport, "GET", server.URL+"/gone", ""),
+			exchange(t, transport, "POST", server.URL+"/?token="+token, `{"a":"a masked one"}`, "Content-Type",
+				"application/json"),
 			exchange(t, transport, "POST", server.URL+"/", "binary "+password, "Content-Type", "multipart/form-data"))
 		return strings.Join(all, "\n")
 	}
@@ -76,7 +79,8 @@ func TestRecordAndPlay(t *testing.T) {
 	if err := Write(&file, r.Exchanges()); err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{password, `correct \"horse`, `correct \\\"horse`, basic, "battery staple", "battery+staple", "a masked one", "a+masked"} {
+	for _, secret := range []string{password, `correct \"horse`, `correct \\\"horse`, basic, "battery staple",
+		"battery+staple", "a masked one", "a+masked"} {
 		if strings.Contains(file.String(), secret) {
 			t.Errorf("%q was recorded:\n%s", secret, file.String())
 		}
@@ -90,7 +94,8 @@ func TestRecordAndPlay(t *testing.T) {
 	}
 	server.Close()
 	player := NewPlayer(recorded)
-	played := strings.NewReplacer(`"horse"`, "", "\x1f\x8b\x00layer", "").Replace(send(player, strings.TrimPrefix(recorded[6].URL, server.URL+"/?token=")))
+	played := strings.NewReplacer(`"horse"`, "", "\x1f\x8b\x00layer",
+		"").Replace(send(player, strings.TrimPrefix(recorded[6].URL, server.URL+"/?token=")))
 	want := r.Clean(strings.ReplaceAll(got, "\x1f\x8b\x00layer", ""))
 	if played != want {
 		t.Errorf("played\n%s\nwant\n%s", played, want)
