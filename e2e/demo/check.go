@@ -36,7 +36,8 @@ func (d *demo) check(ctx context.Context, s step, o, before *outcome) error {
 func (s step) check(o, before *outcome) error {
 	revision, created := strconv.Itoa(s.revision), strconv.FormatBool(s.created)
 	want := [][2]string{
-		{"revision", revision}, {"revision-created", created}, {"uploaded", created}, {"resource-flag", s.resource + ":" + revision},
+		{"revision", revision}, {"revision-created", created}, {"uploaded", created},
+		{"resource-flag", s.resource + ":" + revision},
 	}
 	if before != nil && !s.created {
 		for _, name := range []string{"remote-digest", "remote-image", "source-digest"} {
@@ -83,7 +84,8 @@ func (d *demo) checkImage(ctx context.Context, reference, source string, revisio
 		return fmt.Errorf("the revision doesn't name the image %s, the output remote-image", reference)
 	}
 	_, username, password := d.sandbox.RegistryAuth(charm, imageResource)
-	image, err := crane.Pull(reference, crane.WithContext(ctx), crane.WithAuth(&authn.Basic{Username: username, Password: password}))
+	image, err := crane.Pull(reference, crane.WithContext(ctx),
+		crane.WithAuth(&authn.Basic{Username: username, Password: password}))
 	if err == nil {
 		err = validate.Image(image)
 	}

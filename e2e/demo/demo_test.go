@@ -125,7 +125,8 @@ func loadedImages(t *testing.T) (ids []string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = api.Close() }()
-	list, err := api.ImageList(t.Context(), client.ImageListOptions{All: true, Filters: client.Filters{}.Add("reference", repository)})
+	list, err := api.ImageList(t.Context(), client.ImageListOptions{All: true,
+		Filters: client.Filters{}.Add("reference", repository)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,9 +54,11 @@ func newImages(ctx context.Context, dir string) *images {
 // program, and the greeting alone. The file is for where no engine answers.
 func (i *images) make(ctx context.Context, file, binary, greeting string) (input string, err error) {
 	content, readErr := os.ReadFile(binary)
-	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH, RootFS: v1.RootFS{Type: "layers"}})
+	image, err := mutate.ConfigFile(empty.Image,
+		&v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH, RootFS: v1.RootFS{Type: "layers"}})
 	if err == nil {
-		image, err = mutate.AppendLayers(image, layer("app/upload-resource", content), layer("app/greeting", []byte(greeting)))
+		image, err = mutate.AppendLayers(image, layer("app/upload-resource", content),
+			layer("app/greeting", []byte(greeting)))
 	}
 	if err := errors.Join(readErr, err, ctx.Err()); err != nil {
 		return "", fmt.Errorf("making an image: %w", err)

@@ -80,7 +80,8 @@ func (d *demo) runSteps(ctx context.Context) error {
 			i+1, s.short, o.logged, action.Size(o.sent), o.requests, s.revision, news, seconds(took))
 	}
 	_ = columns.Flush()
-	d.printf("\n%s\nEvery check passed: unchanged content was neither sent again nor made a new revision.\n", table.String())
+	d.printf("\n%s\nEvery check passed: unchanged content was neither sent again nor made a new revision.\n",
+		table.String())
 	return nil
 }
 
@@ -99,7 +100,8 @@ func (d *demo) runAction(ctx context.Context, s step) (*outcome, error) {
 	name, value, _ := strings.Cut(s.input, "=")
 	command.Env = append(d.sandbox.Env(), "INPUT_CHARM="+charm, "INPUT_RESOURCE="+s.resource,
 		"INPUT_"+strings.ToUpper(name)+"="+value, "GITHUB_OUTPUT="+outputs, "TMPDIR="+d.dir)
-	for _, name := range []string{"PATH", "HOME", "DOCKER_HOST", "DOCKER_API_VERSION", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"} {
+	for _, name := range []string{"PATH", "HOME", "DOCKER_HOST", "DOCKER_API_VERSION", "DOCKER_CERT_PATH",
+		"DOCKER_TLS_VERIFY"} {
 		if value, ok := os.LookupEnv(name); ok {
 			command.Env = append(command.Env, name+"="+value)
 		}

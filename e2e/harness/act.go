@@ -171,7 +171,8 @@ func writeRunner(w io.Writer) error {
 		return err
 	}
 	root := NewRootFS(w)
-	err = errors.Join(root.Dir("tmp", 0o1777), root.Dir("root", 0o700), root.Tree("bin/busybox", busybox), root.script("bin/bash", bash))
+	err = errors.Join(root.Dir("tmp", 0o1777), root.Dir("root", 0o700), root.Tree("bin/busybox", busybox),
+		root.script("bin/bash", bash))
 	for _, applet := range strings.Fields(string(applets)) {
 		if applet != "busybox" {
 			err = errors.Join(err, root.link("bin/"+applet, "busybox"))
@@ -285,9 +286,11 @@ type Job struct {
 func (c Checkout) Run(t *testing.T, event string, options ...string) Job {
 	t.Helper()
 	home := t.TempDir()
-	env := []string{"HOME=" + home, "XDG_CACHE_HOME=" + home, "PATH=" + os.Getenv("PATH"), "DOCKER_HOST=" + os.Getenv("DOCKER_HOST")}
+	env := []string{"HOME=" + home, "XDG_CACHE_HOME=" + home, "PATH=" + os.Getenv("PATH"),
+		"DOCKER_HOST=" + os.Getenv("DOCKER_HOST")}
 	args := []string{
-		event, "--directory", c.dir, "--platform", "ubuntu-latest=" + runnerImage(t) + ":latest", "--pull=false", "--no-cache-server",
+		event, "--directory", c.dir, "--platform", "ubuntu-latest=" + runnerImage(t) + ":latest", "--pull=false",
+		"--no-cache-server",
 		"--rm", "--local-repository", "charmhub-actions/upload-resource@v1=" + c.Action,
 		"--secret", "CHARMHUB_TOKEN", "--env", "DOCKER_BUILDKIT=0",
 	}

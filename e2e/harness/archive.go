@@ -93,7 +93,8 @@ type Object = map[string]any
 // Index adds an index of children, or an image of a config and a layer.
 func (f Archive) Index(children ...Descriptor) Descriptor {
 	f.T.Helper()
-	return f.Blob(types.OCIImageIndex, Marshal(f.T, Object{"schemaVersion": 2, "mediaType": types.OCIImageIndex, "manifests": children}))
+	return f.Blob(types.OCIImageIndex,
+		Marshal(f.T, Object{"schemaVersion": 2, "mediaType": types.OCIImageIndex, "manifests": children}))
 }
 
 // Image adds an image that is as it should be, but for what change does to its

@@ -33,7 +33,9 @@ func (f Archive) manifest(fields Object, config Descriptor, layers ...[2]string)
 
 // Referrer adds a manifest of OCI's that is about an image, which needn't be
 // there.
-func (f Archive) Referrer(artifactType string, config Descriptor, annotations map[string]string, layers ...[2]string) Descriptor {
+func (f Archive) Referrer(
+	artifactType string, config Descriptor, annotations map[string]string, layers ...[2]string,
+) Descriptor {
 	f.T.Helper()
 	fields := Object{
 		"mediaType": types.OCIManifestSchema1, "annotations": annotations,
@@ -63,7 +65,8 @@ func ImageConfig(platform string, layers ...string) [2]string {
 func (f Archive) HelmChart(provenance ...[2]string) Descriptor {
 	f.T.Helper()
 	config := f.Blob("application/vnd.cncf.helm.config.v1+json",
-		[]byte(`{"name":"my-chart","version":"0.1.0","description":"A Helm chart","apiVersion":"v2","appVersion":"1.16.0","type":"application"}`))
+		[]byte(`{"name":"my-chart","version":"0.1.0","description":"A Helm chart","apiVersion":"v2","appVersion":"1.16.0",`+
+			`"type":"application"}`))
 	return f.manifest(Object{"annotations": map[string]string{
 		"org.opencontainers.image.created":     "2024-05-02T10:20:30Z",
 		"org.opencontainers.image.description": "A Helm chart",
@@ -75,7 +78,8 @@ func (f Archive) HelmChart(provenance ...[2]string) Descriptor {
 // Signature is what cosign keeps under an image's digest and .sig.
 func (f Archive) Signature() Descriptor {
 	f.T.Helper()
-	const payload = `{"critical":{"identity":{"docker-reference":"registry.example.com/app"},"image":{"docker-manifest-digest":"` +
+	const payload = `{"critical":{"identity":{"docker-reference":"registry.example.com/app"},` +
+		`"image":{"docker-manifest-digest":"` +
 		SomeDigest + `"},"type":"cosign container image signature"},"optional":null}`
 	return f.Artifact("", ImageConfig("", payload), [2]string{"application/vnd.dev.cosign.simplesigning.v1+json", payload})
 }

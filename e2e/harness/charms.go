@@ -75,14 +75,14 @@ type UpstreamCharm struct {
 	Digests  map[string]string // by resource; empty where the source doesn't exist
 }
 
-// NewUpstreamCharm makes a charm with so many images. The first is named by its digest,
-// others by tags, and the third is missing.
+// NewUpstreamCharm makes a charm with so many images. The first is named by its digest, others by tags, and the third
+// is missing.
 func NewUpstreamCharm(t *testing.T, n int) UpstreamCharm {
 	t.Helper()
 	s := UpstreamCharm{Host: StartRegistry(t), Digests: map[string]string{}}
 	declared := server.Charm{Name: Charm, Resources: []server.Resource{{Name: FileResource, Type: server.TypeFile}}}
-	text := "name: " + Charm + "\nresources:\n  " + FileResource + ": {type: file, filename: x, upstream-source: nowhere}\n" +
-		"  without-source: {type: oci-image}\n"
+	text := "name: " + Charm + "\nresources:\n  " + FileResource +
+		": {type: file, filename: x, upstream-source: nowhere}\n  without-source: {type: oci-image}\n"
 	for i := range n {
 		resource := fmt.Sprintf("image-%d", i+1)
 		source := s.Host + "/" + resource
@@ -106,8 +106,7 @@ func NewUpstreamCharm(t *testing.T, n int) UpstreamCharm {
 	return s
 }
 
-// Complete fails the test unless the outputs tell of every image but the
-// missing one.
+// Complete fails the test unless the outputs tell of every image but the missing one.
 func (s UpstreamCharm) Complete(t *testing.T, r Result, created bool) {
 	t.Helper()
 	type resource struct {
@@ -136,12 +135,12 @@ func (s UpstreamCharm) Complete(t *testing.T, r Result, created bool) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("output resources (-want +got):\n%s", diff)
 	}
-	r.HasOutputs(t, map[string]string{"resource-flags": strings.Join(flags, " "), "revision": "", "remote-image": "", "resource-flag": "",
+	r.HasOutputs(t, map[string]string{"resource-flags": strings.Join(flags, " "), "revision": "", "remote-image": "",
+		"resource-flag":    "",
 		"revision-created": strconv.FormatBool(created), "uploaded": strconv.FormatBool(created)})
 }
 
-// PartlyFailed fails the test unless the run complains of the missing image,
-// once, and of nothing else.
+// PartlyFailed fails the test unless the run complains of the missing image, once, and of nothing else.
 func (s UpstreamCharm) PartlyFailed(t *testing.T, r Result) {
 	t.Helper()
 	if r.Exit != 1 || CountErrors(r) != 1 {
@@ -184,7 +183,8 @@ func NewPackedCharm(t *testing.T) (p PackedCharm) {
 	t.Helper()
 	p.Upstream = StartRegistry(t) + "/proxy"
 	p.Metadata = "name: my-charm\nresources:\n  my-image: {type: oci-image}\n  my-file: {type: file}\n" +
-		"  proxy: {type: oci-image, upstream-source: \"" + p.Upstream + "@" + Push(t, p.Upstream, PlatformImage(t, "linux/amd64")) + "\"}\n"
+		"  proxy: {type: oci-image, upstream-source: \"" + p.Upstream + "@" +
+		Push(t, p.Upstream, PlatformImage(t, "linux/amd64")) + "\"}\n"
 	p.Charms = [2]string{WriteCharmFile(t, p.Metadata, Noble), WriteCharmFile(t, p.Metadata, NobleArm)}
 	p.Rocks = [2]string{WriteRock(t, PlatformImage(t, "linux/amd64")), WriteRock(t, PlatformImage(t, "linux/arm64"))}
 	p.File = filepath.Join(t.TempDir(), "rules.txt")

@@ -37,7 +37,9 @@ import (
 // the machine as there is.
 func (p Podman) Container(t *testing.T, image string, command ...string) (string, error) {
 	t.Helper()
-	args := append([]string{p.Variable(), "podman", "run", "--rm", "--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", // its defaults may be more than is allowed
+	// its defaults may be more than is allowed
+	args := append([]string{p.Variable(), "podman", "run", "--rm", "--network=none", "--ulimit=nofile=1024:1024",
+		"--ulimit=nproc=1024:1024",
 		"--security-opt=seccomp=unconfined", image}, command...)
 	var errs bytes.Buffer
 	c := exec.CommandContext(context.WithoutCancel(t.Context()), "env", args...)
@@ -154,7 +156,8 @@ func StartContainerdStore(t *testing.T) string {
 	containerd := StartContainerd(t)
 	dir := shortDir(t)
 	host, args := commands.Dockerd(dir)
-	startNotifying(t, filepath.Join(dir, "notify"), binary, append(args, "--group", strconv.Itoa(os.Getgid()), "--containerd", containerd)...)
+	startNotifying(t, filepath.Join(dir, "notify"), binary,
+		append(args, "--group", strconv.Itoa(os.Getgid()), "--containerd", containerd)...)
 	return "DOCKER_HOST=" + host
 }
 
@@ -319,12 +322,14 @@ func GraphDriverEngine(t *testing.T) *Engine {
 func WithAttestation(t *testing.T, img v1.Image, statement string) v1.ImageIndex {
 	t.Helper()
 	attestation := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	attestation, err := mutate.AppendLayers(attestation, static.NewLayer([]byte(statement), "application/vnd.in-toto+json"))
+	attestation, err := mutate.AppendLayers(attestation,
+		static.NewLayer([]byte(statement), "application/vnd.in-toto+json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return mutate.IndexMediaType(mutate.AppendManifests(empty.Index,
-		mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: runtime.GOARCH}}},
+		mutate.IndexAddendum{Add: img,
+			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: runtime.GOARCH}}},
 		mutate.IndexAddendum{Add: attestation, Descriptor: v1.Descriptor{
 			Platform: &v1.Platform{OS: "unknown", Architecture: "unknown"},
 			Annotations: map[string]string{

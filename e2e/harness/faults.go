@@ -81,7 +81,8 @@ func RandomFault(random *rand.Rand) *server.Fault {
 	case 4:
 		return &server.Fault{Delay: time.Duration(random.IntN(500)) * time.Millisecond}
 	default:
-		return &server.Fault{Status: Pick(random, 400, 403, 404, 408, 409), Body: `{"error-list":[{"code":"no","message":"No."}]}`}
+		return &server.Fault{Status: Pick(random, 400, 403, 404, 408, 409),
+			Body: `{"error-list":[{"code":"no","message":"No."}]}`}
 	}
 }
 

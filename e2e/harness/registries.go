@@ -63,11 +63,13 @@ func ForgeRecord(t *testing.T, sandbox *server.Server, source string, images ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	ref, err := name.ParseReference(repository+":"+strings.Replace(source, ":", "-", 1)+".image-locations.imgpkg", name.Insecure)
+	ref, err := name.ParseReference(repository+":"+strings.Replace(source, ":", "-", 1)+".image-locations.imgpkg",
+		name.Insecure)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Write(ref, record, remote.WithAuth(&authn.Basic{Username: username, Password: password})); err != nil {
+	if err := remote.Write(ref, record,
+		remote.WithAuth(&authn.Basic{Username: username, Password: password})); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -97,12 +99,14 @@ func IsValid(t *testing.T, sandbox *server.Server, id, digest string) {
 	login, repository := RegistryLogin(t, sandbox, ImageResource)
 	remote := repository + "@" + digest
 
-	raw := Tool(t, "skopeo", "inspect", "--raw", "--tls-verify=false", "--authfile", filepath.Join(login, "config.json"), "docker://"+remote)
+	raw := Tool(t, "skopeo", "inspect", "--raw", "--tls-verify=false", "--authfile", filepath.Join(login, "config.json"),
+		"docker://"+remote)
 	var manifest struct{ Config struct{ Digest string } }
 	if err := json.Unmarshal([]byte(raw), &manifest); err != nil || manifest.Config.Digest != id && digest != id {
 		t.Errorf("manifest %s of image %s: %v", raw, id, err)
 	}
-	config := ToolOutput(t, "skopeo", "inspect", "--raw", "--config", "--tls-verify=false", "--authfile", filepath.Join(login, "config.json"), "docker://"+remote)
+	config := ToolOutput(t, "skopeo", "inspect", "--raw", "--config", "--tls-verify=false", "--authfile",
+		filepath.Join(login, "config.json"), "docker://"+remote)
 	if sum := sha256.Sum256([]byte(config)); "sha256:"+hex.EncodeToString(sum[:]) != manifest.Config.Digest {
 		t.Errorf("config %s is not of digest %s", config, manifest.Config.Digest)
 	}

@@ -28,7 +28,8 @@ func (r Result) Warned(t *testing.T, warnings ...string) {
 func (r Result) ReleaseFailed(t *testing.T, fragments ...string) {
 	t.Helper()
 	if r.Exit != 1 || CountErrors(r) != 1 || len(r.Outputs) != 0 {
-		t.Errorf("exit %d with %d errors and outputs %v, want 1, 1 and none:\n%s", r.Exit, CountErrors(r), r.Outputs, WithoutMasks(r.Log))
+		t.Errorf("exit %d with %d errors and outputs %v, want 1, 1 and none:\n%s", r.Exit, CountErrors(r), r.Outputs,
+			WithoutMasks(r.Log))
 	}
 	for _, fragment := range fragments {
 		if !strings.Contains(ErrorText(r), fragment) {
@@ -77,7 +78,8 @@ func (r Result) Failed(t *testing.T, sandbox *server.Server, fragments ...string
 		t.Errorf("the failed run has outputs: %v", r.Outputs)
 	}
 	// A store that loses its answer to a review and refuses the next may have made a revision; the error says so then.
-	if n := CountRevisions(sandbox); n > 1 || n == 1 && !strings.Contains(ErrorText(r), "the revision may exist all the same") {
+	if n := CountRevisions(sandbox); n > 1 || n == 1 &&
+		!strings.Contains(ErrorText(r), "the revision may exist all the same") {
 		t.Errorf("the failed run made %d revisions", n)
 	}
 }
@@ -139,13 +141,17 @@ func (r Result) IsHarmless(t *testing.T) {
 	t.Helper()
 	for line := range strings.Lines(r.Log) {
 		line = strings.TrimSuffix(line, "\n")
-		if at := strings.IndexFunc(line, func(c rune) bool { return c < ' ' && c != '\t' || c >= 0x7f && c < 0xa0 || c == '\u202e' }); at >= 0 {
+		if at := strings.IndexFunc(line, func(c rune) bool {
+			return c < ' ' && c != '\t' || c >= 0x7f && c < 0xa0 ||
+				c == '\u202e'
+		}); at >= 0 {
 			t.Errorf("a control character in the line %q", line)
 		}
 		command := strings.HasPrefix(strings.TrimSpace(line), "::")
-		ours := slices.ContainsFunc([]string{"error", "warning", "debug", "add-mask", "group", "endgroup"}, func(name string) bool {
-			return strings.HasPrefix(line, "::"+name+"::") || strings.HasPrefix(line, "::"+name+" ")
-		})
+		ours := slices.ContainsFunc([]string{"error", "warning", "debug", "add-mask", "group", "endgroup"},
+			func(name string) bool {
+				return strings.HasPrefix(line, "::"+name+"::") || strings.HasPrefix(line, "::"+name+" ")
+			})
 		if command && !ours || strings.Contains(line, "##[") || line == MaskCommand+"a" {
 			t.Errorf("text from outside became a command: %q", line)
 		}
@@ -215,6 +221,7 @@ func AnnotationOf(r Result, kind string) string {
 func (r Result) Reported(t *testing.T, fragment string) {
 	t.Helper()
 	if r.Exit != 1 || CountErrors(r) != 1 || len(r.Outputs) == 0 || !strings.Contains(ErrorText(r), fragment) {
-		t.Errorf("exit %d with %d errors and outputs %v, want 1, 1 and some, and the text %q:\n%s", r.Exit, CountErrors(r), r.Outputs, fragment, WithoutMasks(r.Log))
+		t.Errorf("exit %d with %d errors and outputs %v, want 1, 1 and some, and the text %q:\n%s", r.Exit, CountErrors(r),
+			r.Outputs, fragment, WithoutMasks(r.Log))
 	}
 }

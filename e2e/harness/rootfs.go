@@ -57,7 +57,8 @@ func (r RootFS) file(to, from string) error {
 		return err
 	}
 	mode := 0o644 | int64(info.Mode().Perm()&0o111)
-	if err := r.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: mode, Size: int64(len(content))}); err != nil {
+	if err := r.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: mode,
+		Size: int64(len(content))}); err != nil {
 		return err
 	}
 	_, err = r.Write(content)
@@ -66,7 +67,8 @@ func (r RootFS) file(to, from string) error {
 
 // script writes a program that is text.
 func (r RootFS) script(to, text string) error {
-	if err := r.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: 0o755, Size: int64(len(text))}); err != nil {
+	if err := r.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: 0o755,
+		Size: int64(len(text))}); err != nil {
 		return err
 	}
 	_, err := io.WriteString(r, text)

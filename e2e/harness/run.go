@@ -24,15 +24,14 @@ type Result struct {
 	Dir     string // of its output, its summary and its TMPDIR
 }
 
-// Upload runs the program as GitHub's runner does, with inputs given as
-// name=value: `digest=sha256:…`. A name in capitals is a variable.
+// Upload runs the program as GitHub's runner does, with inputs given as name=value: `digest=sha256:…`. A name in
+// capitals is a variable.
 func Upload(t *testing.T, sandbox *server.Server, inputs ...string) Result {
 	t.Helper()
 	return UploadContext(t.Context(), t, sandbox, inputs...)
 }
 
-// UploadContext stops the run as a runner does when its context ends: by a
-// signal that it can act on.
+// UploadContext stops the run as a runner does when its context ends: by a signal that it can act on.
 func UploadContext(ctx context.Context, t *testing.T, sandbox *server.Server, inputs ...string) Result {
 	t.Helper()
 	command := exec.CommandContext(ctx, Program)
@@ -54,7 +53,8 @@ func Execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 	r := Result{Dir: t.TempDir()}
 	output, summary := filepath.Join(r.Dir, "output"), filepath.Join(r.Dir, "summary")
 	tmp := filepath.Join(r.Dir, "tmp")
-	for _, err := range []error{os.WriteFile(output, nil, 0o600), os.WriteFile(summary, nil, 0o600), os.Mkdir(tmp, 0o700)} {
+	for _, err := range []error{os.WriteFile(output, nil, 0o600), os.WriteFile(summary, nil, 0o600),
+		os.Mkdir(tmp, 0o700)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,8 +82,8 @@ func Execute(t *testing.T, command *exec.Cmd, sandbox *server.Server, inputs ...
 	return r
 }
 
-// MeasurePeak has the memory of a command measured that isn't started yet. Once it has ended, the result tells the most memory
-// that it had, in MiB.
+// MeasurePeak has the memory of a command measured that isn't started yet. Once it has ended, the result tells the most
+// memory that it had, in MiB.
 func MeasurePeak(t *testing.T, command *exec.Cmd) (megabytes func() int64) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "peak")
@@ -118,8 +118,7 @@ func Environment(sandbox *server.Server, inputs []string) []string {
 	return env
 }
 
-// ReadOutputs reads what was written for GITHUB_OUTPUT: name<<DELIMITER, the
-// lines of the value, DELIMITER.
+// ReadOutputs reads what was written for GITHUB_OUTPUT: name<<DELIMITER, the lines of the value, DELIMITER.
 func ReadOutputs(t *testing.T, path string) map[string]string {
 	t.Helper()
 	outputs := map[string]string{}

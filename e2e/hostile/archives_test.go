@@ -29,8 +29,7 @@ const (
 	many = 1500
 )
 
-// hostileArchives are archives that nobody means well with, and how each is
-// refused.
+// hostileArchives are archives that nobody means well with, and how each is refused.
 var hostileArchives = map[string]struct {
 	file string
 	fill func(harness.Archive)
@@ -124,7 +123,8 @@ var hostileArchives = map[string]struct {
 		}))
 	}, "the blob is damaged: its 7 bytes hash to " + harness.DigestOf([]byte("7 bytes"))},
 	"a digest that leads out": {"image.tar", func(f harness.Archive) {
-		f.LayoutIndex(harness.Descriptor{MediaType: types.OCIManifestSchema1, Digest: "sha256:../../../../etc/passwd", Size: 100})
+		f.LayoutIndex(harness.Descriptor{MediaType: types.OCIManifestSchema1, Digest: "sha256:../../../../etc/passwd",
+			Size: 100})
 	}, "index.json is damaged"},
 
 	"a large list of images": {"image.tar", func(f harness.Archive) { f.Zeros("index.json", 1<<30) },
@@ -141,7 +141,8 @@ var hostileArchives = map[string]struct {
 	"deep JSON": {"image.tar", func(f harness.Archive) { f.Add("manifest.json", bytes.Repeat([]byte("["), 4_000_000)) },
 		"more than 20000 values"},
 	"many short strings": {"image.tar", func(f harness.Archive) {
-		f.Add("manifest.json", slices.Concat([]byte(`[{"Config":"c","Layers":["`), bytes.Repeat([]byte(`","`), 1_000_000), []byte(`"]}]`)))
+		f.Add("manifest.json", slices.Concat([]byte(`[{"Config":"c","Layers":["`), bytes.Repeat([]byte(`","`), 1_000_000),
+			[]byte(`"]}]`)))
 	}, "more than 20000 values"},
 	"many labels": {"image.tar", func(f harness.Archive) {
 		config := slices.Concat([]byte(`{"config":{"Labels":{`), manyLabels(300_000), []byte(`}}}`))
@@ -159,7 +160,8 @@ var hostileArchives = map[string]struct {
 		children := make([]harness.Descriptor, 8)
 		for n := range children {
 			config := f.Blob(types.OCIConfigJSON, harness.Marshal(f.T, harness.Object{
-				"os": "linux", "architecture": fmt.Sprint("a", n), "rootfs": harness.Object{"type": "layers", "diff_ids": []string{harness.SomeDigest}},
+				"os": "linux", "architecture": fmt.Sprint("a", n),
+				"rootfs": harness.Object{"type": "layers", "diff_ids": []string{harness.SomeDigest}},
 				"config": harness.Object{"Labels": map[string]string{"bom": strings.Repeat("{", 16<<20-500)}},
 			}))
 			children[n] = f.Blob(types.OCIManifestSchema1, harness.Marshal(f.T, harness.Object{
@@ -267,8 +269,8 @@ var hostileArchives = map[string]struct {
 		"a decompression bomb"},
 }
 
-// window returns noise and then zeros, compressed with zstd so that a decoder needs a window of that size. The noise makes
-// it too large to be sent in one request.
+// window returns noise and then zeros, compressed with zstd so that a decoder needs a window of that size. The noise
+// makes it too large to be sent in one request.
 func window(t *testing.T, window int, size int64) []byte {
 	t.Helper()
 	const noise = 512 << 10
@@ -297,8 +299,8 @@ func manyLabels(n int) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte(","))
 }
 
-// TestHostileArchives: each is refused by the name of what is wrong with it,
-// in little memory, with nothing sent that anybody could find.
+// TestHostileArchives: each is refused by the name of what is wrong with it, in little memory, with nothing sent that
+// anybody could find.
 func TestHostileArchives(t *testing.T) {
 	t.Parallel()
 	for name, test := range hostileArchives {
@@ -324,7 +326,8 @@ var hostileYAML = map[string]struct{ text, want string }{
 			strings.Repeat("*x,", 19_000) + "]}\n", "",
 	},
 	"many more aliases": {
-		"x: &x " + strings.Repeat("x", 500_000) + "\ny: [" + strings.Repeat("*x,", 160_000) + "]\n", "more keys and entries than the 20000",
+		"x: &x " + strings.Repeat("x", 500_000) + "\ny: [" + strings.Repeat("*x,", 160_000) + "]\n",
+		"more keys and entries than the 20000",
 	},
 	"many fields":     {"x: {" + strings.Repeat("a,", 500_000) + "}\n", "more keys and entries than the 20000"},
 	"many directives": {strings.Repeat("%TAG ! x\n", 100_000) + "---\n", "directives"},
@@ -363,8 +366,7 @@ func measured(t *testing.T, sandbox *server.Server, args []string, inputs ...str
 	return r
 }
 
-// TestHostileLayer: a layer in an archive that is compressed and grows without
-// end.
+// TestHostileLayer: a layer in an archive that is compressed and grows without end.
 func TestHostileLayer(t *testing.T) {
 	t.Parallel()
 	var layer bytes.Buffer
@@ -419,9 +421,9 @@ func TestHostileLayouts(t *testing.T) {
 	}
 }
 
-// evil is text that a terminal and a runner act on, in each way in which one
-// of them might take it.
-const evil = "x\r\n::set-output name=revision::99\n  ::add-mask::a\n##[error]forged\x1b[2J\x1b]0;title\x07\u202e\u009b31m"
+// evil is text that a terminal and a runner act on, in each way in which one of them might take it.
+const evil = "x\r\n::set-output name=revision::99\n  " +
+	"::add-mask::a\n##[error]forged\x1b[2J\x1b]0;title\x07\u202e\u009b31m"
 
 func TestHostileText(t *testing.T) {
 	t.Parallel()
@@ -445,10 +447,12 @@ func TestHostileText(t *testing.T) {
 			"os": evil, "architecture": evil, "config": harness.Object{"Labels": harness.Object{evil: evil}},
 			"rootfs": harness.Object{"type": evil, "diff_ids": []string{harness.DigestOf([]byte("layer"))}},
 		}))
-		f.Add("manifest.json", harness.Marshal(t, []harness.Object{{"Config": "config.json", "RepoTags": []string{evil}, "Layers": []string{"layer.tar"}}}))
+		f.Add("manifest.json", harness.Marshal(t,
+			[]harness.Object{{"Config": "config.json", "RepoTags": []string{evil}, "Layers": []string{"layer.tar"}}}))
 	})
 	choice := harness.WriteTar(t, "image.tar", func(f harness.Archive) {
-		f.Add("manifest.json", harness.Marshal(t, []harness.Object{{"Config": evil, "RepoTags": []string{evil}}, {"Config": "b"}}))
+		f.Add("manifest.json", harness.Marshal(t, []harness.Object{{"Config": evil, "RepoTags": []string{evil}},
+			{"Config": "b"}}))
 	})
 	twice := harness.WriteTar(t, "image.tar", func(f harness.Archive) {
 		f.Add(evil, nil)
@@ -460,20 +464,24 @@ func TestHostileText(t *testing.T) {
 		inputs  []string
 		exit    int
 	}{
-		"store's refusal":         {fault: fault("store", http.StatusForbidden), inputs: image, exit: 1},
-		"store's answer":          {fault: fault("store", http.StatusOK), inputs: image, exit: 1},
-		"storage's refusal":       {fault: fault("storage", http.StatusBadRequest), inputs: image, exit: 1},
-		"registry's refusal":      {fault: fault("registry", http.StatusForbidden), inputs: image, exit: 1},
-		"realm's refusal":         {fault: fault("auth", http.StatusForbidden), inputs: image, exit: 1},
-		"realm's answer":          {fault: fault("auth", http.StatusOK), inputs: image, exit: 1},
-		"reason of a rejection":   {options: server.Options{RejectReason: evil}, inputs: image, exit: 1},
-		"name of a file":          {inputs: []string{"resource=" + harness.FileResource, "filepath=" + evilFile}, exit: 1}, // no form can have that name
-		"name of a missing file":  {inputs: []string{"resource=" + harness.FileResource, "filepath=" + evilFile + evil}, exit: 1},
-		"name of an image":        {inputs: []string{"resource=" + harness.ImageResource, "image=docker://" + evil}, exit: 1},
-		"digest":                  {inputs: []string{"resource=" + harness.ImageResource, "digest=" + evil}, exit: 1},
-		"charm":                   {inputs: []string{"charm=" + evil, "resource=" + evil, "platform=" + evil, "image=" + archive}, exit: 1},
-		"labels and platform":     {inputs: []string{"resource=" + harness.ImageResource, "image=" + labelled}},
-		"another platform":        {inputs: []string{"resource=" + harness.ImageResource, "platform=linux/arm64", "image=" + labelled}, exit: 1},
+		"store's refusal":       {fault: fault("store", http.StatusForbidden), inputs: image, exit: 1},
+		"store's answer":        {fault: fault("store", http.StatusOK), inputs: image, exit: 1},
+		"storage's refusal":     {fault: fault("storage", http.StatusBadRequest), inputs: image, exit: 1},
+		"registry's refusal":    {fault: fault("registry", http.StatusForbidden), inputs: image, exit: 1},
+		"realm's refusal":       {fault: fault("auth", http.StatusForbidden), inputs: image, exit: 1},
+		"realm's answer":        {fault: fault("auth", http.StatusOK), inputs: image, exit: 1},
+		"reason of a rejection": {options: server.Options{RejectReason: evil}, inputs: image, exit: 1},
+		// no form can have that name
+		"name of a file": {inputs: []string{"resource=" + harness.FileResource, "filepath=" + evilFile}, exit: 1},
+		"name of a missing file": {inputs: []string{"resource=" + harness.FileResource, "filepath=" + evilFile + evil},
+			exit: 1},
+		"name of an image": {inputs: []string{"resource=" + harness.ImageResource, "image=docker://" + evil}, exit: 1},
+		"digest":           {inputs: []string{"resource=" + harness.ImageResource, "digest=" + evil}, exit: 1},
+		"charm": {inputs: []string{"charm=" + evil, "resource=" + evil, "platform=" + evil,
+			"image=" + archive}, exit: 1},
+		"labels and platform": {inputs: []string{"resource=" + harness.ImageResource, "image=" + labelled}},
+		"another platform": {inputs: []string{"resource=" + harness.ImageResource, "platform=linux/arm64",
+			"image=" + labelled}, exit: 1},
 		"names of the images":     {inputs: []string{"resource=" + harness.ImageResource, "image=" + choice}, exit: 1},
 		"name in an archive":      {inputs: []string{"resource=" + harness.ImageResource, "image=" + twice}, exit: 1},
 		"address of the registry": {inputs: append(image, "registry-url=https://"+evil), exit: 1},

@@ -101,14 +101,16 @@ func TestCrash(t *testing.T) {
 		s := harness.NewUpstreamCharm(t, 2)
 		r := harness.Execute(t, exec.CommandContext(t.Context(), crashing), s.Sandbox,
 			"CRASH=func (c *Client) Revisions(", "metadata="+s.Metadata)
-		for _, text := range []string{"1 created, 1 failed, 2 left out\n", "1 of 2 resources failed:", "the action crashed: the token is ***"} {
+		for _, text := range []string{"1 created, 1 failed, 2 left out\n", "1 of 2 resources failed:",
+			"the action crashed: the token is ***"} {
 			if !strings.Contains(r.Log, text) {
 				t.Errorf("the log doesn't say %q:\n%s", text, r.Log)
 			}
 		}
 		made := append(s.Sandbox.Revisions(harness.Charm, "image-1"), s.Sandbox.Revisions(harness.Charm, "image-2")...)
 		if r.Exit != 1 || harness.CountErrors(r) != 1 || len(made) != 1 {
-			t.Errorf("exit %d with %d errors and %d revisions, want 1 of each:\n%s", r.Exit, harness.CountErrors(r), len(made), r.Log)
+			t.Errorf("exit %d with %d errors and %d revisions, want 1 of each:\n%s", r.Exit, harness.CountErrors(r),
+				len(made), r.Log)
 		}
 	})
 }

@@ -21,8 +21,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// claiming makes an image of blobs whose config says that they hold layers with
-// these diff IDs, whatever they hold.
+// claiming makes an image of blobs whose config says that they hold layers with these diff IDs, whatever they hold.
 func claiming(t *testing.T, diffIDs []string, blobs ...v1.Layer) v1.Image {
 	t.Helper()
 	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
@@ -48,8 +47,8 @@ func claiming(t *testing.T, diffIDs []string, blobs ...v1.Layer) v1.Image {
 // foreign is a layer that nobody wants to find in an image of theirs.
 func foreign(t *testing.T) []byte { t.Helper(); return harness.TarLayer(t, "foreign", rand.Text()) }
 
-// TestLyingConfig: a config that gives a layer another diff ID than it has is
-// refused, with no manifest sent, however the layer is compressed.
+// TestLyingConfig: a config that gives a layer another diff ID than it has is refused, with no manifest sent, however
+// the layer is compressed.
 func TestLyingConfig(t *testing.T) {
 	t.Parallel()
 	plain, honest := foreign(t), harness.TarLayer(t, "honest", rand.Text())
@@ -70,19 +69,24 @@ func TestLyingConfig(t *testing.T) {
 		img  v1.Image
 		want string
 	}{
-		"gzip":  {claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer(harness.Gzip(t, plain), types.OCILayer)), wrong},
-		"large": {claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer(harness.Gzip(t, large), types.OCILayer)), wrong},
-		"zstd":  {claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer(zstandard.Bytes(), types.OCILayerZStd)), wrong},
+		"gzip": {claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer(harness.Gzip(t, plain), types.OCILayer)),
+			wrong},
+		"large": {claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer(harness.Gzip(t, large), types.OCILayer)),
+			wrong},
+		"zstd": {claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer(zstandard.Bytes(), types.OCILayerZStd)),
+			wrong},
 		"not compressed": {
 			claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer(plain, types.OCIUncompressedLayer)), wrong,
 		},
 		"second of two": {
 			claiming(t, []string{harness.DigestOf(honest), harness.DigestOf(honest)},
-				static.NewLayer(harness.Gzip(t, honest), types.OCILayer), static.NewLayer(harness.Gzip(t, plain), types.OCILayer)), wrong,
+				static.NewLayer(harness.Gzip(t, honest), types.OCILayer), static.NewLayer(harness.Gzip(t, plain), types.OCILayer)),
+			wrong,
 		},
 		"swapped": {
 			claiming(t, []string{harness.DigestOf(plain), harness.DigestOf(honest)},
-				static.NewLayer(harness.Gzip(t, honest), types.OCILayer), static.NewLayer(harness.Gzip(t, plain), types.OCILayer)), wrong,
+				static.NewLayer(harness.Gzip(t, honest), types.OCILayer), static.NewLayer(harness.Gzip(t, plain), types.OCILayer)),
+			wrong,
 		},
 		"too few": {
 			claiming(t, []string{harness.DigestOf(honest)},
@@ -90,11 +94,13 @@ func TestLyingConfig(t *testing.T) {
 			"where its config lists",
 		},
 		"too many": {
-			claiming(t, []string{harness.DigestOf(honest), harness.DigestOf(plain)}, static.NewLayer(harness.Gzip(t, honest), types.OCILayer)),
+			claiming(t, []string{harness.DigestOf(honest), harness.DigestOf(plain)},
+				static.NewLayer(harness.Gzip(t, honest), types.OCILayer)),
 			"where its config lists",
 		},
 		"no gzip at all": {
-			claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer([]byte("\x1f\x8b\x08 and no more"), types.OCILayer)), "decompress",
+			claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer([]byte("\x1f\x8b\x08 and no more"), types.OCILayer)),
+			"decompress",
 		},
 	}
 	for name, test := range tests {
@@ -139,7 +145,8 @@ func TestLargeWindow(t *testing.T) {
 		t.Fatal(err)
 	}
 	honest := harness.TarLayer(t, "honest", rand.Text())
-	rock := harness.WriteRock(t, claiming(t, []string{harness.DigestOf(honest)}, static.NewLayer(layer.Bytes(), types.OCILayerZStd)))
+	rock := harness.WriteRock(t, claiming(t, []string{harness.DigestOf(honest)},
+		static.NewLayer(layer.Bytes(), types.OCILayerZStd)))
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	first := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+rock)
 	first.Succeeded(t)
@@ -153,9 +160,8 @@ func TestLargeWindow(t *testing.T) {
 	harness.LayersMatchDiffIDs(t, sandbox, second.Outputs["remote-digest"])
 }
 
-// TestWrongDiffIDs: an image that another tool pushed, whose config gives the
-// diff IDs of an honest image to other blobs, changes nothing about the honest
-// image that is packed next.
+// TestWrongDiffIDs: an image that another tool pushed, whose config gives the diff IDs of an honest image to other
+// blobs, changes nothing about the honest image that is packed next.
 func TestWrongDiffIDs(t *testing.T) {
 	t.Parallel()
 	archive := harness.WriteImageArchive(t, 20<<10, 2)
@@ -190,8 +196,7 @@ func TestWrongDiffIDs(t *testing.T) {
 			t.Helper()
 			harness.PushToResource(t, sandbox, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: liar}))
 		},
-		// The blobs of the liar are there when the action is given it, so that
-		// it sends none of them, and looks at none.
+		// The blobs of the liar are there when the action is given it, so that it sends none of them, and looks at none.
 		"published by the action": func(t *testing.T, sandbox *server.Server, liar v1.Image) {
 			t.Helper()
 			harness.PushToResource(t, sandbox, liar)
@@ -222,14 +227,15 @@ func liarAbout(t *testing.T, diffIDs []v1.Hash) v1.Image {
 	return claiming(t, texts, blobs...)
 }
 
-// TestWrongDiffIDsOfEngine: the engine's image that is packed after a liar
-// about it was pushed is pulled and run by docker and podman.
+// TestWrongDiffIDsOfEngine: the engine's image that is packed after a liar about it was pushed is pulled and run by
+// docker and podman.
 func TestWrongDiffIDsOfEngine(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "docker", "skopeo")
 	id := harness.BuildImage(t, "scratch")
 	var diffIDs []v1.Hash
-	if err := json.Unmarshal([]byte(harness.Tool(t, "docker", "inspect", "--format", "{{json .RootFS.Layers}}", id)), &diffIDs); err != nil {
+	if err := json.Unmarshal([]byte(harness.Tool(t, "docker", "inspect", "--format", "{{json .RootFS.Layers}}", id)),
+		&diffIDs); err != nil {
 		t.Fatal(err)
 	}
 	sandbox := harness.StartSandbox(t, server.Options{})

@@ -54,7 +54,8 @@ func (p pusher) crane(t *testing.T, args ...string) string {
 
 func (p pusher) skopeo(t *testing.T, source, tag string, options ...string) {
 	t.Helper()
-	options = append(options, "--dest-tls-verify=false", "--dest-authfile", harness.AuthFile(t, p.login), source, "docker://"+p.repository+":"+tag)
+	options = append(options, "--dest-tls-verify=false", "--dest-authfile", harness.AuthFile(t, p.login), source,
+		"docker://"+p.repository+":"+tag)
 	harness.Tool(t, "skopeo", append([]string{"copy", "--quiet", "--all"}, options...)...)
 }
 
@@ -114,13 +115,14 @@ func startWithOtherCharm(t *testing.T, options server.Options) (sandbox *server.
 	return sandbox, pusher{login, repository}
 }
 
-// shellImage is an image that runs and ends well. It has a layer that no other image has. Uncompressed is an image with the
-// same config and with the same layers, which aren't compressed, though their media type says so.
+// shellImage is an image that runs and ends well. It has a layer that no other image has. Uncompressed is an image with
+// the same config and with the same layers, which aren't compressed, though their media type says so.
 func shellImage(t *testing.T) (img, uncompressed v1.Image) {
 	t.Helper()
 	var diffIDs []string
 	var blobs, plain []v1.Layer
-	for _, layer := range [][]byte{harness.TarLayer(t, "bin/sh", harness.ReadFile(t, harness.Shell)), harness.TarLayer(t, "unique", rand.Text())} {
+	for _, layer := range [][]byte{harness.TarLayer(t, "bin/sh", harness.ReadFile(t, harness.Shell)),
+		harness.TarLayer(t, "unique", rand.Text())} {
 		diffIDs = append(diffIDs, harness.DigestOf(layer))
 		blobs = append(blobs, static.NewLayer(harness.Gzip(t, layer), types.OCILayer))
 		plain = append(plain, static.NewLayer(layer, types.DockerLayer))
@@ -182,14 +184,15 @@ func runsEverywhere(t *testing.T, sandbox *server.Server, digest string) {
 		{"images", "pull", "--plain-http", "--snapshotter", "native", "--user", username + ":" + password, image},
 		{"run", "--rm", "--snapshotter", "native", image, "honest"},
 	} {
-		if out, err := harness.AsRoot("ctr", append([]string{"--address", containerd}, args...)...).CombinedOutput(); err != nil {
+		if out, err := harness.AsRoot("ctr", append([]string{"--address", containerd},
+			args...)...).CombinedOutput(); err != nil {
 			t.Errorf("ctr %s: %v: %s", args[0], err, out)
 		}
 	}
 }
 
-// TestForgedIndex: an index with a foreign image for this platform, annotated as if it were an attestation, isn't taken for
-// the index that an engine has: runtimes take the foreign image.
+// TestForgedIndex: an index with a foreign image for this platform, annotated as if it were an attestation, isn't taken
+// for the index that an engine has: runtimes take the foreign image.
 func TestForgedIndex(t *testing.T) {
 	t.Parallel()
 	harness.EachRegistry(t, func(t *testing.T, options server.Options) {
@@ -204,7 +207,8 @@ func TestForgedIndex(t *testing.T) {
 		e.Docker(t, "pull", "--quiet", host+"/image@"+source)
 
 		layer := foreign(t)
-		foreignImage := claiming(t, []string{harness.DigestOf(layer)}, static.NewLayer(harness.Gzip(t, layer), types.OCILayer))
+		foreignImage := claiming(t, []string{harness.DigestOf(layer)},
+			static.NewLayer(harness.Gzip(t, layer), types.OCILayer))
 		attestation := map[string]string{
 			"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": harness.DigestOfImage(t, honest),
 		}
@@ -243,8 +247,8 @@ func dockerTakes(t *testing.T, p pusher, index string, img v1.Image) {
 	}
 }
 
-// TestForgedImage: an image that has the right config and other layers is published under no circumstances, and no layer of
-// it becomes part of another image, whatever somebody without the store token tagged and recorded.
+// TestForgedImage: an image that has the right config and other layers is published under no circumstances, and no
+// layer of it becomes part of another image, whatever somebody without the store token tagged and recorded.
 func TestForgedImage(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "docker", "crane", "skopeo")
@@ -279,10 +283,13 @@ func TestForgedImage(t *testing.T) {
 		forge func(t *testing.T, a attack)
 		logs  string
 	}{
-		"tagged by crane":  {func(t *testing.T, a attack) { t.Helper(); a.push(t, "crane", a.liar, "latest") }, logOtherLayers},
-		"tagged by skopeo": {func(t *testing.T, a attack) { t.Helper(); a.push(t, "skopeo", a.liar, "latest") }, logOtherLayers},
-		"recorded":         {func(t *testing.T, a attack) { t.Helper(); recorded(t, a, map[string]string{}) }, logOtherLayers},
-		"verified":         {func(t *testing.T, a attack) { t.Helper(); recorded(t, a, map[string]string{recordedVerified: ""}) }, logOtherLayers},
+		"tagged by crane": {func(t *testing.T, a attack) { t.Helper(); a.push(t, "crane", a.liar, "latest") },
+			logOtherLayers},
+		"tagged by skopeo": {func(t *testing.T, a attack) { t.Helper(); a.push(t, "skopeo", a.liar, "latest") },
+			logOtherLayers},
+		"recorded": {func(t *testing.T, a attack) { t.Helper(); recorded(t, a, map[string]string{}) }, logOtherLayers},
+		"verified": {func(t *testing.T, a attack) { t.Helper(); recorded(t, a, map[string]string{recordedVerified: ""}) },
+			logOtherLayers},
 		"with a forged proof": {func(t *testing.T, a attack) {
 			t.Helper()
 			recorded(t, a, map[string]string{recordedProofs: strings.Repeat("0123456789abcdef", 4)})
@@ -294,7 +301,8 @@ func TestForgedImage(t *testing.T) {
 		}, logOtherLayers},
 		"with the proof of another token": {func(t *testing.T, a attack) {
 			t.Helper()
-			harness.Upload(t, a.sandbox, "resource="+harness.ImageResource, input, "store-token="+a.sandbox.Mint(server.Grant{})).Succeeded(t)
+			harness.Upload(t, a.sandbox, "resource="+harness.ImageResource, input,
+				"store-token="+a.sandbox.Mint(server.Grant{})).Succeeded(t)
 			a.edit(t, id, map[string]string{recordedImage: a.push(t, "skopeo", a.liar, "latest")})
 		}, logOtherLayers},
 		"with the proof of another charm": {func(t *testing.T, a attack) {
@@ -305,7 +313,8 @@ func TestForgedImage(t *testing.T) {
 		}, logOtherLayers},
 		"the honest image, of another token": {func(t *testing.T, a attack) {
 			t.Helper()
-			harness.Upload(t, a.sandbox, "resource="+harness.ImageResource, input, "store-token="+a.sandbox.Mint(server.Grant{})).Succeeded(t)
+			harness.Upload(t, a.sandbox, "resource="+harness.ImageResource, input,
+				"store-token="+a.sandbox.Mint(server.Grant{})).Succeeded(t)
 		}, logComparing},
 		"the honest image, of another charm": {func(t *testing.T, a attack) {
 			t.Helper()
@@ -422,7 +431,8 @@ func TestForgedKey(t *testing.T) {
 				asked.HasOutputs(t, map[string]string{"revision": "", "remote-digest": "", "uploaded": "false"})
 				built := keyed(t, sandbox)
 				known := harness.Upload(t, sandbox, harness.NoEngine(t), "resource="+harness.ImageResource, "key="+key)
-				known.HasOutputs(t, map[string]string{"revision": built.Outputs["revision"], "remote-digest": built.Outputs["remote-digest"]})
+				known.HasOutputs(t, map[string]string{"revision": built.Outputs["revision"],
+					"remote-digest": built.Outputs["remote-digest"]})
 			})
 		}
 	})
@@ -437,7 +447,8 @@ func TestTwoTokens(t *testing.T) {
 	first := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+archive)
 	first.Succeeded(t)
 	compared := harness.Upload(t, sandbox, other, "resource="+harness.ImageResource, "image="+archive)
-	compared.HasOutputs(t, map[string]string{"revision": "1", "uploaded": "false", "remote-digest": first.Outputs["remote-digest"]})
+	compared.HasOutputs(t, map[string]string{"revision": "1", "uploaded": "false",
+		"remote-digest": first.Outputs["remote-digest"]})
 	if !strings.Contains(compared.Log, logComparing) {
 		t.Errorf("nothing was compared:\n%s", compared.Log)
 	}
@@ -445,8 +456,8 @@ func TestTwoTokens(t *testing.T) {
 	harness.Rerun(t, sandbox, first, "image="+archive, other)
 }
 
-// TestImageOfAnotherTool: the first run compares the layers of an image that another tool pushed, sends none of them, and
-// makes no revision of what is one. The next takes no more requests than after an upload by the action.
+// TestImageOfAnotherTool: the first run compares the layers of an image that another tool pushed, sends none of them,
+// and makes no revision of what is one. The next takes no more requests than after an upload by the action.
 func TestImageOfAnotherTool(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "docker", "crane", "skopeo")
@@ -506,8 +517,8 @@ func TestImageOfAnotherTool(t *testing.T) {
 	})
 }
 
-// sentOnlyRecord fails the test if the registry was given another manifest than the record of a source, or another blob than
-// a record has.
+// sentOnlyRecord fails the test if the registry was given another manifest than the record of a source, or another blob
+// than a record has.
 func sentOnlyRecord(t *testing.T, sandbox *server.Server, source string) {
 	t.Helper()
 	if n := harness.SentLayers(sandbox); n > 1 {
@@ -517,14 +528,15 @@ func sentOnlyRecord(t *testing.T, sandbox *server.Server, source string) {
 		if strings.Contains(r.Path, "/blobs/uploads/") && r.BodyBytes > 1000 {
 			t.Errorf("more was sent than a record: %s", r)
 		}
-		if r.Server == "registry" && r.Method == http.MethodPut && strings.Contains(r.Path, "/manifests/") && !strings.HasSuffix(r.Path, recordTag(source)) {
+		if r.Server == "registry" && r.Method == http.MethodPut && strings.Contains(r.Path, "/manifests/") &&
+			!strings.HasSuffix(r.Path, recordTag(source)) {
 			t.Errorf("a manifest was sent: %s", r)
 		}
 	}
 }
 
-// TestLostLayer: registries are relied on to keep the blobs of a manifest. If one has lost a layer, an unchanged image is
-// still unchanged; an image that has yet to be compared is packed and sent.
+// TestLostLayer: registries are relied on to keep the blobs of a manifest. If one has lost a layer, an unchanged image
+// is still unchanged; an image that has yet to be compared is packed and sent.
 func TestLostLayer(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "crane", "skopeo")
@@ -539,7 +551,8 @@ func TestLostLayer(t *testing.T) {
 			}
 			sandbox.Fault(func(r server.Request) *server.Fault {
 				if strings.HasSuffix(r.Path, "/blobs/"+m.Layers[0].Digest) {
-					return &server.Fault{Status: http.StatusNotFound, Body: `{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown"}]}`}
+					return &server.Fault{Status: http.StatusNotFound,
+						Body: `{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown"}]}`}
 				}
 				return nil
 			})

@@ -26,7 +26,8 @@ func TestSecretsAreOnTheWire(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	token := "store-token=" + sandbox.Mint(server.Grant{Format: server.FormatSSO, DischargeLife: -1})
-	r := harness.Upload(t, sandbox, token, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 1000, 1))
+	r := harness.Upload(t, sandbox, token, "resource="+harness.ImageResource,
+		"image="+harness.WriteImageArchive(t, 1000, 1))
 	r.Succeeded(t)
 	seen := map[string]bool{}
 	for _, request := range sandbox.Requests() {
@@ -120,7 +121,8 @@ func TestSourceRegistrysSecrets(t *testing.T) {
 		"Bearer " + bearer: fmt.Sprintf("Bearer realm=%q,service=\"source\"",
 			strings.Replace(harness.Serve(t, realm), "127.0.0.1", "localhost", 1)),
 	}
-	repository := harness.Push(t, strings.TrimPrefix(harness.Serve(t, holder), "http://")+"/source/image", harness.PlatformImage(t, "linux/amd64"))
+	repository := harness.Push(t, strings.TrimPrefix(harness.Serve(t, holder), "http://")+"/source/image",
+		harness.PlatformImage(t, "linux/amd64"))
 	for want, challenge := range challenges {
 		source := &harness.Witness{Answer: harness.Guarded(want, challenge, holder)}
 		host := strings.TrimPrefix(harness.Serve(t, source), "http://")
@@ -197,7 +199,8 @@ func TestMaskedBeforeUse(t *testing.T) {
 func TestLeastPermissions(t *testing.T) {
 	t.Parallel()
 	var permissions []string
-	for _, found := range regexp.MustCompile(`--permission=(\S+)`).FindAllStringSubmatch(harness.ReadFile(t, harness.Root+"/SECURITY.md"), -1) {
+	for _, found := range regexp.MustCompile(`--permission=(\S+)`).FindAllStringSubmatch(
+		harness.ReadFile(t, harness.Root+"/SECURITY.md"), -1) {
 		permissions = append(permissions, found[1])
 	}
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})

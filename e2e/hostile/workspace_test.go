@@ -16,7 +16,10 @@ import (
 
 // inputsOfPaths are the ways to name a path, and a run of each.
 var inputsOfPaths = map[string]func(path string) []string{
-	"filepath":       func(path string) []string { return []string{"resource=" + harness.FileResource, "filepath=" + path} },
+	"filepath": func(path string) []string {
+		return []string{"resource=" + harness.FileResource,
+			"filepath=" + path}
+	},
 	"metadata":       func(path string) []string { return []string{"metadata=" + path} },
 	"image":          imageInput("./"),
 	"docker-archive": imageInput("docker-archive:"),
@@ -68,7 +71,8 @@ func hostileCheckout(t *testing.T) (workspace, outside string) {
 func TestWorkspaceRefuses(t *testing.T) {
 	t.Parallel()
 	workspace, outside := hostileCheckout(t)
-	const missing = "; put the file below github.workspace, since a container action sees the workspace, but neither runner.temp nor other folders of the runner"
+	const missing = "; put the file below github.workspace, since a container action sees the workspace, but neither " +
+		"runner.temp nor other folders of the runner"
 	for path, want := range map[string]string{
 		"environ":                        "environ is a symbolic link that leads out of the workspace, to /proc/self/environ",
 		"environ-2":                      "environ is a symbolic link that leads out of the workspace",
@@ -131,7 +135,8 @@ func TestWorkspaceWithoutVariable(t *testing.T) {
 	}
 	const unpublished = ""
 	for name, test := range map[string]struct{ path, actions, published, want string }{
-		"link out, in Actions":   {"environ", "true", unpublished, "environ is a symbolic link that leads out of the workspace"},
+		"link out, in Actions": {"environ", "true", unpublished,
+			"environ is a symbolic link that leads out of the workspace"},
 		"link out, elsewhere":    {"environ", "", unpublished, "environ is a symbolic link that leads out of the workspace"},
 		"up, in Actions":         {"../outside/secret", "true", unpublished, "below github.workspace"},
 		"up, elsewhere":          {"../outside/secret", "", unpublished, "is not below the current folder"},
@@ -170,7 +175,8 @@ func TestWorkspaceWithoutVariable(t *testing.T) {
 func TestWorkspaceLinksInside(t *testing.T) {
 	t.Parallel()
 	workspace, _ := hostileCheckout(t)
-	for _, path := range []string{"rules.txt", "inside", "inside-2", "sub/../inside", workspace + "/rules.txt", workspace + "/inside-2"} {
+	for _, path := range []string{"rules.txt", "inside", "inside-2", "sub/../inside", workspace + "/rules.txt",
+		workspace + "/inside-2"} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
 			sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
@@ -197,7 +203,8 @@ func TestWorkspaceLayoutLinks(t *testing.T) {
 	img := harness.PlatformImage(t, "linux/amd64")
 	layer := harness.FirstLayer(t, img).Digest
 	for name, target := range map[string]string{
-		"environment": "/proc/self/environ", "device": "/dev/zero", "in the workspace": "../../../rules.txt", "in the workspace, whole": "",
+		"environment": "/proc/self/environ", "device": "/dev/zero", "in the workspace": "../../../rules.txt",
+		"in the workspace, whole": "",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -18,8 +18,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// TestPublishCharm: one step and one token lead from a registered name to a channel. The second time nothing is sent, and a
-// step asks for little more than its resources' own look-ups do. What changed is all that is sent the third time.
+// TestPublishCharm: one step and one token lead from a registered name to a channel. The second time nothing is sent,
+// and a step asks for little more than its resources' own look-ups do. What changed is all that is sent the third time.
 func TestPublishCharm(t *testing.T) {
 	t.Parallel()
 	harness.EachRegistry(t, func(t *testing.T, options server.Options) { //nolint:thelper // the body of a subtest
@@ -34,7 +34,8 @@ func TestPublishCharm(t *testing.T) {
 		planned := harness.Publish(t, sandbox, append(inputs, "dry-run=true")...)
 		planned.Succeeded(t)
 		planned.Logged(t, "Dry run: would upload resource 'my-image', which Charmhub learns of from a charm file",
-			"latest/edge for ubuntu 24.04 (arm64): charm revision to be created with my-file to be uploaded, my-image to be uploaded, proxy to be uploaded, to be released")
+			"latest/edge for ubuntu 24.04 (arm64): charm revision to be created with my-file to be uploaded, my-image to be "+
+				"uploaded, proxy to be uploaded, to be released")
 		if sent := harness.Changes(sandbox); len(sent) > 0 {
 			t.Fatalf("the dry run changed something: %v", sent)
 		}
@@ -44,15 +45,18 @@ func TestPublishCharm(t *testing.T) {
 		first.HasOutputs(t, map[string]string{"released": "true"})
 		one := harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1, "proxy": 1}
 		harness.HasReleases(t, sandbox, p.Releases(sandbox, one)...)
-		if made := sandbox.Revisions(harness.Charm, harness.ImageResource); len(made) != 1 || !cmp.Equal(made[0].Architectures(), []string{"amd64", "arm64"}) {
+		if made := sandbox.Revisions(harness.Charm, harness.ImageResource); len(made) != 1 ||
+			!cmp.Equal(made[0].Architectures(), []string{"amd64", "arm64"}) {
 			t.Errorf("revisions of the image: %+v", made)
 		}
-		for _, text := range []string{"juju refresh my-charm --channel=latest/edge", "kubectl get pods", "**my-image&#58;1**", "<code>my-file</code>"} {
+		for _, text := range []string{"juju refresh my-charm --channel=latest/edge", "kubectl get pods", "**my-image&#58;1**",
+			"<code>my-file</code>"} {
 			if !strings.Contains(first.Summary, text) {
 				t.Errorf("the summary lacks %q:\n%s", text, first.Summary)
 			}
 		}
-		for _, text := range []string{"**my-image&#58;1**", "| <code>my-image</code> | 1 | <code>sha256&#58;", "| <code>my-file</code> | 1 | <code>sha256&#58;" + harness.SHA256Of(harness.ReadFile(t, p.File))} {
+		for _, text := range []string{"**my-image&#58;1**", "| <code>my-image</code> | 1 | <code>sha256&#58;",
+			"| <code>my-file</code> | 1 | <code>sha256&#58;" + harness.SHA256Of(harness.ReadFile(t, p.File))} {
 			if !strings.Contains(first.Outputs["notes"], text) {
 				t.Errorf("the notes lack %q:\n%s", text, first.Outputs["notes"])
 			}
@@ -64,7 +68,8 @@ func TestPublishCharm(t *testing.T) {
 
 		reads := 0
 		for _, inputs := range [][]string{
-			{"resource=" + harness.ImageResource, "image=" + p.Rocks[0] + "\n" + p.Rocks[1]}, {"resource=" + harness.FileResource, "filepath=" + p.File},
+			{"resource=" + harness.ImageResource, "image=" + p.Rocks[0] + "\n" + p.Rocks[1]},
+			{"resource=" + harness.FileResource, "filepath=" + p.File},
 			{"resource=proxy", "image=" + p.Upstream + "@" + digestOfUpstream(p.Metadata)},
 		} {
 			sandbox.ResetRequests()
@@ -91,8 +96,10 @@ func TestPublishCharm(t *testing.T) {
 		third := harness.Publish(t, sandbox, inputs...)
 		third.Succeeded(t)
 		third.HasOutputs(t, map[string]string{"released": "true"})
-		harness.HasReleases(t, sandbox, p.Releases(sandbox, harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 2, "proxy": 1})...)
-		third.Logged(t, fmt.Sprintf("latest/edge for ubuntu 24.04 (amd64): charm revision %d with my-file:2 (was 1), my-image:1, proxy:1, released", p.Releases(sandbox, nil)[0].Revision))
+		harness.HasReleases(t, sandbox, p.Releases(sandbox,
+			harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 2, "proxy": 1})...)
+		third.Logged(t, fmt.Sprintf("latest/edge for ubuntu 24.04 (amd64): charm revision %d with my-file:2 (was 1), "+
+			"my-image:1, proxy:1, released", p.Releases(sandbox, nil)[0].Revision))
 	})
 }
 
@@ -108,12 +115,15 @@ func TestPublishCharmWithTwoTokens(t *testing.T) {
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true, Charms: []server.Charm{{Name: harness.Charm}}})
 	p := harness.NewPackedCharm(t)
 	tokens := []string{
-		"store-token=" + sandbox.Mint(server.Grant{Permissions: []string{"package-manage-revisions", "package-view-revisions"}}),
-		"release-token=" + sandbox.Mint(server.Grant{Permissions: []string{"package-manage-releases", "package-view-releases"}, Channels: []string{"latest/edge"}}),
+		"store-token=" +
+			sandbox.Mint(server.Grant{Permissions: []string{"package-manage-revisions", "package-view-revisions"}}),
+		"release-token=" + sandbox.Mint(server.Grant{Permissions: []string{"package-manage-releases",
+			"package-view-releases"}, Channels: []string{"latest/edge"}}),
 	}
 	r := harness.Publish(t, sandbox, append(p.Inputs, tokens...)...)
 	r.Succeeded(t)
-	harness.HasReleases(t, sandbox, p.Releases(sandbox, harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1, "proxy": 1})...)
+	harness.HasReleases(t, sandbox, p.Releases(sandbox,
+		harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1, "proxy": 1})...)
 	other := harness.Publish(t, sandbox, append(append(p.Inputs, tokens...), "channel=latest/beta")...)
 	other.Reported(t, "Macaroon is not valid for channel latest/beta (request ")
 }
@@ -122,7 +132,8 @@ func TestPublishCharmWithTwoTokens(t *testing.T) {
 func TestPublishKeptResources(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
-	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}})
+	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}})
 	file := "charms=" + harness.WriteCharmFile(t, harness.CharmMetadata+"summary: new\n", harness.Noble)
 	lost := harness.Publish(t, sandbox, file, "channel=latest/beta", "resources=my-image = keep")
 	lost.ReleaseFailed(t, "this charm revision needs resource 'my-image', of which no revision is there")
@@ -135,21 +146,25 @@ func TestPublishKeptResources(t *testing.T) {
 	}
 	r := harness.Publish(t, sandbox, file, "channel=latest/edge", "resources=my-image = revision 2\nmy-file = keep")
 	r.Succeeded(t)
-	harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 2, Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 1}})
+	harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 2,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 1}})
 	if uploads, releases := harness.CountSent(sandbox); uploads != 1 || releases != 1 {
 		t.Errorf("%d uploads and %d releases, want 1 each", uploads, releases)
 	}
 }
 
-// TestPublishByKey: an image that was recorded under a key isn't built again. One that wasn't is a failure, not a look-up.
+// TestPublishByKey: an image that was recorded under a key isn't built again. One that wasn't is a failure, not a
+// look-up.
 func TestPublishByKey(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
 	inputs := []string{"charms=" + harness.WriteCharmFile(t, harness.CharmMetadata, harness.Noble), "channel=latest/edge"}
 	unknown := harness.Publish(t, sandbox, append(inputs, "resources=my-image = key=abc\nmy-file = revision 1")...)
-	unknown.Reported(t, "resource 'my-image': no image is recorded under the key; build it, and give it as the source before the key")
+	unknown.Reported(t, "resource 'my-image': no image is recorded under the key; build it, and give it as the source "+
+		"before the key")
 	harness.HasReleases(t, sandbox)
-	built := harness.Publish(t, sandbox, append(inputs, "resources=my-image = "+harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))+" key=abc\nmy-file = revision 1")...)
+	built := harness.Publish(t, sandbox, append(inputs, "resources=my-image = "+
+		harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))+" key=abc\nmy-file = revision 1")...)
 	built.Succeeded(t)
 	sandbox.ResetRequests()
 	skipped := harness.Publish(t, sandbox, append(inputs, "resources=my-image =  key=abc\nmy-file = revision 1")...)
@@ -160,20 +175,24 @@ func TestPublishByKey(t *testing.T) {
 	}
 }
 
-// TestPublishOtherCharms: resources that an extension adds are only in the packed file; old tools wrote metadata without
-// the fields of today; one file may be for several bases.
+// TestPublishOtherCharms: resources that an extension adds are only in the packed file; old tools wrote metadata
+// without the fields of today; one file may be for several bases.
 func TestPublishOtherCharms(t *testing.T) {
 	t.Parallel()
-	extended := "name: my-charm\nsummary: a 12-factor app\ndescription: x\nassumes: [k8s-api]\ncontainers: {app: {resource: flask-app-image}}\n" +
+	extended := "name: my-charm\nsummary: a 12-factor app\ndescription: x\nassumes: [k8s-api]\ncontainers: {app: " +
+		"{resource: flask-app-image}}\n" +
 		"resources:\n  flask-app-image: {type: oci-image, description: flask application image.}\n"
-	old := "name: my-charm\nsummary: old\ndescription: old\nseries: [focal]\nresources:\n  flask-app-image:\n    type: oci-image\n    description: x\n    auto-fetch: true\n"
+	old := "name: my-charm\nsummary: old\ndescription: old\nseries: [focal]\nresources:\n  flask-app-image:\n    type: " +
+		"oci-image\n    description: x\n    auto-fetch: true\n"
 	for name, test := range map[string]struct {
 		metadata string
 		files    [][]server.ReleaseBase
 	}{
 		"an extension's": {extended, [][]server.ReleaseBase{{harness.Noble}}},
-		"of old metadata, two bases by two architectures": {old, [][]server.ReleaseBase{{harness.Jammy, harness.Ubuntu("22.04", "arm64"), harness.Noble, harness.NobleArm}}},
-		"two bases by two architectures":                  {extended, [][]server.ReleaseBase{{harness.Jammy}, {harness.Ubuntu("22.04", "arm64")}, {harness.Noble}, {harness.NobleArm}}},
+		"of old metadata, two bases by two architectures": {old,
+			[][]server.ReleaseBase{{harness.Jammy, harness.Ubuntu("22.04", "arm64"), harness.Noble, harness.NobleArm}}},
+		"two bases by two architectures": {extended,
+			[][]server.ReleaseBase{{harness.Jammy}, {harness.Ubuntu("22.04", "arm64")}, {harness.Noble}, {harness.NobleArm}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -186,8 +205,10 @@ func TestPublishOtherCharms(t *testing.T) {
 			}
 			charms := "charms=" + strings.Join(paths, "\n")
 			missing := harness.Publish(t, sandbox, charms, "channel=latest/edge")
-			missing.ReleaseFailed(t, "input resources: nothing is given for flask-app-image, which the charm needs; add these lines, ", ":\nflask-app-image = IMAGE")
-			r := harness.Publish(t, sandbox, charms, "channel=latest/edge", "resources=flask-app-image = "+harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")))
+			missing.ReleaseFailed(t, "input resources: nothing is given for flask-app-image, which the charm needs; add these "+
+				"lines, ", ":\nflask-app-image = IMAGE")
+			r := harness.Publish(t, sandbox, charms, "channel=latest/edge",
+				"resources=flask-app-image = "+harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")))
 			r.Succeeded(t)
 			on := sandbox.Releases(harness.Charm)
 			for _, entry := range on {
@@ -196,7 +217,8 @@ func TestPublishOtherCharms(t *testing.T) {
 				}
 			}
 			if len(on) != bases || len(sandbox.CharmRevisions(harness.Charm)) != len(test.files) {
-				t.Errorf("%d entries and %d charm revisions, want %d and %d", len(on), len(sandbox.CharmRevisions(harness.Charm)), bases, len(test.files))
+				t.Errorf("%d entries and %d charm revisions, want %d and %d", len(on), len(sandbox.CharmRevisions(harness.Charm)),
+					bases, len(test.files))
 			}
 		})
 	}
@@ -208,8 +230,10 @@ func TestPublishMistakes(t *testing.T) {
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true, Charms: []server.Charm{{Name: harness.Charm}}})
 	text := filepath.Join(t.TempDir(), "rules.txt")
 	harness.WriteFile(t, text, "rules")
-	r := harness.Publish(t, sandbox, "charms="+harness.WriteCharmFile(t, harness.CharmMetadata, harness.Noble), "channel=", "resources=my-image = "+text+"\nmy-fil = "+text, "dry-run=perhaps")
-	r.ReleaseFailed(t, "input channel: missing", "input resources: my-image: "+text+": the archive is damaged, cut short or no image at all",
+	r := harness.Publish(t, sandbox, "charms="+harness.WriteCharmFile(t, harness.CharmMetadata, harness.Noble), "channel=",
+		"resources=my-image = "+text+"\nmy-fil = "+text, "dry-run=perhaps")
+	r.ReleaseFailed(t, "input channel: missing", "input resources: my-image: "+text+
+		": the archive is damaged, cut short or no image at all",
 		"input resources: my-fil: the charm files declare no such resource, but my-file, my-image", "input dry-run: ")
 	if n := len(sandbox.Requests()); n > 0 {
 		t.Errorf("%d requests", n)
@@ -239,20 +263,23 @@ func TestPublishPartly(t *testing.T) {
 				if !fails(r) || refused.Add(1) > 1 {
 					return nil
 				}
-				return &server.Fault{Status: http.StatusBadRequest, Body: `{"error-list":[{"code":"api-error","message":"Not today"}]}`}
+				return &server.Fault{Status: http.StatusBadRequest,
+					Body: `{"error-list":[{"code":"api-error","message":"Not today"}]}`}
 			})
 			r := harness.Publish(t, sandbox, p.Inputs...)
 			r.Reported(t, "Not today")
 			r.HasOutputs(t, map[string]string{"released": "false"})
 			harness.HasReleases(t, sandbox)
 			if name == "a charm file" {
-				if n := len(sandbox.CharmRevisions(harness.Charm)); n != 1 || len(sandbox.Revisions(harness.Charm, harness.ImageResource)) != 1 {
+				if n := len(sandbox.CharmRevisions(harness.Charm)); n != 1 ||
+					len(sandbox.Revisions(harness.Charm, harness.ImageResource)) != 1 {
 					t.Errorf("%d charm revisions, want 1, and the resources", n)
 				}
 			}
 			sandbox.Fault(nil)
 			harness.Publish(t, sandbox, p.Inputs...).Succeeded(t)
-			harness.HasReleases(t, sandbox, p.Releases(sandbox, harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1, "proxy": 1})...)
+			harness.HasReleases(t, sandbox, p.Releases(sandbox,
+				harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1, "proxy": 1})...)
 		})
 	}
 }
@@ -299,8 +326,10 @@ func TestPublishSchedules(t *testing.T) {
 				r = harness.Publish(t, sandbox, p.Inputs...)
 			}
 			want := p.Releases(sandbox, harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1, "proxy": 1})
-			if r.Exit != 0 || len(sandbox.CharmRevisions(harness.Charm)) != 2 || !cmp.Equal(want, sandbox.Releases(harness.Charm)) {
-				t.Errorf("exit %d the second time, %d charm revisions, %+v:\n%s", r.Exit, len(sandbox.CharmRevisions(harness.Charm)), sandbox.Releases(harness.Charm), harness.WithoutMasks(r.Log))
+			if r.Exit != 0 || len(sandbox.CharmRevisions(harness.Charm)) != 2 ||
+				!cmp.Equal(want, sandbox.Releases(harness.Charm)) {
+				t.Errorf("exit %d the second time, %d charm revisions, %+v:\n%s", r.Exit,
+					len(sandbox.CharmRevisions(harness.Charm)), sandbox.Releases(harness.Charm), harness.WithoutMasks(r.Log))
 			}
 		})
 		t.Logf("%d runs ended in an error", failed.Load())

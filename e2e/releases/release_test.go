@@ -21,7 +21,8 @@ import (
 
 // sixBases are three bases for two architectures each.
 var sixBases = []server.ReleaseBase{
-	harness.Ubuntu("20.04", "amd64"), harness.Ubuntu("20.04", "arm64"), harness.Jammy, harness.Ubuntu("22.04", "arm64"), harness.Noble, harness.Ubuntu("24.04", "arm64"),
+	harness.Ubuntu("20.04", "amd64"), harness.Ubuntu("20.04", "arm64"), harness.Jammy, harness.Ubuntu("22.04", "arm64"),
+	harness.Noble, harness.Ubuntu("24.04", "arm64"),
 }
 
 // goesWithout is the warning about charm revision 1 on a channel without its optional resource.
@@ -29,12 +30,13 @@ func goesWithout(channel string) string {
 	return "Optional resource 'my-file': charm revision 1 on " + channel + " goes without it"
 }
 
-// TestNewCharm: nothing is on Charmhub but the charm's name. Its files are uploaded,
-// then its resources, and then all is released. A second job changes nothing.
+// TestNewCharm: nothing is on Charmhub but the charm's name. Its files are uploaded, then its resources, and then all
+// is released. A second job changes nothing.
 func TestNewCharm(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartCharm(t, server.Options{})
-	files := harness.WriteCharmFile(t, harness.CharmMetadata, harness.Jammy) + " " + harness.WriteCharmFile(t, harness.CharmMetadata, harness.Noble)
+	files := harness.WriteCharmFile(t, harness.CharmMetadata, harness.Jammy) + " " +
+		harness.WriteCharmFile(t, harness.CharmMetadata, harness.Noble)
 	metadata, file := filepath.Join(t.TempDir(), "charmcraft.yaml"), filepath.Join(t.TempDir(), "file")
 	harness.WriteFile(t, metadata, harness.CharmMetadata)
 	harness.WriteFile(t, file, "content")
@@ -48,10 +50,13 @@ func TestNewCharm(t *testing.T) {
 		one.Succeeded(t)
 		two := harness.Upload(t, sandbox, "resource="+harness.FileResource, "filepath="+file)
 		two.Succeeded(t)
-		resources := strings.TrimSuffix(one.Outputs["resources"], "]") + "," + strings.TrimPrefix(two.Outputs["resources"], "[")
-		released := harness.Release(t, sandbox, "charm=", "metadata="+metadata, "charms="+files, "channel=edge", "resources="+resources)
+		resources := strings.TrimSuffix(one.Outputs["resources"], "]") + "," +
+			strings.TrimPrefix(two.Outputs["resources"], "[")
+		released := harness.Release(t, sandbox, "charm=", "metadata="+metadata, "charms="+files, "channel=edge",
+			"resources="+resources)
 		released.Succeeded(t)
-		released.HasOutputs(t, map[string]string{"charm-revisions": uploaded.Outputs["charm-revisions"], "released": strconv.FormatBool(!unchanged)})
+		released.HasOutputs(t, map[string]string{"charm-revisions": uploaded.Outputs["charm-revisions"],
+			"released": strconv.FormatBool(!unchanged)})
 		return released
 	}
 	first := job(false)
@@ -62,18 +67,22 @@ func TestNewCharm(t *testing.T) {
 	}
 	both := harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}
 	want := []server.Release{
-		{Channel: "latest/edge", Base: harness.Jammy, Revision: one, Resources: both}, {Channel: "latest/edge", Base: harness.Noble, Revision: two, Resources: both},
+		{Channel: "latest/edge", Base: harness.Jammy, Revision: one, Resources: both},
+		{Channel: "latest/edge", Base: harness.Noble, Revision: two, Resources: both},
 	}
 	harness.HasReleases(t, sandbox, want...)
 	if uploads, releases := harness.CountSent(sandbox); uploads != 4 || releases != 1 {
 		t.Errorf("%d uploads and %d releases, want 4 and 1", uploads, releases)
 	}
-	entries := fmt.Sprintf(`[{"channel":"latest/edge","base":{"name":"ubuntu","channel":"22.04","architecture":"amd64"},"revision":%d,`+
+	entries := fmt.Sprintf(`[{"channel":"latest/edge","base":{"name":"ubuntu","channel":"22.04","architecture":"amd64"},`+
+		`"revision":%d,`+
 		`"resources":{"my-file":1,"my-image":1},"before":null,"changed":true,"kept":{"revision":false,"resources":[]}},`+
 		`{"channel":"latest/edge","base":{"name":"ubuntu","channel":"24.04","architecture":"amd64"},"revision":%d,`+
-		`"resources":{"my-file":1,"my-image":1},"before":null,"changed":true,"kept":{"revision":false,"resources":[]}}]`, one, two)
+		`"resources":{"my-file":1,"my-image":1},"before":null,"changed":true,"kept":{"revision":false,"resources":[]}}]`, one,
+		two)
 	first.HasOutputs(t, map[string]string{"releases": entries})
-	row := fmt.Sprintf("| <code>latest/edge</code> | ubuntu 24&#46;04 &#40;amd64&#41; | **%d** | **my-file&#58;1**, **my-image&#58;1** |", two)
+	row := fmt.Sprintf("| <code>latest/edge</code> | ubuntu 24&#46;04 &#40;amd64&#41; | **%d** | **my-file&#58;1**, "+
+		"**my-image&#58;1** |", two)
 	if !strings.Contains(first.Summary, row) {
 		t.Errorf("summary:\n%s", first.Summary)
 	}
@@ -84,11 +93,12 @@ func TestNewCharm(t *testing.T) {
 	if uploads, releases := harness.CountSent(sandbox); uploads != 0 || releases != 0 {
 		t.Errorf("the second time %d uploads and %d releases, want none", uploads, releases)
 	}
-	again.Logged(t, fmt.Sprintf("latest/edge for ubuntu 24.04 (amd64): charm revision %d with my-file:1, my-image:1, unchanged", two))
+	again.Logged(t, fmt.Sprintf("latest/edge for ubuntu 24.04 (amd64): charm revision %d with my-file:1, my-image:1, "+
+		"unchanged", two))
 }
 
-// TestCharmThatIsThereAlready: a list that lags behind lacks the charm file, which is
-// uploaded again, and the store says which revision it is.
+// TestCharmThatIsThereAlready: a list that lags behind lacks the charm file, which is uploaded again, and the store
+// says which revision it is.
 func TestCharmThatIsThereAlready(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartCharm(t, server.Options{})
@@ -108,8 +118,8 @@ func TestCharmThatIsThereAlready(t *testing.T) {
 	}
 }
 
-// TestOnlyTheImageChanged: every base and architecture of the channel gets the new
-// image by one request, and each keeps its charm revision and its file.
+// TestOnlyTheImageChanged: every base and architecture of the channel gets the new image by one request, and each keeps
+// its charm revision and its file.
 func TestOnlyTheImageChanged(t *testing.T) {
 	t.Parallel()
 	var revisions [][]server.ReleaseBase
@@ -119,7 +129,8 @@ func TestOnlyTheImageChanged(t *testing.T) {
 	sandbox := harness.StartCharm(t, server.Options{}, revisions...)
 	var want []server.Release
 	for n, base := range sixBases {
-		entry := server.Release{Channel: "2/beta", Base: base, Revision: n + 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1 + n%2}}
+		entry := server.Release{Channel: "2/beta", Base: base, Revision: n + 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1 + n%2}}
 		sandbox.PutRelease(harness.Charm, entry)
 		entry.Resources = harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 1 + n%2}
 		want = append(want, entry)
@@ -127,11 +138,13 @@ func TestOnlyTheImageChanged(t *testing.T) {
 	r := harness.Release(t, sandbox, "channel=2/beta", "charm-revision=keep", "resources=my-image:2")
 	r.Succeeded(t)
 	r.HasOutputs(t, map[string]string{"released": "true", "charm-revisions": "1 2 3 4 5 6"})
-	r.Logged(t, "2/beta for ubuntu 20.04 (arm64): charm revision 2 (kept) with my-file:2 (kept), my-image:2 (was 1), released")
+	r.Logged(t, "2/beta for ubuntu 20.04 (arm64): charm revision 2 (kept) with my-file:2 (kept), my-image:2 (was 1), "+
+		"released")
 	if row := "| 2 (kept) | my-file&#58;2 (kept), **my-image&#58;2** (was 1) |"; !strings.Contains(r.Summary, row) {
 		t.Errorf("the summary has no %s:\n%s", row, r.Summary)
 	}
-	if kept := `"kept":{"revision":true,"resources":["my-file"]}`; strings.Count(r.Outputs["releases"], kept) != len(sixBases) {
+	if kept := `"kept":{"revision":true,"resources":["my-file"]}`; strings.Count(r.Outputs["releases"],
+		kept) != len(sixBases) {
 		t.Errorf("releases %s, want %s for each base", r.Outputs["releases"], kept)
 	}
 	harness.HasReleases(t, sandbox, want...)
@@ -140,14 +153,16 @@ func TestOnlyTheImageChanged(t *testing.T) {
 	}
 }
 
-// TestPromote: one charm revision has other resources on each of its bases, and
-// keeps them. A dry run says so and does nothing; a second run finds nothing to do.
+// TestPromote: one charm revision has other resources on each of its bases, and keeps them. A dry run says so and does
+// nothing; a second run finds nothing to do.
 func TestPromote(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Jammy, harness.Noble})
 	before := []server.Release{
-		{Channel: "latest/edge", Base: harness.Jammy, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1}},
-		{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 1}},
+		{Channel: "latest/edge", Base: harness.Jammy, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 1}},
+		{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 1}},
 	}
 	var after []server.Release
 	for _, entry := range before {
@@ -160,7 +175,8 @@ func TestPromote(t *testing.T) {
 	planned := harness.Release(t, sandbox, append(promote, "dry-run=true")...)
 	planned.Warned(t, goesWithout("latest/candidate"))
 	planned.HasOutputs(t, map[string]string{"released": "false", "charm-revisions": "1"})
-	planned.Logged(t, "latest/candidate for ubuntu 24.04 (amd64): charm revision 1 with my-file:1, my-image:2, to be released")
+	planned.Logged(t, "latest/candidate for ubuntu 24.04 (amd64): charm revision 1 with my-file:1, my-image:2, to be "+
+		"released")
 	harness.HasReleases(t, sandbox, before...)
 
 	r := harness.Release(t, sandbox, promote...)
@@ -174,7 +190,8 @@ func TestPromote(t *testing.T) {
 	if !strings.Contains(again.Log, " s: dry run, nothing would change\n") {
 		t.Errorf("log:\n%s", again.Log)
 	}
-	if title := "### Charm <code>my-charm</code>: dry run, nothing would change\n"; !strings.HasPrefix(again.Summary, title) {
+	if title := "### Charm <code>my-charm</code>: dry run, nothing would " +
+		"change\n"; !strings.HasPrefix(again.Summary, title) {
 		t.Errorf("summary:\n%s", again.Summary)
 	}
 	again = harness.Release(t, sandbox, promote...)
@@ -185,14 +202,16 @@ func TestPromote(t *testing.T) {
 	}
 }
 
-// TestPromoteWhereNoBaseCanBeNamed: a store that takes no base in a release refuses
-// it all, and nothing is lost.
+// TestPromoteWhereNoBaseCanBeNamed: a store that takes no base in a release refuses it all, and nothing is lost.
 func TestPromoteWhereNoBaseCanBeNamed(t *testing.T) {
 	t.Parallel()
-	sandbox := harness.StartCharm(t, server.Options{NoReleaseBase: true}, []server.ReleaseBase{harness.Jammy, harness.Noble})
+	sandbox := harness.StartCharm(t, server.Options{NoReleaseBase: true},
+		[]server.ReleaseBase{harness.Jammy, harness.Noble})
 	before := []server.Release{
-		{Channel: "latest/edge", Base: harness.Jammy, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1}},
-		{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 2}},
+		{Channel: "latest/edge", Base: harness.Jammy, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 1}},
+		{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 2}},
 	}
 	for _, entry := range before {
 		sandbox.PutRelease(harness.Charm, entry)
@@ -201,37 +220,46 @@ func TestPromoteWhereNoBaseCanBeNamed(t *testing.T) {
 	r.ReleaseFailed(t, "'base' was unexpected", "name a base", "give the input resources")
 	harness.HasReleases(t, sandbox, before...)
 	// The same resources for both don't take it.
-	harness.Release(t, sandbox, "from-channel=latest/edge", "channel=latest/beta", "resources=my-image:2").Warned(t, goesWithout("latest/beta"))
+	harness.Release(t, sandbox, "from-channel=latest/edge", "channel=latest/beta", "resources=my-image:2").Warned(t,
+		goesWithout("latest/beta"))
 }
 
 // TestSeveralChannels: branches among them, each with what it has.
 func TestSeveralChannels(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
-	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 2}})
-	r := harness.Release(t, sandbox, "charm-revision=1", "channel=latest/edge, edge/fix--12\n2/edge", "resources=my-image:2")
+	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 2}})
+	r := harness.Release(t, sandbox, "charm-revision=1", "channel=latest/edge, edge/fix--12\n2/edge",
+		"resources=my-image:2")
 	r.Warned(t, goesWithout("2/edge"), goesWithout("latest/edge/fix--12"))
 	harness.HasReleases(t, sandbox,
-		server.Release{Channel: "2/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 2}},
-		server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 2}},
-		server.Release{Channel: "latest/edge/fix--12", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 2}})
+		server.Release{Channel: "2/edge", Base: harness.Noble, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 2}},
+		server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 2}},
+		server.Release{Channel: "latest/edge/fix--12", Base: harness.Noble, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 2}})
 }
 
 // TestRevisionZeroIsReleased: revisions may start from 0.
 func TestRevisionZeroIsReleased(t *testing.T) {
 	t.Parallel()
-	sandbox := harness.StartCharm(t, server.Options{FromZero: true}, []server.ReleaseBase{harness.Noble}, []server.ReleaseBase{harness.Jammy})
+	sandbox := harness.StartCharm(t, server.Options{FromZero: true}, []server.ReleaseBase{harness.Noble},
+		[]server.ReleaseBase{harness.Jammy})
 	harness.Release(t, sandbox, "charm-revision=0", "channel=edge", "resources=my-image:0 my-file:0").Succeeded(t)
-	harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 0, Resources: harness.ResourceRevisions{harness.ImageResource: 0, harness.FileResource: 0}})
+	harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 0,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 0, harness.FileResource: 0}})
 }
 
-// TestSomebodyElseReleases: what another job puts on the channel between our reading
-// and our sending is where our release starts from; what it puts there after it is an
-// error that names both.
+// TestSomebodyElseReleases: what another job puts on the channel between our reading and our sending is where our
+// release starts from; what it puts there after it is an error that names both.
 func TestSomebodyElseReleases(t *testing.T) {
 	t.Parallel()
-	now := server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}}
-	theirs := server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 2}}
+	now := server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}}
+	theirs := server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 2}}
 	start := func(t *testing.T, meddle func(r server.Request, reads int) bool) *server.Server {
 		t.Helper()
 		sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
@@ -256,28 +284,32 @@ func TestSomebodyElseReleases(t *testing.T) {
 		t.Parallel()
 		sandbox := start(t, func(r server.Request, reads int) bool { return r.Method == http.MethodGet && reads == 2 })
 		r := harness.Release(t, sandbox, "channel=latest/edge", "charm-revision=keep", "resources=my-image:2")
-		const warning = "Somebody else released to latest/edge for ubuntu 24.04 (amd64) in the meantime: it has charm revision 1 with my-file:2, my-image:1 now"
+		const warning = "Somebody else released to latest/edge for ubuntu 24.04 (amd64) in the meantime: it has charm " +
+			"revision 1 with my-file:2, my-image:1 now"
 		if r.Exit != 0 || !strings.Contains(r.Log, "::warning") || !strings.Contains(r.Log, warning) {
 			t.Errorf("exit %d:\n%s", r.Exit, r.Log)
 		}
-		harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 2}})
+		harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 2}})
 	})
 	t.Run("after ours", func(t *testing.T) {
 		t.Parallel()
 		sandbox := start(t, func(r server.Request, reads int) bool { return r.Method == http.MethodGet && reads == 3 })
 		r := harness.Release(t, sandbox, "channel=latest/edge", "charm-revision=keep", "resources=my-image:2")
-		if r.Exit != 1 || !strings.Contains(harness.ErrorText(r), "charm revision 1 with my-file:2, my-image:1 is there instead of charm revision 1 with my-file:1, my-image:2; somebody else released at the same time, or") {
+		if r.Exit != 1 || !strings.Contains(harness.ErrorText(r),
+			"charm revision 1 with my-file:2, my-image:1 is there instead of charm revision 1 with my-file:1, my-image:2; "+
+				"somebody else released at the same time, or") {
 			t.Errorf("exit %d:\n%s", r.Exit, r.Log)
 		}
 		harness.HasReleases(t, sandbox, theirs)
 	})
 }
 
-// TestReleaseFailures: each says in a sentence what is wrong and what to do, and
-// leaves Charmhub as it was.
+// TestReleaseFailures: each says in a sentence what is wrong and what to do, and leaves Charmhub as it was.
 func TestReleaseFailures(t *testing.T) {
 	t.Parallel()
-	onEdge := server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1}}
+	onEdge := server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 1}}
 	permissions := func(names ...string) func(*server.Server) string {
 		return func(s *server.Server) string {
 			return "store-token=" + s.Mint(server.Grant{Permissions: names})
@@ -292,40 +324,64 @@ func TestReleaseFailures(t *testing.T) {
 		options server.Options
 		want    []string
 	}{
-		"undeclared":       {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=imgae:1"}, want: []string{"release resource 'imgae': no charm revision of this release declares it, but my-file, my-image; correct its name"}},
-		"missing":          {inputs: []string{"channel=latest/stable", "charm-revision=1", "resources=keep"}, want: []string{"this charm revision needs resource 'my-image', of which no revision is there; give one with the input resources, as my-image:REVISION"}},
-		"no such revision": {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:70"}, want: []string{"release revision 70 of resource 'my-image': there is no such revision, the newest is 2"}},
+		"undeclared": {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=imgae:1"},
+			want: []string{"release resource 'imgae': no charm revision of this release declares it, but my-file, my-image; " +
+				"correct its name"}},
+		"missing": {inputs: []string{"channel=latest/stable", "charm-revision=1", "resources=keep"},
+			want: []string{"this charm revision needs resource 'my-image', of which no revision is there; give one with the " +
+				"input resources, as my-image:REVISION"}},
+		"no such revision": {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:70"},
+			want: []string{"release revision 70 of resource 'my-image': there is no such revision, the newest is 2"}},
 		"no such charm revision": {
-			inputs: []string{"channel=edge", "charm-revision=12"}, want: []string{"release revision 12 of the charm: there is no such revision, the newest is 1"}},
-		"no such track":   {inputs: []string{"channel=3/edge", "from-channel=edge"}, want: []string{"the charm has no track 3, but latest, 2; give another channel, or let the action create the track with create-track: true"}},
-		"no such channel": {inputs: []string{"channel=latest/egde", "from-channel=latest/beta"}, want: []string{`input channel: "latest/egde" is not a channel`, "stable, candidate, beta, edge"}},
-		"nothing there":   {inputs: []string{"channel=beta", "charm-revision=keep", "resources=my-image:1"}, want: []string{"no charm revision is there yet; give one with the input charms, charm-revision or from-channel"}},
-		"from nothing":    {inputs: []string{"channel=stable", "from-channel=beta"}, want: []string{"nothing is released on latest/beta"}},
-		"a foreign file":  {inputs: []string{"channel=edge", "charms=" + foreign, "resources=keep"}, want: []string{"is of charm 'other-charm', not 'my-charm'; give files of one charm"}},
+			inputs: []string{"channel=edge", "charm-revision=12"},
+			want:   []string{"release revision 12 of the charm: there is no such revision, the newest is 1"}},
+		"no such track": {inputs: []string{"channel=3/edge", "from-channel=edge"},
+			want: []string{"the charm has no track 3, but latest, 2; give another channel, or let the action create the track " +
+				"with create-track: true"}},
+		"no such channel": {inputs: []string{"channel=latest/egde", "from-channel=latest/beta"},
+			want: []string{`input channel: "latest/egde" is not a channel`, "stable, candidate, beta, edge"}},
+		"nothing there": {inputs: []string{"channel=beta", "charm-revision=keep", "resources=my-image:1"},
+			want: []string{"no charm revision is there yet; give one with the input charms, charm-revision or from-channel"}},
+		"from nothing": {inputs: []string{"channel=stable", "from-channel=beta"},
+			want: []string{"nothing is released on latest/beta"}},
+		"a foreign file": {inputs: []string{"channel=edge", "charms=" + foreign, "resources=keep"},
+			want: []string{"is of charm 'other-charm', not 'my-charm'; give files of one charm"}},
 		"a file that is none": {
-			inputs: []string{"channel=edge", "charms=" + text}, want: []string{"x.charm: not a charm file: zip: not a valid zip file; give one that `charmcraft pack` made"}},
-		"a file that is not there": {inputs: []string{"channel=edge", "charms=nowhere.charm"}, want: []string{"input charms: cannot find nowhere.charm: "}},
+			inputs: []string{"channel=edge", "charms=" + text},
+			want:   []string{"x.charm: not a charm file: zip: not a valid zip file; give one that `charmcraft pack` made"}},
+		"a file that is not there": {inputs: []string{"channel=edge", "charms=nowhere.charm"},
+			want: []string{"input charms: cannot find nowhere.charm: "}},
 		"several ways": {
-			inputs: []string{"channel=edge", "charm-revision=1", "from-channel=edge"}, want: []string{"inputs charm-revision, from-channel: given together"}},
-		"no name for resources": {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=3"}, want: []string{`"3" lacks a revision; write name:revision`}},
+			inputs: []string{"channel=edge", "charm-revision=1", "from-channel=edge"},
+			want:   []string{"inputs charm-revision, from-channel: given together"}},
+		"no name for resources": {inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=3"},
+			want: []string{`"3" lacks a revision; write name:revision`}},
 		"resources of a dry run": {
-			inputs: []string{"channel=edge", "charm-revision=keep", `resources=[{"name":"my-image","created":false}]`}, want: []string{`"my-image" is without a revision, as a dry run leaves it`}},
-		"an unknown charm": {inputs: []string{"charm=unknown", "channel=latest/edge", "from-channel=latest/beta"}, want: []string{"404", "Charmhub knows no charm 'unknown'"}},
+			inputs: []string{"channel=edge", "charm-revision=keep", `resources=[{"name":"my-image","created":false}]`},
+			want:   []string{`"my-image" is without a revision, as a dry run leaves it`}},
+		"an unknown charm": {inputs: []string{"charm=unknown", "channel=latest/edge", "from-channel=latest/beta"},
+			want: []string{"404", "Charmhub knows no charm 'unknown'"}},
 		"a rejected file": {
-			inputs: []string{"channel=edge", "charms=" + uploaded, "resources=my-image:1"}, options: server.Options{RejectReason: "too big"},
-			want: []string{"the store rejected the upload: too big"}},
+			inputs:  []string{"channel=edge", "charms=" + uploaded, "resources=my-image:1"},
+			options: server.Options{RejectReason: "too big"},
+			want:    []string{"the store rejected the upload: too big"}},
 		"may not view releases": {
-			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"}, token: permissions("package-manage", "package-view-revisions"),
-			want: []string{"403", "lacks the permission package-view-releases", "--permission=package-manage-releases --permission=package-view-releases"}},
+			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"},
+			token:  permissions("package-manage", "package-view-revisions"),
+			want: []string{"403", "lacks the permission package-view-releases",
+				"--permission=package-manage-releases --permission=package-view-releases"}},
 		"may not view revisions": {
-			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"}, token: permissions("package-manage", "package-view-releases"),
-			want: []string{"403", "lacks the permission package-view-revisions"}},
+			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"},
+			token:  permissions("package-manage", "package-view-releases"),
+			want:   []string{"403", "lacks the permission package-view-revisions"}},
 		"may not release": {
-			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"}, token: permissions("package-manage-revisions", "package-view"),
-			want: []string{"cannot release charm 'my-charm'", "403", "lacks the permission package-manage-releases"}},
+			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"},
+			token:  permissions("package-manage-revisions", "package-view"),
+			want:   []string{"cannot release charm 'my-charm'", "403", "lacks the permission package-manage-releases"}},
 		"may not upload": {
-			inputs: []string{"channel=edge", "charms=" + uploaded, "resources=my-image:2"}, token: permissions("package-manage-releases", "package-view"),
-			want: []string{"403", "lacks the permission package-manage-revisions"}},
+			inputs: []string{"channel=edge", "charms=" + uploaded, "resources=my-image:2"},
+			token:  permissions("package-manage-releases", "package-view"),
+			want:   []string{"403", "lacks the permission package-manage-revisions"}},
 		"not for the channel": {
 			inputs: []string{"channel=latest/edge", "charm-revision=keep", "resources=my-image:2"},
 			token: func(s *server.Server) string {
@@ -352,7 +408,8 @@ func TestReleaseFailures(t *testing.T) {
 func TestWrongType(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
-	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1}})
+	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 1}})
 	sandbox.Fault(func(r server.Request) *server.Fault {
 		if !strings.HasSuffix(r.Path, "/my-image/revisions") {
 			return nil
@@ -360,17 +417,20 @@ func TestWrongType(t *testing.T) {
 		return &server.Fault{Status: http.StatusOK, Body: `{"revisions":[{"revision":1,"type":"file"}]}`}
 	})
 	r := harness.Release(t, sandbox, "channel=latest/edge", "charm-revision=keep", "resources=my-image:1")
-	r.ReleaseFailed(t, "release revision 1 of resource 'my-image': that revision is of type file, but charm revision 1 declares oci-image; give a revision of that type")
+	r.ReleaseFailed(t, "release revision 1 of resource 'my-image': that revision is of type file, but charm revision 1 "+
+		"declares oci-image; give a revision of that type")
 }
 
-// TestReleaseSchedules: whatever goes wrong, either all is released or nothing, and a
-// second run ends right. It is so for charm files, for other resources, and for a promotion, also one to a new track.
+// TestReleaseSchedules: whatever goes wrong, either all is released or nothing, and a second run ends right. It is so
+// for charm files, for other resources, and for a promotion, also one to a new track.
 func TestReleaseSchedules(t *testing.T) {
 	t.Parallel()
-	place := func(channel string, base server.ReleaseBase, revision int, resources harness.ResourceRevisions) server.Release {
+	place := func(
+		channel string, base server.ReleaseBase, revision int, resources harness.ResourceRevisions) server.Release {
 		return server.Release{Channel: channel, Base: base, Revision: revision, Resources: resources}
 	}
-	oneEach, newImage := harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}, harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 1}
+	oneEach, newImage := harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1},
+		harness.ResourceRevisions{harness.ImageResource: 2, harness.FileResource: 1}
 	jobs := []struct {
 		inputs       []string
 		before, want []server.Release
@@ -378,7 +438,8 @@ func TestReleaseSchedules(t *testing.T) {
 		{
 			inputs: []string{
 				"channel=latest/edge 2/edge", "resources=my-image:2 my-file:1",
-				"charms=" + harness.WriteCharmFile(t, harness.CharmMetadata, harness.Jammy) + " " + harness.WriteCharmFile(t, harness.CharmMetadata+"summary: another\n", harness.Noble),
+				"charms=" + harness.WriteCharmFile(t, harness.CharmMetadata, harness.Jammy) + " " +
+					harness.WriteCharmFile(t, harness.CharmMetadata+"summary: another\n", harness.Noble),
 			},
 			want: []server.Release{
 				place("2/edge", harness.Jammy, 0, newImage), place("2/edge", harness.Noble, 0, newImage),
@@ -387,12 +448,15 @@ func TestReleaseSchedules(t *testing.T) {
 		},
 		{
 			inputs: []string{"channel=latest/edge 2/edge", "resources=my-image:2", "charm-revision=keep"},
-			before: []server.Release{place("2/edge", harness.Noble, 1, oneEach), place("latest/edge", harness.Jammy, 1, oneEach), place("latest/edge", harness.Noble, 1, oneEach)},
-			want:   []server.Release{place("2/edge", harness.Noble, 1, newImage), place("latest/edge", harness.Jammy, 1, newImage), place("latest/edge", harness.Noble, 1, newImage)},
+			before: []server.Release{place("2/edge", harness.Noble, 1, oneEach), place("latest/edge", harness.Jammy, 1, oneEach),
+				place("latest/edge", harness.Noble, 1, oneEach)},
+			want: []server.Release{place("2/edge", harness.Noble, 1, newImage), place("latest/edge", harness.Jammy, 1, newImage),
+				place("latest/edge", harness.Noble, 1, newImage)},
 		},
 		{
 			inputs: []string{"channel=latest/beta", "from-channel=latest/edge"},
-			before: []server.Release{place("latest/edge", harness.Jammy, 1, oneEach), place("latest/edge", harness.Noble, 1, newImage)},
+			before: []server.Release{place("latest/edge", harness.Jammy, 1, oneEach),
+				place("latest/edge", harness.Noble, 1, newImage)},
 			want: []server.Release{
 				place("latest/beta", harness.Jammy, 1, oneEach), place("latest/beta", harness.Noble, 1, newImage),
 				place("latest/edge", harness.Jammy, 1, oneEach), place("latest/edge", harness.Noble, 1, newImage),
@@ -400,12 +464,15 @@ func TestReleaseSchedules(t *testing.T) {
 		},
 		{
 			inputs: []string{"channel=3.0/beta", "from-channel=latest/edge", "create-track=true", "bases=24.04"},
-			before: []server.Release{place("latest/edge", harness.Jammy, 1, oneEach), place("latest/edge", harness.Noble, 1, newImage)},
-			want:   []server.Release{place("3.0/beta", harness.Noble, 1, newImage), place("latest/edge", harness.Jammy, 1, oneEach), place("latest/edge", harness.Noble, 1, newImage)},
+			before: []server.Release{place("latest/edge", harness.Jammy, 1, oneEach),
+				place("latest/edge", harness.Noble, 1, newImage)},
+			want: []server.Release{place("3.0/beta", harness.Noble, 1, newImage),
+				place("latest/edge", harness.Jammy, 1, oneEach), place("latest/edge", harness.Noble, 1, newImage)},
 		},
 	}
 	var failed atomic.Int64
-	harness.EachSchedule(t, harness.Schedules, func(t *testing.T, seed, n uint64) { //nolint:thelper // the body of a subtest
+	//nolint:thelper // the body of a subtest
+	harness.EachSchedule(t, harness.Schedules, func(t *testing.T, seed, n uint64) {
 		random := rand.New(rand.NewPCG(seed, n))
 		faults := map[int64]*server.Fault{}
 		for range 1 + random.IntN(4) {
@@ -423,7 +490,8 @@ func TestReleaseSchedules(t *testing.T) {
 		r := harness.ReleaseContext(ctx, t, sandbox, job.inputs...)
 		sandbox.Fault(nil)
 		released := withoutNewRevisions(sandbox.Releases(harness.Charm))
-		if done := cmp.Equal(job.want, released); !done && (r.Exit == 0 || !cmp.Equal(job.before, released, cmpopts.EquateEmpty())) {
+		if done := cmp.Equal(job.want, released); !done &&
+			(r.Exit == 0 || !cmp.Equal(job.before, released, cmpopts.EquateEmpty())) {
 			t.Errorf("exit %d, and neither all nor nothing is released: %+v", r.Exit, released)
 		}
 		if r.Exit != 0 {
@@ -431,15 +499,15 @@ func TestReleaseSchedules(t *testing.T) {
 			r = harness.Release(t, sandbox, job.inputs...)
 		}
 		if r.Exit != 0 || len(sandbox.CharmRevisions(harness.Charm)) > 3 {
-			t.Errorf("exit %d the second time, %d charm revisions:\n%s", r.Exit, len(sandbox.CharmRevisions(harness.Charm)), harness.WithoutMasks(r.Log))
+			t.Errorf("exit %d the second time, %d charm revisions:\n%s", r.Exit, len(sandbox.CharmRevisions(harness.Charm)),
+				harness.WithoutMasks(r.Log))
 		}
 		isAll(t, job.want, withoutNewRevisions(sandbox.Releases(harness.Charm)))
 	})
 	t.Logf("%d runs ended in an error", failed.Load())
 }
 
-// withoutNewRevisions returns entries with 0 in the place of the revisions of two charm files,
-// whose order isn't fixed.
+// withoutNewRevisions returns entries with 0 in the place of the revisions of two charm files, whose order isn't fixed.
 func withoutNewRevisions(entries []server.Release) []server.Release {
 	for n := range entries {
 		if entries[n].Revision == 2 || entries[n].Revision == 3 {
@@ -460,8 +528,10 @@ func isAll(t *testing.T, want, got []server.Release) {
 func TestReleaseOutputIsJSON(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
-	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1}})
-	r := harness.Release(t, sandbox, "channel=edge", "resources=my-image:2 my-file:1", "charms="+harness.WriteCharmFile(t, harness.CharmMetadata+"summary: new\n", harness.Noble), "dry-run=true")
+	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 1}})
+	r := harness.Release(t, sandbox, "channel=edge", "resources=my-image:2 my-file:1",
+		"charms="+harness.WriteCharmFile(t, harness.CharmMetadata+"summary: new\n", harness.Noble), "dry-run=true")
 	r.Succeeded(t)
 	var releases []struct {
 		Channel, Base any
@@ -475,10 +545,12 @@ func TestReleaseOutputIsJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.Outputs["releases"]), &releases); err != nil {
 		t.Fatal(err)
 	}
-	if len(releases) != 1 || releases[0].Revision != nil || releases[0].Resources[harness.ImageResource] != 2 || releases[0].Before.Revision != 1 {
+	if len(releases) != 1 || releases[0].Revision != nil || releases[0].Resources[harness.ImageResource] != 2 ||
+		releases[0].Before.Revision != 1 {
 		t.Errorf("releases %s", r.Outputs["releases"])
 	}
-	r.Logged(t, "latest/edge for ubuntu 24.04 (amd64): charm revision to be created (was 1) with my-file:1, my-image:2 (was 1), to be released")
+	r.Logged(t, "latest/edge for ubuntu 24.04 (amd64): charm revision to be created (was 1) with my-file:1, my-image:2 "+
+		"(was 1), to be released")
 	if n := len(sandbox.CharmRevisions(harness.Charm)); n != 1 {
 		t.Errorf("a dry run made revision %d", n)
 	}

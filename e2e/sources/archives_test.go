@@ -34,12 +34,13 @@ func TestSeveralFilesInALine(t *testing.T) {
 		input, same string
 		failure     string
 	}{
-		"two":             {"image=my_amd64.rock my_arm64.rock", joined, ""},
-		"two, whole":      {"image=" + workspace + "/my_amd64.rock " + workspace + "/my_arm64.rock", joined, ""},
-		"a name's blank":  {"image=with blank.rock", "image=my_arm64.rock", ""},
-		"with a platform": {"image=with blank.rock platform=linux/arm64/v8\nmy_amd64.rock", "image=my_arm64.rock platform=linux/arm64/v8\nmy_amd64.rock", ""},
-		"one is missing":  {"image=my_amd64.rock missing.rock", "", "cannot find my_amd64.rock missing.rock: "},
-		"one platform":    {"image=my_amd64.rock my_arm64.rock platform=linux/arm64", "", "names 2 files and one platform"},
+		"two":            {"image=my_amd64.rock my_arm64.rock", joined, ""},
+		"two, whole":     {"image=" + workspace + "/my_amd64.rock " + workspace + "/my_arm64.rock", joined, ""},
+		"a name's blank": {"image=with blank.rock", "image=my_arm64.rock", ""},
+		"with a platform": {"image=with blank.rock platform=linux/arm64/v8\nmy_amd64.rock",
+			"image=my_arm64.rock platform=linux/arm64/v8\nmy_amd64.rock", ""},
+		"one is missing": {"image=my_amd64.rock missing.rock", "", "cannot find my_amd64.rock missing.rock: "},
+		"one platform":   {"image=my_amd64.rock my_arm64.rock platform=linux/arm64", "", "names 2 files and one platform"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -53,7 +54,8 @@ func TestSeveralFilesInALine(t *testing.T) {
 			r.Succeeded(t)
 			same := harness.Upload(t, sandbox, append(inputs, test.same)...)
 			same.Succeeded(t)
-			same.HasOutputs(t, map[string]string{"remote-digest": r.Outputs["remote-digest"], "revision-created": "false", "uploaded": "false"})
+			same.HasOutputs(t, map[string]string{"remote-digest": r.Outputs["remote-digest"], "revision-created": "false",
+				"uploaded": "false"})
 		})
 	}
 }
@@ -148,9 +150,10 @@ func TestIndexOfALayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	for place, test := range map[string]struct{ path, digest string }{
-		"layout":                     {indexLayout(t, index, true), harness.DigestOf(raw)},
-		"archive":                    {harness.TarDir(t, indexLayout(t, index, true)), harness.DigestOf(raw)},
-		"archive, gzip":              {compressed(t, harness.TarDir(t, indexLayout(t, index, true)), "gz"), harness.DigestOf(raw)},
+		"layout":  {indexLayout(t, index, true), harness.DigestOf(raw)},
+		"archive": {harness.TarDir(t, indexLayout(t, index, true)), harness.DigestOf(raw)},
+		"archive, gzip": {compressed(t, harness.TarDir(t, indexLayout(t, index, true)), "gz"),
+			harness.DigestOf(raw)},
 		"apko":                       {apkoTar(t, index), harness.DigestOf(raw)},
 		"layout without media type":  {indexLayout(t, index, false), ""},
 		"archive without media type": {harness.TarDir(t, indexLayout(t, index, false)), ""},
@@ -208,7 +211,8 @@ func TestChooseImageInArchive(t *testing.T) {
 			t.Fatal(err)
 		}
 		for tag, img := range map[string]v1.Image{"one": one, "registry/two:2.0": two} {
-			if err := path.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": tag})); err != nil {
+			if err := path.AppendImage(img,
+				layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": tag})); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -226,7 +230,8 @@ func TestChooseImageInArchive(t *testing.T) {
 			t.Parallel()
 			sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 			r := harness.Upload(t, sandbox, append(inputs, "image="+path)...)
-			r.Failed(t, sandbox, "holds 2 images; choose one by adding a colon and its name or digest", digest.String()+" registry/two:2.0")
+			r.Failed(t, sandbox, "holds 2 images; choose one by adding a colon and its name or digest",
+				digest.String()+" registry/two:2.0")
 			chosen := []string{path + ":" + digest.String(), path + ":registry/two:2.0"}
 			if strings.HasPrefix(path, "oci") || strings.HasPrefix(path, ".") {
 				chosen = append(chosen, path+"@"+digest.String())

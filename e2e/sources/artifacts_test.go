@@ -30,34 +30,43 @@ var whatRegistriesHold = map[string]struct {
 	architectures []string
 	refused       string
 }{
-	"image":                    {top: func(f harness.Archive) harness.Descriptor { return f.Plain("linux/arm64") }, architectures: []string{"arm64"}},
-	"image without a platform": {top: func(f harness.Archive) harness.Descriptor { return f.Plain("") }, architectures: []string{"all"}},
-	"image without layers":     {top: func(f harness.Archive) harness.Descriptor { return f.Artifact("", harness.ImageConfig("linux/amd64")) }, architectures: []string{"amd64"}},
+	"image": {top: func(f harness.Archive) harness.Descriptor { return f.Plain("linux/arm64") },
+		architectures: []string{"arm64"}},
+	"image without a platform": {top: func(f harness.Archive) harness.Descriptor { return f.Plain("") },
+		architectures: []string{"all"}},
+	"image without layers": {top: func(f harness.Archive) harness.Descriptor {
+		return f.Artifact("", harness.ImageConfig("linux/amd64"))
+	}, architectures: []string{"amd64"}},
 	"image by another name of its architecture": {
 		top: func(f harness.Archive) harness.Descriptor { return f.Plain("linux/x86_64") }, architectures: []string{"amd64"},
 	},
 	"image with a type of its own": {top: func(f harness.Archive) harness.Descriptor {
-		return f.Artifact("application/vnd.example.app", harness.ImageConfig("linux/amd64", "layer"), [2]string{string(types.OCIUncompressedLayer), "layer"})
+		return f.Artifact("application/vnd.example.app", harness.ImageConfig("linux/amd64", "layer"),
+			[2]string{string(types.OCIUncompressedLayer), "layer"})
 	}, architectures: []string{"amd64"}},
-	"index with a Helm chart, a signature and an attestation beside an image": {top: func(f harness.Archive) harness.Descriptor {
-		return f.Index(onPlatform(f.Plain("linux/amd64"), "linux", "amd64"), f.HelmChart(), f.Signature(),
-			onPlatform(f.Artifact("", emptyConfig, [2]string{"application/vnd.in-toto+json", "{}"}), "unknown", "unknown"))
-	}, architectures: []string{"amd64"}},
+	"index with a Helm chart, a signature and an attestation beside an image": {
+		top: func(f harness.Archive) harness.Descriptor {
+			return f.Index(onPlatform(f.Plain("linux/amd64"), "linux", "amd64"), f.HelmChart(), f.Signature(),
+				onPlatform(f.Artifact("", emptyConfig, [2]string{"application/vnd.in-toto+json", "{}"}), "unknown", "unknown"))
+		}, architectures: []string{"amd64"}},
 
-	"index with a bundle of sigstore and what oras pushed beside an image": {top: func(f harness.Archive) harness.Descriptor {
-		artifact := f.OrasPush([2]string{string(types.OCIUncompressedLayer), "file"})
-		artifact.ArtifactType = "application/vnd.unknown.artifact.v1"
-		return f.Index(onPlatform(f.Plain("linux/s390x"), "linux", "s390x"), f.Bundle(), artifact)
-	}, architectures: []string{"s390x"}},
+	"index with a bundle of sigstore and what oras pushed beside an image": {
+		top: func(f harness.Archive) harness.Descriptor {
+			artifact := f.OrasPush([2]string{string(types.OCIUncompressedLayer), "file"})
+			artifact.ArtifactType = "application/vnd.unknown.artifact.v1"
+			return f.Index(onPlatform(f.Plain("linux/s390x"), "linux", "s390x"), f.Bundle(), artifact)
+		}, architectures: []string{"s390x"}},
 
-	"Helm chart": {top: func(f harness.Archive) harness.Descriptor { return f.HelmChart() }, refused: "a Helm chart, and no image to run"},
+	"Helm chart": {top: func(f harness.Archive) harness.Descriptor { return f.HelmChart() },
+		refused: "a Helm chart, and no image to run"},
 	"Helm chart with its provenance": {top: func(f harness.Archive) harness.Descriptor {
 		return f.HelmChart([2]string{"application/vnd.cncf.helm.chart.provenance.v1.prov", "signed"})
 	}, refused: "a Helm chart, and no image to run"},
 	"signature, as cosign writes it": {top: harness.Archive.Signature, refused: "a signature, and no image to run"},
 	"signature, as cosign attaches it": {top: func(f harness.Archive) harness.Descriptor {
-		return f.Referrer("application/vnd.dev.cosign.artifact.sig.v1+json", f.Blob("application/vnd.dev.cosign.artifact.sig.v1+json",
-			[]byte(harness.ImageConfig("", "{}")[1])), nil, [2]string{"application/vnd.dev.cosign.simplesigning.v1+json", "{}"})
+		return f.Referrer("application/vnd.dev.cosign.artifact.sig.v1+json",
+			f.Blob("application/vnd.dev.cosign.artifact.sig.v1+json",
+				[]byte(harness.ImageConfig("", "{}")[1])), nil, [2]string{"application/vnd.dev.cosign.simplesigning.v1+json", "{}"})
 	}, refused: "a signature, and no image to run"},
 	"signature, as notation writes it": {top: func(f harness.Archive) harness.Descriptor {
 		return f.Referrer("", f.Blob("application/vnd.cncf.notary.signature", []byte("{}")), map[string]string{
@@ -85,22 +94,27 @@ var whatRegistriesHold = map[string]struct {
 	"oras push of nothing": {top: func(f harness.Archive) harness.Descriptor { return f.OrasPush(emptyConfig) },
 		refused: `no image to run: the type of its content is "application/vnd.unknown.artifact.v1"`},
 	"oras push before 1.1": {top: func(f harness.Archive) harness.Descriptor {
-		return f.Artifact("", [2]string{"application/vnd.unknown.config.v1+json", "{}"}, [2]string{string(types.OCIUncompressedLayer), "file"})
+		return f.Artifact("", [2]string{"application/vnd.unknown.config.v1+json", "{}"},
+			[2]string{string(types.OCIUncompressedLayer), "file"})
 	}, refused: `no image to run: the type of its config is "application/vnd.unknown.config.v1+json"`},
 	"oras push with an image's config that says nothing": {top: func(f harness.Archive) harness.Descriptor {
 		return f.Artifact("", [2]string{string(types.OCIConfigJSON), "{}"}, [2]string{string(types.OCILayer), "folder"})
 	}, refused: "the image's manifest lists 1 layers where its config lists 0"},
 	"build cache": {top: func(f harness.Archive) harness.Descriptor {
-		return f.Artifact("", [2]string{"application/vnd.buildkit.cacheconfig.v0", "{}"}, [2]string{string(types.OCILayer), "layer"})
+		return f.Artifact("", [2]string{"application/vnd.buildkit.cacheconfig.v0", "{}"},
+			[2]string{string(types.OCILayer), "layer"})
 	}, refused: "a build cache, and no image to run"},
-	"index of a Helm chart": {top: func(f harness.Archive) harness.Descriptor { return f.Index(f.HelmChart()) }, refused: "an index without an image to run"},
+	"index of a Helm chart": {top: func(f harness.Archive) harness.Descriptor { return f.Index(f.HelmChart()) },
+		refused: "an index without an image to run"},
 	"index of attestations": {top: func(f harness.Archive) harness.Descriptor {
 		return f.Index(onPlatform(f.Plain("unknown/unknown"), "unknown", "unknown"))
 	}, refused: "an index without an image to run"},
-	"empty index": {top: func(f harness.Archive) harness.Descriptor { return f.Index() }, refused: "lists nothing, so there is no image in it"},
+	"empty index": {top: func(f harness.Archive) harness.Descriptor { return f.Index() },
+		refused: "lists nothing, so there is no image in it"},
 	"index with an image without a platform": {top: func(f harness.Archive) harness.Descriptor {
 		return f.Index(onPlatform(f.Plain("linux/amd64"), "linux", "amd64"), f.Plain(""))
-	}, refused: "without a platform, and the image's config has none; pass the image by itself, with ` platform=os/arch` after it"},
+	}, refused: "without a platform, and the image's config has none; pass the image by itself, with ` " +
+		"platform=os/arch` after it"},
 
 	"image with fewer diff IDs than layers": {top: func(f harness.Archive) harness.Descriptor {
 		return f.Artifact("", harness.ImageConfig("linux/amd64", "one"),
@@ -111,8 +125,9 @@ var whatRegistriesHold = map[string]struct {
 		return f.Index(onPlatform(f.Plain("linux/amd64"), "linux", "amd64"), onPlatform(broken, "linux", "arm64"))
 	}, refused: "the image's manifest lists 1 layers where its config lists 0"},
 	"manifest of schema 1": {top: func(f harness.Archive) harness.Descriptor {
-		return f.Blob(types.OCIManifestSchema1, []byte(`{"schemaVersion":1,"name":"a/b","tag":"latest","architecture":"amd64",`+
-			`"fsLayers":[{"blobSum":"`+harness.SomeDigest+`"}],"history":[{"v1Compatibility":"{}"}]}`))
+		return f.Blob(types.OCIManifestSchema1,
+			[]byte(`{"schemaVersion":1,"name":"a/b","tag":"latest","architecture":"amd64",`+
+				`"fsLayers":[{"blobSum":"`+harness.SomeDigest+`"}],"history":[{"v1Compatibility":"{}"}]}`))
 	}, refused: "the manifest is of schema version 1"},
 	"manifest of schema 3": {top: func(f harness.Archive) harness.Descriptor {
 		return f.Image(func(manifest harness.Object, _ *harness.Descriptor) { manifest["schemaVersion"] = 3 })
@@ -124,7 +139,10 @@ var whatRegistriesHold = map[string]struct {
 		return f.Image(func(manifest harness.Object, _ *harness.Descriptor) { delete(manifest, "config") })
 	}, refused: "the manifest names no config"},
 	"layer of SHA-512": {top: func(f harness.Archive) harness.Descriptor {
-		return f.Image(func(_ harness.Object, layer *harness.Descriptor) { layer.Digest = "sha512:" + strings.Repeat("a", 128) })
+		return f.Image(func(_ harness.Object, layer *harness.Descriptor) {
+			layer.Digest = "sha512:" +
+				strings.Repeat("a", 128)
+		})
 	}, refused: "digests of sha512"},
 	"index of SHA-512": {top: func(f harness.Archive) harness.Descriptor {
 		d := f.Plain("linux/amd64")

@@ -20,9 +20,15 @@ type builder struct {
 }
 
 var builders = map[string]builder{
-	"buildah, OCI archive":    {make: func(t *testing.T) string { t.Helper(); return buildahBuild(t, "oci", "oci-archive") }},
-	"buildah, OCI layout":     {make: func(t *testing.T) string { t.Helper(); return buildahBuild(t, "oci", "oci") }},
-	"buildah, docker archive": {make: func(t *testing.T) string { t.Helper(); return buildahBuild(t, "docker", "docker-archive") }},
+	"buildah, OCI archive": {make: func(t *testing.T) string {
+		t.Helper()
+		return buildahBuild(t, "oci", "oci-archive")
+	}},
+	"buildah, OCI layout": {make: func(t *testing.T) string { t.Helper(); return buildahBuild(t, "oci", "oci") }},
+	"buildah, docker archive": {make: func(t *testing.T) string {
+		t.Helper()
+		return buildahBuild(t, "docker", "docker-archive")
+	}},
 	"buildah, zstd": {make: func(t *testing.T) string {
 		t.Helper()
 		return buildahBuild(t, "oci", "oci", "--compression-format", "zstd")
@@ -39,15 +45,22 @@ var builders = map[string]builder{
 		},
 		architectures: []string{"amd64", "arm64"},
 	},
-	"podman, OCI archive":    {make: func(t *testing.T) string { t.Helper(); return podmanBuild(t, "oci", "oci-archive") }},
-	"podman, docker archive": {make: func(t *testing.T) string { t.Helper(); return podmanBuild(t, "docker", "docker-archive") }},
+	"podman, OCI archive": {make: func(t *testing.T) string {
+		t.Helper()
+		return podmanBuild(t, "oci", "oci-archive")
+	}},
+	"podman, docker archive": {make: func(t *testing.T) string {
+		t.Helper()
+		return podmanBuild(t, "docker", "docker-archive")
+	}},
 	"umoci": {make: func(t *testing.T) string {
 		t.Helper()
 		harness.Need(t, "umoci")
 		layout := filepath.Join(t.TempDir(), "layout")
 		harness.Tool(t, "umoci", "init", "--layout", layout)
 		harness.Tool(t, "umoci", "new", "--image", layout+":v1")
-		harness.Tool(t, "umoci", "insert", "--rootless", "--image", layout+":v1", filepath.Join(buildContext(t), "file"), "/file")
+		harness.Tool(t, "umoci", "insert", "--rootless", "--image", layout+":v1",
+			filepath.Join(buildContext(t), "file"), "/file")
 		harness.Tool(t, "umoci", "config", "--image", layout+":v1", "--config.cmd", "/file")
 		harness.Tool(t, "umoci", "gc", "--layout", layout)
 		return layout
@@ -72,7 +85,8 @@ var builders = map[string]builder{
 		make: func(t *testing.T) string {
 			t.Helper()
 			harness.Need(t, "crane")
-			return harness.Tool(t, "crane", "append", "--new_layer", layerFile(t), "--new_tag", harness.StartRegistry(t)+"/image:v1")
+			return harness.Tool(t, "crane", "append", "--new_layer", layerFile(t), "--new_tag",
+				harness.StartRegistry(t)+"/image:v1")
 		},
 		architectures: []string{"all"},
 	},
@@ -108,7 +122,8 @@ func copiesWithDigest(t *testing.T, sandbox *server.Server, digest string) {
 	t.Helper()
 	harness.Need(t, "skopeo")
 	login, repository := harness.RegistryLogin(t, sandbox, harness.ImageResource)
-	harness.Tool(t, "skopeo", "copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--src-authfile", harness.AuthFile(t, login),
+	harness.Tool(t, "skopeo", "copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--src-authfile",
+		harness.AuthFile(t, login),
 		"docker://"+repository+"@"+digest, "dir:"+t.TempDir())
 }
 
@@ -149,7 +164,8 @@ func craneAppend(t *testing.T, options ...string) string {
 	t.Helper()
 	harness.Need(t, "crane")
 	path := filepath.Join(t.TempDir(), "image.tar")
-	harness.Tool(t, "crane", append([]string{"append", "--new_layer", layerFile(t), "--new_tag", "made:v1", "--output", path}, options...)...)
+	harness.Tool(t, "crane",
+		append([]string{"append", "--new_layer", layerFile(t), "--new_tag", "made:v1", "--output", path}, options...)...)
 	return path
 }
 
@@ -185,7 +201,8 @@ func TestEngineImagesWithoutLayersOrPlatform(t *testing.T) {
 		"no layers": {func(t *testing.T) string {
 			t.Helper()
 			dir := t.TempDir()
-			harness.WriteFile(t, filepath.Join(dir, "Dockerfile"), "FROM scratch\nLABEL test="+filepath.Base(dir)+"\nCMD [\"/file\"]\n")
+			harness.WriteFile(t, filepath.Join(dir, "Dockerfile"),
+				"FROM scratch\nLABEL test="+filepath.Base(dir)+"\nCMD [\"/file\"]\n")
 			id := filepath.Join(dir, "id")
 			harness.Tool(t, "docker", "build", "--no-cache", "--quiet", "--iidfile", id, dir)
 			harness.RemoveImage(t, strings.TrimSpace(harness.ReadFile(t, id)))

@@ -26,14 +26,18 @@ func TestZstd(t *testing.T) {
 	login, repository := harness.RegistryLogin(t, sandbox, harness.ImageResource)
 	remote := repository + "@" + first.Outputs["remote-digest"]
 
-	raw := harness.Tool(t, "skopeo", "inspect", "--raw", "--tls-verify=false", "--authfile", harness.AuthFile(t, login), "docker://"+remote)
-	for _, want := range []string{"application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.oci.image.manifest.v1+json", id} {
+	raw := harness.Tool(t, "skopeo", "inspect", "--raw", "--tls-verify=false", "--authfile", harness.AuthFile(t, login),
+		"docker://"+remote)
+	for _, want := range []string{"application/vnd.oci.image.layer.v1.tar+zstd",
+		"application/vnd.oci.image.manifest.v1+json", id} {
 		if !strings.Contains(raw, want) {
 			t.Errorf("the manifest lacks %s: %s", want, raw)
 		}
 	}
-	harness.Tool(t, "skopeo", "inspect", "--tls-verify=false", "--authfile", harness.AuthFile(t, login), "docker://"+remote)
-	harness.Tool(t, "env", "DOCKER_CONFIG="+login, "crane", "validate", "--fast", "--remote", remote) // it can't read layers but gzip
+	harness.Tool(t, "skopeo", "inspect", "--tls-verify=false", "--authfile", harness.AuthFile(t, login),
+		"docker://"+remote)
+	// it can't read layers but gzip
+	harness.Tool(t, "env", "DOCKER_CONFIG="+login, "crane", "validate", "--fast", "--remote", remote)
 
 	t.Run("containerd", func(t *testing.T) {
 		t.Parallel()

@@ -78,7 +78,8 @@ func TestContainerdStore(t *testing.T) {
 	t.Run("platform that an index lacks here", func(t *testing.T) {
 		t.Parallel()
 		sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
-		r := harness.Upload(t, sandbox, engine, "resource="+harness.ImageResource, "digest="+incomplete, "platform=linux/arm64")
+		r := harness.Upload(t, sandbox, engine, "resource="+harness.ImageResource, "digest="+incomplete,
+			"platform=linux/arm64")
 		r.Failed(t, sandbox, incomplete, "linux/arm64")
 		harness.SentNoManifest(t, sandbox)
 	})

@@ -17,9 +17,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// eachEngine runs a test with every engine that there is: Docker with a graph
-// driver, with the containerd image store, with that as engines 25 to 27 speak
-// about it, and podman.
+// eachEngine runs a test with every engine that there is: Docker with a graph driver, with the containerd image store,
+// with that as engines 25 to 27 speak about it, and podman.
 func eachEngine(t *testing.T, test func(t *testing.T, e *harness.Engine)) {
 	t.Helper()
 	of := func(variable string) string { return strings.TrimPrefix(variable, "DOCKER_HOST=") }
@@ -66,8 +65,8 @@ func withLayers(t *testing.T, base v1.Image) v1.Image {
 	return img
 }
 
-// TestEngines: an image of any engine is published whole, found again without
-// an export, by each name that it has there, and recognised in what changed.
+// TestEngines: an image of any engine is published whole, found again without an export, by each name that it has
+// there, and recognised in what changed.
 func TestEngines(t *testing.T) {
 	t.Parallel()
 	eachEngine(t, func(t *testing.T, e *harness.Engine) {
@@ -99,8 +98,7 @@ func TestEngines(t *testing.T) {
 	})
 }
 
-// TestRebuiltIndex: what a cached build changes, its attestations, makes no
-// revision.
+// TestRebuiltIndex: what a cached build changes, its attestations, makes no revision.
 func TestRebuiltIndex(t *testing.T) {
 	t.Parallel()
 	for name, env := range map[string][]string{"engine 29": nil, "engine 27": {"DOCKER_API_VERSION=1.47"}} {
@@ -115,11 +113,13 @@ func TestRebuiltIndex(t *testing.T) {
 				return digest
 			}
 			img := harness.PlatformImage(t, "linux/"+runtime.GOARCH)
-			built, rebuilt := pull(harness.WithAttestation(t, img, `{"build": 1}`)), pull(harness.WithAttestation(t, img, `{"build": 2}`))
+			built, rebuilt := pull(harness.WithAttestation(t, img, `{"build": 1}`)),
+				pull(harness.WithAttestation(t, img, `{"build": 2}`))
 			other := pull(harness.WithAttestation(t, harness.PlatformImage(t, "linux/"+runtime.GOARCH), `{"build": 3}`))
 			sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 			with := func(digest string) harness.Result {
-				return harness.Upload(t, sandbox, append(slices.Clone(e.Env), "resource="+harness.ImageResource, "digest="+digest)...)
+				return harness.Upload(t, sandbox, append(slices.Clone(e.Env), "resource="+harness.ImageResource,
+					"digest="+digest)...)
 			}
 			first := with(built)
 			first.HasOutputs(t, map[string]string{"revision": "1", "remote-digest": built})
@@ -141,16 +141,15 @@ func TestRebuiltIndex(t *testing.T) {
 	}
 }
 
-// TestGoneFromEngine: an image ID that no engine has any more is found where
-// it went.
+// TestGoneFromEngine: an image ID that no engine has any more is found where it went.
 func TestGoneFromEngine(t *testing.T) {
 	t.Parallel()
 	archive, _, id := harness.SaveImage(t)
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	first := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+archive)
 	first.Succeeded(t)
-	// The digest may be a manifest's, so that is asked first; the config that the
-	// tag leads to has the number of layers, which an engine would tell.
+	// The digest may be a manifest's, so that is asked first; the config that the tag leads to has the number of layers,
+	// which an engine would tell.
 	harness.RerunWithin(t, 12, sandbox, first, "digest="+id, harness.FakeEngine(t))
 	harness.RerunWithin(t, 12, sandbox, first, "digest="+id, harness.NoEngine(t))
 
@@ -159,8 +158,8 @@ func TestGoneFromEngine(t *testing.T) {
 	harness.RerunWithin(t, 13, sandbox, first, "digest="+id, harness.FakeEngine(t))
 }
 
-// TestOverwrittenRecord: somebody overwrote the record and tagged an image latest that has the config's digest and not its
-// layers. The honest image is unchanged, and a warning names the other.
+// TestOverwrittenRecord: somebody overwrote the record and tagged an image latest that has the config's digest and not
+// its layers. The honest image is unchanged, and a warning names the other.
 func TestOverwrittenRecord(t *testing.T) {
 	t.Parallel()
 	archive, img, id := harness.SaveImage(t)

@@ -122,13 +122,15 @@ func TestBrokenSources(t *testing.T) {
 			if err := os.Remove(harness.BlobFile(dir, harness.FirstLayer(t, img).Digest)); err != nil {
 				t.Fatal(err)
 			}
-			return []string{"image=" + dir}, []string{dir, harness.FirstLayer(t, img).Digest.String(), "the image is incomplete", "again as a whole"}
+			return []string{"image=" + dir}, []string{dir, harness.FirstLayer(t, img).Digest.String(), "the image is incomplete",
+				"again as a whole"}
 		},
 		"missing platform": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			index := harness.PlatformIndex(t, "linux/amd64", "linux/arm64")
 			dir := harness.WriteLayout(t, index)
-			if err := os.Remove(filepath.Join(dir, "blobs", strings.ReplaceAll(childDigest(t, index, 1), ":", "/"))); err != nil {
+			if err := os.Remove(filepath.Join(dir, "blobs",
+				strings.ReplaceAll(childDigest(t, index, 1), ":", "/"))); err != nil {
 				t.Fatal(err)
 			}
 			return []string{"image=" + dir}, []string{dir, "lists linux/arm64, but doesn't hold it", "input platform"}
@@ -141,7 +143,8 @@ func TestBrokenSources(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			edit(t, filepath.Join(dir, "index.json"), `"size": `+strconv.FormatInt(size, 10), `"size": `+strconv.FormatInt(size+1, 10))
+			edit(t, filepath.Join(dir, "index.json"), `"size": `+strconv.FormatInt(size, 10),
+				`"size": `+strconv.FormatInt(size+1, 10))
 			return []string{"image=" + dir}, []string{dir, harness.DigestOfImage(t, img), "bytes where", "the image is damaged"}
 		},
 		"wrong size of a layer": func(t *testing.T) (inputs, want []string) {
@@ -154,34 +157,40 @@ func TestBrokenSources(t *testing.T) {
 			t.Helper()
 			img := harness.PlatformImage(t, "linux/amd64")
 			dir := harness.WriteLayout(t, img)
-			edit(t, filepath.Join(dir, "index.json"), "application/vnd.oci.image.manifest.v1+json", "application/vnd.example.novel+json")
+			edit(t, filepath.Join(dir, "index.json"), "application/vnd.oci.image.manifest.v1+json",
+				"application/vnd.example.novel+json")
 			return []string{"image=" + dir}, []string{dir, "application/vnd.example.novel+json", "neither an image nor an index"}
 		},
 		"two images in a rock": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			one, two := harness.PlatformImage(t, "linux/amd64"), harness.PlatformImage(t, "linux/amd64")
 			rock := harness.WriteRock(t, one, two)
-			return []string{"image=" + rock}, []string{rock, "holds 2 images", "choose one", harness.DigestOfImage(t, one), harness.DigestOfImage(t, two)}
+			return []string{"image=" + rock}, []string{rock, "holds 2 images", "choose one", harness.DigestOfImage(t, one),
+				harness.DigestOfImage(t, two)}
 		},
 		"two images in a docker archive": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			archive, one, two := twoImages(t)
-			return []string{"image=" + archive}, []string{archive, "holds 2 images", "choose one", one, two, "saved:one", "saved:two"}
+			return []string{"image=" + archive}, []string{archive, "holds 2 images", "choose one", one, two, "saved:one",
+				"saved:two"}
 		},
 		"image that an archive doesn't hold": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			archive, _, _ := twoImages(t)
-			return []string{"image=docker-archive:" + archive + ":saved:three"}, []string{archive, `no image "saved:three"`, "saved:one", "saved:two"}
+			return []string{"image=docker-archive:" + archive + ":saved:three"},
+				[]string{archive, `no image "saved:three"`, "saved:one", "saved:two"}
 		},
 		"unknown platform of an index": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			rock := harness.WriteRock(t, harness.PlatformIndex(t, "linux/amd64", "linux/arm64"))
-			return []string{"image=" + rock, "platform=linux/s390x"}, []string{rock, "no image for linux/s390x", "linux/amd64, linux/arm64"}
+			return []string{"image=" + rock, "platform=linux/s390x"},
+				[]string{rock, "no image for linux/s390x", "linux/amd64, linux/arm64"}
 		},
 		"unknown platform of an image": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			archive := harness.WriteImageArchive(t, 100, 1)
-			return []string{"image=" + archive, "platform=linux/s390x"}, []string{archive, "runs on linux/", "not on linux/s390x"}
+			return []string{"image=" + archive, "platform=linux/s390x"},
+				[]string{archive, "runs on linux/", "not on linux/s390x"}
 		},
 		"platform of a line that is none": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
@@ -194,7 +203,8 @@ func TestBrokenSources(t *testing.T) {
 		},
 		"two images for one platform": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
-			one, two := harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")), harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))
+			one, two := harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")),
+				harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))
 			return []string{harness.ImageLines(one, two)}, []string{one, two, "both for linux/amd64", "platform=os/arch/variant"}
 		},
 		"corrupt layer in one of two": func(t *testing.T) (inputs, want []string) {
@@ -217,7 +227,8 @@ func TestBrokenSources(t *testing.T) {
 		"unknown digest in a registry": func(t *testing.T) (inputs, want []string) {
 			t.Helper()
 			image := harness.StartRegistry(t) + "/image@" + harness.SomeDigest
-			return []string{"image=" + image, harness.NoEngine(t)}, []string{image, "opening", "NAME_UNKNOWN", "check that name, tag and digest are right"}
+			return []string{"image=" + image, harness.NoEngine(t)},
+				[]string{image, "opening", "NAME_UNKNOWN", "check that name, tag and digest are right"}
 		},
 		"registry that isn't there": func(t *testing.T) (inputs, want []string) {
 			t.Helper()

@@ -33,7 +33,8 @@ func joins(t *testing.T, sandbox *server.Server, inputs ...string) string {
 	first.HasOutputs(t, map[string]string{"source-digest": digest, "uploaded": "true", "revision": "1"})
 	login, repository := harness.RegistryLogin(t, sandbox, harness.ImageResource)
 	manifest := harness.ToolOutput(t, "env", "DOCKER_CONFIG="+login, "crane", "manifest", repository+"@"+digest)
-	if judged := harness.RemoteManifest(t, sandbox, digest); harness.DigestOf([]byte(judged)) != digest || judged != strings.TrimSuffix(manifest, "\n") {
+	if judged := harness.RemoteManifest(t, sandbox, digest); harness.DigestOf([]byte(judged)) != digest ||
+		judged != strings.TrimSuffix(manifest, "\n") {
 		t.Errorf("crane has %s\nand skopeo has %s\nof %s", manifest, judged, digest)
 	}
 	harness.IsComplete(t, sandbox, digest)
@@ -53,7 +54,8 @@ func TestJoinedIndex(t *testing.T) {
 func testJoinedIndex(t *testing.T, options server.Options) {
 	t.Helper()
 	harness.Need(t, "docker")
-	amd64, arm64, riscv64 := harness.PlatformImage(t, "linux/amd64"), dockerImage(t, "linux/arm64"), harness.PlatformImage(t, "linux/riscv64")
+	amd64, arm64, riscv64 := harness.PlatformImage(t, "linux/amd64"), dockerImage(t, "linux/arm64"),
+		harness.PlatformImage(t, "linux/riscv64")
 	archive := filepath.Join(t.TempDir(), "arm64.tar")
 	if err := tarball.WriteToFile(archive, name.MustParseReference("saved:arm64"), arm64); err != nil {
 		t.Fatal(err)
@@ -65,7 +67,8 @@ func testJoinedIndex(t *testing.T, options server.Options) {
 	children := platforms(t, manifest)
 	packed := harness.RemoteDigest(t, "image="+archive)
 	want := []string{
-		harness.DigestOfImage(t, amd64) + " linux/amd64", packed + " linux/arm64", harness.DigestOfImage(t, riscv64) + " linux/riscv64",
+		harness.DigestOfImage(t, amd64) + " linux/amd64", packed + " linux/arm64",
+		harness.DigestOfImage(t, riscv64) + " linux/riscv64",
 	}
 	if diff := cmp.Diff(want, children); diff != "" {
 		t.Errorf("children of the index (-want +got):\n%s", diff)
@@ -92,11 +95,13 @@ func testNestedIndexIsFlattened(t *testing.T, options server.Options) {
 	t.Helper()
 	inner := harness.PlatformIndex(t, "linux/arm64", "linux/s390x")
 	outer := mutate.AppendManifests(empty.Index,
-		mutate.IndexAddendum{Add: harness.PlatformImage(t, "linux/amd64"), Descriptor: v1.Descriptor{Platform: harness.ParsePlatform(t, "linux/amd64")}},
+		mutate.IndexAddendum{Add: harness.PlatformImage(t, "linux/amd64"),
+			Descriptor: v1.Descriptor{Platform: harness.ParsePlatform(t, "linux/amd64")}},
 		mutate.IndexAddendum{Add: inner})
 	last := harness.PlatformImage(t, "linux/riscv64")
 	sandbox := harness.StartSandbox(t, options)
-	children := platforms(t, joins(t, sandbox, harness.ImageLines("oci:"+harness.WriteLayout(t, outer), harness.WriteRock(t, last))))
+	children := platforms(t,
+		joins(t, sandbox, harness.ImageLines("oci:"+harness.WriteLayout(t, outer), harness.WriteRock(t, last))))
 	want := []string{
 		childDigest(t, outer, 0) + " linux/amd64", childDigest(t, inner, 0) + " linux/arm64",
 		childDigest(t, inner, 1) + " linux/s390x", harness.DigestOfImage(t, last) + " linux/riscv64",
@@ -113,8 +118,10 @@ func TestPlatformOfLine(t *testing.T) {
 	arm, windows := harness.PlatformImage(t, "linux/arm64"), harness.PlatformImage(t, "windows/amd64")
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	manifest := joins(t, sandbox, harness.ImageLines(
-		harness.WriteRock(t, arm)+" platform=linux/arm64/v8", harness.WriteRock(t, windows)+" platform=windows/amd64:10.0.14393"))
-	want := []string{harness.DigestOfImage(t, arm) + " linux/arm64/v8", harness.DigestOfImage(t, windows) + " windows/amd64:10.0.14393"}
+		harness.WriteRock(t, arm)+" platform=linux/arm64/v8",
+		harness.WriteRock(t, windows)+" platform=windows/amd64:10.0.14393"))
+	want := []string{harness.DigestOfImage(t, arm) + " linux/arm64/v8",
+		harness.DigestOfImage(t, windows) + " windows/amd64:10.0.14393"}
 	if diff := cmp.Diff(want, platforms(t, manifest)); diff != "" {
 		t.Errorf("children of the index (-want +got):\n%s", diff)
 	}
@@ -125,7 +132,8 @@ func TestPlatformOfLine(t *testing.T) {
 // made true.
 func TestArchitecturesAreCorrected(t *testing.T) {
 	t.Parallel()
-	inputs := []string{"resource=" + harness.ImageResource, "image=" + harness.WriteRock(t, harness.PlatformIndex(t, "linux/amd64", "linux/arm64"))}
+	inputs := []string{"resource=" + harness.ImageResource,
+		"image=" + harness.WriteRock(t, harness.PlatformIndex(t, "linux/amd64", "linux/arm64"))}
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	first := harness.Upload(t, sandbox, inputs...)
 	first.Succeeded(t)
@@ -138,7 +146,8 @@ func TestArchitecturesAreCorrected(t *testing.T) {
 	again := harness.Upload(t, sandbox, inputs...)
 	again.Succeeded(t)
 	again.Logged(t, "Revision 1 is now recorded for amd64, arm64 instead of s390x")
-	again.Logged(t, "Revision 1 of resource '"+harness.ImageResource+"' for charm '"+harness.Charm+"' has this content; its architectures were changed")
+	again.Logged(t, "Revision 1 of resource '"+harness.ImageResource+"' for charm '"+harness.Charm+
+		"' has this content; its architectures were changed")
 	again.HasOutputs(t, first.UnchangedOutputs())
 	harness.RecordedFor(t, sandbox, "amd64", "arm64")
 	if sent := harness.Changes(sandbox); len(sent) != 1 {
@@ -151,7 +160,8 @@ func TestArchitecturesAreCorrected(t *testing.T) {
 // for all of them, and stays so.
 func TestArchitecturesUnknownToCharmhub(t *testing.T) {
 	t.Parallel()
-	inputs := []string{"resource=" + harness.ImageResource, "image=" + harness.WriteRock(t, harness.PlatformIndex(t, "linux/loong64", "windows/amd64"))}
+	inputs := []string{"resource=" + harness.ImageResource,
+		"image=" + harness.WriteRock(t, harness.PlatformIndex(t, "linux/loong64", "windows/amd64"))}
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	first := harness.Upload(t, sandbox, inputs...)
 	first.Succeeded(t)
@@ -167,7 +177,8 @@ func record(t *testing.T, sandbox *server.Server, architecture string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := `{"resource-revision-updates":[{"revision":1,"bases":[{"name":"all","channel":"all","architectures":["` + architecture + `"]}]}]}`
+	body := `{"resource-revision-updates":[{"revision":1,"bases":[{"name":"all","channel":"all","architectures":["` +
+		architecture + `"]}]}]}`
 	target := sandbox.StoreURL + "/v1/charm/" + harness.Charm + "/resources/" + harness.ImageResource + "/revisions"
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, target, strings.NewReader(body))
 	if err != nil {
@@ -191,9 +202,11 @@ func TestJoinedIndexArtifactTypes(t *testing.T) {
 	t.Parallel()
 	const artifactType = "application/vnd.example.app"
 	typed := harness.WriteTar(t, "typed.tar", func(f harness.Archive) {
-		f.LayoutIndex(f.Artifact(artifactType, harness.ImageConfig("linux/s390x", "layer"), [2]string{string(types.OCIUncompressedLayer), "layer"}))
+		f.LayoutIndex(f.Artifact(artifactType, harness.ImageConfig("linux/s390x", "layer"),
+			[2]string{string(types.OCIUncompressedLayer), "layer"}))
 	})
-	plain := []string{harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")), harness.WriteRock(t, harness.PlatformImage(t, "linux/arm64"))}
+	plain := []string{harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")),
+		harness.WriteRock(t, harness.PlatformImage(t, "linux/arm64"))}
 	for name, test := range map[string]struct {
 		lines []string
 		want  []string
@@ -229,7 +242,8 @@ func TestJoinedWithAttestations(t *testing.T) {
 	t.Parallel()
 	archive := harness.WriteTar(t, "built.tar", func(f harness.Archive) {
 		image := onPlatform(f.Plain("linux/arm"), "linux", "arm")
-		attestation := onPlatform(f.Artifact("", harness.ImageConfig("unknown/unknown", "{}"), [2]string{"application/vnd.in-toto+json", "{}"}), "unknown", "unknown")
+		attestation := onPlatform(f.Artifact("", harness.ImageConfig("unknown/unknown", "{}"),
+			[2]string{"application/vnd.in-toto+json", "{}"}), "unknown", "unknown")
 		attestation.Annotations = map[string]string{
 			"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.Digest,
 		}
@@ -237,7 +251,8 @@ func TestJoinedWithAttestations(t *testing.T) {
 	})
 	other := harness.PlatformImage(t, "linux/amd64")
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
-	got := platforms(t, joins(t, sandbox, harness.ImageLines(archive+" platform=linux/arm/v6", harness.WriteRock(t, other))))
+	got := platforms(t, joins(t, sandbox, harness.ImageLines(archive+" platform=linux/arm/v6",
+		harness.WriteRock(t, other))))
 	if len(got) != 3 || !strings.HasSuffix(got[0], " linux/arm/v6") || !strings.HasSuffix(got[1], " unknown/unknown") ||
 		got[2] != harness.DigestOfImage(t, other)+" linux/amd64" {
 		t.Errorf("children of the index %v", got)
@@ -258,7 +273,8 @@ func TestJoinedPlatforms(t *testing.T) {
 		"no platform":       {[]string{amd, silent}, []string{silent, "doesn't say what it runs on", "` platform=os/arch`"}},
 		"one variant twice": {[]string{arm, amd + " platform=linux/arm64/v8"}, []string{arm, "both for linux/arm64"}},
 		"another name":      {[]string{amd, arm + " platform=linux/x86_64"}, []string{arm, "both for linux/amd64"}},
-		"two platforms":     {[]string{amd + " platform=linux/amd64 platform=linux/arm64"}, []string{"has several platforms", "a line for each"}},
+		"two platforms": {[]string{amd + " platform=linux/amd64 platform=linux/arm64"},
+			[]string{"has several platforms", "a line for each"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

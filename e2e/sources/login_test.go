@@ -15,7 +15,8 @@ import (
 func TestSourceLogin(t *testing.T) {
 	t.Parallel()
 	other := harness.StartSandbox(t, server.Options{InMemory: true})
-	uploaded := harness.Upload(t, other, "resource="+harness.ImageResource, "image="+harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")))
+	uploaded := harness.Upload(t, other, "resource="+harness.ImageResource,
+		"image="+harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")))
 	uploaded.Succeeded(t)
 	image := "image=" + uploaded.Outputs["remote-image"]
 	login, _ := harness.RegistryLogin(t, other, harness.ImageResource)
@@ -46,14 +47,16 @@ func TestSourceLogin(t *testing.T) {
 		})
 	}
 	for name, test := range map[string]struct{ inputs, want []string }{
-		"no credentials":    {nil, []string{"give source-username and source-password", uploaded.Outputs["remote-image"]}},
-		"wrong credentials": {[]string{"source-username=somebody", "source-password=wrong-password"}, []string{"check that the credentials"}},
-		"password alone":    {[]string{"source-password=" + password}, []string{"without source-username", "give both"}},
+		"no credentials": {nil, []string{"give source-username and source-password", uploaded.Outputs["remote-image"]}},
+		"wrong credentials": {[]string{"source-username=somebody", "source-password=wrong-password"},
+			[]string{"check that the credentials"}},
+		"password alone": {[]string{"source-password=" + password}, []string{"without source-username", "give both"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
-			r := harness.Upload(t, sandbox, append(test.inputs, image, "resource="+harness.ImageResource, harness.NoEngine(t))...)
+			r := harness.Upload(t, sandbox, append(test.inputs, image, "resource="+harness.ImageResource,
+				harness.NoEngine(t))...)
 			r.Failed(t, sandbox, test.want...)
 			harness.CheckSecrets(t, other, r)
 		})

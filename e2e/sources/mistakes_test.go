@@ -43,7 +43,8 @@ func TestMistakenImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.WriteFile(t, filepath.Join(workspace, "cup.rock"), string(rock))
-	const hasIt = "the container engine has an image of that name: give its ID, " + harness.OtherID + ", as the input digest"
+	const hasIt = "the container engine has an image of that name: give its ID, " + harness.OtherID +
+		", as the input digest"
 	for name, test := range map[string]struct {
 		input  string
 		want   string
@@ -51,14 +52,17 @@ func TestMistakenImages(t *testing.T) {
 	}{
 		"local name":                {"image=my-image:tag", hasIt, true},
 		"local name for the digest": {"digest=my-image:tag", hasIt, true},
-		"pattern":                   {"image=*.rock", "cannot find *.rock: the workspace has no such file; patterns aren't expanded; there are: cup.rock", false},
-		"pattern of a file":         {"filepath=*.rock", "cannot find *.rock: the workspace has no such file; patterns aren't expanded; there are: cup.rock", false},
-		"missing":                   {"image=mug.rock", "check the path, and that an earlier step of this job wrote the file; there are: cup.rock", false},
-		"63 digits":                 {"digest=" + harness.SomeDigest[:70], "has 63 of 64 digits", true},
-		"63 digits in an image":     {"image=" + harness.SomeDigest[:70], "has 63 of 64 digits", true},
-		"63 digits after a name":    {"image=ghcr.io/a@" + harness.SomeDigest[:70], "has 63 of 64 digits", true},
-		"a letter":                  {"digest=" + harness.SomeDigest[:70] + "g", "has a 'g' in it", true},
-		"16 digits":                 {"digest=" + harness.SomeDigest[:23], "has 16 of 64 digits", false},
+		"pattern": {"image=*.rock",
+			"cannot find *.rock: the workspace has no such file; patterns aren't expanded; there are: cup.rock", false},
+		"pattern of a file": {"filepath=*.rock",
+			"cannot find *.rock: the workspace has no such file; patterns aren't expanded; there are: cup.rock", false},
+		"missing": {"image=mug.rock", "check the path, and that an earlier step of this job wrote the file; " +
+			"there are: cup.rock", false},
+		"63 digits":              {"digest=" + harness.SomeDigest[:70], "has 63 of 64 digits", true},
+		"63 digits in an image":  {"image=" + harness.SomeDigest[:70], "has 63 of 64 digits", true},
+		"63 digits after a name": {"image=ghcr.io/a@" + harness.SomeDigest[:70], "has 63 of 64 digits", true},
+		"a letter":               {"digest=" + harness.SomeDigest[:70] + "g", "has a 'g' in it", true},
+		"16 digits":              {"digest=" + harness.SomeDigest[:23], "has 16 of 64 digits", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -67,7 +71,8 @@ func TestMistakenImages(t *testing.T) {
 			if strings.HasPrefix(test.input, "filepath") {
 				resource = harness.FileResource
 			}
-			r := harness.Upload(t, sandbox, "resource="+resource, test.input, "GITHUB_WORKSPACE="+workspace, engineWith(t, "my-image:tag", harness.OtherID))
+			r := harness.Upload(t, sandbox, "resource="+resource, test.input, "GITHUB_WORKSPACE="+workspace,
+				engineWith(t, "my-image:tag", harness.OtherID))
 			r.Failed(t, sandbox, test.want)
 			for _, wrong := range []string{"runner.temp", "docker.io", "Docker Hub"} {
 				if strings.Contains(harness.ErrorText(r), wrong) {

@@ -49,7 +49,8 @@ func testPlatformSelectsOne(t *testing.T, options server.Options) {
 		sandbox := harness.StartSandbox(t, options)
 		first := harness.Upload(t, sandbox, "resource="+harness.ImageResource, rock)
 		first.Succeeded(t)
-		selected := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "digest="+first.Outputs["remote-digest"], "platform=linux/arm/v7", harness.NoEngine(t))
+		selected := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "digest="+first.Outputs["remote-digest"],
+			"platform=linux/arm/v7", harness.NoEngine(t))
 		selected.Succeeded(t)
 		selected.HasOutputs(t, map[string]string{
 			"remote-digest": childDigest(t, index, 1), "uploaded": "false", "revision": "2", "revision-created": "true",

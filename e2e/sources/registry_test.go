@@ -21,8 +21,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// TestPasswordIsForOneRegistry: with lines that name two registries, nobody is
-// asked anything before it is said which of them the password is for.
+// TestPasswordIsForOneRegistry: with lines that name two registries, nobody is asked anything before it is said which
+// of them the password is for.
 func TestPasswordIsForOneRegistry(t *testing.T) {
 	t.Parallel()
 	const password = "correct-horse"
@@ -66,17 +66,18 @@ func TestPasswordIsForOneRegistry(t *testing.T) {
 	two.HeardNone(t, "the registry that source-registry doesn't name", []string{"Authorization"})
 }
 
-// TestPasswordBesideUnreadLine: a line that can't be read may be the one that
-// names the password's registry.
+// TestPasswordBesideUnreadLine: a line that can't be read may be the one that names the password's registry.
 func TestPasswordBesideUnreadLine(t *testing.T) {
 	t.Parallel()
 	const password = "battery-staple"
 	holder := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	one := &harness.Witness{Answer: guardedBy(password, holder)}
 	tagged := harness.HostOf(harness.Serve(t, one)) + "/one:latest"
-	for _, unread := range []string{"docker:example.com/two@" + harness.SomeDigest, "example.com/two@sha256:123", "https://example.com/two"} {
+	for _, unread := range []string{"docker:example.com/two@" + harness.SomeDigest, "example.com/two@sha256:123",
+		"https://example.com/two"} {
 		sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
-		r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, harness.ImageLines(tagged, unread), "source-username=reader", "source-password="+password)
+		r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, harness.ImageLines(tagged, unread),
+			"source-username=reader", "source-password="+password)
 		r.Failed(t, sandbox, tagged, unread)
 		one.HeardNone(t, "the registry of another line", []string{"Authorization"})
 	}
@@ -175,8 +176,7 @@ func startTroubled(t *testing.T) (r *troubled, host string) {
 	return r, harness.HostOf(harness.Serve(t, r))
 }
 
-// TestSourceRegistryInTrouble: what fails once, on a manifest or a blob, is
-// tried again.
+// TestSourceRegistryInTrouble: what fails once, on a manifest or a blob, is tried again.
 func TestSourceRegistryInTrouble(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{429, 500, 502, 503, 504} {
@@ -294,9 +294,11 @@ func TestSourceRefusesLater(t *testing.T) {
 					}
 				})))
 				sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
-				r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+host+"/image@"+test.image, harness.NoEngine(t))
+				r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+host+"/image@"+test.image,
+					harness.NoEngine(t))
 				r.Failed(t, sandbox, host+"/image", "not for you", "check ")
-				if text := harness.AnnotationOf(r, "error"); strings.Contains(text, "Charmhub gave") || strings.Contains(text, "lost the upload") {
+				if text := harness.AnnotationOf(r, "error"); strings.Contains(text, "Charmhub gave") ||
+					strings.Contains(text, "lost the upload") {
 					t.Errorf("the charm's registry is blamed: %s", text)
 				}
 				harness.SentNoManifest(t, sandbox)
@@ -319,8 +321,7 @@ func (c *cutOff) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// TestSourceBlobElsewhere: a registry that keeps its blobs at another host is
-// followed there, without what is secret.
+// TestSourceBlobElsewhere: a registry that keeps its blobs at another host is followed there, without what is secret.
 func TestSourceBlobElsewhere(t *testing.T) {
 	t.Parallel()
 	const password = "correct-horse"
@@ -329,13 +330,14 @@ func TestSourceBlobElsewhere(t *testing.T) {
 	elsewhere := &harness.Witness{Answer: holder}
 	// A name, so that it is another host and not just another port.
 	storage := strings.Replace(harness.Serve(t, elsewhere), "127.0.0.1", "localhost", 1)
-	host := harness.HostOf(harness.Serve(t, guardedBy(password, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "/blobs/") {
-			http.Redirect(w, r, storage+r.URL.Path, http.StatusTemporaryRedirect)
-			return
-		}
-		holder.ServeHTTP(w, r)
-	}))))
+	host := harness.HostOf(harness.Serve(t, guardedBy(password,
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/blobs/") {
+				http.Redirect(w, r, storage+r.URL.Path, http.StatusTemporaryRedirect)
+				return
+			}
+			holder.ServeHTTP(w, r)
+		}))))
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+host+"/image@"+digest,
 		"source-username=reader", "source-password="+password)
@@ -346,8 +348,8 @@ func TestSourceBlobElsewhere(t *testing.T) {
 	}
 }
 
-// TestRepositoryIsAskedFirst: of an image that the charm's repository holds, its
-// own registry is asked nothing; of another, its errors are errors.
+// TestRepositoryIsAskedFirst: of an image that the charm's repository holds, its own registry is asked nothing; of
+// another, its errors are errors.
 func TestRepositoryIsAskedFirst(t *testing.T) {
 	t.Parallel()
 	source, host := startTroubled(t)
@@ -366,9 +368,8 @@ func TestRepositoryIsAskedFirst(t *testing.T) {
 	}
 }
 
-// TestEngineCopyOfNamedImage: where the registry of an image refuses access, an
-// engine that keeps manifests may have the same image. Nothing else stands in
-// for it, least of all one platform for an index.
+// TestEngineCopyOfNamedImage: where the registry of an image refuses access, an engine that keeps manifests may have
+// the same image. Nothing else stands in for it, least of all one platform for an index.
 func TestEngineCopyOfNamedImage(t *testing.T) {
 	t.Parallel()
 	engine := harness.StartContainerdStore(t)
@@ -405,8 +406,7 @@ func TestEngineCopyOfNamedImage(t *testing.T) {
 	}
 }
 
-// TestUnpackedCopyOfNamedImage: an engine that keeps no manifests can't tell an
-// index from an image.
+// TestUnpackedCopyOfNamedImage: an engine that keeps no manifests can't tell an index from an image.
 func TestUnpackedCopyOfNamedImage(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "docker")
@@ -453,26 +453,39 @@ func (c *closable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestSourceErrorsSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	holder := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	open, closed := harness.HostOf(harness.Serve(t, holder)), harness.HostOf(harness.Serve(t, guardedBy("correct-horse", holder)))
+	open, closed := harness.HostOf(harness.Serve(t, holder)),
+		harness.HostOf(harness.Serve(t, guardedBy("correct-horse", holder)))
 	digest := harness.Push(t, open+"/image", harness.PlatformImage(t, "linux/amd64"))
-	stray := harness.HostOf(harness.Serve(t, harness.Guarded("nothing", `Bearer realm="http://auth.example/token",service="x"`, holder)))
+	stray := harness.HostOf(harness.Serve(t, harness.Guarded("nothing",
+		`Bearer realm="http://auth.example/token",service="x"`, holder)))
 	metadata := func(source string) string {
 		path := filepath.Join(t.TempDir(), "charmcraft.yaml")
-		harness.WriteFile(t, path, fmt.Sprintf("name: %s\nresources:\n  %s: {type: oci-image, upstream-source: \"%s\"}\n", harness.Charm, harness.ImageResource, source))
+		harness.WriteFile(t, path, fmt.Sprintf("name: %s\nresources:\n  %s: {type: oci-image, upstream-source: \"%s\"}\n",
+			harness.Charm, harness.ImageResource, source))
 		return "metadata=" + path
 	}
 	login := []string{
-		"401 Unauthorized", "give source-username and source-password", "source-registry: " + closed, "docker login " + closed,
+		"401 Unauthorized", "give source-username and source-password", "source-registry: " + closed,
+		"docker login " + closed,
 	}
 	for name, test := range map[string]struct{ inputs, want []string }{
-		"no login":            {[]string{"resource=" + harness.ImageResource, "image=" + closed + "/image@" + digest}, login},
-		"no login, upstream":  {[]string{metadata(closed + "/image:latest")}, append(login, closed+"/image:latest")},
-		"wrong login":         {[]string{"resource=" + harness.ImageResource, "image=" + closed + "/image@" + digest, "source-username=x", "source-password=wrong-password"}, []string{"401 Unauthorized", "check that the credentials given for " + closed + " are valid and may pull image"}},
-		"token without TLS":   {[]string{"resource=" + harness.ImageResource, "image=" + stray + "/image@" + digest, "source-username=x", "source-password=wrong-password"}, []string{"refused to send a request to http://auth.example", "only https is safe"}},
-		"no such digest":      {[]string{"resource=" + harness.ImageResource, "image=" + open + "/image@" + harness.SomeDigest}, []string{open + "/image@" + harness.SomeDigest, "MANIFEST_UNKNOWN", "check that name, tag and digest are right"}},
-		"no such tag":         {[]string{metadata(open + "/image:9")}, []string{open + "/image:9", "MANIFEST_UNKNOWN", "check that name, tag and digest are right"}},
-		"no such repository":  {[]string{metadata(open + "/other:latest")}, []string{open + "/other:latest", "NAME_UNKNOWN", "check that name, tag and digest are right"}},
-		"source that is none": {[]string{metadata("Not an image")}, []string{"upstream-source", "Not an image", "give a digest, name@sha256:…"}},
+		"no login":           {[]string{"resource=" + harness.ImageResource, "image=" + closed + "/image@" + digest}, login},
+		"no login, upstream": {[]string{metadata(closed + "/image:latest")}, append(login, closed+"/image:latest")},
+		"wrong login": {[]string{"resource=" + harness.ImageResource, "image=" + closed + "/image@" + digest,
+			"source-username=x", "source-password=wrong-password"},
+			[]string{"401 Unauthorized", "check that the credentials given for " + closed + " are valid and may pull image"}},
+		"token without TLS": {[]string{"resource=" + harness.ImageResource, "image=" + stray + "/image@" + digest,
+			"source-username=x", "source-password=wrong-password"},
+			[]string{"refused to send a request to http://auth.example", "only https is safe"}},
+		"no such digest": {[]string{"resource=" + harness.ImageResource,
+			"image=" + open + "/image@" + harness.SomeDigest},
+			[]string{open + "/image@" + harness.SomeDigest, "MANIFEST_UNKNOWN", "check that name, tag and digest are right"}},
+		"no such tag": {[]string{metadata(open + "/image:9")},
+			[]string{open + "/image:9", "MANIFEST_UNKNOWN", "check that name, tag and digest are right"}},
+		"no such repository": {[]string{metadata(open + "/other:latest")},
+			[]string{open + "/other:latest", "NAME_UNKNOWN", "check that name, tag and digest are right"}},
+		"source that is none": {[]string{metadata("Not an image")},
+			[]string{"upstream-source", "Not an image", "give a digest, name@sha256:…"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

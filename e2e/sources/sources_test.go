@@ -31,13 +31,15 @@ type origin struct {
 func newOrigin(t *testing.T) origin {
 	t.Helper()
 	harness.Need(t, "docker", "skopeo", "crane")
-	o := origin{id: harness.BuildImage(t, "scratch"), saved: filepath.Join(t.TempDir(), "saved.tar"), open: harness.StartRegistry(t)}
+	o := origin{id: harness.BuildImage(t, "scratch"), saved: filepath.Join(t.TempDir(), "saved.tar"),
+		open: harness.StartRegistry(t)}
 	harness.Tool(t, "docker", "save", "--output", o.saved, o.id)
 	o.packed = harness.RemoteDigest(t, "digest="+o.id)
 	o.other = harness.StartSandbox(t, server.Options{InMemory: true})
 	o.login, o.name = harness.RegistryLogin(t, o.other, harness.ImageResource)
 	digest := filepath.Join(t.TempDir(), "digest")
-	harness.Tool(t, "skopeo", "copy", "--dest-tls-verify=false", "--dest-authfile", harness.AuthFile(t, o.login), "--digestfile", digest,
+	harness.Tool(t, "skopeo", "copy", "--dest-tls-verify=false", "--dest-authfile", harness.AuthFile(t, o.login),
+		"--digestfile", digest,
 		"docker-archive:"+o.saved, "docker://"+o.name+":v1")
 	o.digest = harness.ReadFile(t, digest)
 	return o
@@ -111,15 +113,21 @@ var places = map[string]place{
 	"docker save by transport": {make: file(func(_ *testing.T, o origin) string {
 		return "docker-archive:" + o.saved
 	})},
-	"docker save with gzip": {make: file(func(t *testing.T, o origin) string { t.Helper(); return compressed(t, o.saved, "gz") })},
-	"docker save with zstd": {make: file(func(t *testing.T, o origin) string { t.Helper(); return compressed(t, o.saved, "zst") })},
-	"podman save":           {make: file(func(t *testing.T, o origin) string { t.Helper(); return o.podmanSave(t, "docker-archive") })},
-	"crane pull":            {make: file(func(t *testing.T, o origin) string { t.Helper(); return o.cranePull(t) })},
+	"docker save with gzip": {
+		make: file(func(t *testing.T, o origin) string { t.Helper(); return compressed(t, o.saved, "gz") })},
+	"docker save with zstd": {
+		make: file(func(t *testing.T, o origin) string { t.Helper(); return compressed(t, o.saved, "zst") })},
+	"podman save": {make: file(func(t *testing.T, o origin) string {
+		t.Helper()
+		return o.podmanSave(t, "docker-archive")
+	})},
+	"crane pull": {make: file(func(t *testing.T, o origin) string { t.Helper(); return o.cranePull(t) })},
 	"podman save, OCI": {make: addressed("oci-archive", func(t *testing.T, o origin) string {
 		t.Helper()
 		return o.podmanSave(t, "oci-archive")
 	})},
-	"OCI layout": {make: addressed("oci", func(t *testing.T, o origin) string { t.Helper(); return o.copyTo(t, "oci", "layout") })},
+	"OCI layout": {make: addressed("oci",
+		func(t *testing.T, o origin) string { t.Helper(); return o.copyTo(t, "oci", "layout") })},
 	"OCI layout by transport": {make: func(t *testing.T, o origin) ([]string, string) {
 		t.Helper()
 		path := o.copyTo(t, "oci", "layout")
@@ -130,7 +138,8 @@ var places = map[string]place{
 		path := o.copyTo(t, "oci-archive", "image.tar")
 		return []string{"image=oci-archive:" + path}, "oci-archive:" + path
 	}},
-	"rock": {make: addressed("oci-archive", func(t *testing.T, o origin) string { t.Helper(); return o.copyTo(t, "oci-archive", "my.rock") })},
+	"rock": {make: addressed("oci-archive",
+		func(t *testing.T, o origin) string { t.Helper(); return o.copyTo(t, "oci-archive", "my.rock") })},
 	"rock with gzip": {make: func(t *testing.T, o origin) ([]string, string) {
 		t.Helper()
 		path := o.copyTo(t, "oci-archive", "my.rock")
@@ -145,10 +154,12 @@ var places = map[string]place{
 		return []string{"image=" + o.name + "@" + o.digest, "DOCKER_CONFIG=" + o.login}, "docker://" + o.name + "@" + o.digest
 	}},
 	"registry by transport": {make: func(_ *testing.T, o origin) ([]string, string) {
-		return []string{"image=docker://" + o.name + "@" + o.digest, "DOCKER_CONFIG=" + o.login}, "docker://" + o.name + "@" + o.digest
+		return []string{"image=docker://" + o.name + "@" + o.digest, "DOCKER_CONFIG=" + o.login},
+			"docker://" + o.name + "@" + o.digest
 	}},
 	"registry by tag and digest": {make: func(_ *testing.T, o origin) ([]string, string) {
-		return []string{"image=" + o.name + ":v1@" + o.digest, "DOCKER_CONFIG=" + o.login}, "docker://" + o.name + "@" + o.digest
+		return []string{"image=" + o.name + ":v1@" + o.digest, "DOCKER_CONFIG=" + o.login},
+			"docker://" + o.name + "@" + o.digest
 	}},
 	"index in a registry": {
 		make: func(t *testing.T, o origin) ([]string, string) {
@@ -166,7 +177,8 @@ var places = map[string]place{
 		architectures: []string{"amd64", "arm64"},
 	},
 	"index in a rock": {
-		make:          addressed("oci-archive", func(t *testing.T, _ origin) string { t.Helper(); return harness.WriteRock(t, richIndex(t)) }),
+		make: addressed("oci-archive",
+			func(t *testing.T, _ origin) string { t.Helper(); return harness.WriteRock(t, richIndex(t)) }),
 		architectures: []string{"amd64", "arm64"},
 	},
 	"foreign layer in a registry": {
@@ -229,10 +241,12 @@ func testSources(t *testing.T, o origin, options server.Options) {
 // types, an attestation, annotations on every level.
 func richIndex(t *testing.T) v1.ImageIndex {
 	t.Helper()
-	first := mutate.Annotations(withLayer(t, harness.PlatformImage(t, "linux/amd64"), static.NewLayer([]byte("zstd"), types.OCILayerZStd)),
+	first := mutate.Annotations(withLayer(t, harness.PlatformImage(t, "linux/amd64"),
+		static.NewLayer([]byte("zstd"), types.OCILayerZStd)),
 		map[string]string{"org.example.manifest": "<a&b>"}).(v1.Image)
 	second := dockerImage(t, "linux/arm64")
-	attestation := withLayer(t, harness.PlatformImage(t, "unknown/unknown"), static.NewLayer([]byte(`{"_type":"x"}`), "application/vnd.in-toto+json"))
+	attestation := withLayer(t, harness.PlatformImage(t, "unknown/unknown"),
+		static.NewLayer([]byte(`{"_type":"x"}`), "application/vnd.in-toto+json"))
 	about, err := first.Digest()
 	if err != nil {
 		t.Fatal(err)

@@ -60,7 +60,11 @@ func TestWrittenArchives(t *testing.T) {
 		digest := listedDigest(t, archive)
 		if digest != "" {
 			places["folder"] = func(t *testing.T) string { t.Helper(); return unpack(t, archive) }
-			places["registry"] = func(t *testing.T) string { t.Helper(); return pushLayout(t, unpack(t, archive)) + "@" + digest }
+			places["registry"] = func(t *testing.T) string {
+				t.Helper()
+				return pushLayout(t, unpack(t, archive)) +
+					"@" + digest
+			}
 		}
 		for place, image := range places {
 			t.Run(name+"/"+place, func(t *testing.T) {

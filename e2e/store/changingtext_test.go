@@ -22,12 +22,13 @@ const textPeriod = 720 * time.Hour
 
 // privately makes the charm of most tests private.
 func privately(options server.Options) server.Options {
-	options.Charms = []server.Charm{{Name: harness.Charm, Private: true, Resources: []server.Resource{{Name: harness.ImageResource, Type: server.TypeImage}}}}
+	options.Charms = []server.Charm{{Name: harness.Charm, Private: true,
+		Resources: []server.Resource{{Name: harness.ImageResource, Type: server.TypeImage}}}}
 	return options
 }
 
-// TestTextThatChanges: a password in the text about an image is replaced by another one, which makes no revision. Only where
-// the texts of before can't be read, it does, and the log says why.
+// TestTextThatChanges: a password in the text about an image is replaced by another one, which makes no revision. Only
+// where the texts of before can't be read, it does, and the log says why.
 func TestTextThatChanges(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -35,11 +36,13 @@ func TestTextThatChanges(t *testing.T) {
 		revision string // after the text has changed
 		log      string
 	}{
-		"by the clock": {server.Options{TextPeriod: textPeriod}, "1", "Revision 1 describes the same image; only Charmhub's text about it differs"},
-		"each time":    {server.Options{UnstableBlobs: true}, "1", "Revision 1 describes the same image; only Charmhub's text about it differs"},
+		"by the clock": {server.Options{TextPeriod: textPeriod}, "1",
+			"Revision 1 describes the same image; only Charmhub's text about it differs"},
+		"each time": {server.Options{UnstableBlobs: true}, "1",
+			"Revision 1 describes the same image; only Charmhub's text about it differs"},
 		"of a private charm": {privately(server.Options{TextPeriod: textPeriod}), "2",
-			"No revision has this text; a new revision is made, since it can't be seen whether an earlier one describes this image: " +
-				"cannot read the public revisions of resource 'my-image' of charm 'my-charm': "},
+			"No revision has this text; a new revision is made, since it can't be seen whether an earlier one describes this " +
+				"image: cannot read the public revisions of resource 'my-image' of charm 'my-charm': "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -54,7 +57,8 @@ func TestTextThatChanges(t *testing.T) {
 			sandbox.ResetRequests()
 			second := harness.Upload(t, sandbox, "resource="+harness.ImageResource, image)
 			second.Succeeded(t)
-			second.HasOutputs(t, map[string]string{"revision": test.revision, "revision-created": fmt.Sprint(test.revision != "1"), "uploaded": "false"})
+			second.HasOutputs(t, map[string]string{"revision": test.revision,
+				"revision-created": fmt.Sprint(test.revision != "1"), "uploaded": "false"})
 			if !strings.Contains(second.Log, test.log) {
 				t.Errorf("the log doesn't say %q:\n%s", test.log, second.Log)
 			}
@@ -73,7 +77,8 @@ func TestTextThatChanges(t *testing.T) {
 // public are the requests that Juju makes, too.
 func public(sandbox *server.Server) []server.Request {
 	return slices.DeleteFunc(sandbox.Requests(), func(r server.Request) bool {
-		return !strings.HasPrefix(r.Path, "/v2/charms/") && !strings.HasPrefix(r.Path, "/api/v1/") && !strings.HasPrefix(r.Path, "/content/")
+		return !strings.HasPrefix(r.Path, "/v2/charms/") && !strings.HasPrefix(r.Path, "/api/v1/") &&
+			!strings.HasPrefix(r.Path, "/content/")
 	})
 }
 
@@ -81,7 +86,8 @@ func public(sandbox *server.Server) []server.Request {
 func TestTextOfAnotherImage(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true, TextPeriod: textPeriod})
-	one, other := harness.WriteLayout(t, harness.PlatformImage(t, "linux/amd64")), harness.WriteLayout(t, harness.PlatformImage(t, "linux/amd64"))
+	one, other := harness.WriteLayout(t, harness.PlatformImage(t, "linux/amd64")),
+		harness.WriteLayout(t, harness.PlatformImage(t, "linux/amd64"))
 	harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+other).Succeeded(t)
 	harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+one, "push-only=true").Succeeded(t)
 	sandbox.AdvanceClock(textPeriod)
@@ -94,7 +100,8 @@ func TestTextOfAnotherImage(t *testing.T) {
 	}
 }
 
-// TestTextThatIsWrittenAnew: a client that reads the text and writes it again publishes other bytes about the same image.
+// TestTextThatIsWrittenAnew: a client that reads the text and writes it again publishes other bytes about the same
+// image.
 func TestTextThatIsWrittenAnew(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
@@ -117,8 +124,8 @@ func TestTextThatIsWrittenAnew(t *testing.T) {
 	r.HasOutputs(t, map[string]string{"revision": "1", "revision-created": "false", "uploaded": "false"})
 }
 
-// TestStableTextsAreNotRead: without a text that changes, nothing is asked about the texts of before: neither by an unchanged
-// run, nor by one whose image is new.
+// TestStableTextsAreNotRead: without a text that changes, nothing is asked about the texts of before: neither by an
+// unchanged run, nor by one whose image is new.
 func TestStableTextsAreNotRead(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
@@ -141,7 +148,8 @@ func textOf(t *testing.T, sandbox *server.Server, digest string) string {
 		t.Fatal(err)
 	}
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
-		sandbox.StoreURL+"/v1/charm/"+harness.Charm+"/resources/"+harness.ImageResource+"/oci-image/blob", strings.NewReader(`{"image-digest":"`+digest+`"}`))
+		sandbox.StoreURL+"/v1/charm/"+harness.Charm+"/resources/"+harness.ImageResource+"/oci-image/blob",
+		strings.NewReader(`{"image-digest":"`+digest+`"}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,8 @@ func checkToken(t *testing.T, sandbox *server.Server, inputs ...string) harness.
 func TestCheckToken(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
-	all := []string{"package-manage-revisions", "package-view-revisions", "package-manage-releases", "package-view-releases"}
+	all := []string{"package-manage-revisions", "package-view-revisions", "package-manage-releases",
+		"package-view-releases"}
 	without := func(permission string) (others []string) {
 		for _, one := range all {
 			if one != permission {
@@ -31,25 +32,31 @@ func TestCheckToken(t *testing.T) {
 		}
 		return others
 	}
-	const renew = "; make a new one with `charmcraft login --export=token.txt --charm=my-charm --permission=package-manage-revisions"
+	const renew = "; make a new one with `charmcraft login --export=token.txt --charm=my-charm " +
+		"--permission=package-manage-revisions"
 	tests := map[string]struct {
 		grant     server.Grant
 		inputs    []string
 		err, warn string // empty for none
 		daysLeft  string
 	}{
-		"for everything":          {grant: server.Grant{Life: 90*day + time.Hour}, daysLeft: "90"},
-		"exactly enough":          {grant: server.Grant{Life: 20 * day, Permissions: all, Charms: []string{harness.Charm}}, daysLeft: "19"},
-		"the end is in the list":  {grant: server.Grant{Life: 20 * day, Unstated: true}, daysLeft: "19"},
-		"a pair of macaroons":     {grant: server.Grant{Life: 20 * day, Format: server.FormatSSOPair}, daysLeft: "19"},
-		"JSON":                    {grant: server.Grant{Life: 20 * day, Format: server.FormatJSON}, daysLeft: "19"},
-		"for uploads":             {grant: server.Grant{Life: 20 * day, Permissions: all[:2]}, inputs: []string{"release-token=none"}, daysLeft: "19"},
-		"soon over":               {grant: server.Grant{Life: 5 * day}, warn: "check store-token: it expires in 4 days, on ", daysLeft: "4"},
+		"for everything": {grant: server.Grant{Life: 90*day + time.Hour}, daysLeft: "90"},
+		"exactly enough": {grant: server.Grant{Life: 20 * day, Permissions: all, Charms: []string{harness.Charm}},
+			daysLeft: "19"},
+		"the end is in the list": {grant: server.Grant{Life: 20 * day, Unstated: true}, daysLeft: "19"},
+		"a pair of macaroons":    {grant: server.Grant{Life: 20 * day, Format: server.FormatSSOPair}, daysLeft: "19"},
+		"JSON":                   {grant: server.Grant{Life: 20 * day, Format: server.FormatJSON}, daysLeft: "19"},
+		"for uploads": {grant: server.Grant{Life: 20 * day, Permissions: all[:2]},
+			inputs: []string{"release-token=none"}, daysLeft: "19"},
+		"soon over": {grant: server.Grant{Life: 5 * day}, warn: "check store-token: it expires in 4 days, on ",
+			daysLeft: "4"},
 		"soon over, but expected": {grant: server.Grant{Life: 5 * day}, inputs: []string{"warn-days=4"}, daysLeft: "4"},
-		"too soon over":           {grant: server.Grant{Life: 5 * day}, inputs: []string{"fail-days=5"}, err: "check store-token: it expires in 4 days, on ", daysLeft: "4"},
+		"too soon over": {grant: server.Grant{Life: 5 * day}, inputs: []string{"fail-days=5"},
+			err: "check store-token: it expires in 4 days, on ", daysLeft: "4"},
 		"expired": {grant: server.Grant{Life: -day}, daysLeft: "unknown",
 			err: "; the store token has expired or is no longer valid" + renew},
-		"forged": {grant: server.Grant{Forged: true}, daysLeft: "unknown", err: "the store token is no longer valid: it is damaged, or of the kind that charmcraft made before 4.4; "},
+		"forged": {grant: server.Grant{Forged: true}, daysLeft: "unknown",
+			err: "the store token is no longer valid: it is damaged, or of the kind that charmcraft made before 4.4; "},
 		"of another charm": {grant: server.Grant{Life: 20 * day, Charms: []string{"other-charm"}}, daysLeft: "19",
 			err: "check store-token: it is for the charms other-charm, not for my-charm" + renew},
 		"of another account": {grant: server.Grant{Life: 20 * day, Account: "somebody"}, daysLeft: "19",
@@ -76,7 +83,8 @@ func TestCheckToken(t *testing.T) {
 			default:
 				r.Succeeded(t)
 			}
-			if report := r.Outputs["report"]; (report == "") != (test.err+test.warn == "") || !strings.Contains(report, test.err) {
+			if report := r.Outputs["report"]; (report == "") != (test.err+test.warn == "") ||
+				!strings.Contains(report, test.err) {
 				t.Errorf("report %q", report)
 			}
 		})
@@ -92,14 +100,18 @@ func TestCheckTwoTokens(t *testing.T) {
 		if r.Path != "/v1/tokens" {
 			return nil
 		}
-		return &server.Fault{Status: http.StatusNotFound, Body: `{"error-list":[{"code":"api-error","message":"No such call"}]}`}
+		return &server.Fault{Status: http.StatusNotFound,
+			Body: `{"error-list":[{"code":"api-error","message":"No such call"}]}`}
 	})
-	upload := sandbox.Mint(server.Grant{Unstated: true, Permissions: []string{"package-manage-revisions", "package-view-revisions"}})
-	tokens := []string{"store-token=" + upload, "release-token=" + sandbox.Mint(server.Grant{Unstated: true, Channels: []string{"latest/edge"}})}
+	upload := sandbox.Mint(server.Grant{Unstated: true,
+		Permissions: []string{"package-manage-revisions", "package-view-revisions"}})
+	tokens := []string{"store-token=" + upload, "release-token=" +
+		sandbox.Mint(server.Grant{Unstated: true, Channels: []string{"latest/edge"}})}
 	r := checkToken(t, sandbox, tokens...)
 	r.Succeeded(t)
 	r.HasOutputs(t, map[string]string{"days-left": "unknown", "report": ""})
-	r.Logged(t, "store-token: account 'publisher', charms all, channels all, permissions package-manage-revisions, package-view-revisions; "+
+	r.Logged(t, "store-token: account 'publisher', charms all, channels all, permissions package-manage-revisions, "+
+		"package-view-revisions; "+
 		"when it expires is unknown, since neither the token nor Charmhub says")
 	var listed []struct {
 		Input    string
@@ -107,10 +119,12 @@ func TestCheckTwoTokens(t *testing.T) {
 		Channels []string
 		Missing  []string
 	}
-	if err := json.Unmarshal([]byte(r.Outputs["tokens"]), &listed); err != nil || len(listed) != 2 || !listed[1].Valid || len(listed[1].Channels) != 1 {
+	if err := json.Unmarshal([]byte(r.Outputs["tokens"]), &listed); err != nil || len(listed) != 2 || !listed[1].Valid ||
+		len(listed[1].Channels) != 1 {
 		t.Errorf("tokens %s: %v", r.Outputs["tokens"], err)
 	}
 	swapped := checkToken(t, sandbox, "store-token="+sandbox.Mint(server.Grant{Unstated: true}), "release-token="+upload)
-	swapped.Reported(t, "check release-token: it lacks the permissions package-manage-releases, package-view-releases; make")
+	swapped.Reported(t, "check release-token: it lacks the permissions package-manage-releases, package-view-releases; "+
+		"make")
 	harness.ReadsOnly(t, sandbox)
 }

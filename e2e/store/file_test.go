@@ -87,7 +87,8 @@ func TestFileArchitectures(t *testing.T) {
 			t.Errorf("architectures %q are recorded as %q, want %q", step.input, got, step.want)
 		}
 		if sent := harness.Changes(sandbox); len(sent) != step.changes {
-			t.Errorf("architectures %q took %d changes, want %d:\n%s", step.input, len(sent), step.changes, strings.Join(sent, "\n"))
+			t.Errorf("architectures %q took %d changes, want %d:\n%s", step.input, len(sent), step.changes,
+				strings.Join(sent, "\n"))
 		}
 	}
 }
@@ -127,7 +128,8 @@ func TestFileMatrix(t *testing.T) {
 					}
 				default:
 					r.Logged(t, "Revision 1 is now recorded for "+strings.Join(now, ", ")+" instead of "+strings.Join(before, ", "),
-						"Revision 1 of resource '"+harness.FileResource+"' for charm '"+harness.Charm+"' has this content; its architectures were changed")
+						"Revision 1 of resource '"+harness.FileResource+"' for charm '"+harness.Charm+
+							"' has this content; its architectures were changed")
 					if !strings.Contains(r.Summary, "**1**, with other architectures") {
 						t.Errorf("the summary doesn't tell:\n%s", r.Summary)
 					}
@@ -184,7 +186,8 @@ func TestFileMatrixTogether(t *testing.T) {
 			var jobs sync.WaitGroup
 			for n, architecture := range architectures {
 				jobs.Go(func() {
-					results[n] = harness.Upload(t, sandbox, "resource="+harness.FileResource, "filepath="+path, "architectures="+architecture)
+					results[n] = harness.Upload(t, sandbox, "resource="+harness.FileResource, "filepath="+path,
+						"architectures="+architecture)
 				})
 			}
 			jobs.Wait()
@@ -244,7 +247,8 @@ func TestRevisionZero(t *testing.T) {
 	first.Succeeded(t)
 	first.Logged(t, harness.LogCreated(harness.FileResource, "0"))
 	first.HasOutputs(t, map[string]string{
-		"revision": "0", "revision-created": "true", "resource-flag": harness.FileResource + ":0", "resource-flags": "--resource=" + harness.FileResource + ":0",
+		"revision": "0", "revision-created": "true", "resource-flag": harness.FileResource + ":0",
+		"resource-flags": "--resource=" + harness.FileResource + ":0",
 	})
 	if !strings.Contains(first.Outputs["resources"], `"revision":0`) || !strings.Contains(first.Summary, "**0**, new") {
 		t.Errorf("outputs or summary don't tell of revision 0:\n%s\n%s", first.Outputs["resources"], first.Summary)
@@ -261,9 +265,11 @@ func TestRevisionZero(t *testing.T) {
 // the resource as another type.
 func TestNewestDeclarationDecides(t *testing.T) {
 	t.Parallel()
-	sandbox := harness.StartSandbox(t, server.Options{InMemory: true, Charms: []server.Charm{{Name: harness.Charm, Resources: []server.Resource{
-		{Name: harness.FileResource, Type: server.TypeImage, CharmRevision: 3}, {Name: harness.FileResource, Type: server.TypeFile, CharmRevision: 12},
-	}}}})
+	sandbox := harness.StartSandbox(t, server.Options{InMemory: true,
+		Charms: []server.Charm{{Name: harness.Charm, Resources: []server.Resource{
+			{Name: harness.FileResource, Type: server.TypeImage, CharmRevision: 3},
+			{Name: harness.FileResource, Type: server.TypeFile, CharmRevision: 12},
+		}}}})
 	path := filepath.Join(t.TempDir(), "model.bin")
 	harness.WriteFile(t, path, "content")
 	harness.Upload(t, sandbox, "resource="+harness.FileResource, "filepath="+path).Succeeded(t)
@@ -280,7 +286,8 @@ func TestRevisionThatFits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.bin")
 	harness.WriteFile(t, path, "content")
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
-	sandbox.Fault(listed(`{"revisions":[` + listedFor(1, "content", "arm64") + `,` + listedFor(2, "content", "amd64") + `,` +
+	sandbox.Fault(listed(`{"revisions":[` + listedFor(1, "content", "arm64") + `,` +
+		listedFor(2, "content", "amd64") + `,` +
 		listedFor(3, "content", "riscv64") + `,` + listedFor(4, "other", "arm64") + `]}`))
 	for architecture, revision := range map[string]string{"arm64": "1", "amd64": "2", "": "3"} {
 		sandbox.ResetRequests()
@@ -304,7 +311,8 @@ func listed(body string) func(server.Request) *server.Fault {
 }
 
 func listedFor(revision int, content, architecture string) string {
-	return fmt.Sprintf(`{"revision":%d,"size":7,"sha256":%q,"bases":[{"name":"all","channel":"all","architectures":[%q]}]}`,
+	return fmt.Sprintf(`{"revision":%d,"size":7,"sha256":%q,"bases":[{"name":"all","channel":"all",`+
+		`"architectures":[%q]}]}`,
 		revision, harness.SHA256Of(content), architecture)
 }
 
@@ -346,6 +354,8 @@ func TestUnreachableStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = listener.Close()
-	r := harness.Upload(t, sandbox, "resource="+harness.FileResource, "filepath="+path, "store-url=http://"+listener.Addr().String())
-	r.Failed(t, sandbox, "connection refused", "check its address and that this machine reaches it", "HTTPS_PROXY", "run this again later")
+	r := harness.Upload(t, sandbox, "resource="+harness.FileResource, "filepath="+path,
+		"store-url=http://"+listener.Addr().String())
+	r.Failed(t, sandbox, "connection refused", "check its address and that this machine reaches it", "HTTPS_PROXY",
+		"run this again later")
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-const signInPage = "<!DOCTYPE html><html><head><title>Sign in to the network</title></head><body>Accept our terms.</body></html>"
+const signInPage = "<!DOCTYPE html><html><head><title>Sign in to the network</title></head><body>Accept our " +
+	"terms.</body></html>"
 
 // outage is a server that fails, and what the error of the run has to say.
 type outage struct {
@@ -33,43 +34,75 @@ func TestOutages(t *testing.T) {
 	archive := harness.WriteImageArchive(t, 3<<20, 2)
 	path := filepath.Join(t.TempDir(), "file")
 	harness.WriteFile(t, path, "content")
-	portal := server.Fault{Status: http.StatusOK, Body: signInPage, Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}}
+	portal := server.Fault{Status: http.StatusOK, Body: signInPage,
+		Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}}
 	soon := http.Header{"Retry-After": {"0"}} // which is heeded with 503
 	gateway := server.Fault{Status: http.StatusServiceUnavailable, Body: harness.GatewayPage, Header: soon}
 	drop := server.Fault{Drop: true}
 	const (
-		page    = ` answered with a web page, "Sign in to the network", as a proxy or the sign-in page of a network does; check `
+		page = ` answered with a web page, "Sign in to the network", as a proxy or the sign-in page of a network does; ` +
+			`check `
 		blob    = "image.tar: sending the blob sha256:"
 		rest    = "; blobs that arrived are kept: run this again later, which sends the rest"
 		perhaps = "; the revision may exist all the same; run this again, which uses the revision then"
 	)
 	outages := map[string]outage{
-		"store, sign-in page":     {"store", "", "", portal, false, []string{"cannot list the resources of charm 'my-charm': localhost:", page}},
-		"storage, sign-in page":   {"storage", "", "", portal, true, []string{"cannot upload 'file': 127.0.0.1:", page}},
-		"registry, sign-in page":  {"registry", "", "", portal, false, []string{page}},
-		"tokens, sign-in page":    {"auth", "", "", portal, false, []string{"opening 127.0.0.1:", "/my-image: localhost:", page}},
-		"creation, sign-in page":  {"store", "POST", "/revisions", portal, true, []string{page, perhaps}},
-		"store, gateway":          {"store", "", "", gateway, false, []string{"a gateway in front of localhost:", "answered 503 Service Unavailable; run this again later"}},
-		"store, gateway's 403":    {"store", "", "", server.Fault{Status: 403, Body: signInPage}, false, []string{"something in front of localhost:", "answered 403 Forbidden; check its address, and that this machine may reach it"}},
-		"store, own failure":      {"store", "", "", server.Fault{Status: 503, Header: soon, Body: `{"error-list":[{"code":"api-error","message":"Oops."}]}`}, false, []string{"answered 503 Service Unavailable (api-error): Oops; the server has a failure of its own; run this again later"}},
-		"store, too many":         {"store", "", "", server.Fault{Status: 429, Header: http.Header{"Retry-After": {"3600"}}}, false, []string{"answered 429 Too Many Requests; run this again in 1h0m0s, as it asks"}},
-		"storage, gateway":        {"storage", "", "", gateway, true, []string{"a gateway in front of 127.0.0.1:", "answered 503 Service Unavailable; run this again later"}},
-		"storage, broken":         {"storage", "", "", drop, true, []string{"cannot upload 'file': the connection to 127.0.0.1:", "broke off; run this again later"}},
-		"creation, gateway":       {"store", "POST", "/revisions", gateway, true, []string{"answered 503 Service Unavailable" + perhaps}},
-		"creation, broken":        {"store", "POST", "/revisions", drop, true, []string{"the store gave no clear answer: the connection to localhost:", "broke off" + perhaps}},
-		"review, gateway":         {"store", "", "/review", gateway, true, []string{"cannot ask for the review of the upload: ", "answered 503 Service Unavailable" + perhaps}},
-		"registry, chunk":         {"registry", "PATCH", "", gateway, false, []string{blob, "given up after", " answered 503 Service Unavailable" + rest}},
-		"registry, broken chunk":  {"registry", "PATCH", "", drop, false, []string{blob, "given up after", "the connection to 127.0.0.1:", "broke off" + rest}},
-		"registry, start of blob": {"registry", "POST", "", gateway, false, []string{blob, " answered 503 Service Unavailable" + rest}},
-		"registry, end of blob":   {"registry", "PUT", "/blobs/", gateway, false, []string{blob, " answered 503 Service Unavailable" + rest}},
-		"registry, too large":     {"registry", "PATCH", "", server.Fault{Status: 413, Body: harness.GatewayPage}, false, []string{blob, " answered 413 Request Entity Too Large; raise the limit of the registry's front"}},
-		"registry, manifest":      {"registry", "PUT", "/manifests/", gateway, false, []string{"sending the manifest sha256:", " answered 503 Service Unavailable" + rest}},
-		"registry, refused chunk": {"registry", "PATCH", "", server.Fault{Status: 403, Body: `{"errors":[{"code":"DENIED","message":"no"}]}`}, false, []string{blob, "the registry refused the credentials that Charmhub gave", " answered 403 Forbidden: DENIED: no; check that"}},
-		"image, then storage":     {"storage", "", "", gateway, false, []string{"making the revision of the image, which the registry has now: cannot upload 'my-image.json': a gateway in front of 127.0.0.1:"}},
-		"registry, broken":        {"registry", "", "", drop, false, []string{"opening 127.0.0.1:", "the connection to 127.0.0.1:", "broke off; check that this machine reaches it"}},
-		"registry, own failure":   {"registry", "", "", server.Fault{Status: 503, Header: soon, Body: `{"errors":[{"code":"UNKNOWN","message":"unknown error"}]}`}, false, []string{"opening 127.0.0.1:", " answered 503 Service Unavailable: UNKNOWN: unknown error; run this again later"}},
-		"tokens, own failure":     {"auth", "", "", server.Fault{Status: 503, Header: soon, Body: "down"}, false, []string{"opening 127.0.0.1:", "localhost:", " answered 503 Service Unavailable; run this again later"}},
-		"tokens, broken":          {"auth", "", "", drop, false, []string{"opening 127.0.0.1:", "the connection to localhost:", "broke off; check that this machine reaches it"}},
+		"store, sign-in page": {"store", "", "", portal, false,
+			[]string{"cannot list the resources of charm 'my-charm': localhost:", page}},
+		"storage, sign-in page":  {"storage", "", "", portal, true, []string{"cannot upload 'file': 127.0.0.1:", page}},
+		"registry, sign-in page": {"registry", "", "", portal, false, []string{page}},
+		"tokens, sign-in page": {"auth", "", "", portal, false,
+			[]string{"opening 127.0.0.1:", "/my-image: localhost:", page}},
+		"creation, sign-in page": {"store", "POST", "/revisions", portal, true, []string{page, perhaps}},
+		"store, gateway": {"store", "", "", gateway, false,
+			[]string{"a gateway in front of localhost:", "answered 503 Service Unavailable; run this again later"}},
+		"store, gateway's 403": {"store", "", "", server.Fault{Status: 403, Body: signInPage}, false,
+			[]string{"something in front of localhost:", "answered 403 Forbidden; check its address, and that this machine " +
+				"may reach it"}},
+		"store, own failure": {"store", "", "",
+			server.Fault{Status: 503, Header: soon, Body: `{"error-list":[{"code":"api-error","message":"Oops."}]}`}, false,
+			[]string{"answered 503 Service Unavailable (api-error): Oops; the server has a failure of its own; run this again " +
+				"later"}},
+		"store, too many": {"store", "", "", server.Fault{Status: 429, Header: http.Header{"Retry-After": {"3600"}}},
+			false, []string{"answered 429 Too Many Requests; run this again in 1h0m0s, as it asks"}},
+		"storage, gateway": {"storage", "", "", gateway, true,
+			[]string{"a gateway in front of 127.0.0.1:", "answered 503 Service Unavailable; run this again later"}},
+		"storage, broken": {"storage", "", "", drop, true,
+			[]string{"cannot upload 'file': the connection to 127.0.0.1:", "broke off; run this again later"}},
+		"creation, gateway": {"store", "POST", "/revisions", gateway, true,
+			[]string{"answered 503 Service Unavailable" + perhaps}},
+		"creation, broken": {"store", "POST", "/revisions", drop, true,
+			[]string{"the store gave no clear answer: the connection to localhost:", "broke off" + perhaps}},
+		"review, gateway": {"store", "", "/review", gateway, true,
+			[]string{"cannot ask for the review of the upload: ", "answered 503 Service Unavailable" + perhaps}},
+		"registry, chunk": {"registry", "PATCH", "", gateway, false,
+			[]string{blob, "given up after", " answered 503 Service Unavailable" + rest}},
+		"registry, broken chunk": {"registry", "PATCH", "", drop, false,
+			[]string{blob, "given up after", "the connection to 127.0.0.1:", "broke off" + rest}},
+		"registry, start of blob": {"registry", "POST", "", gateway, false,
+			[]string{blob, " answered 503 Service Unavailable" + rest}},
+		"registry, end of blob": {"registry", "PUT", "/blobs/", gateway, false,
+			[]string{blob, " answered 503 Service Unavailable" + rest}},
+		"registry, too large": {"registry", "PATCH", "", server.Fault{Status: 413, Body: harness.GatewayPage}, false,
+			[]string{blob, " answered 413 Request Entity Too Large; raise the limit of the registry's front"}},
+		"registry, manifest": {"registry", "PUT", "/manifests/", gateway, false,
+			[]string{"sending the manifest sha256:", " answered 503 Service Unavailable" + rest}},
+		"registry, refused chunk": {"registry", "PATCH", "",
+			server.Fault{Status: 403, Body: `{"errors":[{"code":"DENIED","message":"no"}]}`}, false,
+			[]string{blob, "the registry refused the credentials that Charmhub gave",
+				" answered 403 Forbidden: DENIED: no; check that"}},
+		"image, then storage": {"storage", "", "", gateway, false,
+			[]string{"making the revision of the image, which the registry has now: cannot upload 'my-image.json': a gateway " +
+				"in front of 127.0.0.1:"}},
+		"registry, broken": {"registry", "", "", drop, false,
+			[]string{"opening 127.0.0.1:", "the connection to 127.0.0.1:", "broke off; check that this machine reaches it"}},
+		"registry, own failure": {"registry", "", "",
+			server.Fault{Status: 503, Header: soon, Body: `{"errors":[{"code":"UNKNOWN","message":"unknown error"}]}`}, false,
+			[]string{"opening 127.0.0.1:", " answered 503 Service Unavailable: UNKNOWN: unknown error; run this again later"}},
+		"tokens, own failure": {"auth", "", "", server.Fault{Status: 503, Header: soon, Body: "down"}, false,
+			[]string{"opening 127.0.0.1:", "localhost:", " answered 503 Service Unavailable; run this again later"}},
+		"tokens, broken": {"auth", "", "", drop, false,
+			[]string{"opening 127.0.0.1:", "the connection to localhost:", "broke off; check that this machine reaches it"}},
 	}
 	names := slices.Sorted(maps.Keys(outages))
 	harness.AllAtOnce(t, len(names)+1, func(t *testing.T, n int) { // they wait more than they work
@@ -112,7 +145,8 @@ func registryIsDown(t *testing.T, archive string) {
 	}})
 	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+archive)
 	r.Failed(t, sandbox)
-	isShort(t, r, "opening "+closed, "connection refused; check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run this again later")
+	isShort(t, r, "opening "+closed, "connection refused; check that this machine reaches it, by the proxy of "+
+		"HTTPS_PROXY if there is one, or run this again later")
 }
 
 // closedPort returns an address where nobody listens, and nobody else begins to during the test.

@@ -40,7 +40,9 @@ func hurry(sandbox *server.Server, options server.Options) {
 }
 
 // twice runs a job, and later again. What the first run made is there the second time, which nothing else differs in.
-func twice(t *testing.T, sandbox *server.Server, options server.Options, job func() harness.Result) (first harness.Result) {
+func twice(
+	t *testing.T, sandbox *server.Server, options server.Options, job func() harness.Result,
+) (first harness.Result) {
 	t.Helper()
 	first = job()
 	first.Succeeded(t)
@@ -62,8 +64,8 @@ func twice(t *testing.T, sandbox *server.Server, options server.Options, job fun
 	return first
 }
 
-// TestUploadsUnderProfiles: an image, one under a key, several as one, the images of a charm, and a file are uploaded once, whatever
-// Charmhub is like, and the outputs say so.
+// TestUploadsUnderProfiles: an image, one under a key, several as one, the images of a charm, and a file are uploaded
+// once, whatever Charmhub is like, and the outputs say so.
 func TestUploadsUnderProfiles(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, options server.Options) {
@@ -72,9 +74,11 @@ func TestUploadsUnderProfiles(t *testing.T) {
 		harness.WriteFile(t, file, "content")
 		host := harness.StartRegistry(t)
 		declared := harness.Push(t, host+"/declared", harness.PlatformImage(t, "linux/amd64"))
-		harness.WriteFile(t, metadata, fmt.Sprintf("name: %s\nresources:\n  %s: {type: oci-image, upstream-source: \"%s/declared@%s\"}\n",
-			harness.Charm, harness.ImageResource, host, declared))
-		layout, one, two := harness.WriteLayout(t, harness.PlatformImage(t, "linux/amd64")), harness.WriteImageArchive(t, 100_000, 2), harness.WriteLayout(t, harness.PlatformImage(t, "linux/arm64"))
+		harness.WriteFile(t, metadata,
+			fmt.Sprintf("name: %s\nresources:\n  %s: {type: oci-image, upstream-source: \"%s/declared@%s\"}\n",
+				harness.Charm, harness.ImageResource, host, declared))
+		layout, one, two := harness.WriteLayout(t, harness.PlatformImage(t, "linux/amd64")),
+			harness.WriteImageArchive(t, 100_000, 2), harness.WriteLayout(t, harness.PlatformImage(t, "linux/arm64"))
 
 		for name, inputs := range map[string][]string{
 			"image":    {"resource=" + harness.ImageResource, "image=" + layout},
@@ -97,12 +101,14 @@ func TestUploadsUnderProfiles(t *testing.T) {
 				if options.FromZero {
 					number = 0
 				}
-				r.HasOutputs(t, map[string]string{"revision-created": "true", "uploaded": "true", "resource-flags": fmt.Sprintf("--resource=%s:%d", resource, number)})
+				r.HasOutputs(t, map[string]string{"revision-created": "true", "uploaded": "true",
+					"resource-flags": fmt.Sprintf("--resource=%s:%d", resource, number)})
 				made := sandbox.Revisions(harness.Charm, resource)
 				if len(made) != 1 || made[0].Number != number {
 					t.Fatalf("revisions %+v, want one, %d", made, number)
 				}
-				if want := map[string]string{"join": "amd64 arm64", "file": "all"}[name]; want != "" && strings.Join(made[0].Architectures(), " ") != want {
+				if want := map[string]string{"join": "amd64 arm64", "file": "all"}[name]; want != "" &&
+					strings.Join(made[0].Architectures(), " ") != want {
 					t.Errorf("it is for %v, want %s", made[0].Architectures(), want)
 				}
 				switch digest := r.Outputs["remote-digest"]; name {
@@ -134,15 +140,16 @@ func TestUploadsUnderProfiles(t *testing.T) {
 	})
 }
 
-// TestReleasesUnderProfiles: a charm file becomes a revision, is released with its resources, and promoted, once each, whatever
-// Charmhub is like.
+// TestReleasesUnderProfiles: a charm file becomes a revision, is released with its resources, and promoted, once each,
+// whatever Charmhub is like.
 func TestReleasesUnderProfiles(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, options server.Options) {
 		t.Helper()
 		sandbox := harness.StartCharm(t, options)
 		hurry(sandbox, options)
-		file, path := harness.WriteCharmFile(t, harness.CharmMetadata, harness.Jammy, harness.Noble), filepath.Join(t.TempDir(), "file")
+		file, path := harness.WriteCharmFile(t, harness.CharmMetadata, harness.Jammy, harness.Noble),
+			filepath.Join(t.TempDir(), "file")
 		harness.WriteFile(t, path, "content")
 		number := 1
 		if options.FromZero {
@@ -158,10 +165,12 @@ func TestReleasesUnderProfiles(t *testing.T) {
 			harness.HasReleases(t, sandbox, want...)
 		}
 
-		r := twice(t, sandbox, options, func() harness.Result { return harness.Release(t, sandbox, "charms="+file, "channel=none") })
+		r := twice(t, sandbox, options,
+			func() harness.Result { return harness.Release(t, sandbox, "charms="+file, "channel=none") })
 		r.HasOutputs(t, map[string]string{"charm-revisions": fmt.Sprint(number), "releases": "[]"})
 
-		image := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteLayout(t, harness.PlatformImage(t, "linux/amd64")))
+		image := harness.Upload(t, sandbox, "resource="+harness.ImageResource,
+			"image="+harness.WriteLayout(t, harness.PlatformImage(t, "linux/amd64")))
 		image.Succeeded(t)
 		content := harness.Upload(t, sandbox, "resource="+harness.FileResource, "filepath="+path)
 		content.Succeeded(t)
@@ -174,14 +183,15 @@ func TestReleasesUnderProfiles(t *testing.T) {
 		r.HasOutputs(t, map[string]string{"charm-revisions": fmt.Sprint(number)})
 		released("latest/beta", both)
 
-		r = twice(t, sandbox, options, func() harness.Result { return harness.Release(t, sandbox, "from-channel=beta", "channel=candidate") })
+		r = twice(t, sandbox, options,
+			func() harness.Result { return harness.Release(t, sandbox, "from-channel=beta", "channel=candidate") })
 		r.HasOutputs(t, map[string]string{"charm-revisions": fmt.Sprint(number)})
 		released("latest/candidate", both)
 	})
 }
 
-// TestCharmFileAgainAtOnce: a list that lags lacks the charm file, which is uploaded again. Charmhub rejects it, and may say
-// which revision it is, or not.
+// TestCharmFileAgainAtOnce: a list that lags lacks the charm file, which is uploaded again. Charmhub rejects it, and
+// may say which revision it is, or not.
 func TestCharmFileAgainAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, unnumbered := range map[string]bool{"with the number": false, "without": true} {

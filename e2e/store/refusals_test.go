@@ -30,12 +30,13 @@ func TestReviewThatNeedsAPerson(t *testing.T) {
 		"run this again when it is approved, which picks up the revision")
 }
 
-// TestRefusalsNameWhatHelps: a refusal says which permissions or which charmcraft make a token that works, and by which ID the
-// store's operators find the request.
+// TestRefusalsNameWhatHelps: a refusal says which permissions or which charmcraft make a token that works, and by which
+// ID the store's operators find the request.
 func TestRefusalsNameWhatHelps(t *testing.T) {
 	t.Parallel()
 	layout := harness.WriteLayout(t, harness.PlatformImage(t, "linux/amd64"))
-	const wide = "charmcraft login --export=token.txt --charm=my-charm --permission=package-manage --permission=package-view --ttl=7776000"
+	const wide = "charmcraft login --export=token.txt --charm=my-charm --permission=package-manage " +
+		"--permission=package-view --ttl=7776000"
 	for name, test := range map[string]struct {
 		path, code, message string
 		status              int
@@ -46,9 +47,11 @@ func TestRefusalsNameWhatHelps(t *testing.T) {
 		"text": {"/oci-image/blob", "permission-required", "Package access not allowed", 403,
 			[]string{"may lack the permission package-manage", wide}},
 		"review": {"/revisions/review", "permission-required", "Package access not allowed", 403,
-			[]string{"lacks the permission package-view-revisions; make one with `charmcraft login --export=token.txt --charm=my-charm "}},
+			[]string{"lacks the permission package-view-revisions; make one with `charmcraft login --export=token.txt " +
+				"--charm=my-charm "}},
 		"older token": {"/resources", "BadRequest", "Invalid macaroon", 400,
-			[]string{"update charmcraft to 4.4 or later, and make a new one with `charmcraft login --export=token.txt --charm=my-charm "}},
+			[]string{"update charmcraft to 4.4 or later, and make a new one with `charmcraft login --export=token.txt " +
+				"--charm=my-charm "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

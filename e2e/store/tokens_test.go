@@ -84,12 +84,14 @@ func TestTokenExpiresWithinTheRun(t *testing.T) {
 	var expired harness.Once
 	sandbox.Fault(func(r server.Request) *server.Fault {
 		if strings.HasSuffix(r.Path, "/oci-image/blob") && expired.First() {
-			return &server.Fault{Status: http.StatusUnauthorized, Body: `{"error-list":[{"code":"macaroon-needs-refresh","message":"Expired macaroon"}]}`}
+			return &server.Fault{Status: http.StatusUnauthorized,
+				Body: `{"error-list":[{"code":"macaroon-needs-refresh","message":"Expired macaroon"}]}`}
 		}
 		return nil
 	})
 	token := sandbox.Mint(server.Grant{Format: server.FormatSSO})
-	r := harness.Upload(t, sandbox, "store-token="+token, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 1000, 1))
+	r := harness.Upload(t, sandbox, "store-token="+token, "resource="+harness.ImageResource,
+		"image="+harness.WriteImageArchive(t, 1000, 1))
 	r.Succeeded(t)
 	if n := harness.CountAnswered(sandbox, "/api/v2/tokens/refresh"); n != 1 {
 		t.Errorf("the token was refreshed %d times, want once", n)

@@ -46,7 +46,8 @@ func TestDifferentImagesAtOnce(t *testing.T) {
 func testDifferentImagesAtOnce(t *testing.T, options server.Options) {
 	t.Helper()
 	options.ReviewDelay = 3
-	archives := []string{harness.WriteImageArchive(t, 200_000, 2), harness.WriteImageArchive(t, 200_000, 2), harness.WriteImageArchive(t, 200_000, 2)}
+	archives := []string{harness.WriteImageArchive(t, 200_000, 2), harness.WriteImageArchive(t, 200_000, 2),
+		harness.WriteImageArchive(t, 200_000, 2)}
 	sandbox := harness.StartSandbox(t, options)
 	var mu sync.Mutex
 	made := map[string]string{} // digests by revision

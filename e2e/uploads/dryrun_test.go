@@ -30,7 +30,8 @@ func TestDryRun(t *testing.T) {
 			if n := harness.CountRevisions(sandbox); n != 0 {
 				t.Errorf("%d revisions after the dry run", n)
 			}
-			planned.HasOutputs(t, map[string]string{"revision": "", "resource-flag": "", "revision-created": "false", "uploaded": "false"})
+			planned.HasOutputs(t, map[string]string{"revision": "", "resource-flag": "", "revision-created": "false",
+				"uploaded": "false"})
 
 			done := harness.Upload(t, sandbox, inputs...)
 			done.Succeeded(t)
@@ -43,7 +44,8 @@ func TestDryRun(t *testing.T) {
 			known.HasOutputs(t, done.UnchangedOutputs())
 			for _, dry := range []harness.Result{planned, known} {
 				if !strings.HasPrefix(dry.Summary, "### Dry run: ") || !strings.Contains(dry.Log, "\nDry run: done in ") {
-					t.Errorf("the title of the summary, or the last line of the log, doesn't tell of a dry run:\n%s\n%s", dry.Summary, dry.Log)
+					t.Errorf("the title of the summary, or the last line of the log, doesn't tell of a dry run:\n%s\n%s",
+						dry.Summary, dry.Log)
 				}
 			}
 			if strings.Contains(known.Log, "would") {
@@ -61,7 +63,8 @@ func TestDryRunImagePushed(t *testing.T) {
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true, NeverReview: true})
 	stopInReview(t, sandbox, "resource="+harness.ImageResource, "image="+archive)
 	r := harness.DryRun(t, sandbox, []string{"resource=" + harness.ImageResource, "image=" + archive})
-	r.Logged(t, harness.LogKnown, "Dry run: would create a revision of resource '"+harness.ImageResource+"' for charm '"+harness.Charm+"'")
+	r.Logged(t, harness.LogKnown, "Dry run: would create a revision of resource '"+harness.ImageResource+"' for charm '"+
+		harness.Charm+"'")
 }
 
 func TestDryRunPush(t *testing.T) {
@@ -69,7 +72,8 @@ func TestDryRunPush(t *testing.T) {
 	archive := harness.WriteImageArchive(t, 1000, 1)
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	r := harness.DryRun(t, sandbox, []string{"resource=" + harness.ImageResource, "image=" + archive})
-	r.Logged(t, "Remote image not found, would upload from local registry", "Dry run: would push "+r.Outputs["remote-digest"])
+	r.Logged(t, "Remote image not found, would upload from local registry",
+		"Dry run: would push "+r.Outputs["remote-digest"])
 	if strings.Contains(r.Log, "uploading") {
 		t.Errorf("nothing is uploaded:\n%s", r.Log)
 	}

@@ -47,8 +47,9 @@ func TestFailures(t *testing.T) {
 			want: []string{"cannot read the store token", "charmcraft login --export"},
 		},
 		"names without end": {
-			inputs: given("charm="+strings.Repeat("c", 100_000), "resource="+strings.Repeat("r", 100_000), "image="+archive), early: true,
-			want: []string{"input charm", "40 characters at most", "input resource", "255 characters at most"},
+			inputs: given("charm="+strings.Repeat("c", 100_000), "resource="+strings.Repeat("r", 100_000), "image="+archive),
+			early:  true,
+			want:   []string{"input charm", "40 characters at most", "input resource", "255 characters at most"},
 		},
 		"no token": {
 			inputs: given(append(image, "CHARMCRAFT_AUTH=")...), early: true,
@@ -80,7 +81,8 @@ func TestFailures(t *testing.T) {
 		},
 		"token that may not look": {
 			inputs: minted(server.Grant{Permissions: []string{"package-manage-revisions"}}),
-			want:   []string{"403", "lacks the permission package-view-revisions", "--permission=package-view-revisions", "the permissions package-manage-revisions"},
+			want: []string{"403", "lacks the permission package-view-revisions", "--permission=package-view-revisions",
+				"the permissions package-manage-revisions"},
 		},
 		"unknown charm": {
 			inputs: given(append(image, "charm=unknown")...),
@@ -118,7 +120,8 @@ func TestFailures(t *testing.T) {
 		},
 		"unknown digest": {
 			inputs: engine(harness.SomeDigest, harness.OtherID),
-			want:   []string{harness.SomeDigest, "neither the charm's repository", "nor the container engine", "build, load or pull it"},
+			want: []string{harness.SomeDigest, "neither the charm's repository", "nor the container engine",
+				"build, load or pull it"},
 		},
 		"unknown short digest": {
 			inputs: engine("aaaaaaaaaaaa", harness.OtherID),
@@ -141,7 +144,8 @@ func TestFailures(t *testing.T) {
 			want: []string{"inputs digest, image, filepath, metadata: none is given", "give digest or image"},
 		},
 		"everything wrong": {
-			inputs: given("charm=My_Charm", "resource=", "CHARMCRAFT_AUTH=", "store-url=http://example.com", "dry-run=perhaps"), early: true,
+			inputs: given("charm=My_Charm", "resource=", "CHARMCRAFT_AUTH=", "store-url=http://example.com", "dry-run=perhaps"),
+			early:  true,
 			want: []string{
 				"charm's name has lower-case", "input resource: missing", "inputs digest, image, filepath, metadata: none is given",
 				"store-token:", "input store-url: the URL doesn't start with https://", "write true or false",
@@ -149,7 +153,8 @@ func TestFailures(t *testing.T) {
 		},
 		"missing file": {
 			inputs: given(file(missing)...),
-			want:   []string{missing, "the workspace has no such file; check the path, and that an earlier step of this job wrote the file"},
+			want: []string{missing, "the workspace has no such file; check the path, and that an earlier step of this job " +
+				"wrote the file"},
 		},
 		"folder for a file": {
 			inputs: given(file(folder)...),
@@ -157,7 +162,8 @@ func TestFailures(t *testing.T) {
 		},
 		"missing image": {
 			inputs: given("resource="+harness.ImageResource, "image="+missing),
-			want:   []string{missing, "the workspace has no such file; check the path, and that an earlier step of this job wrote the file"},
+			want: []string{missing, "the workspace has no such file; check the path, and that an earlier step of this job " +
+				"wrote the file"},
 		},
 		"file that is no image": {
 			inputs: func(t *testing.T, _ *server.Server) []string {
@@ -171,12 +177,14 @@ func TestFailures(t *testing.T) {
 		"rejected image": {
 			inputs:  given(image...),
 			options: server.Options{RejectReason: "No malware, please."},
-			want:    []string{"rejected the upload: No malware, please (review-rejected); correct what it names, and run this again"},
+			want: []string{"rejected the upload: No malware, please (review-rejected); correct what it names, and run this " +
+				"again"},
 		},
 		"rejected file": {
 			inputs:  given(file(archive)...),
 			options: server.Options{RejectReason: "No malware, please."},
-			want:    []string{"rejected the upload: No malware, please (review-rejected); correct what it names, and run this again"},
+			want: []string{"rejected the upload: No malware, please (review-rejected); correct what it names, and run this " +
+				"again"},
 		},
 	}
 	for name, test := range tests {

@@ -45,7 +45,8 @@ func changed(t *testing.T, sandbox *server.Server, id string) {
 	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "digest="+id)
 	r.Succeeded(t)
 	r.Logged(t, harness.LogUnknown, harness.LogUploaded(r), harness.LogCreated(harness.ImageResource, "2"))
-	r.HasOutputs(t, map[string]string{"revision": "2", "revision-created": "true", "uploaded": "true", "source-digest": id})
+	r.HasOutputs(t, map[string]string{"revision": "2", "revision-created": "true", "uploaded": "true",
+		"source-digest": id})
 	if !strings.Contains(r.Log, "2 known to the registry") {
 		t.Errorf("the unchanged layers were compressed again:\n%s", r.Log)
 	}
@@ -70,8 +71,8 @@ func testImageByShortID(t *testing.T, options server.Options) {
 	harness.Rerun(t, sandbox, first, short)
 }
 
-// pulledByDigest leaves an image in the engine that came from the repository of
-// another resource by its digest, as name@sha256:….
+// pulledByDigest leaves an image in the engine that came from the repository of another resource by its digest, as
+// name@sha256:….
 func pulledByDigest(t *testing.T, sandbox *server.Server) (id, repoDigest, login string) {
 	t.Helper()
 	id = harness.BuildImage(t, "scratch")
@@ -102,8 +103,7 @@ func testImageByRepoDigest(t *testing.T, options server.Options) {
 	harness.Rerun(t, sandbox, first, "digest="+digest[len("sha256:"):][:20])
 }
 
-// TestImageByName: an image that is named with its digest comes from where the
-// name says, and keeps that digest.
+// TestImageByName: an image that is named with its digest comes from where the name says, and keeps that digest.
 func TestImageByName(t *testing.T) {
 	t.Parallel()
 	harness.EachRegistry(t, testImageByName)
@@ -117,12 +117,12 @@ func testImageByName(t *testing.T, options server.Options) {
 	_, digest, _ := strings.Cut(repoDigest, "@")
 	first := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+repoDigest, "DOCKER_CONFIG="+login)
 	first.Succeeded(t)
-	first.HasOutputs(t, map[string]string{"revision": "1", "source-digest": digest, "remote-digest": digest, "uploaded": "true"})
+	first.HasOutputs(t, map[string]string{"revision": "1", "source-digest": digest, "remote-digest": digest,
+		"uploaded": "true"})
 }
 
-// TestImageByNameInEngine: where the registry doesn't let the action in, an
-// engine may have the image, but a graph driver doesn't tell whether the digest
-// is an index's of which it has one platform: its ID does.
+// TestImageByNameInEngine: where the registry doesn't let the action in, an engine may have the image, but a graph
+// driver doesn't tell whether the digest is an index's of which it has one platform: its ID does.
 func TestImageByNameInEngine(t *testing.T) {
 	t.Parallel()
 	harness.EachRegistry(t, testImageByNameInEngine)
@@ -140,8 +140,7 @@ func testImageByNameInEngine(t *testing.T, options server.Options) {
 	first.HasOutputs(t, map[string]string{"revision": "1", "source-digest": id, "uploaded": "true"})
 }
 
-// TestImageInRepository: a digest that the charm's repository has needs no
-// engine.
+// TestImageInRepository: a digest that the charm's repository has needs no engine.
 func TestImageInRepository(t *testing.T) {
 	t.Parallel()
 	harness.EachRegistry(t, testImageInRepository)
@@ -167,10 +166,12 @@ func TestImageInFailingRepository(t *testing.T) {
 	harness.EachRegistry(t, func(t *testing.T, options server.Options) {
 		t.Helper()
 		sandbox := harness.StartSandbox(t, options)
-		first := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 1000, 1), "push-only=true")
+		first := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 1000, 1),
+			"push-only=true")
 		first.Succeeded(t)
 		// An image ID leads to its manifest by the tag latest and by a record, which is a tag, too.
-		for digest, byTag := range map[string]bool{first.Outputs["remote-digest"]: false, first.Outputs["source-digest"]: true} {
+		for digest, byTag := range map[string]bool{first.Outputs["remote-digest"]: false,
+			first.Outputs["source-digest"]: true} {
 			sandbox.Fault(func(r server.Request) *server.Fault {
 				if _, asked, ok := strings.Cut(r.Path, "/manifests/"); ok && byTag != strings.Contains(asked, ":") {
 					return &server.Fault{Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"0"}}}
@@ -179,7 +180,8 @@ func TestImageInFailingRepository(t *testing.T) {
 			})
 			r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "digest="+digest, harness.NoEngine(t))
 			r.Failed(t, sandbox, digest, "503 Service Unavailable")
-			if text := harness.AnnotationOf(r, "error"); strings.Contains(text, "unknown") || strings.Contains(text, "is not in") {
+			if text := harness.AnnotationOf(r, "error"); strings.Contains(text, "unknown") ||
+				strings.Contains(text, "is not in") {
 				t.Errorf("the error is %q", text)
 			}
 		}
@@ -205,7 +207,8 @@ func testImageWithoutRecord(t *testing.T, options server.Options) {
 	// Without hints the next run has to pack again to find out.
 	sandbox.ResetRequests()
 	again := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+archive, "locations-record=false")
-	again.HasOutputs(t, map[string]string{"uploaded": "false", "revision-created": "false", "remote-digest": first.Outputs["remote-digest"]})
+	again.HasOutputs(t, map[string]string{"uploaded": "false", "revision-created": "false",
+		"remote-digest": first.Outputs["remote-digest"]})
 	if sent := harness.Changes(sandbox); len(sent) > 0 {
 		t.Errorf("sent %v", sent)
 	}

@@ -38,7 +38,8 @@ func TestKey(t *testing.T) {
 			"revision": "", "remote-digest": "", "remote-image": "", "source-digest": "", "digests": "", "resources": "[]",
 			"resource-flag": "", "resource-flags": "", "revision-created": "false", "uploaded": "false",
 		})
-		first := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 100_000, 1), "key=rock at commit 1")
+		first := harness.Upload(t, sandbox, "resource="+harness.ImageResource,
+			"image="+harness.WriteImageArchive(t, 100_000, 1), "key=rock at commit 1")
 		first.Succeeded(t)
 		known := ask(t, "rock at commit 1")
 		if diff := cmp.Diff(first.UnchangedOutputs(), known.Outputs); diff != "" {
@@ -48,7 +49,8 @@ func TestKey(t *testing.T) {
 			t.Errorf("another key has revision %s", other.Outputs["revision"])
 		}
 		// The same image under another key: the first record stays.
-		harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 100_000, 1), "key=rock at commit 2").Succeeded(t)
+		harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 100_000, 1),
+			"key=rock at commit 2").Succeeded(t)
 		if again := ask(t, "rock at commit 1"); again.Outputs["remote-digest"] != first.Outputs["remote-digest"] {
 			t.Errorf("the key means %s now", again.Outputs["remote-digest"])
 		}
@@ -82,7 +84,8 @@ func TestPushOnly(t *testing.T) {
 		rock := harness.WriteRock(t, harness.PlatformImage(t, platform))
 		pushed := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+rock, "push-only=true")
 		pushed.Succeeded(t)
-		pushed.HasOutputs(t, map[string]string{"revision": "", "revision-created": "false", "uploaded": "true", "resource-flag": ""})
+		pushed.HasOutputs(t, map[string]string{"revision": "", "revision-created": "false", "uploaded": "true",
+			"resource-flag": ""})
 		digests = append(digests, pushed.Outputs["remote-digest"])
 		again := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+rock, "push-only=true")
 		again.Succeeded(t)
@@ -92,7 +95,8 @@ func TestPushOnly(t *testing.T) {
 		t.Fatalf("%d revisions, want none yet", n)
 	}
 	sandbox.ResetRequests()
-	joined := harness.Upload(t, sandbox, harness.NoEngine(t), "resource="+harness.ImageResource, "image="+strings.Join(digests, "\n"))
+	joined := harness.Upload(t, sandbox, harness.NoEngine(t), "resource="+harness.ImageResource,
+		"image="+strings.Join(digests, "\n"))
 	joined.Succeeded(t)
 	made := sandbox.Revisions(harness.Charm, harness.ImageResource)
 	if len(made) != 1 || !cmp.Equal(made[0].Architectures(), []string{"amd64", "arm64"}) {

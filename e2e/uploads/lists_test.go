@@ -22,13 +22,20 @@ func TestEmptyLine(t *testing.T) {
 		inputs []string
 		want   string
 	}{
-		"first image":    {upload, []string{"resource=" + harness.ImageResource, harness.ImageLines("", rock, "")}, "input image: line 1 is empty"},
-		"last image":     {upload, []string{"resource=" + harness.ImageResource, harness.ImageLines(rock, "", "")}, "input image: line 2 is empty"},
-		"architecture":   {upload, []string{"resource=" + harness.FileResource, "filepath=" + file, "architectures=amd64,"}, "input architectures: entry 2 is empty"},
-		"charm file":     {release, []string{"charms=\n" + file + "\n", "channel=latest/edge"}, "input charms: line 1 is empty"},
-		"resources":      {release, []string{"charm-revision=1", "resources=my-image:1\n\n", "channel=latest/edge"}, "input resources: line 2 is empty"},
-		"charm revision": {release, []string{"charm-revision=1,", "channel=latest/edge"}, "input charm-revision: entry 2 is empty"},
-		"channel":        {release, []string{"charm-revision=1", "channel=latest/edge\n\nlatest/beta"}, "input channel: line 2 is empty"},
+		"first image": {upload, []string{"resource=" + harness.ImageResource, harness.ImageLines("", rock, "")},
+			"input image: line 1 is empty"},
+		"last image": {upload, []string{"resource=" + harness.ImageResource, harness.ImageLines(rock, "", "")},
+			"input image: line 2 is empty"},
+		"architecture": {upload, []string{"resource=" + harness.FileResource, "filepath=" + file, "architectures=amd64,"},
+			"input architectures: entry 2 is empty"},
+		"charm file": {release, []string{"charms=\n" + file + "\n", "channel=latest/edge"},
+			"input charms: line 1 is empty"},
+		"resources": {release, []string{"charm-revision=1", "resources=my-image:1\n\n", "channel=latest/edge"},
+			"input resources: line 2 is empty"},
+		"charm revision": {release, []string{"charm-revision=1,", "channel=latest/edge"},
+			"input charm-revision: entry 2 is empty"},
+		"channel": {release, []string{"charm-revision=1", "channel=latest/edge\n\nlatest/beta"},
+			"input channel: line 2 is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := test.run(test.inputs...)

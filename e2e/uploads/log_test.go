@@ -98,7 +98,8 @@ func TestSummaryUnwritable(t *testing.T) {
 	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 1000, 1),
 		"GITHUB_STEP_SUMMARY="+t.TempDir()+"/missing/summary")
 	r.HasOutputs(t, map[string]string{"revision": "1"})
-	if r.Exit != 0 || harness.CountErrors(r) != 0 || !strings.Contains(r.Log, "\n::warning::cannot add to the step's summary: ") {
+	if r.Exit != 0 || harness.CountErrors(r) != 0 ||
+		!strings.Contains(r.Log, "\n::warning::cannot add to the step's summary: ") {
 		t.Errorf("exit %d with %d errors, want 0 with a warning:\n%s", r.Exit, harness.CountErrors(r), r.Log)
 	}
 }

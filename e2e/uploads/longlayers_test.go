@@ -83,7 +83,8 @@ func TestTokensExpireWithinLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const rate, layers = 1_500_000, 6 // bytes a second of each connection; more layers than are sent at once, so they take two rounds
+	// bytes a second of each connection; more layers than are sent at once, so they take two rounds
+	const rate, layers = 1_500_000, 6
 	image, bytes := writeLayers(t, int64(takes.Seconds()*rate)/2, layers)
 	harness.EachRegistry(t, func(t *testing.T, options server.Options) {
 		t.Helper()
@@ -131,7 +132,8 @@ func TestResetsWithinLayer(t *testing.T) {
 	r.HasOutputs(t, map[string]string{"revision": "1", "uploaded": "true"})
 	sent, resumed := sentOfBlobs(sandbox), askedOfUploads(sandbox)
 	if sent > bytes*11/10 || resumed < resets {
-		t.Errorf("%d bytes were sent of blobs with %d, want at most a tenth more; %d times the registry was asked where it stands, want at least %d",
+		t.Errorf("%d bytes were sent of blobs with %d, want at most a tenth more; %d times the registry was asked where it "+
+			"stands, want at least %d",
 			sent, bytes, resumed, resets)
 	}
 	t.Logf("%.3f bytes sent for each of the layer, over %d resets", float64(sent)/float64(bytes), resumed)

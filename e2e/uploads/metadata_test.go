@@ -142,9 +142,11 @@ func TestMetadataFailures(t *testing.T) {
 		inputs []string
 		want   string
 	}{
-		"no images":      {"name: " + harness.Charm, nil, "no resource of type oci-image with an upstream-source"},
-		"no name":        {"resources: {a: {type: oci-image, upstream-source: x}}", []string{"charm="}, "give the charm's with the input charm"},
-		"unknown charm":  {"name: other\nresources: {a: {type: oci-image, upstream-source: x@" + harness.SomeDigest + "}}", []string{"charm="}, "knows no charm 'other'"},
+		"no images": {"name: " + harness.Charm, nil, "no resource of type oci-image with an upstream-source"},
+		"no name": {"resources: {a: {type: oci-image, upstream-source: x}}", []string{"charm="},
+			"give the charm's with the input charm"},
+		"unknown charm": {"name: other\nresources: {a: {type: oci-image, upstream-source: x@" + harness.SomeDigest + "}}",
+			[]string{"charm="}, "knows no charm 'other'"},
 		"not YAML":       {"a: [", nil, "charmcraft.yaml: yaml:"},
 		"two sources":    {"", []string{"digest=" + harness.SomeDigest}, "inputs digest, metadata: given together"},
 		"and a resource": {"", []string{"resource=" + harness.ImageResource}, "leave out resource"},

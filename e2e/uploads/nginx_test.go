@@ -76,7 +76,8 @@ func startNginx(t *testing.T, dir, to string, f front) string {
 	address := free.Addr().String()
 	_ = free.Close()
 	configuration := filepath.Join(dir, "nginx.conf")
-	harness.WriteFile(t, configuration, fmt.Sprintf(nginxConfiguration, dir, address, f.buffering, to, f.largest, protocols))
+	harness.WriteFile(t, configuration, fmt.Sprintf(nginxConfiguration, dir, address, f.buffering, to, f.largest,
+		protocols))
 	nginx := exec.CommandContext(t.Context(), "nginx", "-c", configuration, "-e", filepath.Join(dir, "error.log"))
 	if err := nginx.Start(); err != nil {
 		t.Fatal(err)
@@ -107,8 +108,9 @@ func writeCertificate(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(1, 0, 0), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(1, 0, 0), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: []string{"localhost"},
+		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -127,7 +129,9 @@ func writeCertificate(t *testing.T, dir string) {
 
 // startBehindNginx starts a sandbox whose registry has an nginx in front. It
 // returns what makes the action use that, and nginx's folder.
-func startBehindNginx(t *testing.T, options server.Options, f front) (sandbox *server.Server, inputs []string, dir string) {
+func startBehindNginx(
+	t *testing.T, options server.Options, f front,
+) (sandbox *server.Server, inputs []string, dir string) {
 	t.Helper()
 	harness.Need(t, "nginx", "crane")
 	dir, realm := t.TempDir(), t.TempDir()
@@ -151,7 +155,8 @@ func startBehindNginx(t *testing.T, options server.Options, f front) (sandbox *s
 func pullsBehindNginx(t *testing.T, sandbox *server.Server, inputs []string, r harness.Result) {
 	t.Helper()
 	login, _ := harness.RegistryLogin(t, sandbox, harness.ImageResource)
-	harness.Tool(t, "env", inputs[1], "DOCKER_CONFIG="+login, "crane", "pull", "--format", "oci", r.Outputs["remote-image"], t.TempDir())
+	harness.Tool(t, "env", inputs[1], "DOCKER_CONFIG="+login, "crane", "pull", "--format", "oci",
+		r.Outputs["remote-image"], t.TempDir())
 }
 
 // TestBehindNginx: the registry as it is met in production, behind a front that
@@ -170,7 +175,8 @@ func TestBehindNginx(t *testing.T) {
 				first.Succeeded(t)
 				harness.Rerun(t, sandbox, first, inputs...)
 				pullsBehindNginx(t, sandbox, inputs, first)
-				if requests := harness.ReadFile(t, filepath.Join(dir, "access.log")); !strings.Contains(requests, "HTTP/2.0 PATCH 202") {
+				if requests := harness.ReadFile(t, filepath.Join(dir, "access.log")); !strings.Contains(requests,
+					"HTTP/2.0 PATCH 202") {
 					t.Errorf("no blob came by HTTP/2:\n%s", requests)
 				}
 			})

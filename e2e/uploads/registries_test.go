@@ -21,8 +21,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// TestUnknownImage: an image that neither a record nor a tag leads to is packed again. The registry isn't asked for its ID
-// as a manifest, which some can't answer.
+// TestUnknownImage: an image that neither a record nor a tag leads to is packed again. The registry isn't asked for its
+// ID as a manifest, which some can't answer.
 func TestUnknownImage(t *testing.T) {
 	t.Parallel()
 	harness.EachRegistry(t, func(t *testing.T, options server.Options) {
@@ -34,7 +34,8 @@ func TestUnknownImage(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				sandbox := harness.StartSandbox(t, options)
-				inputs := []string{"resource=" + harness.ImageResource, "image=" + harness.WriteImageArchive(t, 1000, 2), "locations-record=false"}
+				inputs := []string{"resource=" + harness.ImageResource, "image=" + harness.WriteImageArchive(t, 1000, 2),
+					"locations-record=false"}
 				sandbox.Fault(func(r server.Request) *server.Fault {
 					if r.Method == http.MethodPut && strings.Contains(r.Path, "/manifests/") {
 						return fault
@@ -67,9 +68,8 @@ func TestUnknownImage(t *testing.T) {
 	})
 }
 
-// TestBreaksWithinLayer: an upload goes on as long as bytes get through between
-// two breaks. Distribution 3 keeps what it was sent, distribution 2 nothing of
-// an upload that broke: there the last break decides how much is sent.
+// TestBreaksWithinLayer: an upload goes on as long as bytes get through between two breaks. Distribution 3 keeps what
+// it was sent, distribution 2 nothing of an upload that broke: there the last break decides how much is sent.
 func TestBreaksWithinLayer(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -106,7 +106,8 @@ func TestBreaksWithinLayer(t *testing.T) {
 				sent := float64(sentOfBlobs(sandbox)) / float64(bytes)
 				t.Logf("%.2f bytes sent for each of the layer, over %d breaks", sent, broken)
 				if most := test.most[options.Registry]; broken != test.breaks || sent > most {
-					t.Errorf("%.2f bytes were sent for each of the layer over %d breaks, want at most %.2f over %d", sent, broken, most, test.breaks)
+					t.Errorf("%.2f bytes were sent for each of the layer over %d breaks, want at most %.2f over %d", sent, broken,
+						most, test.breaks)
 				}
 				harness.IsComplete(t, sandbox, r.Outputs["remote-digest"])
 			})
@@ -124,8 +125,7 @@ func chunkOf(t *testing.T, r server.Request) int64 {
 	return last - first + 1
 }
 
-// TestChunkWithoutProgress: a registry that takes chunks and keeps none is given
-// up.
+// TestChunkWithoutProgress: a registry that takes chunks and keeps none is given up.
 func TestChunkWithoutProgress(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartSandbox(t, server.Options{})
@@ -136,11 +136,11 @@ func TestChunkWithoutProgress(t *testing.T) {
 		return &server.Fault{Status: http.StatusAccepted, Header: http.Header{"Range": {"0-0"}}}
 	})
 	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 2<<20, 1))
-	r.Failed(t, sandbox, "sending the blob sha256:", "given up after 6 tries without progress", "no more bytes than before")
+	r.Failed(t, sandbox, "sending the blob sha256:", "given up after 6 tries without progress",
+		"no more bytes than before")
 }
 
-// withoutConsent passes connections on to a server, without its answers to
-// "Expect: 100-continue".
+// withoutConsent passes connections on to a server, without its answers to "Expect: 100-continue".
 func withoutConsent(t *testing.T, to string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -169,7 +169,8 @@ func withoutConsent(t *testing.T, to string) string {
 				for {
 					n, err := registry.Read(buffer)
 					// An answer that asks for the rest comes alone.
-					if _, writeErr := client.Write(bytes.ReplaceAll(buffer[:n], []byte("HTTP/1.1 100 Continue\r\n\r\n"), nil)); err != nil || writeErr != nil {
+					if _, writeErr := client.Write(bytes.ReplaceAll(buffer[:n], []byte("HTTP/1.1 100 Continue\r\n\r\n"),
+						nil)); err != nil || writeErr != nil {
 						return
 					}
 				}
@@ -179,9 +180,8 @@ func withoutConsent(t *testing.T, to string) string {
 	return listener.Addr().String()
 }
 
-// TestExpectWithoutAnswer: a front that leaves "Expect: 100-continue"
-// unanswered is asked no more once that is known, since each such question costs
-// a second. None is asked while the token is fresh.
+// TestExpectWithoutAnswer: a front that leaves "Expect: 100-continue" unanswered is asked no more once that is known,
+// since each such question costs a second. None is asked while the token is fresh.
 func TestExpectWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	const layers, atOnce = 9, 4
@@ -223,7 +223,8 @@ func TestExpectWithoutAnswer(t *testing.T) {
 					}
 				}
 				if blobs != layers || asked < test.least || asked > test.most {
-					t.Errorf("%d of %d requests with a layer asked before it was sent, want %d to %d of %d", asked, blobs, test.least, test.most, layers)
+					t.Errorf("%d of %d requests with a layer asked before it was sent, want %d to %d of %d", asked, blobs, test.least,
+						test.most, layers)
 				}
 			})
 		})
@@ -239,7 +240,8 @@ func TestManyPlatforms(t *testing.T) {
 		names[n] = fmt.Sprintf("linux/amd64/v%d", n)
 	}
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
-	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteRock(t, harness.PlatformIndex(t, names...)))
+	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource,
+		"image="+harness.WriteRock(t, harness.PlatformIndex(t, names...)))
 	r.Succeeded(t)
 	requests := map[string]int{}
 	kinds := map[string]int{}
@@ -261,15 +263,14 @@ func TestManyPlatforms(t *testing.T) {
 			t.Errorf("%d times %s", n, request)
 		}
 	}
-	// Of each platform: is its manifest there, its config, its layer? Two
-	// requests for each blob, and one for the manifest. Few more for the whole.
+	// Of each platform: is its manifest there, its config, its layer? Two requests for each blob, and one for the
+	// manifest. Few more for the whole.
 	if n := len(sandbox.Requests()); n > platforms*8+50 {
 		t.Errorf("%d requests for %d platforms", n, platforms)
 	}
 }
 
-// TestFileChangesWhileItIsSent: such a file is sent once, and becomes no
-// revision.
+// TestFileChangesWhileItIsSent: such a file is sent once, and becomes no revision.
 func TestFileChangesWhileItIsSent(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")
@@ -314,7 +315,8 @@ func TestRegistryBelowPath(t *testing.T) {
 		first := harness.Upload(t, sandbox, "resource="+harness.ImageResource, image, place)
 		first.Succeeded(t)
 		_, repository := harness.RegistryLogin(t, sandbox, harness.ImageResource)
-		first.HasOutputs(t, map[string]string{"revision": "1", "remote-image": repository + "@" + first.Outputs["remote-digest"]})
+		first.HasOutputs(t, map[string]string{"revision": "1",
+			"remote-image": repository + "@" + first.Outputs["remote-digest"]})
 		harness.Rerun(t, sandbox, first, image, place)
 		harness.IsComplete(t, sandbox, first.Outputs["remote-digest"])
 	})

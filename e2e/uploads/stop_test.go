@@ -30,7 +30,8 @@ func TestStop(t *testing.T) {
 	archive := harness.WriteImageArchive(t, 2<<20, 2)
 	path := filepath.Join(t.TempDir(), "file")
 	harness.WriteFile(t, path, strings.Repeat("content", 1000))
-	image, file := []string{"resource=" + harness.ImageResource, "image=" + archive}, []string{"resource=" + harness.FileResource, "filepath=" + path}
+	image, file := []string{"resource=" + harness.ImageResource, "image=" + archive},
+		[]string{"resource=" + harness.FileResource, "filepath=" + path}
 	hang := &server.Fault{Delay: time.Hour}
 	at := func(where, method, path string) func(server.Request) bool {
 		return func(r server.Request) bool {
@@ -43,13 +44,15 @@ func TestStop(t *testing.T) {
 		fault  *server.Fault
 		want   string
 	}{
-		"looking at the store":         {image, at("store", "GET", "/resources"), hang, "looking for what is there"},
-		"looking, between two tries":   {image, at("store", "GET", "/revisions"), &server.Fault{Status: 503, Header: http.Header{"Retry-After": {"60"}}}, "looking for what is there"},
-		"waiting for a bearer token":   {image, at("auth", "GET", "/token"), hang, "looking for what is there"},
-		"looking in the registry":      {image, at("registry", "GET", "/manifests/"), hang, "looking for what is there"},
-		"beginning to send a blob":     {image, at("registry", "POST", "/blobs/uploads/"), hang, "sending the image"},
-		"sending a blob":               {image, at("registry", "PATCH", "/blobs/uploads/"), hang, "sending the image"},
-		"sending, between two tries":   {image, at("registry", "PATCH", "/blobs/uploads/"), &server.Fault{Status: 429, Header: http.Header{"Retry-After": {"60"}}}, "sending the image"},
+		"looking at the store": {image, at("store", "GET", "/resources"), hang, "looking for what is there"},
+		"looking, between two tries": {image, at("store", "GET", "/revisions"),
+			&server.Fault{Status: 503, Header: http.Header{"Retry-After": {"60"}}}, "looking for what is there"},
+		"waiting for a bearer token": {image, at("auth", "GET", "/token"), hang, "looking for what is there"},
+		"looking in the registry":    {image, at("registry", "GET", "/manifests/"), hang, "looking for what is there"},
+		"beginning to send a blob":   {image, at("registry", "POST", "/blobs/uploads/"), hang, "sending the image"},
+		"sending a blob":             {image, at("registry", "PATCH", "/blobs/uploads/"), hang, "sending the image"},
+		"sending, between two tries": {image, at("registry", "PATCH", "/blobs/uploads/"),
+			&server.Fault{Status: 429, Header: http.Header{"Retry-After": {"60"}}}, "sending the image"},
 		"finishing a blob":             {image, at("registry", "PUT", "/blobs/uploads/"), hang, "sending the image"},
 		"sending the manifest":         {image, at("registry", "PUT", "/manifests/"), hang, "sending the image"},
 		"sending the image's text":     {image, at("storage", "POST", ""), hang, "no revision was created"},
@@ -129,7 +132,8 @@ func inspected(name v1.Hash, config *v1.ConfigFile) map[string]any {
 
 func TestEngineDies(t *testing.T) {
 	t.Parallel()
-	host, id := halfEngine(t, harness.WriteImageArchive(t, 500_000, 3), func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	host, id := halfEngine(t, harness.WriteImageArchive(t, 500_000, 3),
+		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	sandbox := harness.StartSandbox(t, server.Options{})
 	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "digest="+id, host)
 	r.Failed(t, sandbox, id, "cannot pack image")
@@ -159,16 +163,19 @@ func TestStopWhileCompressing(t *testing.T) {
 // is too small.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	if out, err := exec.Command("unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", os.TempDir()).CombinedOutput(); err != nil {
+	if out, err := exec.Command("unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none",
+		os.TempDir()).CombinedOutput(); err != nil {
 		t.Skipf("no file system can be mounted here: %v: %s", err, out)
 	}
 	// Of the shells, bash alone passes variables on whose names have a hyphen.
 	harness.Need(t, "bash")
 	const script = `mount -t tmpfs -o size=1m none "$TMPDIR" && "$0"
 		code=$?; find "$TMPDIR" -mindepth 1 | sed 's/^/left behind: /'; exit $code`
-	command := exec.CommandContext(t.Context(), "unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script, harness.Program)
+	command := exec.CommandContext(t.Context(), "unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script,
+		harness.Program)
 	sandbox := harness.StartSandbox(t, server.Options{})
-	r := harness.Execute(t, command, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 3<<20, 1))
+	r := harness.Execute(t, command, sandbox, "resource="+harness.ImageResource,
+		"image="+harness.WriteImageArchive(t, 3<<20, 1))
 	r.Failed(t, sandbox, "no space left on device", "set TMPDIR", "TMPDIR: ${{ github.workspace }}/tmp")
 	if strings.Contains(harness.ErrorText(r), "cannot read") {
 		t.Errorf("the disk is called unreadable:\n%s", harness.ErrorText(r))
@@ -212,17 +219,19 @@ func TestUnclearAnswers(t *testing.T) {
 		review  int
 		ordered string // requests about the list of revisions
 	}{
-		"lost":                {server.Fault{Handle: true, Drop: true}, never, "GET POST GET"},
-		"lost, in review":     {server.Fault{Handle: true, Drop: true}, 3, "GET POST GET POST GET"},
-		"lost before":         {server.Fault{Drop: true}, never, "GET POST GET POST GET"},
-		"replaced":            {server.Fault{Handle: true, Status: 502, Body: harness.GatewayPage}, never, "GET POST GET"},
-		"replaced, in review": {server.Fault{Handle: true, Status: 502, Body: harness.GatewayPage}, 3, "GET POST GET POST GET"},
-		"replaced before":     {server.Fault{Status: 500}, never, "GET POST GET POST GET"},
-		"nonsense":            {server.Fault{Handle: true, Status: 200, Body: "{"}, never, "GET POST GET"},
-		"empty":               {server.Fault{Handle: true, Status: 200, Body: "{}"}, never, "GET POST GET"},
-		"cut":                 {server.Fault{Handle: true, Status: 200, Header: http.Header{"Content-Length": {"100"}}, Body: "{"}, never, "GET POST GET"},
-		"timed out":           {server.Fault{Status: 408}, never, "GET POST GET POST GET"},
-		"too many":            {server.Fault{Status: 429, Header: http.Header{"Retry-After": {"2"}}}, never, "GET POST GET POST GET"},
+		"lost":            {server.Fault{Handle: true, Drop: true}, never, "GET POST GET"},
+		"lost, in review": {server.Fault{Handle: true, Drop: true}, 3, "GET POST GET POST GET"},
+		"lost before":     {server.Fault{Drop: true}, never, "GET POST GET POST GET"},
+		"replaced":        {server.Fault{Handle: true, Status: 502, Body: harness.GatewayPage}, never, "GET POST GET"},
+		"replaced, in review": {server.Fault{Handle: true, Status: 502, Body: harness.GatewayPage}, 3,
+			"GET POST GET POST GET"},
+		"replaced before": {server.Fault{Status: 500}, never, "GET POST GET POST GET"},
+		"nonsense":        {server.Fault{Handle: true, Status: 200, Body: "{"}, never, "GET POST GET"},
+		"empty":           {server.Fault{Handle: true, Status: 200, Body: "{}"}, never, "GET POST GET"},
+		"cut": {server.Fault{Handle: true, Status: 200, Header: http.Header{"Content-Length": {"100"}},
+			Body: "{"}, never, "GET POST GET"},
+		"timed out": {server.Fault{Status: 408}, never, "GET POST GET POST GET"},
+		"too many":  {server.Fault{Status: 429, Header: http.Header{"Retry-After": {"2"}}}, never, "GET POST GET POST GET"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

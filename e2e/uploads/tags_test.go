@@ -23,7 +23,8 @@ func TestTagThatMoved(t *testing.T) {
 	moved := harness.Upload(t, sandbox, "resource="+harness.ImageResource, image)
 	moved.HasOutputs(t, map[string]string{"remote-digest": old, "revision": "1"})
 	warning := harness.AnnotationOf(moved, "warning")
-	for _, part := range []string{repository + ":latest@" + old, "the tag has moved on; the digest decides", "now=" + now} {
+	for _, part := range []string{repository + ":latest@" + old, "the tag has moved on; the digest decides",
+		"now=" + now} {
 		if !strings.Contains(warning, part) {
 			t.Errorf("the warning doesn't say %q: %q", part, warning)
 		}
@@ -53,7 +54,8 @@ func TestTagAlone(t *testing.T) {
 	other := harness.StartSandbox(t, server.Options{InMemory: true})
 	login, closed := harness.RegistryLogin(t, other, harness.ImageResource)
 	_, username, password := other.RegistryAuth(harness.Charm, harness.ImageResource)
-	uploaded := harness.Upload(t, other, "resource="+harness.ImageResource, "image="+harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")))
+	uploaded := harness.Upload(t, other, "resource="+harness.ImageResource,
+		"image="+harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64")))
 	uploaded.Succeeded(t)
 	there := closed + ":latest@" + uploaded.Outputs["remote-digest"]
 	tests := map[string]struct {
@@ -63,10 +65,12 @@ func TestTagAlone(t *testing.T) {
 		"tag":       {[]string{"image=" + repository + ":latest"}, repository + ":latest@" + digest},
 		"no tag":    {[]string{"image=" + repository}, repository + ":latest@" + digest},
 		"transport": {[]string{"image=docker://" + repository + ":latest"}, repository + ":latest@" + digest},
-		"one line":  {[]string{harness.ImageLines(repository+"@"+digest, repository+":latest platform=linux/arm64")}, repository + ":latest@" + digest},
-		"login":     {[]string{"image=" + closed + ":latest", "DOCKER_CONFIG=" + login}, there},
-		"inputs":    {[]string{"image=" + closed + ":latest", "source-username=" + username, "source-password=" + password}, there},
-		"unknown":   {[]string{"image=" + repository + ":v9"}, ""},
+		"one line": {[]string{harness.ImageLines(repository+"@"+digest, repository+":latest platform=linux/arm64")},
+			repository + ":latest@" + digest},
+		"login": {[]string{"image=" + closed + ":latest", "DOCKER_CONFIG=" + login}, there},
+		"inputs": {[]string{"image=" + closed + ":latest", "source-username=" + username, "source-password=" + password},
+			there},
+		"unknown": {[]string{"image=" + repository + ":v9"}, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +90,8 @@ func TestTagAlone(t *testing.T) {
 			if !strings.Contains(harness.ErrorText(r), " "+test.paste) {
 				t.Fatalf("the error doesn't have %s to paste:\n%s", test.paste, harness.ErrorText(r))
 			}
-			pasted := harness.Upload(t, sandbox, append(test.inputs[1:], "resource="+harness.ImageResource, "image="+test.paste)...)
+			pasted := harness.Upload(t, sandbox, append(test.inputs[1:], "resource="+harness.ImageResource,
+				"image="+test.paste)...)
 			pasted.Succeeded(t)
 		})
 	}

@@ -35,9 +35,11 @@ func testMount(t *testing.T, options server.Options) {
 	other.Succeeded(t)
 	login, _ := harness.RegistryLogin(t, sandbox, harness.OtherResource)
 	sandbox.ResetRequests()
-	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+other.Outputs["remote-image"], "DOCKER_CONFIG="+login)
+	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+other.Outputs["remote-image"],
+		"DOCKER_CONFIG="+login)
 	r.Succeeded(t)
-	r.HasOutputs(t, map[string]string{"remote-digest": other.Outputs["remote-digest"], "uploaded": "true", "revision": "1"})
+	r.HasOutputs(t, map[string]string{"remote-digest": other.Outputs["remote-digest"], "uploaded": "true",
+		"revision": "1"})
 	mounted := 0
 	for _, request := range sandbox.Requests() {
 		if strings.Contains(request.Path, "/blobs/uploads/") && request.BodyBytes > 0 {
@@ -71,13 +73,15 @@ func TestTransfer(t *testing.T) {
 	limited := exec.CommandContext(t.Context(), "prlimit", "--fsize=65536", harness.Program)
 	source := newNoise(int64(megabytes) << 20)
 	source.halfway = func() []string { return regularFiles(t, harness.Program) }
-	image := strings.TrimPrefix(harness.Serve(t, source), "http://") + "/noise@" + harness.DigestOf([]byte(source.manifest))
+	image := strings.TrimPrefix(harness.Serve(t, source), "http://") + "/noise@" +
+		harness.DigestOf([]byte(source.manifest))
 
 	began := time.Now()
 	peak := harness.MeasurePeak(t, limited)
 	r := harness.Execute(t, limited, sandbox, "resource="+harness.ImageResource, "image="+image)
 	r.Succeeded(t)
-	r.HasOutputs(t, map[string]string{"remote-digest": harness.DigestOf([]byte(source.manifest)), "uploaded": "true", "revision": "1"})
+	r.HasOutputs(t, map[string]string{"remote-digest": harness.DigestOf([]byte(source.manifest)), "uploaded": "true",
+		"revision": "1"})
 	t.Logf("%d MB in %s, at most %d MB of memory", megabytes, time.Since(began).Round(time.Millisecond), peak())
 	if peak() >= 100 {
 		t.Errorf("the run took %d MB of memory, want less than 100", peak())

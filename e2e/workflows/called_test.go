@@ -15,9 +15,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/internal/charmtest"
 )
 
-// calledStandIns are for the actions that the workflows for others use by commit:
-// the checkout of this repository has its actions, and a packed charm is where the
-// charm's folder is.
+// calledStandIns are for the actions that the workflows for others use by commit: the checkout of this repository has
+// its actions, and a packed charm is where the charm's folder is.
 var calledStandIns = map[string]string{
 	"actions/checkout": `name: stand-in
 description: gets the actions
@@ -35,8 +34,7 @@ runs: {using: composite, steps: [{shell: sh, run: 'echo "packing in ${{ inputs.p
 
 var usesCommit = regexp.MustCompile(`uses: (([\w-]+/[\w-]+)([\w./-]*))@([0-9a-f]{40})`)
 
-// called returns act's options for a checkout whose workflow calls one of this
-// repository's.
+// called returns act's options for a checkout whose workflow calls one of this repository's.
 func called(t *testing.T, c harness.Checkout, workflow string) (options []string) {
 	t.Helper()
 	text := harness.ReadFile(t, harness.Root+"/.github/workflows/"+workflow)
@@ -62,13 +60,14 @@ func called(t *testing.T, c harness.Checkout, workflow string) (options []string
 	return options
 }
 
-// TestWorkflowCallPublish: a charm's repository calls a workflow that packs and
-// publishes it. The second time nothing changes.
+// TestWorkflowCallPublish: a charm's repository calls a workflow that packs and publishes it. The second time nothing
+// changes.
 func TestWorkflowCallPublish(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true, Charms: []server.Charm{{Name: harness.Charm}}})
 	metadata := "name: my-charm\nresources: {my-file: {type: file}}\n"
-	files := map[string]string{"my-charm.charm": charmtest.File(t, metadata, harness.Noble), "rules.txt": harness.UniqueContent()}
+	files := map[string]string{"my-charm.charm": charmtest.File(t, metadata, harness.Noble),
+		"rules.txt": harness.UniqueContent()}
 	c := harness.NewCheckout(t, sandbox, "call-publish.yml", files)
 	options := called(t, c, "publish.yml")
 	for _, released := range []string{"true", "false"} {
@@ -76,7 +75,8 @@ func TestWorkflowCallPublish(t *testing.T) {
 		r := c.Run(t, "push", options...)
 		r.Succeeded(t)
 		r.Logged(t, "packing in .", "charm revisions 1, released "+released)
-		harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.FileResource: 1}})
+		harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.FileResource: 1}})
 	}
 	if sent := harness.Changes(sandbox); len(sent) > 0 {
 		t.Errorf("the second run changed something: %v", sent)
@@ -87,7 +87,8 @@ func TestWorkflowCallPublish(t *testing.T) {
 func TestWorkflowCallPromote(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
-	on := server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 2}}
+	on := server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 2}}
 	sandbox.PutRelease(harness.Charm, on)
 	c := harness.NewCheckout(t, sandbox, "call-promote.yml", nil)
 	c.Run(t, "workflow_dispatch", append(called(t, c, "promote.yml"), releaseToken(sandbox)...)...).Succeeded(t)
@@ -118,7 +119,8 @@ func TestCalledWorkflows(t *testing.T) {
 		steps := readWorkflow(t, harness.Root+"/.github/workflows/"+name+".yml").Jobs[name].Steps
 		own, last := steps[len(steps)-2], steps[len(steps)-1]
 		want := map[string]any{
-			"repository": "${{ job.workflow_repository }}", "ref": "${{ job.workflow_sha }}", "path": ".upload-resource", "persist-credentials": false,
+			"repository": "${{ job.workflow_repository }}", "ref": "${{ job.workflow_sha }}", "path": ".upload-resource",
+			"persist-credentials": false,
 		}
 		if diff := cmp.Diff(want, own.With); diff != "" {
 			t.Errorf("%s.yml gets the action (-want +got):\n%s", name, diff)
@@ -132,7 +134,8 @@ func TestCalledWorkflows(t *testing.T) {
 			}
 		}
 		for output := range workflow.On.Call.Outputs {
-			if declared.Outputs[output] == nil || workflow.Jobs[name].Outputs[output] != "${{ steps."+last.ID+".outputs."+output+" }}" {
+			if declared.Outputs[output] == nil || workflow.Jobs[name].Outputs[output] != "${{ steps."+last.ID+".outputs."+
+				output+" }}" {
 				t.Errorf("%s.yml: the output %s isn't the action's", name, output)
 			}
 		}

@@ -118,13 +118,16 @@ func newCluster(t *testing.T) *cluster {
 	// The node logs in with what Juju reads from the revision.
 	text := c.newest(t)
 	host, _, _ := strings.Cut(text.ImageName, "/")
-	login, err := json.Marshal(map[string]any{"auths": map[string]any{host: map[string]string{"username": text.Username, "password": text.Password}}})
+	login,
+		err := json.Marshal(map[string]any{"auths": map[string]any{
+		host: map[string]string{"username": text.Username, "password": text.Password}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "config.json")
 	harness.WriteFile(t, path, string(login))
-	harness.Tool(t, "kubectl", "create", "secret", "docker-registry", "my-charm-my-container-secret", "--from-file=.dockerconfigjson="+path)
+	harness.Tool(t, "kubectl", "create", "secret", "docker-registry", "my-charm-my-container-secret",
+		"--from-file=.dockerconfigjson="+path)
 
 	path = filepath.Join(t.TempDir(), "application.yaml")
 	harness.WriteFile(t, path, strings.NewReplacer("$IMAGE", text.ImageName, "$GATES", c.gates).Replace(application))
@@ -163,7 +166,8 @@ type published struct {
 func (c *cluster) publish(t *testing.T, resource, gate string, what any, inputs ...string) published {
 	t.Helper()
 	image := harness.WriteRock(t, what)
-	if img, ok := what.(v1.Image); ok && slices.Contains(inputs, "compression=zstd") { // which is for images without a manifest
+	// which is for images without a manifest
+	if img, ok := what.(v1.Image); ok && slices.Contains(inputs, "compression=zstd") {
 		image = filepath.Join(t.TempDir(), "saved.tar")
 		if err := tarball.WriteToFile(image, name.MustParseReference("saved:1"), img); err != nil {
 			t.Fatal(err)
@@ -187,7 +191,8 @@ func digestsOf(t *testing.T, login, image string) []string {
 		Config    struct{ Digest string }
 		Manifests []struct{ Digest string }
 	}
-	if err := json.Unmarshal([]byte(harness.Tool(t, "env", "DOCKER_CONFIG="+login, "crane", "manifest", image)), &manifest); err != nil {
+	if err := json.Unmarshal([]byte(harness.Tool(t, "env", "DOCKER_CONFIG="+login, "crane", "manifest", image)),
+		&manifest); err != nil {
 		t.Fatal(err)
 	}
 	digests := []string{digest}
@@ -305,7 +310,8 @@ func (c *cluster) arrived(t *testing.T, want published, w waiting) {
 
 func (c *cluster) query(t *testing.T, jsonpath string) string {
 	t.Helper()
-	return harness.Tool(t, "kubectl", "get", "pods", "--selector=app.kubernetes.io/name=my-charm", "--output=jsonpath="+jsonpath)
+	return harness.Tool(t, "kubectl", "get", "pods", "--selector=app.kubernetes.io/name=my-charm",
+		"--output=jsonpath="+jsonpath)
 }
 
 // set is what a refresh comes to.
@@ -372,7 +378,8 @@ func (c *cluster) partition(t *testing.T) {
 	next := c.publish(t, harness.ImageResource, "partition", runnable(t, "partition"))
 	c.open(t, next)
 	hold := func(partition string) {
-		harness.Tool(t, "kubectl", "patch", "statefulset/my-charm", `--patch={"spec":{"updateStrategy":{"rollingUpdate":{"partition":`+partition+`}}}}`)
+		harness.Tool(t, "kubectl", "patch", "statefulset/my-charm",
+			`--patch={"spec":{"updateStrategy":{"rollingUpdate":{"partition":`+partition+`}}}}`)
 	}
 	hold("1")
 	c.set(t, next.image)
@@ -397,17 +404,20 @@ func (c *cluster) workflow(t *testing.T) {
 	next := published{gate: "workflow"}
 	c.open(t, next)
 	checkout := harness.NewCheckout(t, c.sandbox, "publish.yml", map[string]string{
-		"Dockerfile": "FROM scratch\nCOPY busybox /\nENV REVISION=" + next.gate + "\nCMD [\"/busybox\", \"sleep\", \"infinity\"]\n",
-		"busybox":    harness.ReadFile(t, busybox),
+		"Dockerfile": "FROM scratch\nCOPY busybox /\nENV REVISION=" + next.gate +
+			"\nCMD [\"/busybox\", \"sleep\", \"infinity\"]\n",
+		"busybox": harness.ReadFile(t, busybox),
 	})
 	kubeconfig := harness.Tool(t, "kubectl", "config", "view", "--raw", "--output=jsonpath={}")
 	before := len(c.sandbox.Revisions(harness.Charm, harness.ImageResource))
 	ended := make(chan harness.Job, 1)
 	go func() {
 		defer close(ended)
-		ended <- checkout.Run(t, "push", "--container-options", "--volume="+kubectl+":/bin/kubectl", "--secret", "KUBECONFIG="+kubeconfig)
+		ended <- checkout.Run(t, "push", "--container-options", "--volume="+kubectl+":/bin/kubectl", "--secret",
+			"KUBECONFIG="+kubeconfig)
 	}()
-	for tick := time.Tick(100 * time.Millisecond); len(c.sandbox.Revisions(harness.Charm, harness.ImageResource)) == before; {
+	for tick := time.Tick(100 * time.Millisecond); len(c.sandbox.Revisions(harness.Charm,
+		harness.ImageResource)) == before; {
 		select {
 		case r := <-ended:
 			t.Fatalf("the workflow ended without a revision:\n%s", r.Log)

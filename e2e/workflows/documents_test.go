@@ -55,7 +55,8 @@ func TestDocumentedWorkflowsAreSound(t *testing.T) {
 func TestWorkflowRegistry(t *testing.T) {
 	t.Parallel()
 	other := harness.StartSandbox(t, server.Options{InMemory: true})
-	uploaded := harness.Upload(t, other, "resource="+harness.ImageResource, "image="+harness.WriteRock(t, harness.PlatformIndex(t, "linux/amd64", "linux/arm64")))
+	uploaded := harness.Upload(t, other, "resource="+harness.ImageResource,
+		"image="+harness.WriteRock(t, harness.PlatformIndex(t, "linux/amd64", "linux/arm64")))
 	uploaded.Succeeded(t)
 	_, username, password := other.RegistryAuth(harness.Charm, harness.ImageResource)
 
@@ -65,7 +66,8 @@ func TestWorkflowRegistry(t *testing.T) {
 		"--actor", username, "--secret", "GITHUB_TOKEN="+password)
 	r.Succeeded(t)
 	_, repository := harness.RegistryLogin(t, sandbox, harness.ImageResource)
-	r.Logged(t, harness.LogCreated(harness.ImageResource, "1"), "revision 1 is "+repository+"@"+uploaded.Outputs["remote-digest"])
+	r.Logged(t, harness.LogCreated(harness.ImageResource, "1"),
+		"revision 1 is "+repository+"@"+uploaded.Outputs["remote-digest"])
 	if strings.Contains(r.Log, password) {
 		t.Error("the log of the workflow holds the source's password")
 	}

@@ -23,7 +23,8 @@ func TestDownload(t *testing.T) {
 	}
 	commands, _, _ = strings.Cut(commands, "\n\n")
 	release, bin := t.TempDir(), t.TempDir()
-	programs := []releaseimage.Program{{OS: runtime.GOOS, Architecture: runtime.GOARCH, Content: []byte(harness.ReadFile(t, harness.Program))}}
+	programs := []releaseimage.Program{{OS: runtime.GOOS, Architecture: runtime.GOARCH,
+		Content: []byte(harness.ReadFile(t, harness.Program))}}
 	if err := releaseimage.Write(release, programs); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,8 @@ func TestDownload(t *testing.T) {
 		shell := exec.CommandContext(t.Context(), "sh", "-e", "-c", commands)
 		shell.Dir = t.TempDir()
 		shell.Env = []string{
-			"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + home, "RELEASE=" + release, "platform=" + runtime.GOOS + "-" + runtime.GOARCH,
+			"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + home, "RELEASE=" + release,
+			"platform=" + runtime.GOOS + "-" + runtime.GOARCH,
 		}
 		out, err := shell.CombinedOutput()
 		return string(out), filepath.Join(home, ".local/bin/upload-resource"), err

@@ -40,7 +40,8 @@ func TestOutsideActions(t *testing.T) {
 
 			command := exec.CommandContext(t.Context(), "./upload-resource")
 			command.Dir = dir
-			command.Env = append(harness.Environment(sandbox, []string{"resource=" + harness.ImageResource, "image=image.tar"}), "TMPDIR="+dir)
+			command.Env = append(harness.Environment(sandbox, []string{"resource=" + harness.ImageResource, "image=image.tar"}),
+				"TMPDIR="+dir)
 			if int(user) != os.Geteuid() {
 				command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 			}
@@ -52,7 +53,8 @@ func TestOutsideActions(t *testing.T) {
 			if strings.Contains("\n"+log.String(), "\n::") {
 				t.Errorf("there are workflow commands:\n%s", log.String())
 			}
-			want := map[string]string{"revision": "1", "revision-created": "true", "resource-flags": "--resource=" + harness.ImageResource + ":1"}
+			want := map[string]string{"revision": "1", "revision-created": "true",
+				"resource-flags": "--resource=" + harness.ImageResource + ":1"}
 			got := map[string]string{}
 			for line := range strings.Lines(log.String()) {
 				if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && want[name] != "" {
@@ -97,35 +99,41 @@ func TestLaptopCommands(t *testing.T) {
 		t.Fatalf("%d commands, want at least 7", len(commands))
 	}
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
-	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}})
+	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}})
 	dir, bin := t.TempDir(), t.TempDir()
 	if err := os.Symlink(harness.Program, filepath.Join(bin, "upload-resource")); err != nil {
 		t.Fatal(err)
 	}
 	harness.WriteFile(t, filepath.Join(dir, "sandbox.env"), strings.Join(sandbox.Env(), "\n"))
-	harness.WriteFile(t, filepath.Join(dir, "my.rock"), harness.ReadFile(t, harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))))
-	harness.WriteFile(t, filepath.Join(dir, "my-charm.charm"), charmtest.File(t, harness.CharmMetadata+"summary: new\n", harness.Noble))
+	harness.WriteFile(t, filepath.Join(dir, "my.rock"),
+		harness.ReadFile(t, harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))))
+	harness.WriteFile(t, filepath.Join(dir, "my-charm.charm"),
+		charmtest.File(t, harness.CharmMetadata+"summary: new\n", harness.Noble))
 	for _, name := range []string{"rules.txt", "README.md"} {
 		harness.WriteFile(t, filepath.Join(dir, name), harness.UniqueContent())
 	}
 	for _, command := range commands {
 		shell := exec.CommandContext(t.Context(), "sh", "-c", command[1])
 		shell.Dir = dir
-		shell.Env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=/nonexistent", "TMPDIR=" + t.TempDir()}, sandbox.Env()...)
+		shell.Env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=/nonexistent", "TMPDIR=" + t.TempDir()},
+			sandbox.Env()...)
 		if out, err := shell.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", command[1], err, out)
 		}
 	}
 	resources := harness.ResourceRevisions{harness.ImageResource: 3, harness.FileResource: 1}
 	harness.HasReleases(t, sandbox,
-		server.Release{Channel: "latest/beta", Base: harness.Noble, Revision: 2, Resources: harness.ResourceRevisions{harness.ImageResource: 3, harness.FileResource: 3}},
+		server.Release{Channel: "latest/beta", Base: harness.Noble, Revision: 2,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 3, harness.FileResource: 3}},
 		server.Release{Channel: "latest/candidate", Base: harness.Noble, Revision: 1, Resources: resources},
 		server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: resources})
 	var outputs struct {
 		Revision  string
 		Resources []struct{ Revision int }
 	}
-	if err := json.Unmarshal([]byte(harness.ReadFile(t, filepath.Join(dir, "upload.json"))), &outputs); err != nil || outputs.Revision != "3" || outputs.Resources[0].Revision != 3 {
+	if err := json.Unmarshal([]byte(harness.ReadFile(t, filepath.Join(dir, "upload.json"))), &outputs); err != nil ||
+		outputs.Revision != "3" || outputs.Resources[0].Revision != 3 {
 		t.Errorf("%+v: %v", outputs, err)
 	}
 }
@@ -139,11 +147,13 @@ func TestCommandLine(t *testing.T) {
 		exit int
 		want string
 	}{
-		"help":         {[]string{"--help"}, 0, "\n      --charm text"},
-		"version":      {[]string{"--version"}, 0, "upload-resource devel\n"},
-		"unknown flag": {[]string{"--charm=my-charm", "--resorce=my-file"}, 2, "::error title=upload-resource::read the command line: unknown flag: --resorce; `upload-resource --help` lists"},
-		"no inputs":    {[]string{"--charm=other-charm"}, 1, "input resource: missing"},
-		"no file":      {[]string{"--json", "/nonexistent/out.json"}, 1, "write the outputs: open /nonexistent/out.json: no such file or directory; give another file with --json"},
+		"help":    {[]string{"--help"}, 0, "\n      --charm text"},
+		"version": {[]string{"--version"}, 0, "upload-resource devel\n"},
+		"unknown flag": {[]string{"--charm=my-charm", "--resorce=my-file"}, 2,
+			"::error title=upload-resource::read the command line: unknown flag: --resorce; `upload-resource --help` lists"},
+		"no inputs": {[]string{"--charm=other-charm"}, 1, "input resource: missing"},
+		"no file": {[]string{"--json", "/nonexistent/out.json"}, 1,
+			"write the outputs: open /nonexistent/out.json: no such file or directory; give another file with --json"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

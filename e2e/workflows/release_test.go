@@ -56,7 +56,8 @@ func readWorkflow(t *testing.T, path string) (w workflow) {
 
 // pinned is an action by its commit, with the version or the branch that this is
 // of, or an action of the workflow's own commit.
-var pinned = regexp.MustCompile(`uses: ([\w./-]+@[0-9a-f]{40} # (v\d+\.\d+\.\d+|main, \d{4}-\d\d-\d\d)|\./\.upload-resource/\w+)$`)
+var pinned = regexp.MustCompile(`uses: ([\w./-]+@[0-9a-f]{40} # (v\d+\.\d+\.\d+|main, ` +
+	`\d{4}-\d\d-\d\d)|\./\.upload-resource/\w+)$`)
 
 // TestOwnWorkflows: what runs with this repository's permissions is named by
 // its content, and has no more of them than it needs.
@@ -168,8 +169,10 @@ func TestRelease(t *testing.T) {
 	if major := harness.Tool(t, "git", "-C", origin, "show", "v0:action.yml"); major != action {
 		t.Errorf("v0 has another action.yml than v0.1.0:\n%s", major)
 	}
-	r.Logged(t, "https://example.com/ci/1 passed", "arm64 starts", "ppc64le starts", "riscv64 starts", "s390x starts", "amd64 starts",
-		"ok  \tgithub.com/charmhub-actions/upload-resource/e2e", "signed "+pushed[1]+" for .", "signed "+pushed[1]+" for v0.1.0.",
+	r.Logged(t, "https://example.com/ci/1 passed", "arm64 starts", "ppc64le starts", "riscv64 starts", "s390x starts",
+		"amd64 starts",
+		"ok  \tgithub.com/charmhub-actions/upload-resource/e2e", "signed "+pushed[1]+" for .",
+		"signed "+pushed[1]+" for v0.1.0.",
 		"signed 7 programs", "gh release create v0.1.0 --repo someone/upload-resource --verify-tag")
 
 	_, other := cloneOf(t, harness.Root, registry.host)
@@ -313,7 +316,8 @@ func TestReleaseStart(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "docker", "bash", "qemu-aarch64-static")
 	module := t.TempDir()
-	harness.WriteFile(t, filepath.Join(module, "go.mod"), "module example.com/small\n\ngo 1.26.0\n\ntoolchain "+runtime.Version()+"\n")
+	harness.WriteFile(t, filepath.Join(module, "go.mod"),
+		"module example.com/small\n\ngo 1.26.0\n\ntoolchain "+runtime.Version()+"\n")
 	for _, test := range []struct {
 		program string
 		private bool
@@ -321,12 +325,14 @@ func TestReleaseStart(t *testing.T) {
 	}{
 		{`println("nothing")`, true, []string{
 			"can't be pulled without a login",
-			"open https://github.com/someone/upload-resource/pkgs/container/upload-resource, Package settings, Change visibility",
+			"open https://github.com/someone/upload-resource/pkgs/container/upload-resource, Package settings, Change " +
+				"visibility",
 		}},
 		{`println("nothing")`, false, []string{"the image for arm64 doesn't start"}},
 		{`os.Stdout.WriteString("::error title=upload-resource::input charm: missing\n"); os.Exit(1)`, false, nil},
 	} {
-		harness.WriteFile(t, filepath.Join(module, "main.go"), "package main\n\nimport \"os\"\n\nvar _ = os.Exit\n\nfunc main() { "+test.program+" }\n")
+		harness.WriteFile(t, filepath.Join(module, "main.go"),
+			"package main\n\nimport \"os\"\n\nvar _ = os.Exit\n\nfunc main() { "+test.program+" }\n")
 		programs, err := releaseimage.Compile(t.Context(), module, "v1.0.0")
 		if err != nil {
 			t.Fatal(err)
@@ -341,7 +347,8 @@ func TestReleaseStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := remote.WriteIndex(tag, index, remote.WithAuth(&authn.Basic{Username: "someone", Password: "secret"})); err != nil {
+		if err := remote.WriteIndex(tag, index,
+			remote.WithAuth(&authn.Basic{Username: "someone", Password: "secret"})); err != nil {
 			t.Fatal(err)
 		}
 		registry.private.Store(test.private)
@@ -351,7 +358,8 @@ func TestReleaseStart(t *testing.T) {
 		}
 		harness.RemoveImage(t, image+"@"+digest.String())
 		r := release{dir: harness.Root, temp: t.TempDir(), env: []string{
-			"IMAGE=" + image, "DIGEST=" + digest.String(), "GITHUB_SERVER_URL=https://github.com", "GITHUB_REPOSITORY=someone/upload-resource",
+			"IMAGE=" + image, "DIGEST=" + digest.String(), "GITHUB_SERVER_URL=https://github.com",
+			"GITHUB_REPOSITORY=someone/upload-resource",
 		}}
 		if test.want != nil {
 			r.fails(t, "image", "start", test.want...)
@@ -376,7 +384,8 @@ func TestReleaseNeedsCI(t *testing.T) {
 	for passed, ok := range map[string]bool{"https://example.com/ci/1": true, "": false} {
 		r := release{dir: t.TempDir(), temp: t.TempDir()}
 		r.env = []string{
-			"PATH=" + standInGH(t, passed) + ":" + os.Getenv("PATH"), "GITHUB_REPOSITORY=someone/upload-resource", "GITHUB_SHA=" + strings.Repeat("a", 40),
+			"PATH=" + standInGH(t, passed) + ":" + os.Getenv("PATH"), "GITHUB_REPOSITORY=someone/upload-resource",
+			"GITHUB_SHA=" + strings.Repeat("a", 40),
 		}
 		if ok {
 			_, err := r.run(t, "image", "passed")
@@ -437,11 +446,13 @@ func TestReleaseNotes(t *testing.T) {
 `)
 	assets := t.TempDir()
 	r.env = []string{
-		"PATH=" + standInGH(t, "") + ":" + os.Getenv("PATH"), "GITHUB_REPOSITORY=someone/upload-resource", "GITHUB_SERVER_URL=https://github.com",
+		"PATH=" + standInGH(t, "") + ":" + os.Getenv("PATH"), "GITHUB_REPOSITORY=someone/upload-resource",
+		"GITHUB_SERVER_URL=https://github.com",
 		"ASSETS=" + assets,
 	}
 	programs := filepath.Join(r.temp, "programs")
-	if err := releaseimage.Write(programs, []releaseimage.Program{{OS: "linux", Architecture: "arm64", Content: []byte("whole")}}); err != nil {
+	if err := releaseimage.Write(programs,
+		[]releaseimage.Program{{OS: "linux", Architecture: "arm64", Content: []byte("whole")}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.run(t, "publish", "publish", "VERSION=v1.0.0"); err != nil {
@@ -503,7 +514,8 @@ func actRelease(t *testing.T, dir, version, assets string) harness.Job {
 	t.Helper()
 	home := t.TempDir()
 	args := []string{
-		"workflow_dispatch", "--directory", dir, "--workflows", ".github/workflows/release.yml", "--input", "version=" + version,
+		"workflow_dispatch", "--directory", dir, "--workflows", ".github/workflows/release.yml", "--input",
+		"version=" + version,
 		"--platform", "ubuntu-latest=-self-hosted", "--no-cache-server", "--secret", "GITHUB_TOKEN=none",
 		"--env", "DOCKER_BUILDKIT=0", "--env", "GOFLAGS=-buildvcs=false",
 		"--env", "ASSETS=" + assets,
@@ -512,7 +524,8 @@ func actRelease(t *testing.T, dir, version, assets string) harness.Job {
 		args = append(args, "--env", name+"="+goEnv(name))
 	}
 	used := regexp.MustCompile(`uses: (actions/(setup-go|attest|upload-artifact|download-artifact)@[0-9a-f]{40})`)
-	for _, found := range used.FindAllStringSubmatch(harness.ReadFile(t, harness.Root+"/.github/workflows/release.yml"), -1) {
+	for _, found := range used.FindAllStringSubmatch(harness.ReadFile(t, harness.Root+"/.github/workflows/release.yml"),
+		-1) {
 		folder := t.TempDir()
 		harness.WriteFile(t, filepath.Join(folder, "action.yml"), releaseStandIns[found[2]])
 		args = append(args, "--local-repository", found[1]+"="+folder)
@@ -586,7 +599,8 @@ func TestReleaseSBOM(t *testing.T) {
 	if err := json.Unmarshal([]byte(harness.ReadFile(t, filepath.Join(r.temp, "sbom.json"))), &sbom); err != nil {
 		t.Fatal(err)
 	}
-	if sbom.BOMFormat != "CycloneDX" || sbom.SpecVersion == "" || sbom.SerialNumber == "" || sbom.Metadata.Component.Version != "v1.2.3" {
+	if sbom.BOMFormat != "CycloneDX" || sbom.SpecVersion == "" || sbom.SerialNumber == "" ||
+		sbom.Metadata.Component.Version != "v1.2.3" {
 		t.Errorf("the list's head is %+v", sbom)
 	}
 	listed := map[string]string{}
@@ -605,8 +619,10 @@ func TestReleaseSBOM(t *testing.T) {
 			t.Errorf("%s %s is listed as %q", module.Path, module.Version, listed[module.Path])
 		}
 	}
-	if listed["std"] != built.GoVersion || len(listed) != len(built.Deps)+2 || listed["golang.org/x/crypto/x509roots/fallback"] == "" {
-		t.Errorf("%d components with Go %q, want %d with %s and the CA bundle", len(listed), listed["std"], len(built.Deps)+2, built.GoVersion)
+	if listed["std"] != built.GoVersion || len(listed) != len(built.Deps)+2 ||
+		listed["golang.org/x/crypto/x509roots/fallback"] == "" {
+		t.Errorf("%d components with Go %q, want %d with %s and the CA bundle", len(listed), listed["std"], len(built.Deps)+2,
+			built.GoVersion)
 	}
 }
 
@@ -615,9 +631,11 @@ func TestReleaseVersion(t *testing.T) {
 	harness.Need(t, "git", "bash")
 	_, r := newRelease(t)
 	harness.Tool(t, "git", "-C", r.dir, "tag", "v1.0.0")
-	harness.WriteFile(t, filepath.Join(r.dir, "CHANGELOG.md"), "## [1.2.3] - 2027-01-01\n\n## [1.0.0] - 2026-12-01\n\n## [1.2.4] - unreleased\n")
+	harness.WriteFile(t, filepath.Join(r.dir, "CHANGELOG.md"),
+		"## [1.2.3] - 2027-01-01\n\n## [1.0.0] - 2026-12-01\n\n## [1.2.4] - unreleased\n")
 	for version, valid := range map[string]bool{
-		"v1.2.3": true, "v1.0.0": false, "1.2.3": false, "v1.2": false, "v1.2.3-rc1": false, "v1.2.3\nx": false, "v1.2.3; true": false, "": false,
+		"v1.2.3": true, "v1.0.0": false, "1.2.3": false, "v1.2": false, "v1.2.3-rc1": false, "v1.2.3\nx": false,
+		"v1.2.3; true": false, "": false,
 		"v1.2.4": false, "v1.2.5": false, // not in the changelog
 	} {
 		if _, err := r.run(t, "image", "check", "VERSION="+version); (err == nil) != valid {
@@ -639,7 +657,8 @@ func newRelease(t *testing.T) (origin string, r release) {
 		harness.WriteFile(t, filepath.Join(r.dir, file), harness.ReadFile(t, harness.Root+"/"+file))
 	}
 	harness.Tool(t, "git", "-C", r.dir, "add", "--all")
-	harness.Tool(t, "git", "-C", r.dir, "-c", "user.name=e2e", "-c", "user.email=e2e@example.com", "commit", "--quiet", "--message=first")
+	harness.Tool(t, "git", "-C", r.dir, "-c", "user.name=e2e", "-c", "user.email=e2e@example.com", "commit", "--quiet",
+		"--message=first")
 	harness.Tool(t, "git", "-C", r.dir, "push", "--quiet", "origin", "HEAD:main")
 	return origin, r
 }
@@ -678,7 +697,8 @@ func TestReleaseTags(t *testing.T) {
 			}
 		}
 	}
-	if err := release("v1.0.1", "d"); err != nil || at("v1.0.1", "action.yml") != image("d") || at("v1", "action.yml") != image("b") {
+	if err := release("v1.0.1", "d"); err != nil || at("v1.0.1", "action.yml") != image("d") ||
+		at("v1", "action.yml") != image("b") {
 		t.Errorf("after v1.0.1 with error %v, the action at v1.0.1 runs %q and v1 %q, want %q still",
 			err, at("v1.0.1", "action.yml"), at("v1", "action.yml"), image("b"))
 	}
@@ -686,8 +706,10 @@ func TestReleaseTags(t *testing.T) {
 		t.Errorf("after v1.10.0 with error %v, v1 runs %q", err, at("v1", "action.yml"))
 	}
 	harness.Tool(t, "git", "-C", r.dir, "tag", "--delete", "v1.0.0") // as in a fresh clone without tags
-	if err := release("v1.0.0", "c"); err == nil || at("v1", "action.yml") != image("e") || at("v1.0.0", "action.yml") != image("a") {
-		t.Errorf("released again with error %v: v1.0.0 runs %q, v1 %q", err, at("v1.0.0", "action.yml"), at("v1", "action.yml"))
+	if err := release("v1.0.0", "c"); err == nil || at("v1", "action.yml") != image("e") ||
+		at("v1.0.0", "action.yml") != image("a") {
+		t.Errorf("released again with error %v: v1.0.0 runs %q, v1 %q", err, at("v1.0.0", "action.yml"),
+			at("v1", "action.yml"))
 	}
 	if err := release("v2.0.0", "../x"); err == nil {
 		t.Error("a digest that is none was taken")

@@ -12,7 +12,8 @@ import (
 
 // buildable are the files of a repository with an image of its own to build.
 func buildable() map[string]string {
-	return map[string]string{"Dockerfile": "FROM scratch\nCOPY unique /\nCMD [\"/unique\"]\n", "unique": harness.UniqueContent()}
+	return map[string]string{"Dockerfile": "FROM scratch\nCOPY unique /\nCMD [\"/unique\"]\n",
+		"unique": harness.UniqueContent()}
 }
 
 // TestWorkflowImage: a pull request plans, a push uploads, and another push
@@ -56,7 +57,8 @@ func TestWorkflowPublish(t *testing.T) {
 	r.Succeeded(t)
 	login, repository := harness.RegistryLogin(t, sandbox, harness.ImageResource)
 	digest := harness.Tool(t, "env", "DOCKER_CONFIG="+login, "crane", "digest", repository+":latest")
-	r.Logged(t, harness.LogCreated(harness.ImageResource, "1"), "revision 1 runs as "+digest, "waiting for "+repository+"@"+digest)
+	r.Logged(t, harness.LogCreated(harness.ImageResource, "1"), "revision 1 runs as "+digest,
+		"waiting for "+repository+"@"+digest)
 }
 
 func TestWorkflowRock(t *testing.T) {
@@ -67,7 +69,8 @@ func TestWorkflowRock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := harness.NewCheckout(t, sandbox, "rock.yml", map[string]string{"my.rock": harness.ReadFile(t, harness.WriteRock(t, image))})
+	c := harness.NewCheckout(t, sandbox, "rock.yml",
+		map[string]string{"my.rock": harness.ReadFile(t, harness.WriteRock(t, image))})
 	r := c.Run(t, "push")
 	r.Succeeded(t)
 	r.Logged(t, harness.LogCreated(harness.ImageResource, "1"), "the rock "+digest.String()+" is "+digest.String())
@@ -84,12 +87,15 @@ func TestWorkflowProvenance(t *testing.T) {
 		t.Fatal(err)
 	}
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
-	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}})
-	c := harness.NewCheckout(t, sandbox, "provenance.yml", map[string]string{"my.rock": harness.ReadFile(t, harness.WriteRock(t, image))})
+	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}})
+	c := harness.NewCheckout(t, sandbox, "provenance.yml",
+		map[string]string{"my.rock": harness.ReadFile(t, harness.WriteRock(t, image))})
 	r := c.Run(t, "push", releaseToken(sandbox)...)
 	r.Succeeded(t)
 	r.Logged(t, "attested my-charm/my-image@"+digest.String(), "gh attestation verify manifest.json --repo ")
-	harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1, Resources: harness.ResourceRevisions{harness.ImageResource: 3, harness.FileResource: 1}})
+	harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+		Resources: harness.ResourceRevisions{harness.ImageResource: 3, harness.FileResource: 1}})
 }
 
 // TestWorkflowKey: what was uploaded under a key isn't built again, and the
@@ -98,7 +104,8 @@ func TestWorkflowKey(t *testing.T) {
 	t.Parallel()
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	c := harness.NewCheckout(t, sandbox, "key.yml", map[string]string{
-		"my.rock": harness.ReadFile(t, harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))), "rock/rockcraft.yaml": harness.UniqueContent(),
+		"my.rock":             harness.ReadFile(t, harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))),
+		"rock/rockcraft.yaml": harness.UniqueContent(),
 	})
 	first := c.Run(t, "push")
 	first.Succeeded(t)
@@ -122,14 +129,17 @@ func TestWorkflowResources(t *testing.T) {
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
 	rules := harness.UniqueContent()
 	c := harness.NewCheckout(t, sandbox, "resources.yml", map[string]string{
-		"images/my.rock": harness.ReadFile(t, harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))), "files/rules.txt": rules,
+		"images/my.rock":  harness.ReadFile(t, harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))),
+		"files/rules.txt": rules,
 	})
 	for range 2 {
 		r := c.Run(t, "push")
 		r.Succeeded(t)
-		r.Logged(t, "charmcraft release my-charm --resource="+harness.ImageResource+":1", "charmcraft release my-charm --resource="+harness.FileResource+":1")
+		r.Logged(t, "charmcraft release my-charm --resource="+harness.ImageResource+":1",
+			"charmcraft release my-charm --resource="+harness.FileResource+":1")
 	}
-	if n := harness.CountRevisions(sandbox); n != 2 || sandbox.Revisions(harness.Charm, harness.FileResource)[0].SHA256 != harness.SHA256Of(rules) {
+	if n := harness.CountRevisions(sandbox); n != 2 ||
+		sandbox.Revisions(harness.Charm, harness.FileResource)[0].SHA256 != harness.SHA256Of(rules) {
 		t.Errorf("%d revisions, want one of each resource, with its content", n)
 	}
 }
@@ -146,7 +156,8 @@ func TestWorkflowFile(t *testing.T) {
 		r.Succeeded(t)
 		r.Logged(t, "revision 1, new "+created)
 	}
-	if made := sandbox.Revisions(harness.Charm, harness.FileResource); len(made) != 1 || made[0].SHA256 != harness.SHA256Of(strings.ToUpper(rules)) {
+	if made := sandbox.Revisions(harness.Charm, harness.FileResource); len(made) != 1 ||
+		made[0].SHA256 != harness.SHA256Of(strings.ToUpper(rules)) {
 		t.Errorf("revisions %+v, want one of the file", made)
 	}
 }
@@ -172,7 +183,8 @@ func TestWorkflowCharm(t *testing.T) {
 	for range 2 {
 		s.Sandbox.ResetRequests()
 		c.Run(t, "push", token...).Succeeded(t)
-		harness.HasReleases(t, s.Sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 2, Resources: harness.ResourceRevisions{"image-1": 1, "image-2": 1}})
+		harness.HasReleases(t, s.Sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 2,
+			Resources: harness.ResourceRevisions{"image-1": 1, "image-2": 1}})
 	}
 	if uploads, releases := harness.CountSent(s.Sandbox); uploads != 0 || releases != 0 {
 		t.Errorf("the second time %d uploads and %d releases, want none", uploads, releases)
@@ -189,7 +201,8 @@ func TestWorkflowFailure(t *testing.T) {
 	if !r.Failed {
 		t.Errorf("the workflow succeeded:\n%s", r.Log)
 	}
-	r.Logged(t, "::error title=upload-resource::", "/model.bin: ", "a container action sees the workspace, but neither runner.temp",
+	r.Logged(t, "::error title=upload-resource::", "/model.bin: ",
+		"a container action sees the workspace, but neither runner.temp",
 		"put the file below github.workspace", "outcome failure, revision ''")
 	if n := strings.Count(r.Log, "::error"); n != 1 {
 		t.Errorf("%d annotations, want 1:\n%s", n, r.Log)

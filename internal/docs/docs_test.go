@@ -156,7 +156,8 @@ func TestSteps(t *testing.T) {
 				}
 			}
 		}
-		if page == "README.md" && (len(blocks) == 0 || !strings.Contains(blocks[0][1], "uses: charmhub-actions/upload-resource@v1")) {
+		if page == "README.md" && (len(blocks) == 0 ||
+			!strings.Contains(blocks[0][1], "uses: charmhub-actions/upload-resource@v1")) {
 			t.Error("the first YAML in README.md isn't this action's step")
 		}
 	}

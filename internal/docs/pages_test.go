@@ -14,8 +14,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// TestPageLength: a page can be read in one sitting. What is copied or looked up doesn't count: code, and the pages that
-// are lists of errors or figures.
+// TestPageLength: a page can be read in one sitting. What is copied or looked up doesn't count: code, and the pages
+// that are lists of errors or figures.
 func TestPageLength(t *testing.T) {
 	lists := []string{"docs/troubleshooting.md", "docs/benchmarks.md", "CHANGELOG.md"}
 	for _, page := range pages(t) {
@@ -83,8 +83,8 @@ func workflowsIn(t *testing.T, page string) (texts []string) {
 	return texts
 }
 
-// TestExampleWorkflows: each workflow that people copy has least permissions, a timeout, an order among its runs, and an
-// environment where it releases. actionlint knows no mistake in it.
+// TestExampleWorkflows: each workflow that people copy has least permissions, a timeout, an order among its runs, and
+// an environment where it releases. actionlint knows no mistake in it.
 func TestExampleWorkflows(t *testing.T) {
 	dir, count := t.TempDir(), 0
 	for _, page := range pages(t) {
@@ -112,7 +112,8 @@ func TestExampleWorkflows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("actionlint", append([]string{"-shellcheck=", "-pyflakes="}, files...)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("actionlint", append([]string{"-shellcheck=", "-pyflakes="},
+		files...)...).CombinedOutput(); err != nil {
 		t.Errorf("actionlint: %v\n%s", err, out)
 	}
 }

@@ -14,7 +14,8 @@ import (
 func TestSummaryPicture(t *testing.T) {
 	file := func(base charm.Base, number int) CharmFile {
 		path := "my-charm_" + base.Name + "-" + base.Channel + "-" + base.Architecture + ".charm"
-		return CharmFile{Archive: charm.Archive{Bases: []charm.Base{base}}, Path: path, Revision: number, Created: number > 14}
+		return CharmFile{Archive: charm.Archive{Bases: []charm.Base{base}}, Path: path, Revision: number,
+			Created: number > 14}
 	}
 	done := Result{
 		Charm: "my-charm", Released: true, Charms: []CharmFile{file(jammy, 12), file(noble, 15)},

@@ -2,8 +2,8 @@
 //
 //	peak FILE PROGRAM [ARGUMENT...]
 //
-// The system counts for a process what its parent had when it was started, so a process as small as this one starts what
-// is measured.
+// The system counts for a process what its parent had when it was started, so a process as small as this one starts
+// what is measured.
 package main
 
 import (
