@@ -94,7 +94,7 @@ func (w *zstdWriter) ReadFrom(r io.Reader) (n int64, err error) {
 			w.compress()
 		}
 	}
-	if err == io.EOF { //nolint:errorlint // nothing else is the end, for io.Copy neither
+	if err == io.EOF { // nothing else is the end, for io.Copy neither
 		err = nil
 	}
 	return n, err
