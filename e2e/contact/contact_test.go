@@ -219,12 +219,16 @@ func (c *cutter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Wherever a run is stopped, it has released nothing but its branch, and reports what it found out.
+// Wherever a run is stopped, under each profile in turn, it has released nothing but its branch, and reports what it found out.
 func TestContactIsStopped(t *testing.T) {
 	for lines := range len(assumptions()) - 1 {
 		t.Run(fmt.Sprint(lines+1), func(t *testing.T) {
 			t.Parallel()
-			sandbox := start(t, server.Options{})
+			options, err := server.Profile(server.Profiles()[lines%len(server.Profiles())])
+			if err != nil {
+				t.Fatal(err)
+			}
+			sandbox := start(t, options)
 			c, _, folder := of(t, sandbox)
 			ctx, stop := context.WithCancel(t.Context())
 			out := &cutter{lines: lines + 1, stop: stop}
