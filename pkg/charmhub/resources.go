@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -30,14 +31,32 @@ func (c *Client) Resources(ctx context.Context, charm string) ([]Resource, error
 }
 
 // ResourcesOf lists what one revision of charm declares: GET /v1/charm/{charm}/resources?revision=N. The list may be
-// incomplete.
+// incomplete. If the store ignores the parameter, it leaves out what only other revisions declare.
 func (c *Client) ResourcesOf(ctx context.Context, charm string, revision int) ([]Resource, error) {
 	var answer struct{ Resources []Resource }
 	err := c.ask(ctx, request{
 		doing: fmt.Sprintf("list the resources of revision %d of charm %s", revision, quoted(charm)),
 		charm: charm, path: fmt.Sprintf("/resources?revision=%d", revision), permission: viewRevisions,
 	}, &answer)
+	if ofSeveral(answer.Resources) {
+		answer.Resources = slices.DeleteFunc(answer.Resources, func(r Resource) bool { return r.CharmRevision == nil || *r.CharmRevision != revision })
+	}
 	return answer.Resources, err
+}
+
+// ofSeveral reports whether a list is of what several charm revisions declare: it has one name for two of them.
+func ofSeveral(list []Resource) bool {
+	revisions := map[string]int{}
+	for _, r := range list {
+		if r.CharmRevision == nil {
+			continue
+		}
+		if other, ok := revisions[r.Name]; ok && other != *r.CharmRevision {
+			return true
+		}
+		revisions[r.Name] = *r.CharmRevision
+	}
+	return false
 }
 
 // RegistryCredentials give access to the repository of one image resource.

@@ -35,6 +35,13 @@ func TestResourcesOf(t *testing.T) {
 	for body, want := range map[string][]Resource{
 		`{"resources":[{"name":"a","type":"file","revision":4,"optional":true}]}`: {{"a", charm.TypeFile, new(4), true}},
 		`{"resources":null}`: nil,
+		// The parameter is ignored: b is of another revision.
+		`{"resources":[{"name":"a","type":"file","revision":4},{"name":"a","type":"oci-image","revision":0},{"name":"b","type":"file","revision":4},
+			{"name":"c","type":"file","revision":null}]}`: {{"a", charm.TypeImage, new(0), false}},
+		// It isn't, though the numbers are those of other revisions.
+		`{"resources":[{"name":"a","type":"file","revision":4},{"name":"b","type":"file","revision":3}]}`: {
+			{"a", charm.TypeFile, new(4), false}, {"b", charm.TypeFile, new(3), false},
+		},
 	} {
 		client, rec := serve(t, answer(200, body))
 		got, err := client.ResourcesOf(t.Context(), "my-charm", 0)
