@@ -81,7 +81,7 @@ func TestNewCharm(t *testing.T) {
 		`"resources":{"my-file":1,"my-image":1},"before":null,"changed":true,"kept":{"revision":false,"resources":[]}}]`, one,
 		two)
 	first.HasOutputs(t, map[string]string{"releases": entries})
-	row := fmt.Sprintf("| <code>latest/edge</code> | ubuntu 24&#46;04 &#40;amd64&#41; | **%d** | **my-file&#58;1**, "+
+	row := fmt.Sprintf("| <code>latest/edge</code>, new | ubuntu 24&#46;04 &#40;amd64&#41; | **%d** | **my-file&#58;1**, "+
 		"**my-image&#58;1** |", two)
 	if !strings.Contains(first.Summary, row) {
 		t.Errorf("summary:\n%s", first.Summary)
@@ -336,7 +336,7 @@ func TestReleaseFailures(t *testing.T) {
 			inputs: []string{"channel=edge", "charm-revision=12"},
 			want:   []string{"release revision 12 of the charm: there is no such revision, the newest is 1"}},
 		"no such track": {inputs: []string{"channel=3/edge", "from-channel=edge"},
-			want: []string{"the charm has no track 3, but latest, 2; give another channel, or let the action create the track " +
+			want: []string{"the charm has no track 3, but latest, 2; give another channel, or let the action release create it, " +
 				"with create-track: true"}},
 		"no such channel": {inputs: []string{"channel=latest/egde", "from-channel=latest/beta"},
 			want: []string{`input channel: "latest/egde" is not a channel`, "stable, candidate, beta, edge"}},

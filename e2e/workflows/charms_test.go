@@ -96,7 +96,7 @@ func TestWorkflowGitHubRelease(t *testing.T) {
 	first.Succeeded(t)
 	first.Logged(t, "gh release create rev1 --title Revision 1 --notes Charm <code>my-charm</code>, with what was there "+
 		"before in brackets:",
-		"| <code>latest/edge</code> | ubuntu 24&#46;04 &#40;amd64&#41; | **1** | **my-file&#58;1** |")
+		"| <code>latest/edge</code>, new | ubuntu 24&#46;04 &#40;amd64&#41; | **1** | **my-file&#58;1** |")
 	files["released-rev1"] = "" // the stand-in's memory
 	again := harness.NewCheckout(t, sandbox, "github-release.yml", files).Run(t, "push")
 	again.Succeeded(t)

@@ -94,9 +94,10 @@ var laptopCommand = regexp.MustCompile(`(?m)^    ((?:env \$\(cat sandbox\.env\) 
 func TestLaptopCommands(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "sh")
-	commands := laptopCommand.FindAllStringSubmatch(harness.ReadFile(t, harness.Root+"/docs/outside.md"), -1)
-	if len(commands) < 7 {
-		t.Fatalf("%d commands, want at least 7", len(commands))
+	pages := harness.ReadFile(t, harness.Root+"/docs/outside.md") + harness.ReadFile(t, harness.Root+"/docs/sandbox.md")
+	commands := laptopCommand.FindAllStringSubmatch(pages, -1)
+	if len(commands) < 8 {
+		t.Fatalf("%d commands, want at least 8", len(commands))
 	}
 	sandbox := harness.StartCharm(t, server.Options{}, []server.ReleaseBase{harness.Noble})
 	sandbox.PutRelease(harness.Charm, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,

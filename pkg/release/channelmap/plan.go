@@ -126,7 +126,7 @@ func newTracks(wanted Wanted, known Known) []string {
 func checkNewTrack(channel charmhub.Channel, wanted Wanted, known Known) error {
 	lacks := fmt.Sprintf("release to %s: the charm has no track %s", channel, channel.Track)
 	if !wanted.CreateTracks {
-		return fmt.Errorf("%s, but %s; give another channel, or let the action create the track with create-track: true",
+		return fmt.Errorf("%s, but %s; give another channel, or let the action release create it, with create-track: true",
 			lacks, strings.Join(known.Releases.Tracks, ", "))
 	}
 	switch err := charmhub.CheckTrackName(channel.Track); {

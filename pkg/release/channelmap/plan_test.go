@@ -484,7 +484,7 @@ func TestImpossiblePlans(t *testing.T) {
 		"no such track": {
 			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}}, to: "3/edge",
 			want: []string{"release to 3/edge: the charm has no track 3, but latest, 2; give another channel, or let the " +
-				"action create the track with create-track: true"},
+				"action release create it, with create-track: true"},
 		},
 		"a track that can't have its name": {
 			wanted: Wanted{Revisions: []int{15}, Resources: with{"image": 3}, CreateTracks: true}, to: "3-/edge",
