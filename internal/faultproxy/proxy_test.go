@@ -16,7 +16,7 @@ import (
 // start returns a proxy of a server that answers each connection with what it is sent.
 func start(t *testing.T) *faultproxy.Proxy {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed below
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func start(t *testing.T) *faultproxy.Proxy {
 
 func dial(t *testing.T, proxy *faultproxy.Proxy) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", proxy.Addr()) //nolint:noctx // answers at once
+	c, err := net.Dial("tcp", proxy.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
