@@ -16,52 +16,65 @@ const (
 	listLag = 2 * time.Minute
 	// recordTries is how often the architectures of a revision are set, with growing pauses.
 	recordTries = 15
-	// settledLooks is how many looks, a second or more apart, must find the architectures recorded: a job that read
-	// them before this run set them sets others right afterwards.
+	// settledLooks is how many looks, a second or more apart, must find the architectures recorded: a job that read them
+	// before this run set them sets others right afterwards.
 	settledLooks = 2
-	// removals is how often the architectures must be removed after a look that found them, to have been removed on purpose.
+	// removals is how often the architectures must be removed after a look that found them, to have been removed on
+	// purpose.
 	removals = 3
 
 	firstPause, longestPause = time.Second, 10 * time.Second
 )
 
-// recordArchitectures records a revision for the architectures of its content, and
-// reports whether it changed anything. Before is the revision as the run found it.
+// recordArchitectures records a revision for the architectures of its content. It reports whether it changed the
+// record. Before is the revision as the run found it.
 //
-// The store can only replace a record, so another job that adds to it at the same time
-// may undo this addition. The record is therefore read again, and set again, until it
-// has held the addition for a while. If it is removed again each time after that, it is
-// removed on purpose, and stays so.
-func (p *Publisher) recordArchitectures(ctx context.Context, t Target, c content, before charmhub.Revision) (changed bool, err error) {
+// The store can only replace a record, so a job that adds an architecture at the same time may undo this addition.
+// Therefore the record is read and set again until it has kept the addition for a while. If it is removed each time,
+// somebody removes it on purpose, and it stays removed.
+func (p *Publisher) recordArchitectures(
+	ctx context.Context,
+	t Target,
+	c content,
+	before charmhub.Revision,
+) (changed bool, err error) {
 	pause, tries, settled, removed := firstPause, 0, 0, 0
 	for {
 		now, err := p.listed(ctx, t, before.Revision)
 		if err != nil {
 			return changed, err
 		}
-		due, wait := c.due(now.Architectures), firstPause
-		if due != nil && settled > 0 {
+		architecturesToRecord, wait := c.architecturesToRecord(now.Architectures), firstPause
+		if architecturesToRecord != nil && settled > 0 {
 			removed++
 		}
 		switch {
-		case due == nil && !changed:
+		case architecturesToRecord == nil && !changed:
 			return false, nil
-		case due == nil:
+		case architecturesToRecord == nil:
 			if settled++; settled == settledLooks {
 				p.Runner.Logger().Info(fmt.Sprintf("Revision %d is now recorded for %s instead of %s",
 					now.Revision, list(now.Architectures), list(before.Architectures)))
 				return true, nil
 			}
 		case removed == removals:
-			p.Runner.Logger().Warn(fmt.Sprintf("Somebody else keeps recording revision %d for %s instead of %s, and that is left as it is",
-				now.Revision, list(now.Architectures), list(due)))
+			p.Runner.Logger().Warn(
+				fmt.Sprintf("Somebody else keeps recording revision %d for %s instead of %s, and that is left as it is",
+					now.Revision, list(now.Architectures), list(architecturesToRecord)),
+			)
 			return true, nil
 		case tries == recordTries:
-			return changed, fmt.Errorf("cannot record revision %d of %s for %s: after %d tries Charmhub still lists it for %s; run this again later",
-				now.Revision, t.name(), list(due), tries, list(now.Architectures))
+			return changed, fmt.Errorf(
+				"cannot record revision %d of %s for %s: after %d tries Charmhub still lists it for %s; run this again later",
+				now.Revision,
+				t.name(),
+				list(architecturesToRecord),
+				tries,
+				list(now.Architectures),
+			)
 		default:
 			tries, settled, changed = tries+1, 0, true
-			err := p.Store.SetArchitectures(ctx, t.Charm, t.Resource, now.Revision, due)
+			err := p.Store.SetArchitectures(ctx, t.Charm, t.Resource, now.Revision, architecturesToRecord)
 			asked, again := upload.RetryAfter(err)
 			if err != nil && (!again || tries == recordTries) {
 				return changed, err
@@ -75,7 +88,7 @@ func (p *Publisher) recordArchitectures(ctx context.Context, t Target, c content
 	}
 }
 
-// listed returns a revision as the list has it, and waits until it is there.
+// listed returns a revision from the store's list. It waits until the list has it.
 func (p *Publisher) listed(ctx context.Context, t Target, number int) (charmhub.Revision, error) {
 	const advice = "cannot check the architectures of revision %d, which exists: %w; run this again later, which adds what is missing"
 	var waited time.Duration
@@ -84,11 +97,15 @@ func (p *Publisher) listed(ctx context.Context, t Target, number int) (charmhub.
 		if err != nil {
 			return charmhub.Revision{}, fmt.Errorf(advice, number, err)
 		}
-		if found, ok := byNumber(revisions, number); ok {
+		if found, ok := findByNumber(revisions, number); ok {
 			return found, nil
 		}
 		if waited >= listLag {
-			return charmhub.Revision{}, fmt.Errorf(advice, number, fmt.Errorf("the list of revisions lacks it after %s", waited.Round(time.Second)))
+			return charmhub.Revision{}, fmt.Errorf(
+				advice,
+				number,
+				fmt.Errorf("the list of revisions lacks it after %s", waited.Round(time.Second)),
+			)
 		}
 		if waited == 0 {
 			p.Runner.Logger().Info(fmt.Sprintf("Waiting until Charmhub lists revision %d, to check its architectures", number))
@@ -100,7 +117,8 @@ func (p *Publisher) listed(ctx context.Context, t Target, number int) (charmhub.
 	}
 }
 
-func byNumber(revisions []charmhub.Revision, number int) (charmhub.Revision, bool) {
+// findByNumber returns the revision with that number, and whether there is one.
+func findByNumber(revisions []charmhub.Revision, number int) (charmhub.Revision, bool) {
 	at := slices.IndexFunc(revisions, func(r charmhub.Revision) bool { return r.Revision == number })
 	if at < 0 {
 		return charmhub.Revision{Revision: number}, false

@@ -19,14 +19,13 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
-// resourcesAtOnce is how many resources of a charm are published at once.
+// resourcesAtOnce is the maximum number of resources that are published concurrently.
 const resourcesAtOnce = 4
 
-// Charm publishes every image that the charm's metadata in the file at path names
-// a source for. The charm's name is that of the metadata if it is empty. The
-// others are published also where one image fails; then the error is about all that
-// failed, and the results are complete. Results of the resources that are left out come last.
-func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, error) {
+// PublishCharm publishes the images of all resources for which the charm's metadata, in the file at path, names a
+// source. If name is empty, the metadata names the charm. If a resource fails, the others are still published. The
+// error then joins all failures, and the results are complete. The results of resources that are left out come last.
+func (p *Publisher) PublishCharm(ctx context.Context, path, name string) ([]Result, error) {
 	metadata, err := inputs.ReadMetadata(p.Files, path)
 	if err != nil {
 		return nil, err
@@ -36,8 +35,11 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 	}
 	images := metadata.Images()
 	if len(images) == 0 {
-		return nil, fmt.Errorf("input metadata: %s has no resource of type %s with an upstream-source; add one, or use the inputs resource and image",
-			path, charm.TypeImage)
+		return nil, fmt.Errorf(
+			"input metadata: %s has no resource of type %s with an upstream-source; add one, or use the inputs resource and image",
+			path,
+			charm.TypeImage,
+		)
 	}
 	if name == "" {
 		if name, err = inputs.CharmName(metadata, path); err != nil {
@@ -54,8 +56,8 @@ func (p *Publisher) Charm(ctx context.Context, path, name string) ([]Result, err
 	return slices.Concat(results, leftOut), err
 }
 
-// Item is one of several resources, and what it gets: an image of Images or Upstream, or a
-// file. If it gets nothing, it is the image that is recorded under the key.
+// Item is a resource to publish in a set, with its image (Images or Upstream) or its file. With none of them, it gets
+// the image recorded under the key.
 type Item struct {
 	Resource string
 	Images   []Part  // several are joined into one index
@@ -64,11 +66,14 @@ type Item struct {
 	Key      v1.Hash // of an image; zero for none
 }
 
-// PublishSet publishes resources of a charm, some at once. The others are published also where
-// one fails; then the error is about all that failed, and the results are complete.
+// PublishSet publishes several resources of a charm, some of them concurrently. If one fails, the others are still
+// published. The error then joins all failures, and the results are complete.
 func (p *Publisher) PublishSet(ctx context.Context, name string, items []Item) ([]Result, error) {
 	each := *p
-	each.Store.RevisionStore = onceStore{p.Store, sync.OnceValues(func() ([]charmhub.Resource, error) { return p.Store.Resources(ctx, name) })}
+	each.Store.RevisionStore = onceStore{
+		p.Store,
+		sync.OnceValues(func() ([]charmhub.Resource, error) { return p.Store.Resources(ctx, name) }),
+	}
 	results := make([]Result, len(items))
 	var group parallel.Group
 	group.SetLimit(resourcesAtOnce)
@@ -84,10 +89,11 @@ func (p *Publisher) PublishSet(ctx context.Context, name string, items []Item) (
 	return results, failures(results)
 }
 
+// publishItem publishes one resource of a set.
 func (p *Publisher) publishItem(ctx context.Context, t Target, item Item) (Result, error) {
 	switch {
 	case item.File != "":
-		return p.File(ctx, t, item.File, nil)
+		return p.PublishFile(ctx, t, item.File, nil)
 	case item.Upstream != "":
 		part, err := p.pin(ctx, item.Upstream)
 		if err != nil {
@@ -98,7 +104,7 @@ func (p *Publisher) publishItem(ctx context.Context, t Target, item Item) (Resul
 	return p.PublishImage(ctx, t, item.Images, nil)
 }
 
-// leftOut logs which resources of the charm have no image to publish, and why.
+// leftOut returns the results of resources that have no image to publish. It logs the reason for each.
 func (p *Publisher) leftOut(metadata charm.Metadata, name string) (results []Result) {
 	for _, resource := range slices.Sorted(maps.Keys(metadata.Resources)) {
 		var why string
@@ -118,31 +124,37 @@ func (p *Publisher) leftOut(metadata charm.Metadata, name string) (results []Res
 	return results
 }
 
-// onceStore is a store that is asked once for the one charm's resources.
+// onceStore is a store with the cached list of a charm's resources.
 type onceStore struct {
 	RevisionStore
 	resources func() ([]charmhub.Resource, error)
 }
 
+// Resources returns the cached list.
 func (s onceStore) Resources(context.Context, string) ([]charmhub.Resource, error) {
 	return s.resources()
 }
 
-// namedRunner says which of several resources it shows something of. These would
-// tear each other's groups apart, so there are none.
+// namedRunner names the resource in everything that it shows. It shows no groups, because concurrent ones would be
+// mixed up.
 type namedRunner struct {
 	Runner
 	name string
 }
 
+// Logger returns a logger that names the resource.
 func (r namedRunner) Logger() *zap.Logger { return r.Runner.Logger().Named(r.name) }
-func (namedRunner) Group(string) func()   { return func() {} }
+
+// Group does nothing.
+func (namedRunner) Group(string) func() { return func() {} }
+
+// Progress shows progress that names the resource.
 func (r namedRunner) Progress(what string, total int64) (func(int64), func()) {
 	return r.Runner.Progress(r.name+": "+what, total)
 }
 
-// pin reads the source of an image, and resolves a tag to the digest that it
-// names now. From then on the tag may move without this run noticing.
+// pin parses the source of an image. It resolves a tag to its current digest, so that the run doesn't notice if the tag
+// moves.
 func (p *Publisher) pin(ctx context.Context, text string) (Part, error) {
 	ref, err := source.Parse("docker://" + strings.TrimPrefix(text, "docker://"))
 	tagged, ok := errors.AsType[*source.TagError](err)
@@ -158,7 +170,7 @@ func (p *Publisher) pin(ctx context.Context, text string) (Part, error) {
 	return Part{Reference: ref}, err
 }
 
-// failures joins the errors of those that failed.
+// failures joins the errors of the failed resources, nil if none failed.
 func failures(results []Result) error {
 	var failed []error
 	for _, r := range results {

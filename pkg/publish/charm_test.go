@@ -27,8 +27,7 @@ resources:
   unsourced: {type: oci-image}
 `
 
-// newSet is a house for the charm of the metadata. Sources go by the texts that
-// the metadata becomes.
+// newSet is a house for the charm of the metadata. Sources go by the texts that the metadata becomes.
 func newSet(t *testing.T) (h *house, path string) {
 	t.Helper()
 	h = newHouse(nil)

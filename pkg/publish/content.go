@@ -15,21 +15,20 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
-// content is what a revision holds: a file, or the text that describes an
-// image to Juju.
+// content is the content of a revision: a file, or the text that describes an image to Juju.
 type content struct {
 	kind   string // charm.TypeImage or charm.TypeFile
 	name   string // file name to upload it under
 	size   int64
 	sha256 string // hex
-	// architectures are what an image says by itself; of a file, what was asked
-	// for: nil leaves the record of a revision as it is, and makes a new one
-	// for "all".
-	architectures []string
-	describedBy   []int // the revisions that describe the image in another text
-	open          func() (io.ReadCloser, error)
+	// architectures are what an image says by itself; of a file, what was asked for: nil leaves the record of a revision
+	// as it is, and makes a new one for "all".
+	architectures       []string
+	revisionsDescribing []int // the revisions that describe the image in another text
+	open                func() (io.ReadCloser, error)
 }
 
+// imageContent returns the content of a revision for an image.
 func imageContent(name string, text []byte, platforms []v1.Platform) content {
 	digest := sha256.Sum256(text)
 	return content{
@@ -39,8 +38,8 @@ func imageContent(name string, text []byte, platforms []v1.Platform) content {
 	}
 }
 
-// architectures returns Charmhub's names for those platforms that are Linux, or
-// "all" if it has a name for none, which is what such an image is recorded for.
+// architectures returns Charmhub's names of the Linux platforms, sorted. If Charmhub has no name for any of them, it
+// returns "all".
 func architectures(platforms []v1.Platform) []string {
 	var all []string
 	for _, p := range platforms {
@@ -56,14 +55,14 @@ func architectures(platforms []v1.Platform) []string {
 	return slices.Compact(all)
 }
 
-// find returns the revision that has this content, or describes the same image. Charmhub doesn't store the
-// same content twice, so there is no other way to publish it. Where older servers
-// did, it is the newest whose architectures can stay, or else the newest.
+// find returns the revision that has this content or describes the same image. Charmhub refuses to store the same
+// content twice, so this revision has to be used. Older servers stored it twice: find then prefers revisions whose
+// architectures can stay, and of these the newest.
 func (c content) find(revisions []charmhub.Revision) (found charmhub.Revision, ok bool) {
 	for _, r := range revisions { // newest first
 		switch {
-		case r.SHA256 != c.sha256 && !slices.Contains(c.describedBy, r.Revision):
-		case c.due(r.Architectures) == nil:
+		case r.SHA256 != c.sha256 && !slices.Contains(c.revisionsDescribing, r.Revision):
+		case c.architecturesToRecord(r.Architectures) == nil:
 			return r, true
 		case !ok:
 			found, ok = r, true
@@ -72,11 +71,10 @@ func (c content) find(revisions []charmhub.Revision) (found charmhub.Revision, o
 	return found, ok
 }
 
-// due returns the architectures that a revision with this content is to be
-// recorded for, sorted, or nil where its record can stay. An image says by itself
-// what it is for. A file's architectures are added up, so that jobs for one each
-// leave the same record in any order; "all" contains the others.
-func (c content) due(recorded []string) []string {
+// architecturesToRecord returns the architectures to record for a revision with this content, sorted. It returns nil if
+// the record can stay. An image determines its own architectures. Those of a file are added to the recorded ones, so
+// that jobs for one architecture each leave the same record in any order. The value "all" includes the others.
+func (c content) architecturesToRecord(recorded []string) []string {
 	if len(recorded) == 0 { // the store doesn't say
 		return nil
 	}
@@ -96,7 +94,8 @@ func (c content) due(recorded []string) []string {
 	return want
 }
 
-// verified opens the content to be sent.
+// verified returns a function that opens the content. Progress, if not nil, is called with the number of further bytes
+// that were read.
 func (c content) verified(progress func(bytes int64)) func() (io.ReadCloser, error) {
 	return upload.Verified(c.open, sha256.New, c.sha256, progress)
 }

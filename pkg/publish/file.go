@@ -14,10 +14,14 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
-// File makes a file the content of a resource, for the architectures in addition
-// to those that it is recorded for. After an error the result says what was done
-// before it.
-func (p *Publisher) File(ctx context.Context, t Target, path string, architectures []string) (result Result, err error) {
+// PublishFile uploads a file to a resource and records it for the architectures, in addition to those already recorded.
+// If Charmhub already has the content, it isn't uploaded. After an error the result says what was done before it.
+func (p *Publisher) PublishFile(
+	ctx context.Context,
+	t Target,
+	path string,
+	architectures []string,
+) (result Result, err error) {
 	var file content
 	var known listing
 	err = parallel.All(
@@ -38,7 +42,7 @@ func (p *Publisher) File(ctx context.Context, t Target, path string, architectur
 	return result, err
 }
 
-// readFile hashes the file; it is opened again if it has to be sent.
+// readFile hashes the file. The content is opened again if it has to be sent.
 func (p *Publisher) readFile(ctx context.Context, path string) (content, error) {
 	file, err := p.Files.Open(path)
 	if errors.Is(err, workspace.ErrFolder) {

@@ -97,8 +97,8 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// Where the list of revisions lagged behind, the store answers with the one that
-// has the content, and that may be recorded for other architectures.
+// Where the list of revisions lagged behind, the store answers with the one that has the content, and that may be
+// recorded for other architectures.
 func TestFileIsThereAfterAll(t *testing.T) {
 	t.Parallel()
 	h := newHouse(nil)
@@ -127,8 +127,7 @@ func TestFileIsEmpty(t *testing.T) {
 	h.wantLog(t, "Warning: The file "+path+" is empty; check that the step before this one has written it")
 }
 
-// A list that lacks what was made is asked again where it matters for which
-// architectures another job may have made it.
+// A list that lacks what was made is asked again where it matters for which architectures another job may have made it.
 func TestFileIsNotListedYet(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -188,8 +187,8 @@ func TestCreated(t *testing.T) {
 	}
 }
 
-// The architectures of a revision can only be replaced, so a job that has read them
-// before this run replaced them undoes that.
+// The architectures of a revision can only be replaced, so a job that has read them before this run replaced them
+// undoes that.
 func TestArchitecturesAreUndone(t *testing.T) {
 	t.Parallel()
 	const set = "SetArchitectures 3 "

@@ -7,8 +7,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// FuzzInputs: whatever a workflow hands in, inputs that pass are safe to put
-// into a URL, and complaints don't show the token.
+// FuzzInputs: whatever a workflow hands in, inputs that pass are safe to put into a URL, and complaints don't show the
+// token.
 func FuzzInputs(f *testing.F) {
 	f.Add("my-charm", "my-image", "sha256:"+strings.Repeat("0", 64), "", "", "linux/arm64", "", "https://store.test")
 	f.Add("3a-b", "a.b_c-d", "", "one@sha256:0\r\n\n two", "", "", "all", "http://127.0.0.1:1/")

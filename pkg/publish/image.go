@@ -18,11 +18,16 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
-// PublishImage uploads an image to a resource: the one image that the parts name, or the index that joins theirs. If platform
-// isn't nil, it selects one platform of an index. With no parts, it uses the image recorded under the key; if none is
-// recorded, result.Unknown is true. If Charmhub already has the content, it changes nothing. After an error the result says
-// what was done before it.
-func (p *Publisher) PublishImage(ctx context.Context, t Target, parts []Part, platform *v1.Platform) (result Result, err error) {
+// PublishImage uploads an image to a resource: the one image that the parts name, or the index that joins theirs. If
+// platform isn't nil, it selects one platform of an index. With no parts, it uses the image recorded under the key; if
+// none is recorded, result.Unknown is true. If Charmhub already has the content, it changes nothing. After an error the
+// result says what was done before it.
+func (p *Publisher) PublishImage(
+	ctx context.Context,
+	t Target,
+	parts []Part,
+	platform *v1.Platform,
+) (result Result, err error) {
 	log := p.Runner.Logger()
 	run, err := p.begin(ctx, t, parts, platform)
 	defer run.close()
@@ -88,7 +93,7 @@ func (p *Publisher) PublishImage(ctx context.Context, t Target, parts []Part, pl
 	return result, err
 }
 
-// begin makes the requests that don't depend on each other. Close what it returns, also after an error.
+// begin starts the requests that don't depend on each other. Close the result, even after an error.
 func (p *Publisher) begin(ctx context.Context, t Target, parts []Part, platform *v1.Platform) (*imageRun, error) {
 	run := &imageRun{Publisher: p, target: t, parts: make([]*openedPart, len(parts))}
 	run.ctx, run.cancel = context.WithCancel(ctx)
@@ -120,8 +125,8 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part, platform 
 	return run, parallel.All(steps...)
 }
 
-// open looks for a part where its reference points. It fails only for what can't be found anywhere else. An image in another
-// registry is opened when the charm's repository turns out to lack it.
+// open opens the source of a part. It fails only if the image can't be found anywhere else. An image in another
+// registry is opened later, when the charm's repository turns out to lack it.
 func (r *imageRun) open(ctx context.Context, part *openedPart) error {
 	if part.Kind == source.KindRegistry {
 		r.askText(part)
@@ -141,8 +146,8 @@ func (r *imageRun) open(ctx context.Context, part *openedPart) error {
 	return explainNotFound(*part, "")
 }
 
-// askText asks for the text of an image whose digest is known before anything was looked for. The text is worth something
-// only if the repository turns out to have the image.
+// askText requests the text that describes an image, if the image's digest is known from the start. The text is only
+// used if the repository turns out to have the image.
 func (r *imageRun) askText(part *openedPart) {
 	digest, _ := part.Digest()
 	if part.source != nil {
@@ -161,6 +166,7 @@ func (r *imageRun) askText(part *openedPart) {
 	r.early.Go(func() error { r.text(); return nil })
 }
 
+// close closes the sources and waits until nothing is sent any more.
 func (r *imageRun) close() {
 	r.cancel()
 	_ = r.early.Wait() // every error is in the log
@@ -174,8 +180,8 @@ func (r *imageRun) close() {
 	}
 }
 
-// describe completes the result by what is known of an image before anything is sent. For one that the repository holds it
-// also returns the text that describes it to Juju, which is asked for meanwhile.
+// describe adds to the result what is known about an image before anything is sent. If the repository has the image, it
+// also returns the text that describes the image to Juju, which is requested concurrently.
 func (r *imageRun) describe(ctx context.Context, img *remoteImage, result *Result) (text []byte, err error) {
 	digest, err := img.image.Digest()
 	if err != nil {
@@ -211,8 +217,8 @@ func (img *remoteImage) runsOn() ([]v1.Platform, error) {
 	return image.Platforms(img.image)
 }
 
-// digests returns those under which a runtime may report the image. The digest at its source is one of them: a node that has
-// an index may give its digest for the one platform's manifest, too.
+// digests returns the digests under which a runtime may report the image. The digest at its source is one of them: a
+// node that has an index may report the index's digest for the manifest of its platform.
 func (img *remoteImage) digests() ([]v1.Hash, error) {
 	digests, err := image.Digests(img.image)
 	if err == nil && !slices.Contains(digests, img.source) {
@@ -221,7 +227,7 @@ func (img *remoteImage) digests() ([]v1.Hash, error) {
 	return digests, err
 }
 
-// plan finds out what of an image the repository lacks.
+// plan returns which parts of an image the repository lacks.
 func (r *imageRun) plan(ctx context.Context, img *remoteImage) (*registry.Plan, error) {
 	if img.present {
 		return &registry.Plan{Present: true}, nil
@@ -238,6 +244,7 @@ func (r *imageRun) plan(ctx context.Context, img *remoteImage) (*registry.Plan, 
 	return plan, cmp.Or(image.Check(img.image), err)
 }
 
+// push sends the missing parts of an image and shows the progress.
 func (r *imageRun) push(ctx context.Context, plan *registry.Plan) (compared bool, err error) {
 	defer r.Runner.Group("Send the image")()
 	if !r.PushOnly {
@@ -250,12 +257,13 @@ func (r *imageRun) push(ctx context.Context, plan *registry.Plan) (compared bool
 	return r.repository.Push(ctx, plan, add)
 }
 
+// toSend returns a line for the log about what is sent and reused.
 func toSend(plan *registry.Plan) string {
 	return fmt.Sprintf("%s to send, %s in the registry already", amount(plan.Missing), amount(plan.Reused))
 }
 
-// record writes what the next run finds the image by, and moves the tag latest to an image that was pushed, as charmcraft
-// does. If a registry refuses them, the next run is slower.
+// record stores how the next run can find the image. If the image was pushed, it also moves the tag latest, as
+// charmcraft does. Errors are only logged: the next run is slower then.
 func (r *imageRun) record(ctx context.Context, img *remoteImage, pushed bool) {
 	if r.DryRun || r.NoRecord {
 		return
@@ -273,7 +281,7 @@ func (r *imageRun) record(ctx context.Context, img *remoteImage, pushed bool) {
 	}
 }
 
-// recordKey writes what the image's key means. It is left out of a dry run.
+// recordKey records the image under its key. In a dry run it does nothing.
 func (r *imageRun) recordKey(ctx context.Context, img *remoteImage) {
 	if r.Key == (v1.Hash{}) || r.DryRun {
 		return
@@ -283,8 +291,8 @@ func (r *imageRun) recordKey(ctx context.Context, img *remoteImage) {
 	}
 }
 
-// reviseImage makes the text that describes an image to Juju the content of a revision. It asks for a text that wasn't asked
-// for before.
+// reviseImage creates a revision with the text that describes an image to Juju, unless one has it. It requests the text
+// if text is nil.
 func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []byte, known listing) (Revised, error) {
 	if text == nil {
 		var err error
@@ -295,7 +303,13 @@ func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []
 	content := imageContent(t.Resource+".json", text, r.Platforms)
 	if _, ok := content.find(known.revisions); !ok && !r.Uploaded { // no revision is of an image that wasn't there
 		var err error
-		if content.describedBy, err = p.describedBy(ctx, t, text, r.RemoteDigest, known.revisions); err != nil {
+		if content.revisionsDescribing, err = p.revisionsDescribing(
+			ctx,
+			t,
+			text,
+			r.RemoteDigest,
+			known.revisions,
+		); err != nil {
 			return Revised{}, err
 		}
 	}

@@ -273,8 +273,8 @@ func (s *streamedSource) Stream(_ context.Context, take func(v1.Descriptor, io.R
 	return s.broken
 }
 
-// An image that an engine exports in one stream is sent while it is exported, unless the repository has it, a platform of
-// it has to be selected first, or nothing may be sent.
+// An image that an engine exports in one stream is sent while it is exported, unless the repository has it, a platform
+// of it has to be selected first, or nothing may be sent.
 func TestStoredIsStreamed(t *testing.T) {
 	t.Parallel()
 	img := newImage(t, arm64)
@@ -308,8 +308,8 @@ func TestStoredIsStreamed(t *testing.T) {
 	h.fails(t, []Part{h.add(t, "docker-daemon:"+someDigest, src)}, "docker-daemon:"+someDigest+": the engine died")
 }
 
-// The text of an image whose digest is known at the start is asked for together with everything else. If the repository lacks
-// the image, that text is thrown away, and it is no failure if the store had none.
+// The text of an image whose digest is known at the start is asked for together with everything else. If the repository
+// lacks the image, that text is thrown away, and it is no failure if the store had none.
 func TestTextIsAskedForEarly(t *testing.T) {
 	t.Parallel()
 	img := newImage(t, arm64)
@@ -348,8 +348,8 @@ func TestTextIsAskedForEarly(t *testing.T) {
 	}
 }
 
-// Layers are sent while others are packed only if no manifest of the image can be there, and not in a dry run. What fails
-// then is left to Push.
+// Layers are sent while others are packed only if no manifest of the image can be there, and not in a dry run. What
+// fails then is left to Push.
 func TestLayersAreSentEarly(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -417,8 +417,8 @@ func TestImagesAreJoined(t *testing.T) {
 	}
 }
 
-// An index of the containerd image store goes into the joined one, and isn't in the repository itself: no record leads to
-// it.
+// An index of the containerd image store goes into the joined one, and isn't in the repository itself: no record leads
+// to it.
 func TestIndexesAreJoined(t *testing.T) {
 	t.Parallel()
 	h := newHouse(nil)
@@ -575,8 +575,7 @@ func TestTagIsChecked(t *testing.T) {
 	}
 }
 
-// TestWanted: of what an engine lists the same image is looked for as would be
-// taken of the index itself.
+// TestWanted: of what an engine lists the same image is looked for as would be taken of the index itself.
 func TestWanted(t *testing.T) {
 	t.Parallel()
 	var images []v1.Descriptor
@@ -595,7 +594,7 @@ func TestWanted(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := ""
-		if d, ok := wanted(images, &platform); ok {
+		if d, ok := imageForPlatform(images, &platform); ok {
 			got = d.Platform.String()
 		}
 		if got != want {

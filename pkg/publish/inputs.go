@@ -22,8 +22,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
-// Inputs is what the step was asked to do, checked. Exactly one of Images, File
-// and Metadata is set, or none of them and Key.
+// Inputs are the checked inputs of the step. At most one of Images, File and Metadata is set; if none is, Key is.
 type Inputs struct {
 	Charm         string                // name on Charmhub; with Metadata it may be empty
 	Resource      string                // name, as the charm's metadata declares it; empty with Metadata
@@ -38,13 +37,13 @@ type Inputs struct {
 	Options
 }
 
-// Part is an image that is named by the inputs.
+// Part is an image that an input names.
 type Part struct {
 	source.Reference
 	Platform *v1.Platform // for its entry in a joined index; nil for its own
 }
 
-// Lookup finds the images of names, for complaints about names that have no digest.
+// Lookup finds the digests of names, so that an error can suggest them.
 type Lookup struct {
 	// Registry returns the digest that a tag, as name:tag, names now in its registry.
 	Registry func(ctx context.Context, login source.Login, tagged string) (v1.Hash, error)
@@ -52,11 +51,9 @@ type Lookup struct {
 	Engine func(ctx context.Context, name string) (v1.Hash, error)
 }
 
-// ReadInputs reads the inputs of the step and checks them. The error joins every
-// complaint there is, each with what to write instead, so that
-// one failed run is enough to put all of them right. Secrets are masked before
-// anything else is looked at. The only calls are those of lookup, for a complaint
-// about a name.
+// ReadInputs reads and checks the inputs of the step. The error joins all complaints, each with a correction, so that
+// one failed run is enough to correct them all. Secrets are masked before anything else is read. It makes no requests
+// but those of lookup, for a complaint about a name.
 func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inputs, error) {
 	r := &Reader{Reader: inputs.Reader{Runner: runner}}
 	token := r.Token()
@@ -87,14 +84,14 @@ func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inpu
 	return in, r.Complaint(ctx, in.Login, lookup)
 }
 
-// MaskPasswords masks the password for a registry, and those that references have in them by
-// mistake. Call it before the references are read, so that no complaint shows one.
+// MaskPasswords masks the password for a registry, and passwords that references contain by mistake. Call it before the
+// references are parsed, so that no complaint shows one.
 func (r *Reader) MaskPasswords(references ...string) {
 	r.Mask(r.Input("source-password"))
 	maskCredentials(r.Mask, append(references, r.Input("source-registry")+"/")...)
 }
 
-// maskCredentials masks the passwords that references have in them by mistake.
+// maskCredentials masks the passwords that references contain by mistake.
 func maskCredentials(mask func(string), references ...string) {
 	for _, reference := range references {
 		for _, secret := range source.Credentials(reference) {
@@ -103,7 +100,7 @@ func maskCredentials(mask func(string), references ...string) {
 	}
 }
 
-// Reader reads the inputs of uploads.
+// Reader reads and checks the inputs of uploads, and collects complaints.
 type Reader struct {
 	inputs.Reader
 	ambiguous bool // which registry the password is for isn't known
@@ -126,11 +123,13 @@ func (r *Reader) checkSource() {
 	case len(given) > 1:
 		r.Complain("inputs %s: given together; keep the one that says what to upload", strings.Join(given, ", "))
 	case given[0] == "metadata" && (r.Given("resource") || r.Given("platform")):
-		r.Complain("input metadata: given together with resource or platform, but for all images of a charm; leave out resource and platform")
+		r.Complain(
+			"input metadata: given together with resource or platform, but for all images of a charm; leave out resource and platform",
+		)
 	}
 }
 
-// nameError complains about a name where a digest is wanted.
+// nameError is the complaint about a name that has no digest.
 type nameError struct {
 	error
 	name string
@@ -148,7 +147,11 @@ func (r *Reader) digest() []Part {
 	case err == nil:
 		return []Part{{Reference: ref}}
 	case named:
-		r.Complain("input digest: %q is more than a digest; leave out %q, or give all of it as the input image", value, name+"@")
+		r.Complain(
+			"input digest: %q is more than a digest; leave out %q, or give all of it as the input image",
+			value,
+			name+"@",
+		)
 	case problem != "":
 		r.Complain("input digest: %q is no digest, since it %s; write sha256: and 64 hexadecimal digits, "+
 			"or the first 12 to 40 digits alone, in lower case", value, problem)
@@ -161,8 +164,8 @@ func (r *Reader) digest() []Part {
 	return nil
 }
 
-// Parts reads the images in a line of an input. One with a tag alone is among them, since its
-// registry counts for the login. About says in complaints where the line is.
+// Parts parses a line of an input and returns its images. An image with a tag but no digest is returned too, because
+// its registry matters for the login. About tells in complaints where the line is.
 func (r *Reader) Parts(about, line string) (parts []Part) {
 	refs, platform, err := source.ParseLine(line, r.Workspace().Exists)
 	if err != nil {
@@ -174,28 +177,32 @@ func (r *Reader) Parts(about, line string) (parts []Part) {
 	return parts
 }
 
-// key reads the text that names what an image is made of.
+// key reads the input key: a text that names what an image is made of. It returns the zero Hash if there is none.
 func (r *Reader) key() v1.Hash {
 	text := r.Input("key")
 	if text == "" {
 		return v1.Hash{}
 	}
 	if r.Given("filepath") {
-		r.Complain("input key: given with filepath, but for images only; leave it out, since an unchanged file is skipped by its content")
+		r.Complain(
+			"input key: given with filepath, but for images only; leave it out, since an unchanged file is skipped by its content",
+		)
 	}
 	if !r.Bool("locations-record", true) {
-		r.Complain("input key: given with locations-record false, but what a key means is such a record; leave one of them out")
+		r.Complain(
+			"input key: given with locations-record false, but what a key means is such a record; leave one of them out",
+		)
 	}
 	return KeyOf(text)
 }
 
-// KeyOf returns what a key is recorded as.
+// KeyOf returns the digest under which an image is recorded for a key.
 func KeyOf(text string) v1.Hash {
 	digest := sha256.Sum256([]byte(text))
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}
 }
 
-// pushOnly reads whether an image gets no revision.
+// pushOnly reads whether to create no revision.
 func (r *Reader) pushOnly() bool {
 	only := r.Bool("push-only", false)
 	if only && r.Given("filepath") {
@@ -204,19 +211,21 @@ func (r *Reader) pushOnly() bool {
 	return only
 }
 
-// Compression reads how layers are compressed.
+// Compression reads the compression of layers.
 func (r *Reader) Compression() pack.Compression {
 	value := pack.Compression(cmp.Or(r.Input("compression"), string(pack.Gzip)))
 	switch {
 	case value != pack.Gzip && value != pack.Zstd:
 		r.Complain("input compression: %q is unknown; write gzip or zstd", value)
 	case value != pack.Gzip && r.Given("filepath"):
-		r.Complain("input compression: given with filepath, but for images only; leave it out, since a file is stored as it is")
+		r.Complain(
+			"input compression: given with filepath, but for images only; leave it out, since a file is stored as it is",
+		)
 	}
 	return value
 }
 
-// platform reads which platform of an image to take.
+// platform reads the platform to select from an image. It returns nil if there is none.
 func (r *Reader) platform() *v1.Platform {
 	value := r.Input("platform")
 	if value == "" {
@@ -225,16 +234,17 @@ func (r *Reader) platform() *v1.Platform {
 	platform, err := image.ParsePlatform(value)
 	switch {
 	case r.Given("filepath"):
-		r.Complain("input platform: given with filepath, but for images only; leave it out, and give architectures to say what a file is for")
+		r.Complain(
+			"input platform: given with filepath, but for images only; leave it out, and give architectures to say what a file is for",
+		)
 	case err != nil:
 		r.Complain("input platform: %q is no platform; write os/arch or os/arch/variant, for example linux/arm64", value)
 	}
 	return &platform
 }
 
-// architectures reads what a file is for; nil unless said, which differs from
-// "all" where a revision with the file exists. With an image "all" is let pass:
-// it says no more than the image does.
+// architectures reads the architectures of a file. It returns nil if the input is empty, which differs from "all" if a
+// revision with the file exists. For an image it accepts "all", which adds nothing to what the image says.
 func (r *Reader) architectures() []string {
 	names := r.List("architectures", r.Words)
 	slices.Sort(names)
@@ -244,7 +254,9 @@ func (r *Reader) architectures() []string {
 	}
 	if !r.Given("filepath") {
 		if !slices.Equal(names, []string{charm.AllArchitectures}) && (r.Given("digest") || r.Given("image")) {
-			r.Complain("input architectures: given with an image, but for files only; leave it out, since an image says by itself what it is for")
+			r.Complain(
+				"input architectures: given with an image, but for files only; leave it out, since an image says by itself what it is for",
+			)
 		}
 		return nil
 	}
@@ -259,8 +271,7 @@ func (r *Reader) architectures() []string {
 	return names
 }
 
-// Login reads the credentials for an image's registry, and finds out which one
-// they are for.
+// Login reads the credentials for a registry and determines which registry they are for.
 func (r *Reader) Login(images []Part) source.Login {
 	registry, username, password := r.Input("source-registry"), r.Input("source-username"), r.Input("source-password")
 	before := len(r.Complaints)
@@ -276,10 +287,14 @@ func (r *Reader) Login(images []Part) source.Login {
 		r.Complain("input source-username: given without source-password, or the password's secret is empty " +
 			"(" + inputs.NoSecrets + "); give both, or none")
 	case r.Given("filepath"):
-		r.Complain("inputs source-username, source-password: given with filepath, but for an image's registry; leave them out")
+		r.Complain(
+			"inputs source-username, source-password: given with filepath, but for an image's registry; leave them out",
+		)
 	case r.Given("metadata") && registry == "":
-		r.Complain("inputs source-username, source-password: given with metadata, whose sources may be in several registries; " +
-			"name the one that they are for with source-registry, for example source-registry: ghcr.io")
+		r.Complain(
+			"inputs source-username, source-password: given with metadata, whose sources may be in several registries; " +
+				"name the one that they are for with source-registry, for example source-registry: ghcr.io",
+		)
 	}
 	var named []string
 	for _, part := range images {
@@ -308,12 +323,10 @@ func (r *Reader) Login(images []Part) source.Login {
 	return login
 }
 
-// Complaint returns all complaints as one error. Those about a name get the ID that the
-// image has in the container engine, and the digest that a tag has at the moment, where
-// its registry answers in time. If there are
-// others, a line that can't be read, or another input, may be what the password is
-// meant for; then it is used only where source-registry says so. No registry is
-// asked before it is said which of several the password is for.
+// Complaint joins all complaints, nil if there are none. To a complaint about a name it adds the ID of the image in the
+// container engine and the tag's current digest, if they are found in time. If there are other complaints, the password
+// may be meant for something that couldn't be read. It is then only sent to a registry that source-registry names. No
+// registry is asked while it isn't clear for which of several the password is.
 func (r *Reader) Complaint(ctx context.Context, login source.Login, lookup Lookup) error {
 	ctx, cancel := context.WithTimeout(ctx, source.TagTimeout)
 	defer cancel()
@@ -334,7 +347,7 @@ func (r *Reader) Complaint(ctx context.Context, login source.Login, lookup Looku
 	return errors.Join(r.Complaints...)
 }
 
-// lookUp adds to a complaint about a name what can be written in its place.
+// lookUp adds to a complaint about a name what to write instead.
 func (r *Reader) lookUp(ctx context.Context, complaint error, login source.Login, lookup Lookup) error {
 	var local string
 	tag, tagged := errors.AsType[*source.TagError](complaint)
@@ -345,7 +358,11 @@ func (r *Reader) lookUp(ctx context.Context, complaint error, login source.Login
 	}
 	if local != "" {
 		if id, err := lookup.Engine(ctx, local); err == nil {
-			complaint = fmt.Errorf("%w; the container engine has an image of that name: give its ID, %s, as the input digest, or in place of the name", complaint, id)
+			complaint = fmt.Errorf(
+				"%w; the container engine has an image of that name: give its ID, %s, as the input digest, or in place of the name",
+				complaint,
+				id,
+			)
 			if !tagged || tag.Hostless {
 				return complaint // a registry would have another image
 			}

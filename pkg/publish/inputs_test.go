@@ -145,8 +145,7 @@ func TestArchitectures(t *testing.T) {
 	}
 }
 
-// TestDefaultsOfActionYAML shows that what the runner fills in by itself is no
-// contradiction to an image.
+// TestDefaultsOfActionYAML shows that what the runner fills in by itself is no contradiction to an image.
 func TestDefaultsOfActionYAML(t *testing.T) {
 	r, _ := newRunner(good.With(env{"INPUT_ARCHITECTURES": "all", "INPUT_DRY-RUN": "false"}))
 	got, err := read(t, r)
@@ -323,8 +322,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// A complaint about a tag says which digest it has. The password goes along only
-// where it is certain whom it is for.
+// A complaint about a tag says which digest it has. The password goes along only where it is certain whom it is for.
 func TestTagsAreLookedUp(t *testing.T) {
 	tagged := good.With(env{"INPUT_DIGEST": "", "INPUT_IMAGE": "ghcr.io/a:1\ndocker-daemon:b:1", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"})
 	for name, test := range map[string]struct {
@@ -351,8 +349,7 @@ func TestTagsAreLookedUp(t *testing.T) {
 	}
 }
 
-// A name may be that of an image in the local container engine, and then Docker Hub's is
-// another one.
+// A name may be that of an image in the local container engine, and then Docker Hub's is another one.
 func TestNamesAreLookedUp(t *testing.T) {
 	const id = "sha256:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
 	engine := "; the container engine has an image of that name: give its ID, " + id + ", as the input digest, or in place of the name"

@@ -23,7 +23,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
-// imageRun is the publication of one image.
+// imageRun is the upload of one image.
 type imageRun struct {
 	*Publisher
 	target     Target
@@ -42,15 +42,15 @@ type imageRun struct {
 	early  parallel.Group
 }
 
-// openedPart is a part whose source was looked for. A digest may be in the charm's repository alone, so that it has no
-// source is no failure yet.
+// openedPart is a part whose source was opened. If the source lacks the image, the charm's repository may still have
+// it.
 type openedPart struct {
 	Part
 	source source.Source // nil after a failure, and for an image in a registry before it is needed
 	err    error
 }
 
-// remoteImage is an image as it is, or will be, in the charm's repository.
+// remoteImage is an image that is in the charm's repository, or will be.
 type remoteImage struct {
 	image     image.ImageOrIndex
 	source    v1.Hash       // the digest that it has where it comes from
@@ -61,8 +61,8 @@ type remoteImage struct {
 	parts     []*remoteImage
 }
 
-// locate returns the image to publish: found in the repository, as it is where it comes from, packed, or joined of several.
-// With no parts it is the image recorded under the key, nil if there is none.
+// locate returns the image to publish: found in the repository, read from its source, packed, or joined from several.
+// With no parts, it returns the image recorded under the key, or nil if none is recorded.
 func (r *imageRun) locate(ctx context.Context, platform *v1.Platform) (*remoteImage, error) {
 	switch {
 	case len(r.parts) == 0:
@@ -77,7 +77,7 @@ func (r *imageRun) locate(ctx context.Context, platform *v1.Platform) (*remoteIm
 	return r.join(ctx, platform)
 }
 
-// join locates all parts and makes one index of them.
+// join locates all parts and joins them into an index.
 func (r *imageRun) join(ctx context.Context, platform *v1.Platform) (*remoteImage, error) {
 	joined := &remoteImage{}
 	var parts []image.Part
@@ -102,7 +102,7 @@ func (r *imageRun) join(ctx context.Context, platform *v1.Platform) (*remoteImag
 	return joined, nil
 }
 
-// locatePart looks for a part in the repository, and if it isn't there, reads or packs it.
+// locatePart finds a part in the repository. If it isn't there, it reads or packs the part.
 func (r *imageRun) locatePart(ctx context.Context, part *openedPart, platform *v1.Platform) (*remoteImage, error) {
 	found, err := r.find(ctx, part, platform)
 	if err != nil || found != nil {
@@ -122,7 +122,7 @@ func (r *imageRun) locatePart(ctx context.Context, part *openedPart, platform *v
 	return nil, explainNotFound(*part, r.repository.Name())
 }
 
-// find returns a part that the repository provably has, nil if it hasn't.
+// find returns a part that the repository provably has, nil otherwise.
 func (r *imageRun) find(ctx context.Context, part *openedPart, platform *v1.Platform) (*remoteImage, error) {
 	// A source is opened already, unless only the repository may have the image. What an engine knows as an image ID can't
 	// be a manifest's digest.
@@ -132,10 +132,14 @@ func (r *imageRun) find(ctx context.Context, part *openedPart, platform *v1.Plat
 			id.Config = digest
 		}
 		if found, err := r.repository.Find(ctx, id); err != nil || found.Image != nil {
-			return presentOr(found, err, digest, platform)
+			return presentOrNil(found, err, digest, platform)
 		} else if found.Unread != nil && part.source == nil {
-			return nil, fmt.Errorf("image %s may be in the charm's repository %s, which couldn't be searched: %w; run this again later",
-				part.Text, r.repository.Name(), found.Unread)
+			return nil, fmt.Errorf(
+				"image %s may be in the charm's repository %s, which couldn't be searched: %w; run this again later",
+				part.Text,
+				r.repository.Name(),
+				found.Unread,
+			)
 		}
 	}
 	switch src := part.source.(type) {
@@ -150,10 +154,20 @@ func (r *imageRun) find(ctx context.Context, part *openedPart, platform *v1.Plat
 	return nil, nil
 }
 
-// findUnpacked looks in the repository for an image by its ID.
-func (r *imageRun) findUnpacked(ctx context.Context, part *openedPart, src *source.Unpacked, platform *v1.Platform) (*remoteImage, error) {
+// findUnpacked finds an image in the repository by its image ID.
+func (r *imageRun) findUnpacked(
+	ctx context.Context,
+	part *openedPart,
+	src *source.Unpacked,
+	platform *v1.Platform,
+) (*remoteImage, error) {
 	if platform != nil && !image.Satisfies(src.Platform, *platform) {
-		return nil, fmt.Errorf("%s runs on %s, not on %s", part.Text, cmp.Or(src.Platform.String(), "no platform that its config tells"), platform)
+		return nil, fmt.Errorf(
+			"%s runs on %s, not on %s",
+			part.Text,
+			cmp.Or(src.Platform.String(), "no platform that its config tells"),
+			platform,
+		)
 	}
 	found, err := r.repository.Find(ctx, src.Identity())
 	if err != nil || found.Image == nil {
@@ -166,15 +180,15 @@ func (r *imageRun) findUnpacked(ctx context.Context, part *openedPart, src *sour
 	return img, err
 }
 
-// findStored looks in the repository for an image that an engine has with its manifest: by its digest, as an index that
-// differs in attestations alone, or as the one image of an index that is asked for.
+// findStored finds an image of the containerd image store in the repository: by its digest, as an index in which only
+// attestations differ, or as the image of an index for the requested platform.
 func (r *imageRun) findStored(ctx context.Context, id image.Identity, platform *v1.Platform) (*remoteImage, error) {
 	source, images := id.Manifest, id.Images
 	if platform != nil {
 		id.Images = nil
 	}
 	found, err := r.repository.Find(ctx, id)
-	if child, ok := wanted(images, platform); ok && err == nil && found.Image == nil {
+	if child, ok := imageForPlatform(images, platform); ok && err == nil && found.Image == nil {
 		found, err = r.repository.Find(ctx, image.Identity{Manifest: child.Digest})
 	}
 	if err != nil || found.Image == nil {
@@ -187,8 +201,8 @@ func (r *imageRun) findStored(ctx context.Context, id image.Identity, platform *
 	return present(found, source, platform)
 }
 
-// wanted returns the image for the platform that was asked for.
-func wanted(images []v1.Descriptor, platform *v1.Platform) (v1.Descriptor, bool) {
+// imageForPlatform returns the image for the requested platform, and whether there is one.
+func imageForPlatform(images []v1.Descriptor, platform *v1.Platform) (v1.Descriptor, bool) {
 	if platform == nil {
 		return v1.Descriptor{}, false
 	}
@@ -203,8 +217,13 @@ func wanted(images []v1.Descriptor, platform *v1.Platform) (v1.Descriptor, bool)
 	return images[at], true
 }
 
-// read returns an image with its manifest from where it comes from.
-func (r *imageRun) read(ctx context.Context, part *openedPart, src source.Backed, platform *v1.Platform) (*remoteImage, error) {
+// read returns an image with its manifest from its source.
+func (r *imageRun) read(
+	ctx context.Context,
+	part *openedPart,
+	src source.Backed,
+	platform *v1.Platform,
+) (*remoteImage, error) {
 	known := src.Identity()
 	if streamed, ok := src.(source.Streamed); ok && platform == nil {
 		if err := r.stream(ctx, streamed); err != nil {
@@ -242,8 +261,9 @@ func (r *imageRun) read(ctx context.Context, part *openedPart, src source.Backed
 	return img, nil
 }
 
-// stream reads an image that its engine gives in one stream, and sends each blob that the repository lacks while it is read.
-// The registry's pace slows the export. Manifests and configs are kept, and sent by Push. A dry run sends nothing.
+// stream reads an image that its engine exports as one stream. It sends each blob that the repository lacks while it
+// reads it, so the export is no faster than the registry. Manifests and configs are kept; Push sends them. In a dry run
+// nothing is sent.
 func (r *imageRun) stream(ctx context.Context, src source.Streamed) error {
 	defer r.Runner.Group("Export the image")()
 	if r.DryRun {
@@ -266,7 +286,7 @@ func (r *imageRun) stream(ctx context.Context, src source.Streamed) error {
 		}
 		out, in := io.Pipe()
 		r.early.Go(func() error {
-			r.sendEarly(exportedLayer{d, once(out)})
+			r.sendEarly(exportedLayer{d, openOnce(out)})
 			return out.Close() // no more is needed, if all wasn't read
 		})
 		_, err := io.Copy(in, content)
@@ -279,8 +299,8 @@ const (
 	smallAtOnce = 4       // of these at once
 )
 
-// once opens content that can be read once.
-func once(content io.ReadCloser) func() (io.ReadCloser, error) {
+// openOnce returns a function that opens content that can be read once. Its second call fails.
+func openOnce(content io.ReadCloser) func() (io.ReadCloser, error) {
 	var opened atomic.Bool
 	return func() (io.ReadCloser, error) {
 		if opened.Swap(true) {
@@ -290,23 +310,30 @@ func once(content io.ReadCloser) func() (io.ReadCloser, error) {
 	}
 }
 
-// exportedLayer is a layer that is given by its digest and size.
+// exportedLayer is a layer in an export, known by its digest and size.
 type exportedLayer struct {
 	descriptor v1.Descriptor
 	open       func() (io.ReadCloser, error)
 }
 
-func (l exportedLayer) Digest() (v1.Hash, error)            { return l.descriptor.Digest, nil }
-func (l exportedLayer) Size() (int64, error)                { return l.descriptor.Size, nil }
-func (l exportedLayer) Compressed() (io.ReadCloser, error)  { return l.open() }
+// Digest returns the digest of the blob.
+func (l exportedLayer) Digest() (v1.Hash, error) { return l.descriptor.Digest, nil }
+
+// Size returns the size of the blob in bytes.
+func (l exportedLayer) Size() (int64, error) { return l.descriptor.Size, nil }
+
+// Compressed opens the blob, once.
+func (l exportedLayer) Compressed() (io.ReadCloser, error) { return l.open() }
+
+// MediaType returns "" because an export names no types before its manifest.
 func (l exportedLayer) MediaType() (types.MediaType, error) { return l.descriptor.MediaType, nil }
 
-// pack makes an image with a manifest of an unpacked one. If the repository lacks the image's config, no manifest of the image
-// can be there, so each layer is sent as soon as it is packed. Else the manifest is computed before anything is sent.
+// pack compresses an unpacked image. If the repository lacks the image's config, it can't have any manifest of the
+// image. Then each layer is sent as soon as it is compressed. Otherwise nothing is sent before the manifest is known.
 func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpacked) (*remoteImage, error) {
 	defer r.Runner.Group("Pack the image")()
-	known := ahead(func() registry.Layers { return r.repository.Layers(ctx) })
-	absent := ahead(func() bool {
+	known := async(func() registry.Layers { return r.repository.Layers(ctx) })
+	absent := async(func() bool {
 		lacks, err := r.repository.Lacks(ctx, src.ID)
 		return lacks && err == nil && !r.DryRun
 	})
@@ -329,21 +356,21 @@ func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpac
 	return &remoteImage{image: packed, source: src.Digest, compared: true, platforms: []v1.Platform{src.Platform}}, nil
 }
 
-// sendEarly sends a layer before the plan is known. If that fails, Push tries again.
+// sendEarly sends a layer before the plan is known. If that fails, Push sends it again.
 func (r *imageRun) sendEarly(layer partial.CompressedLayer) {
 	if err := r.repository.SendBlob(r.ctx, layer); err != nil {
 		r.Runner.Logger().Debug("A layer could not be sent early", zap.Error(err))
 	}
 }
 
-// ahead starts f, and returns a function that waits for its result.
-func ahead[T any](f func() T) (result func() T) {
+// async calls f in a goroutine and returns a function that waits for its result.
+func async[T any](f func() T) (result func() T) {
 	result = sync.OnceValue(f)
 	go func() { _ = parallel.Guard(func() error { result(); return nil }) }() // who waits for it panics, too
 	return result
 }
 
-// choose returns the one image for the platform, or m if platform is nil.
+// choose returns the image for the platform, or m if platform is nil.
 func choose(m image.ImageOrIndex, platform *v1.Platform) (image.ImageOrIndex, error) {
 	if platform == nil || m == nil {
 		return m, nil
@@ -351,7 +378,8 @@ func choose(m image.ImageOrIndex, platform *v1.Platform) (image.ImageOrIndex, er
 	return image.SelectPlatform(m, *platform)
 }
 
-// present returns an image that was found in the repository. An image selected from an index in the repository is also there.
+// present returns an image that was found in the repository. An image selected from an index in the repository is also
+// there.
 func present(found registry.Found, source v1.Hash, platform *v1.Platform) (*remoteImage, error) {
 	m, err := choose(found.Image, platform)
 	if err != nil {
@@ -360,15 +388,15 @@ func present(found registry.Found, source v1.Hash, platform *v1.Platform) (*remo
 	return &remoteImage{image: m, source: source, present: true, compared: found.Compared}, nil
 }
 
-// presentOr is present for an image that may not be found.
-func presentOr(found registry.Found, err error, source v1.Hash, platform *v1.Platform) (*remoteImage, error) {
+// presentOrNil returns present's result, or nil if no image was found.
+func presentOrNil(found registry.Found, err error, source v1.Hash, platform *v1.Platform) (*remoteImage, error) {
 	if err != nil || found.Image == nil {
 		return nil, err
 	}
 	return present(found, source, platform)
 }
 
-// storeDigest returns the digest that a source's store knows the image by.
+// storeDigest returns the digest by which the source's store identifies the image.
 func storeDigest(src source.Source) v1.Hash {
 	if unpacked, ok := src.(*source.Unpacked); ok {
 		return unpacked.Digest
@@ -376,9 +404,8 @@ func storeDigest(src source.Source) v1.Hash {
 	return src.Identity().Manifest
 }
 
-// explain says which of the inputs an error is about that came up while an
-// image was read and sent, and what to do about one that isn't complete: it names
-// all platforms that a local index lacks, not just the first.
+// explain names in an error the inputs that it is about, and adds advice for an incomplete image. It names all
+// platforms that a local index lacks.
 func explain(parts []*openedPart, m image.ImageOrIndex, err error) error {
 	if err == nil {
 		return nil
@@ -408,8 +435,8 @@ func explain(parts []*openedPart, m image.ImageOrIndex, err error) error {
 	return fmt.Errorf("one of %s: %w", list(texts), err)
 }
 
-// explainNotFound says that a digest is neither in the repository nor in the
-// engine. A shortened one was looked for in the engine alone.
+// explainNotFound returns the error for a digest that neither the repository nor the engine has. A shortened digest was
+// only looked up in the engine.
 func explainNotFound(o openedPart, repository string) error {
 	const makeIt = "build, load or pull it in an earlier step of the same job"
 	_, full := o.Digest()

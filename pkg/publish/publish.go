@@ -1,10 +1,8 @@
-// Package publish has the use cases of the program: it makes an image, a file, or
-// all images of a charm the content of the charm's resources on Charmhub, and
-// changes nothing where they are that already.
+// Package publish uploads images and files to the resources of a charm on Charmhub. If Charmhub already has the
+// content, it changes nothing.
 //
-// [ReadInputs] says what is to be published, [Publisher.Publish] does it and
-// returns a [Result] for each resource, and [Report] turns these into the log's
-// last line, the step's summary and its outputs. Nothing flows back.
+// [ReadInputs] says what to publish. [Publisher.Publish] publishes it and returns a [Result] for each resource.
+// [Report] writes the results to the log, the step's summary and its outputs.
 package publish
 
 import (
@@ -14,17 +12,16 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-// Publish does what the inputs ask for, and returns what came of each resource.
-// The results of a charm's set are complete also where some failed; they are nil
-// where there is nothing to report but the error.
+// Publish publishes what the inputs name and returns a result for each resource. If a resource in a set fails, the
+// results are still complete. They are nil if there is only an error to report.
 func (p *Publisher) Publish(ctx context.Context, in Inputs) ([]Result, error) {
 	var r Result
 	t := Target{in.Charm, in.Resource}
 	switch {
 	case in.Metadata != "":
-		return p.Charm(ctx, in.Metadata, in.Charm)
+		return p.PublishCharm(ctx, in.Metadata, in.Charm)
 	case in.File != "":
-		r = p.attempt(ctx, t, func() (Result, error) { return p.File(ctx, t, in.File, in.Architectures) })
+		r = p.attempt(ctx, t, func() (Result, error) { return p.PublishFile(ctx, t, in.File, in.Architectures) })
 	default:
 		r = p.attempt(ctx, t, func() (Result, error) { return p.PublishImage(ctx, t, in.Images, in.Platform) })
 	}
@@ -34,7 +31,7 @@ func (p *Publisher) Publish(ctx context.Context, in Inputs) ([]Result, error) {
 	return []Result{r}, nil
 }
 
-// attempt runs a use case, and completes its result, also after a panic.
+// attempt calls publish and returns its result, with its error or panic in it.
 func (p *Publisher) attempt(ctx context.Context, t Target, publish func() (Result, error)) (r Result) {
 	start := time.Now()
 	err := parallel.Guard(func() (err error) { r, err = publish(); return err })

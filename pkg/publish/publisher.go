@@ -21,13 +21,13 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
-// Store is Charmhub, as [charmhub.Client] has it.
+// Store is the part of Charmhub's API that a Publisher needs. [charmhub.Client] implements it.
 type Store struct {
 	RevisionStore
 	ImageStore
 }
 
-// RevisionStore is what Charmhub knows of a charm's resources, and takes as their revisions.
+// RevisionStore lists and creates the revisions of a charm's resources.
 type RevisionStore interface {
 	Resources(ctx context.Context, charm string) ([]charmhub.Resource, error)
 	Revisions(ctx context.Context, charm, resource string) ([]charmhub.Revision, error)
@@ -36,7 +36,7 @@ type RevisionStore interface {
 	upload.Store
 }
 
-// ImageStore is what an image needs beside that.
+// ImageStore has the requests that only images need.
 type ImageStore interface {
 	UploadCredentials(ctx context.Context, charm, resource string) (charmhub.RegistryCredentials, error)
 	ImageBlob(ctx context.Context, charm, resource, digest string) ([]byte, error)
@@ -44,13 +44,13 @@ type ImageStore interface {
 	PrepareUpload(ctx context.Context)
 }
 
-// Repository is a resource's repository, as [registry.View] has it.
+// Repository is the repository of a resource. [registry.View] implements it.
 type Repository struct {
 	Finder
 	Writer
 }
 
-// Finder answers what the repository has. Each of its questions is asked once in a run.
+// Finder finds images in the repository. It sends each request once per run.
 type Finder interface {
 	Name() string
 	Find(ctx context.Context, id image.Identity) (registry.Found, error)
@@ -60,7 +60,7 @@ type Finder interface {
 	Plan(ctx context.Context, img image.ImageOrIndex, packedLayers registry.Layers) (*registry.Plan, error)
 }
 
-// Writer sends images, and records what they are found by.
+// Writer sends images and records how to find them.
 type Writer interface {
 	SendBlob(ctx context.Context, layer partial.CompressedLayer) error
 	Push(ctx context.Context, plan *registry.Plan, progress func(bytes int64)) (compared bool, err error)
@@ -68,19 +68,19 @@ type Writer interface {
 	RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrIndex, source v1.Hash) error
 }
 
-// Sources is where images come from, as [source.Opener] has it.
+// Sources opens images where they are stored. [source.Opener] implements it.
 type Sources interface {
 	Open(ctx context.Context, ref source.Reference) (source.Source, error)
 	CheckTag(ctx context.Context, ref source.Reference)
 	Resolve(ctx context.Context, tagged string) (v1.Hash, error)
 }
 
-// Files opens the files that inputs name, as [workspace.Workspace] does.
+// Files opens the files that inputs name. [workspace.Workspace] implements it.
 type Files interface {
 	Open(path string) (*os.File, error)
 }
 
-// Runner shows what is being done, as [action.Runner] does.
+// Runner shows what is being done. [action.Runner] implements it.
 type Runner interface {
 	Logger() *zap.Logger
 	Mask(secret string)
@@ -88,7 +88,7 @@ type Runner interface {
 	Progress(what string, total int64) (add func(bytes int64), done func())
 }
 
-// Publisher publishes resources. It has no state of its own.
+// Publisher publishes resources. It has no state of its own, and its methods may be called from several goroutines.
 type Publisher struct {
 	Store   Store
 	Sources Sources
@@ -101,7 +101,7 @@ type Publisher struct {
 	Options
 }
 
-// Options say how to publish.
+// Options configure a Publisher.
 type Options struct {
 	Compression pack.Compression // of the layers of images that have no manifest
 	Key         v1.Hash          // digest of a text that names what an image is made of; zero for none
@@ -111,16 +111,15 @@ type Options struct {
 	Declared    bool             // that the charm declares the resources is known, and as which type
 }
 
-// Target is the resource that is to get a revision.
+// Target is the resource of a charm to publish to.
 type Target struct{ Charm, Resource string }
 
-// name is the resource in a sentence.
+// name returns the resource's name for messages.
 func (t Target) name() string {
 	return fmt.Sprintf("resource '%s' for charm '%s'", t.Resource, t.Charm)
 }
 
-// during marks an error with what was being done, for the message of a run that
-// was stopped.
+// during adds to an error what was being done. A message about a stopped run needs it.
 func during(doing string, err error) error {
 	if err == nil {
 		return nil
@@ -137,15 +136,17 @@ const (
 	stageRecord   = "recording the architectures of the revision"
 )
 
+// stageError is an error with what was being done.
 type stageError struct {
 	doing string
 	error
 }
 
+// Unwrap returns the error itself.
 func (e *stageError) Unwrap() error { return e.error }
 
-// stopped says what a run was doing when its context ended. Whatever else an error
-// says is a consequence of that.
+// stopped returns an error that says what the run was doing when its context ended. Other errors are returned
+// unchanged.
 func stopped(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	if err == nil || cause == nil {
@@ -165,8 +166,8 @@ func stopped(ctx context.Context, err error) error {
 	return fmt.Errorf("stopped while %s: %w; %s", doing, cause, after)
 }
 
-// checkType makes sure that the charm declares the resource, and as what is
-// about to be published; else it names the inputs for the other type.
+// checkType returns an error unless the charm declares the resource with the type want. The error names the inputs for
+// the other type.
 func (p *Publisher) checkType(ctx context.Context, t Target, want, instead string) error {
 	if p.Declared {
 		return nil
@@ -187,8 +188,12 @@ func (p *Publisher) checkType(ctx context.Context, t Target, want, instead strin
 	}
 	switch {
 	case declared.Name == "":
-		return fmt.Errorf("charm '%s' has no resource '%s' on Charmhub: the charm has %s; upload a revision of the charm that declares it first",
-			t.Charm, t.Resource, list(names))
+		return fmt.Errorf(
+			"charm '%s' has no resource '%s' on Charmhub: the charm has %s; upload a revision of the charm that declares it first",
+			t.Charm,
+			t.Resource,
+			list(names),
+		)
 	case declared.Type != want:
 		return fmt.Errorf("resource '%s' of charm '%s' is of type %s, not %s; use the input %s for it",
 			t.Resource, t.Charm, declared.Type, want, instead)
@@ -196,8 +201,7 @@ func (p *Publisher) checkType(ctx context.Context, t Target, want, instead strin
 	return nil
 }
 
-// newer reports whether a newer revision of the charm declares a than b. A revision that
-// the store doesn't say is older than any other.
+// newer reports whether a was declared by a newer revision of the charm than b. An unknown revision is the oldest.
 func newer(a, b charmhub.Resource) bool {
 	return a.CharmRevision != nil && (b.CharmRevision == nil || *a.CharmRevision > *b.CharmRevision)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/registry"
 )
 
-// Result is what came of one resource.
+// Result is the outcome for one resource.
 type Result struct {
 	Target
 	Revised
@@ -35,7 +35,7 @@ type Result struct {
 	Err           error // why there is no more to say
 }
 
-// sent returns how many bytes were sent.
+// sent returns the number of bytes that were sent.
 func (r Result) sent() int64 {
 	if !r.Uploaded {
 		return 0
@@ -43,7 +43,7 @@ func (r Result) sent() int64 {
 	return r.Size + registry.Size(r.Blobs)
 }
 
-// Reporter is where results are reported to, as [action.Runner] is.
+// Reporter takes reports. [action.Runner] implements it.
 type Reporter interface {
 	Logger() *zap.Logger
 	AddSummary(markdown string) error
@@ -64,10 +64,8 @@ func Report(to Reporter, took time.Duration, website string, results []Result) e
 	return to.SetOutputs(outputs...)
 }
 
-// Outputs returns those of the step. The ones about one resource are empty where
-// there are several, or none: a reader is never left with an older value. What was
-// created or sent is so whichever resource it was for, and whether that failed
-// afterwards.
+// Outputs returns the outputs of the step. Outputs about one resource are empty if there are several or none, so that
+// no older value stays. The outputs about created revisions and sent bytes cover all resources, including failed ones.
 func Outputs(results []Result) ([]action.Output, error) {
 	type resource struct {
 		Name         string    `json:"name"`
@@ -89,7 +87,10 @@ func Outputs(results []Result) ([]action.Output, error) {
 		if r.Err != nil || r.Unknown {
 			continue
 		}
-		resources = append(resources, resource{r.Resource, r.Revision, r.Created, r.RemoteDigest, r.RemoteImage, r.SourceDigest, r.Digests, r.Uploaded})
+		resources = append(
+			resources,
+			resource{r.Resource, r.Revision, r.Created, r.RemoteDigest, r.RemoteImage, r.SourceDigest, r.Digests, r.Uploaded},
+		)
 		if r.Revision != nil {
 			flags = append(flags, fmt.Sprintf("--resource=%s:%d", r.Resource, *r.Revision))
 		}
@@ -120,14 +121,22 @@ func Outputs(results []Result) ([]action.Output, error) {
 	}, err
 }
 
-// published returns the results of resources that were not left out.
+// published returns the results of resources that weren't left out.
 func published(results []Result) []Result {
 	return slices.DeleteFunc(slices.Clone(results), func(r Result) bool { return r.LeftOut != "" })
 }
 
-// LastLine is the log's last line.
+// LastLine returns the last line of the log.
 func LastLine(took time.Duration, results []Result) string {
-	states := []string{"created", "with other architectures", "unchanged", "pushed", "would be created", "failed", "left out"}
+	states := []string{
+		"created",
+		"with other architectures",
+		"unchanged",
+		"pushed",
+		"would be created",
+		"failed",
+		"left out",
+	}
 	counts := map[string]int{}
 	var sent int64
 	for _, r := range results {
@@ -165,16 +174,25 @@ func LastLine(took time.Duration, results []Result) string {
 	return line + ": " + strings.Join(some, ", ")
 }
 
+// dryRun reports whether the results are those of a dry run.
 func dryRun(results []Result) bool { return len(results) > 0 && results[0].DryRun }
 
-// Summary returns a table of each result, as Markdown. Several begin with a table of all, and fold the tables of those that
-// didn't fail. Names and digests come from outside, so everything is escaped. The website has a page for each charm; it may
-// be empty.
+// Summary returns a table of each result, as Markdown. Several begin with a table of all, and fold the tables of those
+// that didn't fail. Names and digests come from outside, so everything is escaped. The website has a page for each
+// charm; it may be empty.
 func Summary(results []Result, website string) string {
 	var b strings.Builder
 	if len(results) == 1 {
-		fmt.Fprintf(&b, "### %s%s of charm %s\n\n%s",
-			titlePrefix(results), action.Code(results[0].Resource), action.CharmName(website, results[0].Charm), results[0].table())
+		fmt.Fprintf(
+			&b,
+			"### %s%s of charm %s\n\n%s",
+			titlePrefix(
+				results,
+			),
+			action.Code(results[0].Resource),
+			action.CharmName(website, results[0].Charm),
+			results[0].table(),
+		)
 	} else {
 		b.WriteString(overview(results, website))
 		for _, r := range published(results) {
@@ -188,7 +206,7 @@ func Summary(results []Result, website string) string {
 	return b.String()
 }
 
-// overview is one table with a row for each resource.
+// overview returns a table with a row for each resource.
 func overview(results []Result, website string) string {
 	var b strings.Builder
 	if len(results) > 0 {
@@ -208,7 +226,7 @@ func overview(results []Result, website string) string {
 	return b.String() + "\n"
 }
 
-// titlePrefix says in a title that nothing was changed, where that is so.
+// titlePrefix returns a prefix for titles of dry runs, "" for others.
 func titlePrefix(results []Result) string {
 	if dryRun(results) {
 		return "Dry run: "
@@ -216,14 +234,13 @@ func titlePrefix(results []Result) string {
 	return ""
 }
 
-// short leaves of a digest what people compare it by.
+// short returns the beginning of a digest, by which people compare digests.
 func short(digest string) string {
 	const enough = len("sha256:") + 12
 	return digest[:min(enough, len(digest))]
 }
 
-// table is all there is to say about one resource. Its first row is the head
-// that Markdown demands of a table.
+// table returns a table about one resource. Its first row is the header that Markdown requires.
 func (r Result) table() string {
 	var b strings.Builder
 	for n, row := range r.rows() {
@@ -239,6 +256,7 @@ func (r Result) table() string {
 
 type row struct{ name, value string }
 
+// rows returns the rows of the table about one resource.
 func (r Result) rows() []row {
 	if r.Err != nil {
 		return []row{{"Revision", r.state()}, {"Error", action.Escape(r.Err.Error())}, {"Time", action.Duration(r.Took)}}
@@ -255,7 +273,10 @@ func (r Result) rows() []row {
 	}
 	return []row{
 		{"Revision", r.state()},
-		{"Remote image", strings.Replace(action.Code(r.RemoteImage), "&#64;", "<wbr>&#64;", 1)}, // a line rarely has room for all of it
+		{
+			"Remote image",
+			strings.Replace(action.Code(r.RemoteImage), "&#64;", "<wbr>&#64;", 1),
+		}, // a line rarely has room for all of it
 		{"Source", action.Code(source)},
 		{"Platforms", r.runsOn()},
 		{sent, r.transfer()},
@@ -263,6 +284,7 @@ func (r Result) rows() []row {
 	}
 }
 
+// state returns what was done with the resource.
 func (r Result) state() string {
 	switch {
 	case r.LeftOut != "":
@@ -286,6 +308,7 @@ func (r Result) state() string {
 	}
 }
 
+// runsOn returns the platforms of an image for the table.
 func (r Result) runsOn() string {
 	var names []string
 	for _, platform := range r.Platforms {
@@ -295,7 +318,7 @@ func (r Result) runsOn() string {
 	return strings.Join(slices.Compact(names), ", ")
 }
 
-// transfer is what was sent, or would have been, and what didn't have to be.
+// transfer returns what was sent, or would have been, and what was reused.
 func (r Result) transfer() string {
 	switch {
 	case len(r.Blobs) > 0 && len(r.Reused) > 0:
@@ -320,15 +343,20 @@ func toRelease(results []Result) string {
 	if flags.Len() == 0 {
 		return ""
 	}
-	return fmt.Sprintf("\nTo release it, pass the output <code>resources</code> to the action <code>release</code>, or run\n\n"+
-		"<pre>charmcraft release %s --revision=REVISION --channel=CHANNEL%s</pre>\n", action.Escape(results[0].Charm), flags.String())
+	return fmt.Sprintf(
+		"\nTo release it, pass the output <code>resources</code> to the action <code>release</code>, or run\n\n"+
+			"<pre>charmcraft release %s --revision=REVISION --channel=CHANNEL%s</pre>\n",
+		action.Escape(results[0].Charm),
+		flags.String(),
+	)
 }
 
-// amount is the number and size of blobs.
+// amount returns the number and total size of blobs.
 func amount(blobs []v1.Descriptor) string {
 	return fmt.Sprintf("%s (%s)", plural(len(blobs), "blob"), action.Size(registry.Size(blobs)))
 }
 
+// plural returns a number and a noun, in the plural if needed.
 func plural(n int, noun string) string {
 	if n != 1 {
 		noun += "s"

@@ -15,7 +15,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
-// Revised is what came of making content a revision.
+// Revised is the result of making content a revision.
 type Revised struct {
 	Revision  *int // that has the content, from 0 on; nil if there is none
 	Created   bool // the revision is new
@@ -23,28 +23,27 @@ type Revised struct {
 	Sent      bool // the content, or a part of it
 }
 
-// listing is what the store listed of a resource's revisions when the run began.
+// listing is the store's list of a resource's revisions at the beginning of the run.
 type listing struct {
 	revisions []charmhub.Revision // newest first
 	asked     time.Time
 }
 
-// list lists the resource's revisions.
+// list requests the revisions of the resource.
 func (p *Publisher) list(ctx context.Context, t Target) (listing, error) {
 	asked := time.Now()
 	revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)
 	return listing{revisions, asked}, err
 }
 
-// had reports whether the store had a revision already when it was asked for the list, which may have lagged behind.
+// had reports whether a revision existed before the list was requested. The list may have lagged behind.
 func (l listing) had(r charmhub.Revision) bool {
 	const precision = 2 * time.Second // of the times that an answer has
 	return r.Age > time.Since(l.asked)+precision ||
 		slices.ContainsFunc(l.revisions, func(known charmhub.Revision) bool { return known.Revision >= r.Revision })
 }
 
-// revise makes the content a revision of the resource, unless it is among the
-// known ones.
+// revise makes the content a revision of the resource, unless a known revision has it.
 func (p *Publisher) revise(ctx context.Context, t Target, c content, known listing) (r Revised, err error) {
 	log := p.Runner.Logger()
 	found, ok := c.find(known.revisions)
@@ -61,15 +60,22 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 		r.Created = !existed && !known.had(found)
 	}
 	r.Revision = &found.Revision
-	if slices.Contains(c.describedBy, found.Revision) {
+	if slices.Contains(c.revisionsDescribing, found.Revision) {
 		log.Info(fmt.Sprintf("Revision %d describes the same image; only Charmhub's text about it differs", found.Revision))
 	}
 
-	switch due := c.due(found.Architectures); {
-	case due == nil:
+	switch architecturesToRecord := c.architecturesToRecord(found.Architectures); {
+	case architecturesToRecord == nil:
 	case p.DryRun:
 		r.Corrected = true
-		log.Info(fmt.Sprintf("Dry run: would record revision %d for %s instead of %s", found.Revision, list(due), list(found.Architectures)))
+		log.Info(
+			fmt.Sprintf(
+				"Dry run: would record revision %d for %s instead of %s",
+				found.Revision,
+				list(architecturesToRecord),
+				list(found.Architectures),
+			),
+		)
 	default:
 		if r.Corrected, err = p.recordArchitectures(ctx, t, c, found); err != nil {
 			return r, during(stageRecord, err)
@@ -87,10 +93,13 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 	return r, nil
 }
 
-// create makes a revision of the content. Where the store's answer was lost, the list of
-// revisions may have it. Existed is whether the store says that the revision was there
-// before.
-func (p *Publisher) create(ctx context.Context, t Target, c content) (found charmhub.Revision, existed bool, err error) {
+// create creates a revision with the content. If the store's answer is lost, it looks for the revision in the list.
+// Existed is true if the store says that the revision existed before.
+func (p *Publisher) create(
+	ctx context.Context,
+	t Target,
+	c content,
+) (found charmhub.Revision, existed bool, err error) {
 	listed := false
 	reviewed, err := upload.Uploader{Store: p.Store, Runner: p.Runner, Wait: p.Wait}.Create(ctx, upload.Content{
 		Title: "Sending to Charmhub", Name: c.name, Size: c.size, Open: c.verified,
@@ -115,8 +124,7 @@ func (p *Publisher) create(ctx context.Context, t Target, c content) (found char
 	return found, reviewed.Existed, err
 }
 
-// createError marks an error with what was being done, and adds whether the store may have
-// created the revision.
+// createError adds to an error what was being done, and whether the store may have created the revision.
 func createError(err error) error {
 	asked, ok := errors.AsType[*upload.AskedError](err)
 	switch {
@@ -131,15 +139,19 @@ func createError(err error) error {
 // unsureError is an error after which the revision may exist.
 type unsureError struct{ error }
 
+// Error returns the cause and says that the revision may exist.
 func (e *unsureError) Error() string {
-	return strings.TrimSuffix(e.error.Error(), charmhub.RunAgain) + "; the revision may exist all the same; run this again, which uses the revision then"
+	return strings.TrimSuffix(
+		e.error.Error(),
+		charmhub.RunAgain,
+	) + "; the revision may exist all the same; run this again, which uses the revision then"
 }
 
+// Unwrap returns the cause.
 func (e *unsureError) Unwrap() error { return e.error }
 
-// created returns the revision that the store answered with, as the list has it. Another
-// job may have made it of the same file, for other architectures: where that matters, a
-// list that lacks it is asked until it doesn't.
+// created returns the created revision from the store's list. Another job may have created it from the same file, for
+// other architectures. If that matters, created waits until the list has the revision.
 func (p *Publisher) created(ctx context.Context, t Target, c content, number int) (charmhub.Revision, error) {
 	if c.kind == charm.TypeFile && len(c.architectures) > 0 {
 		found, err := p.listed(ctx, t, number)
@@ -149,6 +161,6 @@ func (p *Publisher) created(ctx context.Context, t Target, c content, number int
 	if err != nil { // it would say how old the revision is, and no more
 		p.Runner.Logger().Debug("could not look at the new revision", zap.Error(err))
 	}
-	found, _ := byNumber(revisions, number)
+	found, _ := findByNumber(revisions, number)
 	return found, nil
 }

@@ -11,18 +11,25 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
-// The text that describes an image to Juju holds a password. Whether Charmhub keeps it the same for ever isn't known, and a
-// client may write the text again before it uploads it. So a revision may describe an image in another text than today's.
+// The text that describes an image to Juju holds a password. Whether Charmhub keeps it the same for ever isn't known,
+// and a client may write the text again before it uploads it. So a revision may describe an image in another text than
+// today's.
 const (
 	textsRead     = 5                // the newest revisions whose text is read, at most
 	textTolerance = 128              // bytes by which the sizes of two texts about one image may differ
 	textPatience  = 30 * time.Second // for reading all of them
 )
 
-// describedBy returns the numbers of the revisions that describe an image in another text: the text of today and the texts of
-// the revisions name the same image by the digest. It reads only the texts that may do so. Where one can't be read,
-// as those of a private charm, the log says that, and that a new revision is made therefore.
-func (p *Publisher) describedBy(ctx context.Context, t Target, text []byte, digest string, revisions []charmhub.Revision) ([]int, error) {
+// revisionsDescribing returns the numbers of the revisions whose text names the image by the digest, although the text
+// differs from today's. It only reads texts of about the same size. If texts can't be read, as those of a private
+// charm, it logs that, and that a new revision is made therefore.
+func (p *Publisher) revisionsDescribing(
+	ctx context.Context,
+	t Target,
+	text []byte,
+	digest string,
+	revisions []charmhub.Revision,
+) ([]int, error) {
 	image := charmhub.ImageName(text)
 	candidates := similar(text, revisions)
 	if len(candidates) == 0 || !strings.HasSuffix(image, "@"+digest) {
@@ -44,12 +51,17 @@ func (p *Publisher) describedBy(ctx context.Context, t Target, text []byte, dige
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = context.Cause(patient)
 		}
-		p.Runner.Logger().Info(fmt.Sprintf("No revision has this text; a new revision is made, since it can't be seen whether an earlier one describes this image: %v", err))
+		p.Runner.Logger().Info(
+			fmt.Sprintf(
+				"No revision has this text; a new revision is made, since it can't be seen whether an earlier one describes this image: %v",
+				err,
+			),
+		)
 	}
 	return same, nil
 }
 
-// similar returns the newest revisions whose content may be another text about the same image, going by its size.
+// similar returns the newest revisions whose content may be another text about the same image, judged by its size.
 func similar(text []byte, revisions []charmhub.Revision) (found []charmhub.Revision) {
 	for _, r := range revisions { // newest first
 		apart := r.Size - int64(len(text))

@@ -12,8 +12,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
-// TestTextThatChanges: the text that describes an image holds a password that may change. A revision that describes the same
-// image in another text is the image's.
+// TestTextThatChanges: the text that describes an image holds a password that may change. A revision that describes the
+// same image in another text is the image's.
 func TestTextThatChanges(t *testing.T) {
 	t.Parallel()
 	img := newImage(t, arm64)

@@ -7,8 +7,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
-// The newest charm revision that declares a resource decides on its type. Revision 0 is one,
-// and newer than one that the store doesn't say.
+// The newest charm revision that declares a resource decides on its type. Revision 0 is one, and newer than one that
+// the store doesn't say.
 func TestTypeByTheNewestCharmRevision(t *testing.T) {
 	image := func(revision *int) charmhub.Resource {
 		return charmhub.Resource{Name: "my-image", Type: charm.TypeImage, CharmRevision: revision}
