@@ -30,7 +30,7 @@ type Plan struct {
 
 	manifests map[v1.Hash][]byte
 	blobs     map[v1.Hash]blob
-	partial   bool // some manifests are in the repository, and their layers weren't compared
+	partial   bool // some manifests are in the repository
 
 	// expectedDiffIDs are those that the layers have to be compared with, by blob.
 	expectedDiffIDs map[v1.Hash]v1.Hash

@@ -28,6 +28,9 @@ const (
 
 // retrier repeats failed requests, except those with a context of [Once] and those whose body can't be read again (no
 // GetBody).
+//
+// retryablehttp is kept for its loop and its back-off: it sends the body again, drains answers so that connections are
+// reused, decides which errors and answers are temporary, and obeys Retry-After.
 type retrier struct {
 	base http.RoundTripper
 	log  *zap.Logger
