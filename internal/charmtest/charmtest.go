@@ -9,20 +9,20 @@ import (
 	"testing"
 )
 
-// base is a base as both the program and the sandbox have it. They share no type, so that the sandbox can judge the
-// program.
+// base has the fields of a base in the program and in the sandbox. They don't share a type, so that the sandbox can
+// check the program.
 type base = struct {
 	Name         string `json:"name"`
 	Channel      string `json:"channel"`
 	Architecture string `json:"architecture"`
 }
 
-// Metadata declares an image that the charm needs, and a file that it doesn't.
+// Metadata returns a charm's metadata.yaml that declares a required image and an optional file.
 func Metadata(name string) string {
 	return "name: " + name + "\nresources:\n  my-image: {type: oci-image}\n  my-file: {type: file, optional: true}\n"
 }
 
-// File returns the content of a charm file as charmcraft packs it.
+// File returns the content of a charm file in charmcraft's format.
 func File[B interface{ ~base }](tb testing.TB, metadata string, bases ...B) string {
 	tb.Helper()
 	manifest := "charmcraft-version: 4.0.0\nbases:\n"

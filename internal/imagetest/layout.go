@@ -14,22 +14,22 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Layout is an OCI layout in the making: content by file name.
+// Layout is an OCI image layout in memory: the content of its files by name.
 type Layout map[string][]byte
 
-// NewLayout returns a layout that holds nothing.
+// NewLayout returns an empty layout.
 func NewLayout() Layout {
 	return Layout{"oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`)}
 }
 
-// Blob adds content and returns its descriptor.
+// Blob adds a blob and returns its descriptor.
 func (l Layout) Blob(mediaType types.MediaType, content []byte) v1.Descriptor {
 	d := v1.Descriptor{MediaType: mediaType, Digest: Sum(content), Size: int64(len(content))}
 	l[BlobName(d.Digest)] = content
 	return d
 }
 
-// BlobName is the name of a blob's file in a layout.
+// BlobName returns the file name of a blob in a layout.
 func BlobName(digest v1.Hash) string { return "blobs/sha256/" + digest.Hex }
 
 // Sum returns the SHA-256 digest of content.
@@ -38,8 +38,8 @@ func Sum(content []byte) v1.Hash {
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}
 }
 
-// Image adds an image for a platform such as linux/arm64/v8, of one layer if
-// none are given.
+// Image adds an image for a platform such as linux/arm64/v8 and returns its descriptor. Without layers it gets one
+// layer.
 func (l Layout) Image(platform string, layers ...v1.Descriptor) v1.Descriptor {
 	p, err := v1.ParsePlatform(platform)
 	if err != nil {
@@ -58,18 +58,21 @@ func (l Layout) Image(platform string, layers ...v1.Descriptor) v1.Descriptor {
 	}))
 }
 
-// Index adds an index of images.
+// Index adds an index and returns its descriptor.
 func (l Layout) Index(children ...v1.Descriptor) v1.Descriptor {
-	return l.Blob(types.OCIImageIndex, JSON(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: children}))
+	return l.Blob(
+		types.OCIImageIndex,
+		JSON(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: children}),
+	)
 }
 
-// Of names what the layout holds, in its index.json.
+// Of adds an index.json that lists the given manifests, and returns the layout.
 func (l Layout) Of(held ...v1.Descriptor) Layout {
 	l["index.json"] = JSON(v1.IndexManifest{SchemaVersion: 2, Manifests: held})
 	return l
 }
 
-// Tar returns the layout as an archive.
+// Tar returns the layout as a tar archive.
 func (l Layout) Tar() []byte {
 	var entries []Entry
 	for _, name := range slices.Sorted(maps.Keys(l)) {
@@ -78,7 +81,7 @@ func (l Layout) Tar() []byte {
 	return Tar(entries...)
 }
 
-// Folder writes the layout to a folder, and returns its path.
+// Folder writes the layout to a temporary folder and returns the folder's path.
 func (l Layout) Folder(tb testing.TB) string {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -94,20 +97,19 @@ func (l Layout) Folder(tb testing.TB) string {
 	return dir
 }
 
-// WithPlatform returns a descriptor with a platform such as linux/arm64.
+// WithPlatform returns a copy of d for a platform such as linux/arm64.
 func WithPlatform(d v1.Descriptor, platform string) v1.Descriptor {
 	d.Platform, _ = v1.ParsePlatform(platform)
 	return d
 }
 
-// Annotate returns a descriptor with one annotation.
+// Annotate returns a copy of d with one annotation and no others.
 func Annotate(d v1.Descriptor, key, value string) v1.Descriptor {
 	d.Annotations = map[string]string{key: value}
 	return d
 }
 
-// WantError fails the test unless err says all of want, which a vertical bar
-// separates.
+// WantError fails the test unless the text of err contains all parts of want, which are separated by vertical bars.
 func WantError(tb testing.TB, err error, want string) {
 	tb.Helper()
 	if err == nil {

@@ -10,11 +10,16 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Rich is a layout with what other tools tend to lose: nested indexes, an
-// attestation, layers of every kind, annotations and fields that nobody knows.
+// Rich returns a layout with content that other tools tend to lose: nested indexes, an attestation, layers of every
+// type, annotations and unknown fields. Root is its outermost index.
 func Rich() (l Layout, root v1.Descriptor) {
 	l = NewLayout()
-	foreign := v1.Descriptor{MediaType: types.DockerForeignLayer, Digest: Sum([]byte("not here")), Size: 8, URLs: []string{"https://example.com/layer"}}
+	foreign := v1.Descriptor{
+		MediaType: types.DockerForeignLayer,
+		Digest:    Sum([]byte("not here")),
+		Size:      8,
+		URLs:      []string{"https://example.com/layer"},
+	}
 	arm := l.Image("linux/arm64/v8", l.Blob(types.OCILayerZStd, []byte("layer")), foreign)
 	attestation := Annotate(WithPlatform(l.Image("unknown/unknown", l.Blob("application/vnd.in-toto+json", []byte("{}"))),
 		"unknown/unknown"), "vnd.docker.reference.type", "attestation-manifest")
@@ -29,14 +34,14 @@ func Rich() (l Layout, root v1.Descriptor) {
 	return l.Of(Annotate(root, "org.opencontainers.image.ref.name", "latest")), root
 }
 
-// Manifest is an image or index.
+// Manifest is the common part of an image and an index.
 type Manifest interface {
 	Digest() (v1.Hash, error)
 	Size() (int64, error)
 	RawManifest() ([]byte, error)
 }
 
-// SameTree compares all that can be reached from m with the layout's files.
+// SameTree fails the test unless m, and everything to which it refers, equals the files of the layout.
 func SameTree(t *testing.T, m Manifest, l Layout) {
 	t.Helper()
 	digest, err := m.Digest()
@@ -81,6 +86,8 @@ func ChildOf(t *testing.T, index v1.ImageIndex, d v1.Descriptor) Manifest {
 	return child
 }
 
+// sameLayers fails the test unless the layers of an image equal the files of the layout. A layer that the layout lacks
+// must be reported with its digest.
 func sameLayers(t *testing.T, img v1.Image, l Layout) {
 	t.Helper()
 	layers, err := img.Layers()

@@ -1,5 +1,4 @@
-// Package imagetest makes images for tests, in every form in which tools keep
-// and save them.
+// Package imagetest makes images for tests in every form in which tools store and save them.
 package imagetest
 
 import (
@@ -29,7 +28,7 @@ type Entry struct {
 	Content    []byte
 }
 
-// Tar returns an archive of the entries.
+// Tar returns a tar archive of the entries.
 func Tar(entries ...Entry) []byte {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
@@ -47,7 +46,7 @@ func Tar(entries ...Entry) []byte {
 	return out.Bytes()
 }
 
-// Gzip returns content, compressed.
+// Gzip returns content compressed with gzip.
 func Gzip(content []byte) []byte {
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
@@ -56,13 +55,13 @@ func Gzip(content []byte) []byte {
 	return out.Bytes()
 }
 
-// Zstd returns content, compressed.
+// Zstd returns content compressed with zstd.
 func Zstd(content []byte) []byte {
 	w, _ := zstd.NewWriter(nil)
 	return w.EncodeAll(content, nil)
 }
 
-// JSON returns v in JSON; it panics where that can't be.
+// JSON returns v as JSON. It panics if v can't be encoded.
 func JSON(v any) []byte {
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -71,7 +70,7 @@ func JSON(v any) []byte {
 	return raw
 }
 
-// Prose returns text that compresses about as well as programs do.
+// Prose returns size bytes of text that compresses about as well as programs. The same seed gives the same text.
 func Prose(seed uint64, size int) []byte {
 	random := rand.New(rand.NewPCG(seed, 1))
 	words := make([][]byte, 4096)
@@ -88,15 +87,14 @@ func Prose(seed uint64, size int) []byte {
 	return out[:size]
 }
 
-// Saved is an image as engines keep it, with writers for each way in which
-// tools save it.
+// Saved is an image as engines store it. Its methods write it in each format in which tools save images.
 type Saved struct {
 	Layers  [][]byte
 	DiffIDs []v1.Hash
 	Config  []byte
 }
 
-// NewSaved returns an image of these layers, as they are unpacked.
+// NewSaved returns an image with uncompressed layers.
 func NewSaved(layers ...[]byte) Saved {
 	s := Saved{Layers: layers}
 	for _, layer := range layers {
@@ -109,22 +107,25 @@ func NewSaved(layers ...[]byte) Saved {
 	return s
 }
 
-// Example has a layer of several compressed blocks, and the same layer twice.
+// Example returns an image that has a layer of several compressed blocks, and one layer twice.
 func Example() Saved {
 	small := Tar(Entry{Name: "small", Content: []byte("small\n")})
 	return NewSaved(Tar(Entry{Name: "big", Content: Prose(1, 3<<20)}), small, small)
 }
 
-// ID is the digest of the config.
+// ID returns the digest of the config, which is the image ID.
 func (s Saved) ID() v1.Hash { return Sum(s.Config) }
 
-// Contents is the table of contents of a saved image, manifest.json.
+// Contents returns manifest.json, which lists the contents of a saved image.
 func (s Saved) Contents(config string, tags []string, layers []string) Entry {
-	return Entry{Name: "manifest.json", Content: JSON([]tarball.Descriptor{{Config: config, RepoTags: tags, Layers: layers}})}
+	return Entry{
+		Name:    "manifest.json",
+		Content: JSON([]tarball.Descriptor{{Config: config, RepoTags: tags, Layers: layers}}),
+	}
 }
 
-// DockerOld writes what engines up to 24 save: layers below their v1 IDs, a
-// repeated one as a link, the config and the contents last.
+// DockerOld returns the files that engines up to version 24 save: layers by v1 ID, a repeated layer as a link, then the
+// config and manifest.json.
 func (s Saved) DockerOld() []Entry {
 	var all []Entry
 	var names []string
@@ -151,7 +152,12 @@ func (s Saved) DockerOld() []Entry {
 		} else {
 			first[s.DiffIDs[i]] = layer.Name
 		}
-		all = append(all, Entry{Name: id + "/VERSION", Content: []byte("1.0")}, Entry{Name: id + "/json", Content: JSON(doc)}, layer)
+		all = append(
+			all,
+			Entry{Name: id + "/VERSION", Content: []byte("1.0")},
+			Entry{Name: id + "/json", Content: JSON(doc)},
+			layer,
+		)
 		names = append(names, layer.Name)
 		parent = id
 	}
@@ -159,7 +165,7 @@ func (s Saved) DockerOld() []Entry {
 	return append(all, Entry{Name: config, Content: s.Config}, s.Contents(config, nil, names))
 }
 
-// DockerNew writes what engines from 25 on save: an OCI layout as well.
+// DockerNew returns the files that engines since version 25 save, which are also an OCI layout.
 func (s Saved) DockerNew() []Entry {
 	manifest := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: v1.Descriptor{
 		MediaType: types.OCIConfigJSON, Digest: s.ID(), Size: int64(len(s.Config)),
@@ -176,14 +182,17 @@ func (s Saved) DockerNew() []Entry {
 		})
 	}
 	raw := JSON(manifest)
-	index := v1.IndexManifest{SchemaVersion: 2, Manifests: []v1.Descriptor{{MediaType: types.OCIManifestSchema1, Digest: Sum(raw), Size: int64(len(raw))}}}
+	index := v1.IndexManifest{
+		SchemaVersion: 2,
+		Manifests:     []v1.Descriptor{{MediaType: types.OCIManifestSchema1, Digest: Sum(raw), Size: int64(len(raw))}},
+	}
 	return append(all, Entry{Name: "blobs/sha256/" + Sum(raw).Hex, Content: raw},
 		Entry{Name: "index.json", Content: JSON(index)},
 		s.Contents("blobs/sha256/"+s.ID().Hex, []string{"example:1"}, names),
 		Entry{Name: "oci-layout", Content: []byte(`{"imageLayoutVersion":"1.0.0"}`)})
 }
 
-// Podman writes what `podman save` does.
+// Podman returns the files that `podman save` writes.
 func (s Saved) Podman() []Entry {
 	var all []Entry
 	var names []string
@@ -199,7 +208,7 @@ func (s Saved) Podman() []Entry {
 	return append(all, Entry{Name: config, Content: s.Config}, s.Contents(config, []string{}, names))
 }
 
-// Crane writes what `crane pull` does, with the compression given.
+// Crane returns the files that `crane pull` writes, with layers compressed by compress.
 func (s Saved) Crane(compress func([]byte) []byte) []Entry {
 	all := []Entry{{Name: s.ID().String(), Content: s.Config}}
 	var names []string
@@ -214,6 +223,7 @@ func (s Saved) Crane(compress func([]byte) []byte) []Entry {
 	return append(all, s.Contents(s.ID().String(), []string{"example:i-was-a-digest"}, names))
 }
 
+// unique returns the layers without repetitions.
 func unique(layers [][]byte) [][]byte {
 	var all [][]byte
 	for i, layer := range layers {
@@ -224,6 +234,7 @@ func unique(layers [][]byte) [][]byte {
 	return all
 }
 
+// containsLayer reports whether layer is one of layers.
 func containsLayer(layers [][]byte, layer []byte) bool {
 	for _, other := range layers {
 		if bytes.Equal(other, layer) {
@@ -233,12 +244,12 @@ func containsLayer(layers [][]byte, layer []byte) bool {
 	return false
 }
 
-// Export returns what opens an archive, as an engine would send it.
+// Export returns a function that opens the archive, as an engine would export it.
 func Export(archive []byte) func(context.Context) (io.ReadCloser, error) {
 	return func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil }
 }
 
-// TempFile writes content to a file, and returns its path.
+// TempFile writes content to a temporary file and returns its path.
 func TempFile(tb testing.TB, name string, content []byte) string {
 	tb.Helper()
 	file := filepath.Join(tb.TempDir(), name)

@@ -1,4 +1,4 @@
-// Package testkit is what tests of several packages share.
+// Package testkit holds helpers for the tests of several packages.
 package testkit
 
 import (
@@ -12,31 +12,31 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Env is an environment of a test's own.
+// Env is an environment for a test, by variable name.
 type Env map[string]string
 
-// Get returns a variable.
+// Get returns the value of a variable, "" if it isn't set.
 func (e Env) Get(name string) string { return e[name] }
 
-// Lookup returns a variable, and whether it is set.
+// Lookup returns the value of a variable, and whether it is set.
 func (e Env) Lookup(name string) (string, bool) {
 	value, isSet := e[name]
 	return value, isSet
 }
 
-// With returns a copy with more variables.
+// With returns a copy with more variables. Those of more replace others of the same name.
 func (e Env) With(more Env) Env {
 	all := maps.Clone(e)
 	maps.Copy(all, more)
 	return all
 }
 
-// Token holds credentials for the store in the form that charmcraft exports.
+// Token is a store token in the form that charmcraft exports.
 const Token = "eyJ0IjogIm1hY2Fyb29uIiwgInYiOiAiYSB0b2tlbiB0aGF0IG5vYm9keSBzZWVzIn0=" //nolint:gosec // nothing takes it but tests
 
 var update = flag.Bool("update", false, "write the golden files again")
 
-// Golden compares what a test got with a file in the package's testdata.
+// Golden fails the test unless got equals the file name in the package's testdata. With -update it writes the file.
 func Golden(tb testing.TB, name, got string) {
 	tb.Helper()
 	path := filepath.Join("testdata", name)
@@ -54,7 +54,7 @@ func Golden(tb testing.TB, name, got string) {
 	}
 }
 
-// WantError fails the test unless err has all fragments in its text.
+// WantError fails the test unless the text of err contains all fragments.
 func WantError(tb testing.TB, err error, fragments ...string) {
 	tb.Helper()
 	if err == nil {

@@ -39,7 +39,7 @@ func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	claims, err := layerClaims(m, diffIDs)
+	claims, err := layerStatements(m, diffIDs)
 	if err != nil {
 		return err
 	}
@@ -64,57 +64,57 @@ func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
 	return g.Wait()
 }
 
-// layerClaim is what a manifest and its config state about a layer. If the layer is stored uncompressed, blob equals
-// diffID.
-type layerClaim struct {
+// layerStatement is what a manifest and its config state about a layer. If the layer is stored uncompressed, blob
+// equals diffID.
+type layerStatement struct {
 	blob, diffID v1.Hash
 	size         int64 // of the blob
 	mediaType    types.MediaType
 }
 
-// layerClaims returns the statements about the layers of an image that have to be verified, each once. It refuses
+// layerStatements returns the statements about the layers of an image that have to be verified, each once. It refuses
 // descriptors with urls, data or annotations, because some runtimes take content from there instead of from the blob.
 // It also refuses an image without layers: nothing would show that its config is a config.
-func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, error) {
+func layerStatements(m *v1.Manifest, diffIDs []v1.Hash) (map[layerStatement]struct{}, error) {
 	switch {
 	case len(diffIDs) != len(m.Layers):
 		return nil, fmt.Errorf("%w: %d layers, %d diff IDs", errOtherLayers, len(m.Layers), len(diffIDs))
 	case len(diffIDs) == 0:
 		return nil, fmt.Errorf("%w: it has no layers", errIncomparable)
-	case !isOrdinary(m.Config) || !isConfig(m.Config.MediaType):
+	case !hasNoOtherSource(m.Config) || !isConfig(m.Config.MediaType):
 		return nil, fmt.Errorf(
 			"%w: its config is of type %q, or has urls, data or annotations",
 			errIncomparable,
 			m.Config.MediaType,
 		)
 	}
-	claims := map[layerClaim]struct{}{}
+	claims := map[layerStatement]struct{}{}
 	for i, layer := range m.Layers {
 		switch {
-		case !isOrdinary(layer):
+		case !hasNoOtherSource(layer):
 			return nil, fmt.Errorf("%w: layer %s has urls, data or annotations", errIncomparable, layer.Digest)
-		case isPlain(layer.MediaType) && layer.Digest != diffIDs[i]:
+		case isUncompressed(layer.MediaType) && layer.Digest != diffIDs[i]:
 			return nil, fmt.Errorf(
 				"%w: layer %s is unpacked and hasn't the diff ID %s",
 				errOtherLayers,
 				layer.Digest,
 				diffIDs[i],
 			)
-		case !isCompressed(layer.MediaType) && !isPlain(layer.MediaType):
+		case !isCompressed(layer.MediaType) && !isUncompressed(layer.MediaType):
 			return nil, fmt.Errorf("%w: layer %s is of type %q", errIncomparable, layer.Digest, layer.MediaType)
 		}
-		claims[layerClaim{layer.Digest, diffIDs[i], layer.Size, layer.MediaType}] = struct{}{}
+		claims[layerStatement{layer.Digest, diffIDs[i], layer.Size, layer.MediaType}] = struct{}{}
 	}
 	return claims, nil
 }
 
-// isOrdinary reports whether only the digest in a descriptor decides where the content comes from.
-func isOrdinary(d v1.Descriptor) bool {
+// hasNoOtherSource reports whether only the digest in a descriptor decides where the content comes from.
+func hasNoOtherSource(d v1.Descriptor) bool {
 	return len(d.URLs) == 0 && d.Data == nil && len(d.Annotations) == 0
 }
 
 // compareLayer returns errOtherLayers if a statement about a layer is false.
-func (r *Repository) compareLayer(ctx context.Context, c layerClaim, add func(bytes int64)) error {
+func (r *Repository) compareLayer(ctx context.Context, c layerStatement, add func(bytes int64)) error {
 	var size int64
 	var err error
 	diffID := c.blob
@@ -139,7 +139,7 @@ func (r *Repository) compareLayer(ctx context.Context, c layerClaim, add func(by
 // every format.
 func (r *Repository) readLayer(
 	ctx context.Context,
-	c layerClaim,
+	c layerStatement,
 	add func(bytes int64),
 ) (_ int64, diffID v1.Hash, err error) {
 	blob, err := r.openBlob(ctx, c.blob)

@@ -21,7 +21,7 @@ import (
 // needs no comparison (uncompressed) or allows none (encrypted, or not a file system). It returns nil without reading
 // the config if no layer has to be compared. It fails if the config doesn't match the layers.
 func diffIDsOf(img v1.Image, m *v1.Manifest) ([]v1.Hash, error) {
-	isLayer := func(d v1.Descriptor) bool { return isCompressed(d.MediaType) || isPlain(d.MediaType) }
+	isLayer := func(d v1.Descriptor) bool { return isCompressed(d.MediaType) || isUncompressed(d.MediaType) }
 	if !isConfig(m.Config.MediaType) || !slices.ContainsFunc(m.Layers, isLayer) {
 		return nil, nil
 	}
@@ -46,7 +46,7 @@ func diffIDsOf(img v1.Image, m *v1.Manifest) ([]v1.Hash, error) {
 		switch {
 		case isCompressed(d.MediaType):
 			diffIDs[i] = claimed
-		case isPlain(d.MediaType) && d.Digest != claimed:
+		case isUncompressed(d.MediaType) && d.Digest != claimed:
 			return nil, wrongDiffID(d.Digest, claimed, d.Digest)
 		}
 	}
@@ -66,8 +66,8 @@ func wrongDiffID(blob, claimed, actual v1.Hash) error {
 // isConfig reports whether a config of this media type lists diff IDs. Configs of artifacts have other types.
 func isConfig(t types.MediaType) bool { return t == types.DockerConfigJSON || t == types.OCIConfigJSON }
 
-// isPlain reports whether the media type is that of an uncompressed layer. Its digest is its diff ID.
-func isPlain(t types.MediaType) bool {
+// isUncompressed reports whether the media type is that of an uncompressed layer. Its digest is its diff ID.
+func isUncompressed(t types.MediaType) bool {
 	return t == types.DockerUncompressedLayer || t == types.OCIUncompressedLayer
 }
 

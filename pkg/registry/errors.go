@@ -49,7 +49,7 @@ func (r *Repository) explain(err error) error {
 	case errors.As(err, &page):
 		return &failure{page.Error(), "", err}
 	case errors.As(err, &answer):
-		f := &failure{text: r.short(err), advice: adviceOn(answer.StatusCode), err: err}
+		f := &failure{text: r.short(err), advice: adviceForStatus(answer.StatusCode), err: err}
 		if ociclient.IsDenied(err) {
 			f.text = "the registry refused the credentials that Charmhub gave for " + r.name.RepositoryStr() + ": " + f.text
 		}
@@ -75,8 +75,8 @@ func (r *Repository) explainSending(err error) error {
 	return explained
 }
 
-// adviceOn returns what the user can do about an HTTP status, "" if unknown.
-func adviceOn(status int) string {
+// adviceForStatus returns what the user can do about an HTTP status, "" if unknown.
+func adviceForStatus(status int) string {
 	switch {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return "check that the store token's account may upload to this charm"

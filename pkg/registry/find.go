@@ -43,7 +43,7 @@ func (v *View) Find(ctx context.Context, id image.Identity) (Found, error) {
 	if id.Manifest != (v1.Hash{}) {
 		ask := v.manifest
 		if id.Manifest == id.Config {
-			ask = v.ambiguous
+			ask = v.manifestUnlessBlob
 		}
 		if d, err := ask(ctx, id.Manifest); d != nil || err != nil {
 			return found(d, err)
@@ -79,7 +79,7 @@ func (v *View) candidates(ctx context.Context, source v1.Hash) (all []*remote.De
 		all = append(all, newest)
 	}
 	if said.image != (v1.Hash{}) && (newest == nil || said.image != newest.Digest) {
-		if d := v.follow(ctx, said.image); d != nil {
+		if d := v.referencedManifest(ctx, said.image); d != nil {
 			all = append(all, d)
 		}
 	}

@@ -102,10 +102,10 @@ func (v *View) children(ctx context.Context, d *remote.Descriptor) []*remote.Des
 	g.SetLimit(checkers)
 	for i := range read {
 		if index.Manifests[i].MediaType.IsImage() {
-			g.Go(func() error { read[i] = v.follow(ctx, index.Manifests[i].Digest); return nil })
+			g.Go(func() error { read[i] = v.referencedManifest(ctx, index.Manifests[i].Digest); return nil })
 		}
 	}
-	_ = g.Wait() // follow logs
+	_ = g.Wait() // referencedManifest logs
 	return slices.DeleteFunc(read, func(d *remote.Descriptor) bool { return d == nil })
 }
 

@@ -94,13 +94,13 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 		ctx,
 		repo.Registry,
 		auth,
-		wire{o.Transport, repo.RegistryStr(), o.Path, o.Challenge, r.seen},
+		baseTransport{o.Transport, repo.RegistryStr(), o.Path, o.Challenge, r.seen},
 		scopes,
 	)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", repo, r.explain(err))
 	}
-	r.client = &http.Client{Transport: authenticated, CheckRedirect: stay}
+	r.client = &http.Client{Transport: authenticated, CheckRedirect: keepRedirects}
 	return r, nil
 }
 
@@ -112,8 +112,8 @@ func (r *Repository) remoteOptions(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(r.client.Transport)}
 }
 
-// stay makes an http.Client return redirects instead of following them.
-func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+// keepRedirects makes an http.Client return redirects instead of following them.
+func keepRedirects(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // The kinds of entries in a repository, as its URLs name them.
 const (

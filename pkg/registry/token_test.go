@@ -19,7 +19,7 @@ func TestLifeOf(t *testing.T) {
 		`{"token":"x"}`:                  time.Minute,
 		`no JSON`:                        time.Minute,
 	} {
-		if got := lifeOf([]byte(answer)); got != want {
+		if got := tokenLife([]byte(answer)); got != want {
 			t.Errorf("%s lasts %s, want %s", answer, got, want)
 		}
 	}
@@ -75,7 +75,7 @@ func FuzzLifeOf(f *testing.F) {
 		f.Add([]byte(answer))
 	}
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		if life := lifeOf(answer); life < 0 || life > 24*time.Hour {
+		if life := tokenLife(answer); life < 0 || life > 24*time.Hour {
 			t.Errorf("%q lasts %s", answer, life)
 		}
 	})

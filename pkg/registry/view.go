@@ -107,10 +107,10 @@ func (v *View) manifest(ctx context.Context, digest v1.Hash) (*remote.Descriptor
 	})
 }
 
-// ambiguous is manifest for a digest that may also be a config's. For a config's digest, Distribution 2 answers 500;
-// ambiguous then returns nil, because the repository has a blob with that digest. Any other failure is returned, after
-// the usual retries.
-func (v *View) ambiguous(ctx context.Context, digest v1.Hash) (*remote.Descriptor, error) {
+// manifestUnlessBlob is manifest for a digest that may also be a config's. For a config's digest, Distribution 2
+// answers 500; manifestUnlessBlob then returns nil, because the repository has a blob with that digest. Any other
+// failure is returned, after the usual retries.
+func (v *View) manifestUnlessBlob(ctx context.Context, digest v1.Hash) (*remote.Descriptor, error) {
 	d, err := v.manifest(transport.Once(ctx), digest)
 	if err == nil {
 		return d, nil
@@ -124,8 +124,9 @@ func (v *View) ambiguous(ctx context.Context, digest v1.Hash) (*remote.Descripto
 	return v.manifest(ctx, digest)
 }
 
-// follow returns a manifest to which a record or an index refers. It returns nil if the manifest can't be read.
-func (v *View) follow(ctx context.Context, named v1.Hash) *remote.Descriptor {
+// referencedManifest returns a manifest to which a record or an index refers. It returns nil if the manifest can't be
+// read.
+func (v *View) referencedManifest(ctx context.Context, named v1.Hash) *remote.Descriptor {
 	d, err := v.manifest(ctx, named)
 	if d == nil {
 		v.ignore("A named manifest can't be read", zap.Stringer("digest", named), err)

@@ -67,14 +67,19 @@ func Ask(
 			if c.registry, err = name.NewRegistry(host, name.StrictValidation); err != nil {
 				return err
 			}
-			return c.ask(ctx, wire{next: via, host: host, path: path}, connect, log)
+			return c.ask(ctx, baseTransport{next: via, host: host, path: path}, connect, log)
 		})
 	}()
 	return c
 }
 
 // ask requests the challenge and calls connect.
-func (c *Challenge) ask(ctx context.Context, via wire, connect func(context.Context, *url.URL), log *zap.Logger) error {
+func (c *Challenge) ask(
+	ctx context.Context,
+	via baseTransport,
+	connect func(context.Context, *url.URL),
+	log *zap.Logger,
+) error {
 	base := url.URL{Scheme: c.registry.Scheme(), Host: c.registry.RegistryStr(), Path: "/v2/"}
 	once := transport.AnswerWithin(transport.Once(ctx), answerWithin)
 	req, err := http.NewRequestWithContext(once, http.MethodGet, base.String(), nil)
@@ -130,10 +135,10 @@ func (c *Challenge) answer(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// wire is the transport below authentication. Authentication repeats a request after a 401, when its body may have been
-// read, so wire gives each attempt a new body. It also inserts the path before /v2/, of which go-containerregistry
-// doesn't know.
-type wire struct {
+// baseTransport is the transport below authentication. Authentication repeats a request after a 401, when its body may
+// have been read, so wire gives each attempt a new body. It also inserts the path before /v2/, of which
+// go-containerregistry doesn't know.
+type baseTransport struct {
 	next http.RoundTripper
 	host string // of the registry
 	path string // before /v2/, "" for none
@@ -144,7 +149,7 @@ type wire struct {
 
 // RoundTrip sends req, or answers it from the challenge. It observes how long answers take and how long tokens last,
 // bounds answers, and refuses redirects to other hosts, except those of blobs.
-func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
+func (w baseTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if res, err := w.challenge.answer(req); res != nil || err != nil {
 		return res, err
 	}
@@ -203,7 +208,7 @@ func (o *observed) readToken(res *http.Response, asked time.Time) error {
 	answer, err := io.ReadAll(res.Body)
 	_ = res.Body.Close()
 	res.Body = io.NopCloser(bytes.NewReader(answer))
-	half := asked.Add(lifeOf(answer) / 2)
+	half := asked.Add(tokenLife(answer) / 2)
 	o.tokenHalf.Store(&half)
 	return err
 }
@@ -225,8 +230,9 @@ func (o *observed) isSlow() bool {
 	return fastest != nil && *fastest >= slowAnswer
 }
 
-// lifeOf returns how long the token in an answer lasts (distribution's token specification, "Token Response Fields").
-func lifeOf(answer []byte) time.Duration {
+// tokenLife returns how long the token in an answer lasts (distribution's token specification, "Token Response
+// Fields").
+func tokenLife(answer []byte) time.Duration {
 	token := struct {
 		Seconds float64 `json:"expires_in"`
 	}{Seconds: 60} // if it isn't said

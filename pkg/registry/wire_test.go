@@ -37,7 +37,7 @@ func TestSlowAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := wire{next: &test.took, host: "registry.example", seen: new(observed)}
+				w := baseTransport{next: &test.took, host: "registry.example", seen: new(observed)}
 				for _, url := range test.urls {
 					body := ""
 					if url == put {
