@@ -13,19 +13,19 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-// Plan is what an image lacks in the repository. Descriptors are in the order of the image's manifests.
+// Plan lists what the repository lacks of an image. Descriptors are in the order of the image's manifests.
 type Plan struct {
 	// Image describes the image as it will be in the repository.
 	Image v1.Descriptor
-	// Present is whether the repository has the image already: then all else is empty.
+	// Present is true if the repository has the image already. All other lists are then empty.
 	Present bool
 	// Manifests are missing, children before the indexes that name them, Image last.
 	Manifests []v1.Descriptor
-	// Missing are the blobs to send, Reused those that the repository has. A manifest that is present vouches for
-	// its blobs, so those are in neither.
+	// Missing are the blobs to send, Reused those that the repository has. A manifest that is present vouches for its
+	// blobs, so those are in neither.
 	Missing, Reused []v1.Descriptor
-	// Recorded says that Record will be called for the image. Then Push also sends the record's blobs, which don't depend on
-	// what sending the image shows.
+	// Recorded says that Record will be called for the image. Then Push also sends the record's blobs, which don't depend
+	// on what sending the image shows.
 	Recorded bool
 
 	manifests map[v1.Hash][]byte
@@ -36,11 +36,12 @@ type Plan struct {
 	expectedDiffIDs map[v1.Hash]v1.Hash
 }
 
+// newPlan returns an empty plan for an image.
 func newPlan(img v1.Descriptor) *Plan {
 	return &Plan{Image: img, manifests: map[v1.Hash][]byte{}, blobs: map[v1.Hash]blob{}}
 }
 
-// Size is the sum of the blobs' sizes, in bytes.
+// Size returns the sum of the blobs' sizes in bytes.
 func Size(blobs []v1.Descriptor) int64 {
 	var sum int64
 	for _, b := range blobs {
@@ -49,15 +50,18 @@ func Size(blobs []v1.Descriptor) int64 {
 	return sum
 }
 
-// fewBlobs is how many blobs of a packed image are asked for together with its manifest, which saves a round trip.
+// fewBlobs is the maximum number of blobs of a packed image that are requested together with its manifest. It saves a
+// round trip.
 const fewBlobs = 3
 
-// Plan returns what of an image the repository lacks. The image's own manifest is asked for first, a packed image's
-// with at most fewBlobs of its blobs; if the repository has it, no more is asked. Else the image's manifests are walked
-// and every distinct blob is asked for. No layer is read. Layers that are distributed from elsewhere
-// (types.MediaType.IsDistributable is false, and they have URLs) are left out. The digest of every manifest is verified,
-// and a config that lists other layers than its manifest is an error. packedLayers are those that packing made; nil for
-// none. Their diff IDs are proven, and so are those of [View.Layers].
+// Plan returns what the repository lacks of an image. It requests the image's manifest first, for a packed image
+// together with at most fewBlobs blobs. If the repository has the manifest, nothing else is requested. Otherwise Plan
+// walks the image's manifests and requests each distinct blob. It reads no layer and leaves out foreign layers, which
+// have URLs and aren't distributable.
+//
+// PackedLayers are the layers that packing made, nil if there are none. Their diff IDs are proven, as are those of
+// [View.Layers]. Plan verifies the digest of every manifest. It fails if a config doesn't match the layers of its
+// manifest.
 func (v *View) Plan(ctx context.Context, img image.ImageOrIndex, packedLayers Layers) (*Plan, error) {
 	root, err := newNode(img)
 	if err != nil {
@@ -97,7 +101,8 @@ func (v *View) Plan(ctx context.Context, img image.ImageOrIndex, packedLayers La
 	return p, v.split(ctx, p, p.collect(nodes))
 }
 
-// hasManifest asks for a manifest, and together with it for some blobs, which are few or none are asked for.
+// hasManifest reports whether the repository has a manifest. It requests at most fewBlobs blobs along with it; if few
+// has more, it requests none.
 func (v *View) hasManifest(ctx context.Context, d v1.Descriptor, few []v1.Descriptor) (present bool, err error) {
 	var g parallel.Group
 	if found, asked := v.manifests.peek(d.Digest); asked {
@@ -111,7 +116,7 @@ func (v *View) hasManifest(ctx context.Context, d v1.Descriptor, few []v1.Descri
 	return present, g.Wait()
 }
 
-// lookBelow asks which manifests below the last one the repository has.
+// lookBelow requests which manifests below the root the repository has. The root is the last node.
 func (v *View) lookBelow(ctx context.Context, nodes []*node) error {
 	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(checkers)
@@ -121,7 +126,7 @@ func (v *View) lookBelow(ctx context.Context, nodes []*node) error {
 	return g.Wait()
 }
 
-// split asks for the blobs that are needed, and tells those to send from those that the repository has.
+// split adds the needed blobs to the plan: as reused if the repository has them, otherwise as missing.
 func (v *View) split(ctx context.Context, p *Plan, needed []blob) error {
 	held, err := v.hasBlobs(ctx, distinct(needed))
 	for _, b := range needed {
@@ -134,7 +139,7 @@ func (v *View) split(ctx context.Context, p *Plan, needed []blob) error {
 	return err
 }
 
-// unasked returns the distinct blobs that the view hasn't asked for.
+// unasked returns the distinct blobs that the view hasn't requested yet.
 func (v *View) unasked(all []blob) []v1.Descriptor {
 	return slices.DeleteFunc(distinct(all), func(d v1.Descriptor) bool {
 		_, asked := v.blobs.peek(d.Digest)
@@ -142,7 +147,7 @@ func (v *View) unasked(all []blob) []v1.Descriptor {
 	})
 }
 
-// distinct returns the blobs' descriptors, each once.
+// distinct returns the descriptors of the blobs without repetitions.
 func distinct(all []blob) (descriptors []v1.Descriptor) {
 	seen := map[v1.Hash]bool{}
 	for _, b := range all {
@@ -154,7 +159,7 @@ func distinct(all []blob) (descriptors []v1.Descriptor) {
 	return descriptors
 }
 
-// collect adds the missing manifests to the plan and returns the distinct blobs that they need.
+// collect adds the missing manifests to the plan and returns the distinct blobs to which they refer.
 func (p *Plan) collect(nodes []*node) (needed []blob) {
 	for _, n := range nodes {
 		if n.present {

@@ -21,19 +21,19 @@ import (
 )
 
 const (
-	// Blobs or manifests are under way at once: mostSenders if answers take long, so that one sender's bytes fill the
-	// wait of another.
+	// Blobs or manifests are under way at once: mostSenders if answers take long, so that one sender's bytes fill the wait
+	// of another.
 	senders, mostSenders = 4, 8
 
 	manifestTries = 6 // of a manifest whose blobs the registry doesn't find yet
 )
 
-// SendBlob sends a layer of an image that will be planned and pushed, unless the repository has it. Several may be sent at
-// once; a call waits until few enough are under way. Sending early is never needed: Push sends what no call of SendBlob has
-// sent, and waits for those that are under way.
+// SendBlob sends a layer before the plan is known, unless the repository has it. [View.Push] sends what no call of
+// SendBlob has sent, and waits for those in progress, so SendBlob is never needed. It may be called from several
+// goroutines; a call waits until few enough blobs are being sent.
 //
-// A layer without a media type is one of which nothing else is known yet: what it decompresses to is kept for Push, which
-// compares it with what the image's config says.
+// Nothing else is known about a layer without a media type. Its diff ID is kept until Push compares it with the image's
+// config.
 func (v *View) SendBlob(ctx context.Context, layer partial.CompressedLayer) error {
 	d, err := partial.Descriptor(layer)
 	if err != nil {
@@ -47,17 +47,16 @@ func (v *View) SendBlob(ctx context.Context, layer partial.CompressedLayer) erro
 	return err
 }
 
-// Push sends what the plan says is missing: blobs first, then manifests, several at once, the image's own last, so
-// that no incomplete image can be found. It is pushed by digest; no tag is changed. Every byte of a blob is
-// verified before the registry is asked to store it. The first error stops the rest.
+// Push sends what the plan says is missing: blobs first, then manifests, several of them concurrently, the image's own
+// last, so that no incomplete image can be found. It pushes by digest and changes no tag. Each blob is verified before
+// the registry stores it. The first error stops the rest.
 //
-// Progress, if not nil, is called with the number of further bytes that are sent, also before Push was
-// called, never twice for the same ones and never at the same time; it need not reach the plan's total, since blobs can be
-// mounted.
+// Progress, if not nil, is called with the number of further bytes that were sent, including those sent before Push was
+// called. It is never called concurrently. The sum may be below the plan's total, because blobs can be mounted.
 //
-// Layers that aren't proven to have the diff IDs that configs give them are decompressed and compared while they are
-// sent; one that has another is an error. Compared is whether each layer is proven to have its diff ID, since it was
-// packed so, or compared; it is false where parts of the image were in the registry before.
+// Layers whose diff IDs aren't proven yet are decompressed and compared while they are sent. A wrong diff ID is an
+// error. Compared is true if every layer is proven to have its diff ID, because it was packed or compared. It is false
+// if the repository had unproven parts of the image before.
 func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compared bool, err error) {
 	defer v.meter.show(progress)()
 	if !p.Recorded || p.partial || v.decompress == nil { // the image may turn out to get no record
@@ -82,6 +81,7 @@ func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compa
 	return compared, err
 }
 
+// push sends what the plan says is missing. See [View.Push].
 func (v *View) push(ctx context.Context, p *Plan) (compared bool, err error) {
 	var missing []blob
 	for _, d := range p.Missing {
@@ -116,9 +116,9 @@ func (v *View) push(ctx context.Context, p *Plan) (compared bool, err error) {
 	return compared, nil
 }
 
-// sendProven sends a blob, and reports whether it is proven to be the layer that the image's config describes, compressed as
-// its type says: engines go by the content, and not each knows every format, so a layer of another one must not come into
-// other images.
+// sendProven sends a blob. It reports whether the blob is proven to be the layer that the config describes, compressed
+// as its media type says. Engines go by the content, and not every engine knows every format, so a layer with a wrong
+// media type must not become part of other images.
 func (v *View) sendProven(ctx context.Context, b blob) (bool, error) {
 	sent, err := v.sendOnce(ctx, b)
 	switch {
@@ -131,7 +131,7 @@ func (v *View) sendProven(ctx context.Context, b blob) (bool, error) {
 	return sent.Gzip || !labelledGzip, nil
 }
 
-// sendOnce sends a blob, unless another call has sent it, or is sending it.
+// sendOnce sends a blob. If another call sends or has sent it, sendOnce returns that call's result.
 func (v *View) sendOnce(ctx context.Context, b blob) (blobupload.Sent, error) {
 	return v.sent.get(ctx, b.desc.Digest, func() (blobupload.Sent, error) {
 		share := int64(mostSenders / v.senders())
@@ -143,7 +143,7 @@ func (v *View) sendOnce(ctx context.Context, b blob) (blobupload.Sent, error) {
 	})
 }
 
-// senders returns how many blobs or manifests are sent at once.
+// senders returns the maximum number of blobs or manifests that are sent concurrently.
 func (r *Repository) senders() int {
 	if r.seen.isSlow() {
 		return mostSenders
@@ -151,13 +151,14 @@ func (r *Repository) senders() int {
 	return senders
 }
 
-// meter counts the bytes that are sent, and shows them as soon as somebody wants to see them.
+// meter counts the sent bytes and shows them as soon as Push is called.
 type meter struct {
 	mu       sync.Mutex
 	unshown  int64
 	progress func(bytes int64) // nil if nobody wants to see them
 }
 
+// add counts bytes that were sent.
 func (m *meter) add(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -167,7 +168,7 @@ func (m *meter) add(bytes int64) {
 	}
 }
 
-// show shows the bytes to progress, which may be nil, until hide is called.
+// show shows the bytes to progress until hide is called. Progress may be nil.
 func (m *meter) show(progress func(bytes int64)) (hide func()) {
 	set := func(progress func(bytes int64)) {
 		m.mu.Lock()
@@ -179,8 +180,8 @@ func (m *meter) show(progress func(bytes int64)) (hide func()) {
 	return func() { set(nil) }
 }
 
-// putByDigest stores a manifest whose blobs the repository has. Distribution 2 doesn't find a blob for a moment when another
-// run stores the same one, and other registries may find it a little later in any case.
+// putByDigest stores a manifest whose blobs the repository has. It tries again if the registry doesn't find a blob:
+// Distribution 2 may not find one while another run stores it, and other registries may find it a little later.
 func (r *Repository) putByDigest(ctx context.Context, d v1.Descriptor, raw []byte) error {
 	for try := 1; ; try++ {
 		err := r.put(ctx, d.Digest.String(), d, raw)
@@ -193,8 +194,13 @@ func (r *Repository) putByDigest(ctx context.Context, d v1.Descriptor, raw []byt
 	}
 }
 
-// pushBlobs sends blobs, and returns which of them were proven to have their diff IDs; others were mounted, for example.
-func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, send func(context.Context, blob) (bool, error)) (map[v1.Hash]bool, error) {
+// pushBlobs sends blobs and returns which of them are proven to have their diff IDs. Mounted blobs, for example, are
+// not.
+func (r *Repository) pushBlobs(
+	ctx context.Context,
+	blobs []blob,
+	send func(context.Context, blob) (bool, error),
+) (map[v1.Hash]bool, error) {
 	var mu sync.Mutex
 	proven := map[v1.Hash]bool{}
 	g, ctx := parallel.WithContext(ctx)
@@ -218,6 +224,7 @@ func (r *Repository) pushBlobs(ctx context.Context, blobs []blob, send func(cont
 	return proven, g.Wait()
 }
 
+// pushBlob sends or mounts one blob. Progress is called with the number of further bytes that were sent.
 func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) (blobupload.Sent, error) {
 	layer, err := b.open()
 	if err != nil {

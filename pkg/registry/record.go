@@ -13,22 +13,22 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/registry/blobupload"
 )
 
-// Recorded is an image of a repository and what Find is to find it by.
+// Recorded is an image of the repository, with the digests by which Find can find it.
 type Recorded struct {
 	Image image.ImageOrIndex
-	// Compared is true if every layer of the image is known to have its diff ID. Then its record has a proof of that, and is
-	// also stored under the digest of the image's config (an index's own digest), where [View.Layers] looks for it.
+	// Compared is true if every layer of the image is proven to have its diff ID. Its record then has a proof of that, and
+	// is also stored under the digest of the image's config (or of the index), where [View.Layers] looks for it.
 	Compared bool
-	// Sources are the digests that the image has elsewhere.
+	// Sources are the digests that the image has where it comes from.
 	Sources []v1.Hash
 }
 
-// Record stores mappings from sources to images of this repository, so that Find can find these next time. With moveLatest it
-// also makes the tag latest name the first of the images.
+// Record stores mappings from sources to images of the repository, so that Find can find the images next time. If
+// moveLatest is true, it also moves the tag latest to the first image.
 //
-// Records and the tag are a cache: if a registry refuses them (immutable tags, say), the next run is slower, and the error is
-// for the debug log. A record or tag that the view has read, and that says the same already, isn't written. A record that is
-// refused doesn't stop the tag.
+// Records and the tag are only a cache: log an error at debug level and go on. If a registry refuses them (immutable
+// tags, for example), the next run is slower. Records and tags that the view has read and that needn't change aren't
+// written. A refused record doesn't stop the tag.
 func (v *View) Record(ctx context.Context, moveLatest bool, images ...Recorded) error {
 	statements := map[v1.Hash]statement{}
 	var roots []*node
@@ -55,13 +55,13 @@ func (v *View) Record(ctx context.Context, moveLatest bool, images ...Recorded) 
 	return errors.Join(g.Wait(), moved)
 }
 
-// statement is what a record is to say about a source or key.
+// statement is the content of a record about a source or key.
 type statement struct {
 	image, source v1.Hash
 	kind          string // of the proof; "" for none
 }
 
-// writeRecords writes records of sources and keys. Older proofs of the same statement are kept.
+// writeRecords writes records about sources and keys. It keeps older proofs of the same statement.
 func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statement) error {
 	records := map[string]v1.Image{}
 	for about, s := range statements {
@@ -92,11 +92,11 @@ func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statemen
 	return nil
 }
 
-// moveLatest makes the tag latest name a manifest. No request is made if the view has seen that it does so already.
+// moveLatest moves the tag latest to a manifest. It makes no request if the view has seen the tag there.
 //
-// The tag may be all that Find finds an image by: one that another tool pushed has no record. So if the view has seen that
-// the tag names a single image, its record is written before the tag leaves it, unless a proof says what another record of
-// that source is. Not earlier: as long as the tag names the image, a run that finds it by the tag need not write.
+// The tag may be the only way to find an image that another tool pushed. Therefore, before the tag leaves a single
+// image, a record of that image is written, unless another record about its source has a proof. It isn't written
+// earlier, because it isn't needed while the tag names the image.
 func (v *View) moveLatest(ctx context.Context, root *node, recorded map[v1.Hash]statement) (err error) {
 	if old, _ := v.tags.peek(latest); old != nil {
 		if old.Digest == root.desc.Digest {
@@ -111,8 +111,9 @@ func (v *View) moveLatest(ctx context.Context, root *node, recorded map[v1.Hash]
 	return errors.Join(err, v.put(ctx, latest, root.desc, root.raw))
 }
 
-// RecordKey stores that a key means an image of this repository: the digest of a text that names what the image is made of.
-// Source is the digest that the image had where it came from. Nothing is written if the record says so already.
+// RecordKey stores that a key means an image of the repository. The key is the digest of a text that names what the
+// image is made of. Source is the digest that the image has where it comes from. If the record says so already, nothing
+// is written.
 func (v *View) RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrIndex, source v1.Hash) error {
 	digest, err := img.Digest()
 	if err != nil {
@@ -122,7 +123,7 @@ func (v *View) RecordKey(ctx context.Context, key v1.Hash, img image.ImageOrInde
 	return v.writeRecords(ctx, map[v1.Hash]statement{key: {digest, source, keyKind}})
 }
 
-// sendRecordBlobs sends the blobs of an image's record. Only its manifest has the proof.
+// sendRecordBlobs sends the blobs of an image's record. Only the record's manifest contains the proof.
 func (v *View) sendRecordBlobs(ctx context.Context, img v1.Hash) error {
 	written, err := newRecord(v.name.Digest(img.String()), nil)
 	if err != nil {
@@ -135,7 +136,7 @@ func (v *View) sendRecordBlobs(ctx context.Context, img v1.Hash) error {
 	return v.pushRecordBlobs(ctx, root.blobs)
 }
 
-// pushRecords sends records by their tags, without asking what of them the repository has.
+// pushRecords sends records under their tags. It doesn't check what the repository has.
 func (v *View) pushRecords(ctx context.Context, records map[string]v1.Image) error {
 	p := newPlan(v1.Descriptor{})
 	roots := map[string]*node{}
@@ -158,10 +159,14 @@ func (v *View) pushRecords(ctx context.Context, records map[string]v1.Image) err
 	return g.Wait()
 }
 
-// pushRecordBlobs sends each blob once. They are too small to wait for a slot.
+// pushRecordBlobs sends each blob once. The blobs are so small that they don't wait for other blobs.
 func (v *View) pushRecordBlobs(ctx context.Context, blobs []blob) error {
 	_, err := v.pushBlobs(ctx, blobs, func(ctx context.Context, b blob) (bool, error) {
-		_, err := v.sent.get(ctx, b.desc.Digest, func() (blobupload.Sent, error) { return v.pushBlob(ctx, b, func(int64) {}) })
+		_, err := v.sent.get(
+			ctx,
+			b.desc.Digest,
+			func() (blobupload.Sent, error) { return v.pushBlob(ctx, b, func(int64) {}) },
+		)
 		return false, err
 	})
 	return err

@@ -18,9 +18,10 @@ import (
 // errRevoked ends a read by a transport that was given up.
 var errRevoked = errors.New("the request was given up")
 
-// finalError is what no other request mends: the blob can't be read, or isn't what it should be.
+// finalError is an error that no other request can correct: the blob can't be read, or its content is wrong.
 type finalError struct{ error }
 
+// Unwrap returns the error itself.
 func (e *finalError) Unwrap() error { return e.error }
 
 // gzipMagic is what gzip's format begins with (RFC 1952, section 2.3.1).
@@ -29,8 +30,8 @@ const gzipMagic = "\x1f\x8b"
 // maxRead bounds the bytes of a read, and so what a check may hold in memory.
 const maxRead = 64 << 10
 
-// source gives the bytes of a blob from any offset, and verifies them when they are read for the first time. To read bytes
-// again it seeks if the content is an io.Seeker; if not, it opens the blob again and skips to the offset.
+// source reads a blob from any offset, and verifies each byte when it is read for the first time. To read bytes again,
+// it seeks if the content is an io.Seeker. Otherwise it opens the blob again and skips to the offset.
 type source struct {
 	blob  Blob
 	check *layercheck.Check // nil for none
@@ -63,22 +64,22 @@ func newSource(b Blob, decompress layercheck.Decompressor, fresh func(reach int6
 	return s, nil
 }
 
-// openAhead begins to open the blob, so that its first bytes are on their way when the registry asks for them.
+// openAhead starts to open the blob, so that its first bytes are ready when the registry asks for them.
 func (s *source) openAhead() {
 	s.ahead = sync.OnceValues(s.blob.Open)
 	go ignore(s.ahead) // the first read gets the same
 }
 
-// ignore waits for what is opened, whatever comes of it.
+// ignore calls open and discards its result, even a panic.
 func ignore(open func() (io.ReadCloser, error)) {
 	_ = parallel.Guard(func() error { _, err := open(); return err })
 }
 
-// headerSize is more than the header of a compressed stream may have, in bytes.
+// headerSize is more than the header of any compressed stream, in bytes.
 const headerSize = 2 * maxRead
 
-// prepare reads the start of a blob that is to be looked into, and waits until the decompressor has begun.
-// That may have to wait for memory, longer than a registry waits for the rest of a request.
+// prepare reads the start of a layer and waits until its decompressor has started. The decompressor may wait for memory
+// longer than a registry waits for the rest of a request.
 func (s *source) prepare(ctx context.Context) error {
 	if s.check == nil || s.hashed > 0 || s.blob.Descriptor.Size <= headerSize {
 		return nil
@@ -99,8 +100,8 @@ func (s *source) open(start, end int64) *sourceReader {
 	return s.current
 }
 
-// revoke makes every reader fail, and returns why one failed before, nil if none did. An HTTP transport may go on reading
-// the body of a request that it has given up; when revoke returns, it doesn't any longer.
+// revoke makes all readers fail and returns the error of an earlier read, nil if there was none. An HTTP transport may
+// continue to read the body of a request that it has given up. After revoke returns, it can't.
 func (s *source) revoke() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,11 +109,13 @@ func (s *source) revoke() error {
 	return s.err
 }
 
+// sourceReader reads a range of a source.
 type sourceReader struct {
 	source   *source
 	off, end int64
 }
 
+// Read implements [io.Reader]. It fails after revoke.
 func (r *sourceReader) Read(p []byte) (int, error) {
 	s := r.source
 	s.mu.Lock()
@@ -134,7 +137,7 @@ func (r *sourceReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// offset returns that of the next byte.
+// offset returns the offset of the next byte.
 func (r *sourceReader) offset() int64 {
 	r.source.mu.Lock()
 	defer r.source.mu.Unlock()
@@ -144,6 +147,7 @@ func (r *sourceReader) offset() int64 {
 // Close leaves the source to the next reader.
 func (r *sourceReader) Close() error { return nil }
 
+// read reads bytes at an offset.
 func (s *source) read(p []byte, off int64) (n int, err error) {
 	if err = s.moveTo(off); err == nil {
 		n, err = io.ReadAtLeast(s.content, p, min(len(p), len(gzipMagic)))
@@ -168,7 +172,7 @@ func (s *source) read(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// moveTo makes off the offset of the next byte.
+// moveTo moves the content to an offset.
 func (s *source) moveTo(off int64) (err error) {
 	if s.content != nil && off == s.next {
 		return nil
@@ -195,13 +199,15 @@ func (s *source) moveTo(off int64) (err error) {
 	return err
 }
 
-// verify fails unless all of the blob was read, and has its digest and, if that is checked, its diff ID.
+// verify returns an error unless the whole blob was read and has its digest and, if it is checked, its diff ID.
 func (s *source) verify() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	got := fmt.Sprintf("%s:%x", s.blob.Descriptor.Digest.Algorithm, s.hash.Sum(nil))
 	if s.hashed != s.blob.Descriptor.Size || got != s.blob.Descriptor.Digest.String() {
-		return &finalError{fmt.Errorf("the blob is damaged: its %d bytes hash to %s; build or pull the image again", s.hashed, got)}
+		return &finalError{
+			fmt.Errorf("the blob is damaged: its %d bytes hash to %s; build or pull the image again", s.hashed, got),
+		}
 	}
 	if err := s.check.Finish(); err != nil {
 		return &finalError{err}
@@ -209,6 +215,7 @@ func (s *source) verify() error {
 	return nil
 }
 
+// close closes the content and ends the check.
 func (s *source) close() {
 	s.check.Abandon()
 	s.mu.Lock()

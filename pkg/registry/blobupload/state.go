@@ -20,12 +20,13 @@ import (
 )
 
 const (
-	// smallMax is the size in bytes up to which a blob is sent by the request that ends its upload, which saves a round trip.
+	// smallMax is the size in bytes up to which a blob is sent by the request that ends its upload, which saves a round
+	// trip.
 	smallMax = 1 << 20
 
-	// Once a request to the host broke, a blob is sent in chunks. A chunk is a twentieth of its blob within these bounds, a
-	// quarter of the last one after every failure. So five broken connections within a large blob cost less than a tenth of
-	// it, even with a registry that forgets what it received of a broken chunk.
+	// Once a request to the host broke, a blob is sent in chunks. A chunk is a twentieth of its blob within these bounds,
+	// a quarter of the last one after every failure. So five broken connections within a large blob cost less than a tenth
+	// of it, even with a registry that forgets what it received of a broken chunk.
 	firstChunkMin, firstChunkMax = 4 << 20, 32 << 20
 	chunkMin                     = 256 << 10
 	chunkGrowth                  = 16 // a chunk that arrives makes the next larger by this part, up to the first size
@@ -46,21 +47,22 @@ var (
 	errStuck = errors.New("the registry says that it took a chunk, but has no more bytes than before")
 )
 
-// Hosts hold what was learned of registries' hosts in a run. The zero value is empty.
+// Hosts remember what registries' hosts can't do, during a run. The zero value is empty and ready to use.
 type Hosts struct{ byName sync.Map }
 
+// of returns what is known about a host.
 func (h *Hosts) of(name string) *host {
 	known, _ := h.byName.LoadOrStore(name, new(host))
 	return known.(*host)
 }
 
-// host is what was learned of one host. Uploads share it.
+// host is what is known about one host. Its uploads share it.
 type host struct {
 	careful atomic.Bool  // a request broke: blobs are sent in chunks
 	limit   atomic.Int64 // bytes of the largest request that may fit; 0 if none was too large
 }
 
-// A step is a request of an upload (distribution spec, "Pushing a blob in chunks").
+// step is a request of an upload (OCI distribution spec, "Pushing a blob in chunks").
 type step int
 
 const (
@@ -72,7 +74,7 @@ const (
 	done               // the repository has the blob
 )
 
-// A verdict is what an upload does after a request.
+// verdict is what an upload does after a request.
 type verdict int
 
 const (
@@ -83,8 +85,8 @@ const (
 	giveUp
 )
 
-// classify returns the verdict on a request by its step and its error. Again is whether the last chunk, from the same
-// byte, was refused as out of order, too. Requests that bring no bytes of the blob were repeated by the transport.
+// classify returns the verdict on a request, based on its step and error. Again is true if the last chunk from the same
+// byte was refused as out of order, too. The transport has already repeated requests that carry no bytes of the blob.
 func classify(s step, err error, again bool) verdict {
 	var answer *registryTransport.Error
 	answered := errors.As(err, &answer)
@@ -110,21 +112,24 @@ func classify(s step, err error, again bool) verdict {
 	return giveUp
 }
 
-// isLost reports whether an answer says that the registry has no such upload, or other bytes of it than were sent.
+// isLost reports whether the registry answered that it doesn't know the upload, or that it has other bytes than were
+// sent.
 func isLost(answer *registryTransport.Error) bool {
 	return answer.StatusCode == http.StatusNotFound ||
 		slices.ContainsFunc(answer.Errors, func(d registryTransport.Diagnostic) bool {
-			return d.Code == registryTransport.BlobUploadUnknownErrorCode || d.Code == registryTransport.BlobUploadInvalidErrorCode ||
+			return d.Code == registryTransport.BlobUploadUnknownErrorCode ||
+				d.Code == registryTransport.BlobUploadInvalidErrorCode ||
 				d.Code == registryTransport.DigestInvalidErrorCode
 		})
 }
 
+// isTemporary reports whether the registry may answer another request with another status.
 func isTemporary(status int) bool {
 	return status >= http.StatusInternalServerError || status == http.StatusRequestTimeout ||
 		status == http.StatusTooManyRequests || status == http.StatusRequestedRangeNotSatisfiable
 }
 
-// state is how far a blob's upload is. Only take changes it.
+// state is the progress of a blob's upload. Only take changes it.
 type state struct {
 	size     int64    // of the blob
 	host     *host    // of the registry
@@ -144,13 +149,15 @@ type state struct {
 	lost  int   // uploads that the registry lost since best grew
 }
 
+// newState returns the state before the first request for a blob of size bytes.
 func newState(size int64, h *host) *state {
 	return &state{size: size, host: h, refused: -1, chunk: firstChunk(size)}
 }
 
+// firstChunk returns the size of the first chunk in bytes.
 func firstChunk(size int64) int64 { return min(max(size/20, firstChunkMin), firstChunkMax) }
 
-// length returns how many bytes of the blob the next request brings.
+// length returns the number of bytes of the blob that the next request carries.
 func (s *state) length() int64 {
 	rest := s.size - s.received
 	n := rest
@@ -163,7 +170,7 @@ func (s *state) length() int64 {
 	return min(max(n, s.minimum), rest)
 }
 
-// result is what came of a request.
+// result is the outcome of a request.
 type result struct {
 	step   step
 	length int64 // bytes of the blob that the request brings
@@ -172,7 +179,7 @@ type result struct {
 	err    error // a *registryTransport.Error for an answer that refuses
 }
 
-// take changes the state by the result of a request, and returns the next step, and how long to wait before it.
+// take updates the state with the result of a request. It returns the next step and the pause before it.
 func (s *state) take(r result) (next step, pause time.Duration, err error) {
 	s.sent = max(s.sent, r.end)
 	if r.err == nil {
@@ -189,7 +196,11 @@ func (s *state) take(r result) (next step, pause time.Duration, err error) {
 		// A power of two, as many limits are.
 		limit := max(1<<bits.Len64(uint64(max(r.length-1, 0)))/2, s.minimum)
 		if limit < limitMin || limit >= r.length {
-			return done, 0, fmt.Errorf("sending %d bytes in one request: %w; raise the limit of the registry's front", r.length, r.err)
+			return done, 0, fmt.Errorf(
+				"sending %d bytes in one request: %w; raise the limit of the registry's front",
+				r.length,
+				r.err,
+			)
 		}
 		if known := s.host.limit.Load(); known == 0 || limit < known {
 			s.host.limit.Store(limit)
@@ -215,7 +226,7 @@ func (s *state) take(r result) (next step, pause time.Duration, err error) {
 	return done, 0, r.err
 }
 
-// resume takes a failure after which the upload may go on.
+// resume updates the state after a failure from which the upload may continue.
 func (s *state) resume(r result) (next step, pause time.Duration, err error) {
 	switch {
 	case r.head.Response != nil && r.head.StatusCode == http.StatusRequestedRangeNotSatisfiable:
@@ -234,7 +245,7 @@ func (s *state) resume(r result) (next step, pause time.Duration, err error) {
 	return ask, min(transport.Backoff(s.tries-1, r.head.Response), maxPause), nil
 }
 
-// following returns the step after one that the registry took, or found too large.
+// following returns the step after one that the registry accepted, or found too large.
 func (s *state) following(r result) step {
 	switch {
 	case r.err == nil && (r.step == finish || r.step == whole || r.step == begin && r.head.StatusCode == http.StatusCreated):
@@ -247,7 +258,7 @@ func (s *state) following(r result) step {
 	return finish
 }
 
-// advance takes over what an answer says of the upload.
+// advance updates the state with what an answer says about the upload.
 func (s *state) advance(r result) error {
 	start := s.received
 	switch r.step {
@@ -283,8 +294,8 @@ func (s *state) advance(r result) error {
 	return nil
 }
 
-// parseRange reads an upload's Range header, "0-<last byte>", and returns the number of bytes; silent without the
-// header. A registry says "0-0" not only with one byte but also with none, which is what it is taken for unless one is
+// parseRange parses the Range header of an upload, "0-<last byte>", and returns the number of bytes. Without the header
+// it returns silent. Registries say "0-0" for one byte as well as for none. It counts as none unless one byte is
 // expected.
 func parseRange(head Head, silent int64) (int64, error) {
 	header := head.Header.Get("Range")
@@ -301,7 +312,7 @@ func parseRange(head Head, silent int64) (int64, error) {
 	return last + 1, nil
 }
 
-// follow takes over where an answer says the upload goes on, which must be the same host.
+// follow updates the URL at which the upload continues. It fails for another host.
 func (s *state) follow(head Head) error {
 	next, err := head.Location()
 	if errors.Is(err, http.ErrNoLocation) && s.location != nil {

@@ -1,6 +1,6 @@
-// Package blobupload sends a blob to a registry (OCI distribution specification v1.1, "Pushing blobs"): with one PATCH, and
-// a small blob with the PUT that ends the upload. After a broken connection it goes on in chunks, from the byte that the
-// registry says it has, or in another upload if the registry lost the first. The blob is verified on its way.
+// Package blobupload sends a blob to a registry (OCI distribution specification v1.1, "Pushing blobs"): with one PATCH,
+// and a small blob with the PUT that ends the upload. After a broken connection it goes on in chunks, from the byte
+// that the registry says it has, or in another upload if the registry lost the first. The blob is verified on its way.
 //
 // Each request's result is classified by a function of the step and the error alone, and changes the upload's state in
 // one method.
@@ -24,12 +24,12 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// storing is how long an answer may take. Before it ends an upload, a registry reads the blob to store it under its digest;
-// a front may hold back the bytes of a large request until it has all of them.
+// storing is the time limit for an answer. Before the last answer of an upload, a registry reads the blob to store it
+// under its digest. A reverse proxy may first receive the whole of a large request.
 const storing = 10 * time.Minute
 
-// Destination is the repository that blobs are sent to. Requests go through pkg/transport, which repeats those that bring
-// no bytes of a blob.
+// Destination is the repository to which blobs are sent. Requests go through pkg/transport, which repeats those that
+// carry no bytes of a blob.
 type Destination struct {
 	// Uploads is where uploads begin: https://<registry>/v2/<repository>/blobs/uploads/.
 	Uploads string
@@ -49,14 +49,14 @@ type Destination struct {
 	Log  *zap.Logger
 }
 
-// Head is an answer whose body is closed. Response is nil where no answer came.
+// Head is an answer whose body is closed. Response is nil if there was no answer.
 type Head struct{ *http.Response }
 
-// Blob is what is sent.
+// Blob is a blob to send.
 type Blob struct {
 	Descriptor v1.Descriptor
-	// Open returns the blob's bytes. It is called again to read bytes that the registry lost, unless the first result is an
-	// io.Seeker.
+	// Open returns the blob's bytes. It is called again to read bytes that the registry lost, unless the first result is
+	// an io.Seeker.
 	Open func() (io.ReadCloser, error)
 	// From is another repository of the registry that holds the blob, so that it may be mounted; "" for none.
 	From string
@@ -66,15 +66,15 @@ type Blob struct {
 	Inspect bool
 }
 
-// Sent is what was learned of a blob when it was sent. The zero value is right for one that was mounted.
+// Sent is what was learned about a blob while it was sent. For a mounted blob it is the zero value.
 type Sent struct {
 	DiffID v1.Hash // the digest of what the blob decompresses to; zero if it wasn't looked into
 	Gzip   bool    // the blob begins as gzip does
 }
 
-// Send mounts or sends a blob. Progress is called with the number of further bytes that are sent, never twice for the same
-// ones. Bytes that don't have the blob's digest are an error, before the registry is asked to store them, and so is a layer
-// that has another diff ID than b says.
+// Send mounts or sends a blob. Progress is called with the number of further bytes that were sent; bytes that are sent
+// again don't count. Send fails before the registry stores the blob if the bytes don't have the blob's digest, or the
+// layer doesn't have the diff ID in b.
 func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (Sent, error) {
 	at, err := url.Parse(d.Uploads)
 	if err != nil {
@@ -112,9 +112,10 @@ func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (
 	return Sent{DiffID: u.src.check.DiffID(), Gzip: u.src.gzip}, nil
 }
 
+// humanized returns a number of bytes for messages.
 func humanized(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
 
-// upload sends the requests of a blob's uploads.
+// upload sends the requests for one blob.
 type upload struct {
 	Destination
 	blob     Blob
@@ -123,7 +124,7 @@ type upload struct {
 	reported int64 // bytes that progress knows of
 }
 
-// request sends the request of a step.
+// request sends the request of a step and returns its result.
 func (u *upload) request(ctx context.Context, s *state, next step) result {
 	r := result{step: next}
 	switch next {
@@ -140,7 +141,15 @@ func (u *upload) request(ctx context.Context, s *state, next step) result {
 			r.head, r.end, r.err = u.send(ctx, s, r.length)
 		}
 	case ask:
-		r.head, r.err = u.do(ctx, http.MethodGet, s.location.String(), nil, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
+		r.head, r.err = u.do(
+			ctx,
+			http.MethodGet,
+			s.location.String(),
+			nil,
+			http.StatusNoContent,
+			http.StatusOK,
+			http.StatusAccepted,
+		)
 	case finish:
 		r.head, r.err = u.put(transport.AnswerWithin(ctx, storing), s, nil)
 	case whole:
@@ -153,6 +162,7 @@ func (u *upload) request(ctx context.Context, s *state, next step) result {
 	return r
 }
 
+// do sends a request with the given body.
 func (u *upload) do(ctx context.Context, method, target string, body []byte, statuses ...int) (Head, error) {
 	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
@@ -165,7 +175,7 @@ func (u *upload) do(ctx context.Context, method, target string, body []byte, sta
 	return head, transport.Cause(err)
 }
 
-// begin begins an upload, or has the blob mounted.
+// begin starts an upload, or has the blob mounted.
 func (u *upload) begin(ctx context.Context) (Head, error) {
 	if u.blob.From != "" {
 		query := url.Values{"mount": {u.blob.Descriptor.Digest.String()}, "from": {u.blob.From}}
@@ -178,7 +188,7 @@ func (u *upload) begin(ctx context.Context) (Head, error) {
 	return u.do(ctx, http.MethodPost, u.Uploads, nil, http.StatusAccepted)
 }
 
-// open prepares to read the blob from its start; progress hears of each byte once.
+// open prepares to read the blob from its start. Progress counts each byte once.
 func (u *upload) open() (err error) {
 	u.close()
 	u.src, err = newSource(u.blob, u.Decompress, func(reach int64) {
@@ -190,13 +200,14 @@ func (u *upload) open() (err error) {
 	return err
 }
 
+// close ends the reading of the blob.
 func (u *upload) close() {
 	if u.src != nil {
 		u.src.close()
 	}
 }
 
-// send sends the next bytes of the blob, and returns the offset behind those that were sent.
+// send sends the next length bytes of the blob and returns the offset after the last byte sent.
 func (u *upload) send(ctx context.Context, s *state, length int64) (head Head, end int64, err error) {
 	var body *sourceReader
 	open := func() (io.ReadCloser, error) {
@@ -230,7 +241,7 @@ func (u *upload) send(ctx context.Context, s *state, length int64) (head Head, e
 	return head, body.offset(), transport.Cause(err)
 }
 
-// put has the registry store an upload, with content if that isn't empty, under the blob's digest.
+// put makes the registry store an upload under the blob's digest. The request carries content if that isn't empty.
 func (u *upload) put(ctx context.Context, s *state, content []byte) (Head, error) {
 	if err := u.src.verify(); err != nil {
 		return Head{}, err
@@ -239,7 +250,15 @@ func (u *upload) put(ctx context.Context, s *state, content []byte) (Head, error
 	query := target.Query()
 	query.Set("digest", digest)
 	target.RawQuery = query.Encode()
-	head, err := u.do(ctx, http.MethodPut, target.String(), content, http.StatusCreated, http.StatusNoContent, http.StatusAccepted)
+	head, err := u.do(
+		ctx,
+		http.MethodPut,
+		target.String(),
+		content,
+		http.StatusCreated,
+		http.StatusNoContent,
+		http.StatusAccepted,
+	)
 	if err == nil {
 		if stored := head.Header.Get("Docker-Content-Digest"); stored != "" && stored != digest {
 			return head, &finalError{fmt.Errorf("the registry stored it as %q", stored)}

@@ -18,12 +18,12 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
 )
 
-// Decompressor returns what a layer's blob holds, and whether it was compressed. What it returns fails to be read where
-// the blob is damaged, or made to fill memory or time.
+// Decompressor returns the decompressed content of a blob, and whether the blob was compressed. Reading the result
+// fails if the blob is damaged, or would take too much memory or time.
 type Decompressor func(blob io.Reader) (layer io.ReadCloser, compressed bool, err error)
 
-// MaxBlocks is how many reads a check lags behind the sender at most. So it goes on while the sender waits for an answer,
-// and the sender goes on while the check decompresses.
+// MaxBlocks is how many reads a check lags behind the sender at most. So it goes on while the sender waits for an
+// answer, and the sender goes on while the check decompresses.
 const MaxBlocks = 16
 
 var spareBlocks = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -58,6 +58,7 @@ func Start(want v1.Hash, decompress Decompressor) *Check {
 
 var errAbandoned = errors.New("the check was abandoned")
 
+// compare computes the diff ID and compares it with the expected one.
 func (c *Check) compare(decompress Decompressor) error {
 	layer, _, err := decompress(&blockReader{Check: c})
 	close(c.begun)
@@ -71,18 +72,23 @@ func (c *Check) compare(decompress Decompressor) error {
 	}
 	got := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(hash.Sum(nil))}
 	if c.want != (v1.Hash{}) && got != c.want {
-		return fmt.Errorf("the image's config gives the layer the diff ID %s, but it has %s; build the image again", c.want, got)
+		return fmt.Errorf(
+			"the image's config gives the layer the diff ID %s, but it has %s; build the image again",
+			c.want,
+			got,
+		)
 	}
 	c.got = got
 	return nil
 }
 
-// blockReader reads what a check is given.
+// blockReader reads the bytes that were given to a check.
 type blockReader struct {
 	*Check
 	current *bytes.Buffer
 }
 
+// Read implements [io.Reader].
 func (r *blockReader) Read(p []byte) (int, error) {
 	if r.current == nil {
 		next, open := <-r.blocks
@@ -149,6 +155,7 @@ func (c *Check) Abandon() {
 	}
 }
 
+// stop ends the check with a cause.
 func (c *Check) stop(cause error) {
 	c.end.Do(func() {
 		c.cause = cause
