@@ -33,13 +33,17 @@ func (a *arguments) flags() *flag.FlagSet {
 	a.options.Charms = []server.Charm{{}}
 	charm := &a.options.Charms[0]
 	flags := flag.NewFlagSet("sandbox", flag.ExitOnError)
-	flags.StringVar(&a.profile, "profile", a.profile, "traits to begin with, one of "+strings.Join(server.Profiles(), ", ")+"; the other flags change single ones")
+	flags.StringVar(&a.profile, "profile", a.profile, "traits to begin with, one of "+
+		strings.Join(server.Profiles(), ", ")+"; the other flags change single ones")
 	flags.StringVar(&charm.Name, "charm", "my-charm", "name of the charm")
-	flags.StringVar(&a.options.Addr, "addr", "127.0.0.1:0", "address of the store, on 127.0.0.1; the other servers take the ports after a fixed one")
+	flags.StringVar(&a.options.Addr, "addr", "127.0.0.1:0",
+		"address of the store, on 127.0.0.1; the other servers take the ports after a fixed one")
 	flags.StringVar(&a.envFile, "env-file", "", "file to write the variables to that lead the action to the sandbox")
-	flags.StringVar(&a.options.Registry, "registry", "", "distribution binary to run as the registry, such as docker-registry; default is one within the sandbox")
+	flags.StringVar(&a.options.Registry, "registry", "",
+		"distribution binary to run as the registry, such as docker-registry; default is one within the sandbox")
 	flags.BoolVar(&charm.Private, "private", false, "hide the charm from those without a token")
-	const usage = "resource of the charm, NAME=oci-image or NAME=file, with ,optional if it can be released without; may be repeated"
+	const usage = "resource of the charm, NAME=oci-image or NAME=file, with ,optional if it can be released without; " +
+		"may be repeated"
 	flags.Func("resource", usage, func(text string) error {
 		charm.Resources = append(charm.Resources, parseResource(text))
 		return nil
@@ -54,7 +58,8 @@ func traits(o *server.Options, flags *flag.FlagSet) {
 		option      *bool
 		name, usage string
 	}{
-		{&o.SeparateTokenService, "separate-token-service", "give the registry's token service a server of its own, which answers GET alone"},
+		{&o.SeparateTokenService, "separate-token-service",
+			"give the registry's token service a server of its own, which answers GET alone"},
 		{&o.SameRegistryUser, "same-registry-user", "give uploads the user that is in the texts about images"},
 		{&o.SpacedJSON, "spaced-json", "write answers and the texts about images with spaces"},
 		{&o.NestedHashes, "nested-hashes", "list the hashes of revisions under download"},
@@ -62,8 +67,10 @@ func traits(o *server.Options, flags *flag.FlagSet) {
 		{&o.SortedBases, "sorted-bases", "sort the architectures of bases that are merged"},
 		{&o.FromZero, "from-zero", "number revisions from 0"},
 		{&o.UnstableBlobs, "unstable-texts", "give another text about an image each time"},
-		{&o.RejectDuplicates, "reject-duplicates", "reject content that a resource has already, with the revision's number; else it is approved with it"},
-		{&o.UnnumberedDuplicates, "unnumbered-duplicates", "reject a charm file that the charm has already without the revision's number"},
+		{&o.RejectDuplicates, "reject-duplicates", "reject content that a resource has already, with the revision's " +
+			"number; else it is approved with it"},
+		{&o.UnnumberedDuplicates, "unnumbered-duplicates",
+			"reject a charm file that the charm has already without the revision's number"},
 		{&o.NeverReview, "never-review", "end no review: each stays at the last of -statuses"},
 		{&o.OutdatedToken, "outdated-token", "refuse the token, as Charmhub refuses those of charmcraft before 4.4"},
 		{&o.Timeouts, "timeouts", "answer 504 to one of three uploads and requests for a revision, though they were taken"},
@@ -77,8 +84,10 @@ func traits(o *server.Options, flags *flag.FlagSet) {
 	}
 	flags.DurationVar(&o.Lag, "lag", o.Lag, "time for which lists miss a new revision, such as 10s")
 	flags.DurationVar(&o.TokenLife, "token-life", o.TokenLife, "how long the registry's tokens last; 0 is five minutes")
-	flags.DurationVar(&o.TextPeriod, "text-period", o.TextPeriod, "time after which the text that describes an image has another password, such as 720h; default never")
-	flags.Var((*statuses)(&o.Statuses), "statuses", "what a review shows before it ends, such as new,needs_review; default new,scanned")
+	flags.DurationVar(&o.TextPeriod, "text-period", o.TextPeriod,
+		"time after which the text that describes an image has another password, such as 720h; default never")
+	flags.Var((*statuses)(&o.Statuses), "statuses",
+		"what a review shows before it ends, such as new,needs_review; default new,scanned")
 	flags.StringVar((*string)(&o.Rows), "rows", string(o.Rows),
 		"rows of the list of a charm's resources: those of the revision that is asked for, or newest, partial, others or all")
 }
@@ -86,8 +95,10 @@ func traits(o *server.Options, flags *flag.FlagSet) {
 // statuses is a flag's value: words with commas between them.
 type statuses []string
 
+// String returns the statuses as the flag takes them.
 func (s *statuses) String() string { return strings.Join(*s, ",") }
 
+// Set replaces the statuses by a list with commas.
 func (s *statuses) Set(text string) error {
 	*s = strings.Split(text, ",")
 	return nil

@@ -1,12 +1,11 @@
-// Command sandbox serves a Charmhub with its registry on loopback until it is
-// interrupted, for trying the action without an account:
+// Command sandbox serves a Charmhub with its registry on loopback until it is interrupted, for trying the action
+// without an account:
 //
 //	go run ./e2e/sandbox -charm my-charm -resource my-image=oci-image -resource my-file=file,optional -env-file PATH
 //
-// It prints one line for each request. When it is ready it writes to PATH the
-// variables that lead the action, charmcraft and workflows in act to it, one
-// NAME=value a line. The file has a token; only its owner may read it, and the
-// sandbox removes it at its end.
+// It prints one line for each request. When it is ready it writes to PATH the variables that lead the action,
+// charmcraft and workflows in act to it, one NAME=value a line. The file has a token; only its owner may read it, and
+// the sandbox removes it at its end.
 package main
 
 import (
@@ -54,8 +53,7 @@ func parseResource(text string) server.Resource {
 	return server.Resource{Name: name, Type: kind, Optional: optional}
 }
 
-// writeFile puts the whole file in place at once, so that who waits for it
-// never reads half of it.
+// writeFile puts the whole file in place at once, so that who waits for it never reads half of it.
 func writeFile(path, content string) error {
 	file, err := os.CreateTemp(filepath.Dir(path), ".sandbox-*")
 	if err != nil {

@@ -25,7 +25,8 @@ func TestCommandServesUntilItIsInterrupted(t *testing.T) {
 	reader, writer := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-charm", "c", "-resource", "i=oci-image", "-resource", "f=file,optional", "-env-file", path}, writer)
+		ended <- run(ctx, []string{"-charm", "c", "-resource", "i=oci-image", "-resource", "f=file,optional", "-env-file",
+			path}, writer)
 	}()
 	lines := bufio.NewScanner(reader)
 	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "serving charm c: store http://localhost:") {
@@ -104,10 +105,12 @@ func TestParse(t *testing.T) {
 		args   string
 		change func(*server.Options)
 	}{
-		"alone":      {"-profile rude", func(*server.Options) {}},
-		"with less":  {"-outages=false -profile rude", func(o *server.Options) { o.Outages = false }},
-		"with more":  {"-profile rude -newest-first -lag 3s -rows partial", func(o *server.Options) { o.NewestFirst, o.Lag, o.Rows = true, 3*time.Second, server.RowsInPart }},
-		"production": {"-statuses new,needs_review", func(o *server.Options) { *o = server.Options{Statuses: []string{"new", "needs_review"}} }},
+		"alone":     {"-profile rude", func(*server.Options) {}},
+		"with less": {"-outages=false -profile rude", func(o *server.Options) { o.Outages = false }},
+		"with more": {"-profile rude -newest-first -lag 3s -rows partial",
+			func(o *server.Options) { o.NewestFirst, o.Lag, o.Rows = true, 3*time.Second, server.RowsInPart }},
+		"production": {"-statuses new,needs_review",
+			func(o *server.Options) { *o = server.Options{Statuses: []string{"new", "needs_review"}} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := rude
@@ -136,7 +139,8 @@ func readEnv(t *testing.T, path string) map[string]string {
 		env[name] = value
 	}
 	for _, name := range []string{
-		"CHARMCRAFT_AUTH", "CHARMCRAFT_STORE_API_URL", "CHARMCRAFT_UPLOAD_URL", "CHARMCRAFT_REGISTRY_URL", "CHARMCRAFT_STORE_SSO_URL",
+		"CHARMCRAFT_AUTH", "CHARMCRAFT_STORE_API_URL", "CHARMCRAFT_UPLOAD_URL", "CHARMCRAFT_REGISTRY_URL",
+		"CHARMCRAFT_STORE_SSO_URL",
 	} {
 		if env[name] == "" {
 			t.Errorf("no %s in %q", name, text)

@@ -22,8 +22,10 @@ type refusal struct {
 	message string
 }
 
+// Error returns the code and the message.
 func (r *refusal) Error() string { return r.code + ": " + r.message }
 
+// refuse returns the error that is answered with this HTTP status, and an error list of this code and message.
 func refuse(status int, code, message string) error {
 	return &refusal{status: status, code: code, message: message}
 }
@@ -45,6 +47,7 @@ func answer(w http.ResponseWriter, value any, err error) {
 	answerJSON(w, http.StatusOK, value)
 }
 
+// answerError answers with an error list: that of a refusal, or 500 for any other error.
 func answerError(w http.ResponseWriter, err error) {
 	refused := &refusal{status: http.StatusInternalServerError, code: "internal-server-error", message: err.Error()}
 	errors.As(err, &refused)
@@ -57,6 +60,7 @@ func answerError(w http.ResponseWriter, err error) {
 	})
 }
 
+// answerJSON answers with value as JSON.
 func answerJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -19,8 +19,7 @@ const (
 	mayManageAll      = "package-manage" // where it isn't known which one of those that it contains is enough
 )
 
-// authenticate returns whose call it is, or refuses it: no token, one that
-// doesn't verify, one that is over.
+// authenticate returns whose call it is, or refuses it: no token, one that doesn't verify, one that is over.
 func (s *Server) authenticate(r *http.Request) (identity, error) {
 	if agent := r.UserAgent(); agent == "" || strings.HasPrefix(agent, "Go-http-client/") {
 		return identity{}, refuse(http.StatusBadRequest, "user-agent-required", "Say who is calling in User-Agent")
@@ -31,7 +30,8 @@ func (s *Server) authenticate(r *http.Request) (identity, error) {
 	}
 	session, caveats, err := s.verify(credentials)
 	if err != nil {
-		return identity{}, refuse(http.StatusUnauthorized, "macaroon-authorization-required", "Invalid macaroon: "+err.Error())
+		return identity{}, refuse(http.StatusUnauthorized, "macaroon-authorization-required",
+			"Invalid macaroon: "+err.Error())
 	}
 	who, err := readCaveats(caveats)
 	if err != nil {
@@ -49,8 +49,8 @@ func (s *Server) authenticate(r *http.Request) (identity, error) {
 	return who, nil
 }
 
-// verify returns the session and the caveats of a token whose signatures hold. A
-// discharge counts only when it is bound to its root.
+// verify returns the session and the caveats of a token whose signatures hold. A discharge counts only when it is bound
+// to its root.
 func (s *Server) verify(credentials string) (session string, caveats []string, err error) {
 	rootText, dischargeText := splitPair(credentials)
 	root, err := deserialize(rootText)
@@ -72,8 +72,7 @@ func (s *Server) verify(credentials string) (session string, caveats []string, e
 	return string(root.Id()), caveats, err
 }
 
-// splitPair reads root=…, discharge=…, with or without quotes; anything else
-// is a root by itself.
+// splitPair reads root=…, discharge=…, with or without quotes; anything else is a root by itself.
 func splitPair(credentials string) (root, discharge string) {
 	if !strings.HasPrefix(credentials, "root=") {
 		return credentials, ""
@@ -105,8 +104,8 @@ func (who identity) authorize(permission, charm string) error {
 	return nil
 }
 
-// may knows the two permissions that contain others. To manage doesn't include
-// to view, nor does it in Charmhub (canonical/charmcraft#930).
+// may knows the two permissions that contain others. To manage doesn't include to view, nor does it in Charmhub
+// (canonical/charmcraft#930).
 func (who identity) may(permission string) bool {
 	return who.permissions == nil ||
 		slices.Contains(who.permissions, permission) ||

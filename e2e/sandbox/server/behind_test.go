@@ -14,8 +14,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// TestBehind: clients get the address of what is in front of a server, also from
-// the sandbox's own answers.
+// TestBehind: clients get the address of what is in front of a server, also from the sandbox's own answers.
 func TestBehind(t *testing.T) {
 	var names []string
 	var mu sync.Mutex
@@ -44,7 +43,8 @@ func TestBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = answer.Body.Close()
-	if challenge := answer.Header.Get("WWW-Authenticate"); !strings.Contains(challenge, s.RealmURL) || through["registry"] != 1 {
+	if challenge := answer.Header.Get("WWW-Authenticate"); !strings.Contains(challenge, s.RealmURL) ||
+		through["registry"] != 1 {
 		t.Errorf("challenge %q after %v, want one that names %s", challenge, through, s.RealmURL)
 	}
 }

@@ -15,9 +15,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ReleaseBase is what a revision of a charm runs on: unlike a resource's, it has
-// one architecture. The zero value is the null that Charmhub gives to
-// what has no base.
+// ReleaseBase is what a revision of a charm runs on: unlike a resource's, it has one architecture. The zero value is
+// the null that Charmhub gives to what has no base.
 type ReleaseBase struct {
 	Name         string `json:"name"`
 	Channel      string `json:"channel"`
@@ -27,6 +26,7 @@ type ReleaseBase struct {
 // defaultBase is that of the charm's revisions which the options imply.
 var defaultBase = ReleaseBase{Name: "ubuntu", Channel: "24.04", Architecture: "amd64"}
 
+// json returns the base as the store lists it; nil for none.
 func (b ReleaseBase) json() any {
 	if b == (ReleaseBase{}) {
 		return nil
@@ -41,8 +41,8 @@ type CharmRevision struct {
 	SHA3   string // SHA3-384 of the charm file in hex; empty for one that the options imply
 }
 
-// CharmRevisions returns the approved revisions of a charm, oldest first, also
-// those that lists are still missing. It panics if there is no such charm.
+// CharmRevisions returns the approved revisions of a charm, oldest first, also those that lists are still missing. It
+// panics if there is no such charm.
 func (s *Server) CharmRevisions(charm string) []CharmRevision {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,8 +55,8 @@ func (s *Server) CharmRevisions(charm string) []CharmRevision {
 	return approved
 }
 
-// PutCharm makes a charm file a revision of the charm, without any upload or
-// review, and returns its number. It panics if the charm or its file is none.
+// PutCharm makes a charm file a revision of the charm, without any upload or review, and returns its number. It panics
+// if the charm or its file is none.
 func (s *Server) PutCharm(charm string, file io.Reader) int {
 	content, err := store(filepath.Join(s.dir, "uploads", randomText()), file)
 	if err != nil {
@@ -117,14 +117,14 @@ func (s *Server) createCharmRevision(c call) (any, error) {
 	return s.begins(review), nil
 }
 
-// reviewCharm returns the review of a charm file, which knows how it will end. A
-// file that the charm has already, or is reviewing, is rejected, by the words of
-// the real store.
+// reviewCharm returns the review of a charm file, which knows how it will end. A file that the charm has already, or is
+// reviewing, is rejected, by the words of the real store.
 func (s *Server) reviewCharm(c *charm, content stored) *review {
 	for _, r := range c.revisions {
 		if r.state != rejectedState && r.sums["sha3-384"] == content.sums["sha3-384"] {
 			_ = os.Remove(content.path)
-			return &review{charm: c, settle: func(state) {}, reject: duplicateOf(content, r.number, !s.options.UnnumberedDuplicates)}
+			return &review{charm: c, settle: func(state) {},
+				reject: duplicateOf(content, r.number, !s.options.UnnumberedDuplicates)}
 		}
 	}
 	number := s.options.firstRevision()
@@ -158,9 +158,11 @@ func (s *Server) reviewCharm(c *charm, content stored) *review {
 // duplicateOf is why content is rejected that a revision has, with the revision's number or, as in 2022, without it.
 func duplicateOf(content stored, revision int, numbered bool) string {
 	if !numbered {
-		return fmt.Sprintf("An upload with that digest (SHA3-384: %s) already exists in the database.", content.sums["sha3-384"])
+		return fmt.Sprintf("An upload with that digest (SHA3-384: %s) already exists in the database.",
+			content.sums["sha3-384"])
 	}
-	return fmt.Sprintf("Cannot insert package. An upload with that digest (SHA3-384: '%s') already exists in the database. "+
+	return fmt.Sprintf("Cannot insert package. An upload with that digest (SHA3-384: '%s') already exists in the "+
+		"database. "+
 		"Revision of the existing package is: %d", content.sums["sha3-384"], revision)
 }
 
@@ -171,6 +173,7 @@ type charmFile struct {
 	bases     []ReleaseBase
 }
 
+// declaration is how a charm's metadata declares a resource.
 type declaration struct {
 	Type     string
 	Optional bool
@@ -214,8 +217,7 @@ func openCharm(path string) (c charmFile, err error) {
 	return c, nil
 }
 
-// listCharmRevisions lists all revisions whose review has ended, newest first,
-// those that were rejected among them.
+// listCharmRevisions lists all revisions whose review has ended, newest first, those that were rejected among them.
 func (s *Server) listCharmRevisions(c call) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

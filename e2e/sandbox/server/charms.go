@@ -25,6 +25,7 @@ type charm struct {
 	readPeriod   int64            // of Options.TextPeriod, in which the password was made
 }
 
+// resource is a resource of a charm, with its revisions.
 type resource struct {
 	name          string
 	typ           string
@@ -34,10 +35,12 @@ type resource struct {
 	revisions     []*revision
 }
 
+// newCharms returns the declared charms by name, without revisions.
 func newCharms(declared []Charm) map[string]*charm {
 	charms := map[string]*charm{}
 	for _, d := range declared {
-		c := &charm{id: charmID(d.Name), name: d.Name, tracks: append([]string{"latest"}, d.Tracks...), defaultTrack: d.DefaultTrack, guardrails: d.Guardrails, private: d.Private}
+		c := &charm{id: charmID(d.Name), name: d.Name, tracks: append([]string{"latest"}, d.Tracks...),
+			defaultTrack: d.DefaultTrack, guardrails: d.Guardrails, private: d.Private}
 		for _, r := range d.Resources {
 			number := max(1, r.CharmRevision)
 			if c.revision(number) == nil {
@@ -53,8 +56,8 @@ func newCharms(declared []Charm) map[string]*charm {
 	return charms
 }
 
-// declare adds a resource, or another declaration of one that is known: that of
-// the newest revision of the charm is the resource.
+// declare adds a resource, or another declaration of one that is known: that of the newest revision of the charm is the
+// resource.
 func (c *charm) declare(r *resource) {
 	known := c.find(r.name)
 	if known == nil {
@@ -119,10 +122,12 @@ func (s *Server) mustFind(charmName, resourceName string) (*charm, *resource) {
 	panic(fmt.Sprintf("the sandbox has no resource %q of charm %q", resourceName, charmName))
 }
 
+// unknownCharm returns the store's refusal of a charm that it doesn't have.
 func unknownCharm(name string) error {
 	return refuse(http.StatusNotFound, "resource-not-found", "Name "+name+" not found in the charm namespace")
 }
 
+// unknownResource returns the store's refusal of a resource that the charm doesn't declare.
 func unknownResource(charm, name string) error {
 	return refuse(http.StatusNotFound, "resource-not-found", "Resource "+name+" not found for charm "+charm)
 }

@@ -16,9 +16,8 @@ import (
 	"time"
 )
 
-// startRegistry runs the distribution binary of the options. It returns what
-// passes requests on to it, and what ends it. The binary listens on a socket
-// in the sandbox's folder, so that no other process can take its place.
+// startRegistry runs the distribution binary of the options. It returns what passes requests on to it, and what ends
+// it. The binary listens on a socket in the sandbox's folder, so that no other process can take its place.
 func (s *Server) startRegistry(keys, certificate string) (http.Handler, func() error, error) {
 	configuration := filepath.Join(s.dir, "registry.yml")
 	socket := filepath.Join(s.dir, "registry.socket")
@@ -26,9 +25,12 @@ func (s *Server) startRegistry(keys, certificate string) (http.Handler, func() e
 		return nil, nil, fmt.Errorf("writing the registry's configuration: %w", err)
 	}
 
-	var printed bytes.Buffer                                                                       // read once the process has ended
-	child := exec.CommandContext(context.Background(), s.options.Registry, "serve", configuration) //nolint:gosec // the caller names it
-	child.Env = []string{}                                                                         // REGISTRY_… would change the configuration
+	// read once the process has ended
+	var printed bytes.Buffer
+	//nolint:gosec // the caller names the program
+	child := exec.CommandContext(context.Background(), s.options.Registry, "serve", configuration)
+	// REGISTRY_… would change the configuration
+	child.Env = []string{}
 	child.Stdout, child.Stderr = &printed, &printed
 	if err := child.Start(); err != nil {
 		return nil, nil, fmt.Errorf("starting the registry: %w", err)
@@ -50,8 +52,8 @@ func (s *Server) startRegistry(keys, certificate string) (http.Handler, func() e
 	return passTo(socket), stop, nil
 }
 
-// childConfiguration is the same as registryConfiguration, as a file; JSON is
-// YAML. Distribution 2 reads the certificate, distribution 3 the keys.
+// childConfiguration is the same as registryConfiguration, as a file; JSON is YAML. Distribution 2 reads the
+// certificate, distribution 3 the keys.
 func (s *Server) childConfiguration(keys, certificate, socket string) string {
 	type fields = map[string]any
 	return toJSON(fields{
@@ -70,8 +72,8 @@ func (s *Server) childConfiguration(keys, certificate, socket string) string {
 	})
 }
 
-// waitForSocket returns when the socket takes connections, or an error when
-// what was to open it has ended, or takes half a minute.
+// waitForSocket returns when the socket takes connections, or an error when what was to open it has ended, or takes
+// half a minute.
 func waitForSocket(socket string, ended <-chan struct{}) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -90,9 +92,8 @@ func waitForSocket(socket string, ended <-chan struct{}) error {
 	}
 }
 
-// passTo passes each request on to who listens on a socket, and its answer
-// back, as they come. What breaks on one side breaks on the other, and a
-// client that asks before it sends a body is answered by whom it asks.
+// passTo passes each request on to who listens on a socket, and its answer back, as they come. What breaks on one side
+// breaks on the other, and a client that asks before it sends a body is answered by whom it asks.
 func passTo(socket string) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {

@@ -24,9 +24,8 @@ import (
 // maxSearched is how much of one content is searched, unpacked, in bytes.
 const maxSearched = 512 << 20
 
-// Exposed searches what clients made the sandbox keep since the last call, and
-// returns a line for each secret in it: of [Server.Secrets] and of those given.
-// Uploads and all data of the registry are searched, layers unpacked. Only the
+// Exposed searches what clients made the sandbox keep since the last call, and returns a line for each secret in it: of
+// [Server.Secrets] and of those given. Uploads and all data of the registry are searched, layers unpacked. Only the
 // text for an image may hold the password for pulling it.
 func (s *Server) Exposed(given ...string) (found []string, err error) {
 	s.searched.mu.Lock()
@@ -46,7 +45,8 @@ func (s *Server) Exposed(given ...string) (found []string, err error) {
 			if slices.Equal(owners[secret], contentOwns) && isImageText(open) {
 				continue
 			}
-			found = append(found, fmt.Sprintf("the published content %s holds the secret %s…", path, secret[:min(6, len(secret))]))
+			found = append(found, fmt.Sprintf("the published content %s holds the secret %s…", path,
+				secret[:min(6, len(secret))]))
 		}
 		return nil
 	}
@@ -59,13 +59,14 @@ func (s *Server) Exposed(given ...string) (found []string, err error) {
 	return found, err
 }
 
-// searched is what Exposed has seen: sizes by path. Uploads grow, and nothing
-// else in a registry changes but small links.
+// searched is what Exposed has seen: sizes by path. Uploads grow, and nothing else in a registry changes but small
+// links.
 type searched struct {
 	mu    sync.Mutex
 	sizes map[string]int64
 }
 
+// isNew reports whether the file is new, or has another size than before.
 func (s *searched) isNew(path string, size int64) bool {
 	if s.sizes == nil {
 		s.sizes = map[string]int64{}
@@ -75,6 +76,7 @@ func (s *searched) isNew(path string, size int64) bool {
 	return !known || before != size
 }
 
+// searchFunc looks for secrets in one file.
 type searchFunc func(path string, size int64, open func() (io.ReadCloser, error)) error
 
 // searchFolder leaves out files that vanish meanwhile, as ended uploads do.
@@ -93,6 +95,7 @@ func searchFolder(folder string, search searchFunc) error {
 	})
 }
 
+// searchMemory calls search for each file in a registry's memory.
 func searchMemory(memory storage.StorageDriver, search searchFunc) error {
 	ctx := context.Background()
 	return storage.WalkFallback(ctx, memory, "/", func(info storage.FileInfo) error {
@@ -107,8 +110,8 @@ func searchMemory(memory storage.StorageDriver, search searchFunc) error {
 	})
 }
 
-// secretsIn returns the secrets that a content holds, unpacked if it is
-// compressed. What only looks compressed is searched as it is.
+// secretsIn returns the secrets that a content holds, unpacked if it is compressed. What only looks compressed is
+// searched as it is.
 func secretsIn(open func() (io.ReadCloser, error), secrets []string) ([]string, error) {
 	packed, err := open()
 	if err != nil {
@@ -186,12 +189,12 @@ func isImageText(open func() (io.ReadCloser, error)) bool {
 	return strict.Decode(&image) == nil && image.ImageName != "" && !strict.More()
 }
 
-// shared is the name of a storage whose driver is a parameter, so that the
-// sandbox and its registry use the same one.
+// shared is the name of a storage whose driver is a parameter, so that the sandbox and its registry use the same one.
 const shared = "shared"
 
 func init() { factory.Register(shared, sharedFactory{}) }
 
+// sharedFactory gives registries the storage driver that they share.
 type sharedFactory struct{}
 
 // Create returns the parameter "driver".

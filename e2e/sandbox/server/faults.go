@@ -6,13 +6,12 @@ import (
 	"time"
 )
 
-// Fault is something that goes wrong with one request. Its fields combine: a
-// fault with nothing but a delay is a slow answer, and otherwise right.
+// Fault is something that goes wrong with one request. Its fields combine: a fault with nothing but a delay is a slow
+// answer, and otherwise right.
 type Fault struct {
 	// Delay passes before anything else happens.
 	Delay time.Duration
-	// Handle does what was asked before the answer is replaced or dropped:
-	// the client can't know that it was done.
+	// Handle does what was asked before the answer is replaced or dropped: the client can't know that it was done.
 	Handle bool
 	// Status, when set, is answered with Header and Body.
 	Status int
@@ -20,21 +19,20 @@ type Fault struct {
 	Body   string
 	// Drop closes the connection without an answer.
 	Drop bool
-	// AfterBytes, when set, lets so many bytes of the request's body, or of
-	// the answer's if the request has none, through to where they belong and
-	// then drops the connection.
+	// AfterBytes, when set, lets so many bytes of the request's body, or of the answer's if the request has none, through
+	// to where they belong and then drops the connection.
 	AfterBytes int64
 }
 
-// Fault makes choose decide for every request from now on, before it is
-// handled, what goes wrong with it: nil for nothing. It is called by several
-// requests at the same time. A nil choose ends it.
+// Fault makes choose decide for every request from now on, before it is handled, what goes wrong with it: nil for
+// nothing. It is called by several requests at the same time. A nil choose ends it.
 func (s *Server) Fault(choose func(Request) *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = choose
 }
 
+// faultFor returns the fault for a request, nil for none: of the test's function, or of the options.
 func (s *Server) faultFor(request Request) *Fault {
 	s.mu.Lock()
 	choose := s.fault
@@ -91,8 +89,8 @@ func (s *Server) begin() bool {
 	return !s.closed
 }
 
-// serve answers with the fault. It ends in http.ErrAbortHandler, net/http's
-// way to drop a connection, when the client is to get no answer.
+// serve answers with the fault. It ends in http.ErrAbortHandler, net/http's way to drop a connection, when the client
+// is to get no answer.
 func (f *Fault) serve(w recorder, r *http.Request, next http.Handler) {
 	if f.AfterBytes > 0 {
 		f.cut(w, r, next)
@@ -132,6 +130,7 @@ type cutBody struct {
 	left int64
 }
 
+// Read implements [io.Reader], and fails after left bytes.
 func (b *cutBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		return 0, io.ErrUnexpectedEOF
@@ -147,6 +146,7 @@ type cutAnswer struct {
 	left int64
 }
 
+// Write implements [io.Writer], and fails after left bytes.
 func (w *cutAnswer) Write(p []byte) (int, error) {
 	n, err := w.recorder.Write(p[:min(int64(len(p)), w.left)])
 	w.left -= int64(n)
@@ -159,6 +159,11 @@ func (w *cutAnswer) Write(p []byte) (int, error) {
 // unseen is an answer that nobody gets.
 type unseen struct{ header http.Header }
 
-func (u unseen) Header() http.Header         { return u.header }
+// Header returns a header that nobody gets.
+func (u unseen) Header() http.Header { return u.header }
+
+// Write drops p.
 func (u unseen) Write(p []byte) (int, error) { return len(p), nil }
-func (u unseen) WriteHeader(int)             {}
+
+// WriteHeader drops the status.
+func (u unseen) WriteHeader(int) {}

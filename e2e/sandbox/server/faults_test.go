@@ -16,7 +16,8 @@ func TestFaults(t *testing.T) {
 		status int
 		text   string
 	}{
-		{"gateway", server.Fault{Status: 502, Header: http.Header{"content-type": {"text/html"}}, Body: "<html>"}, 502, "<html>"},
+		{"gateway", server.Fault{Status: 502, Header: http.Header{"content-type": {"text/html"}}, Body: "<html>"},
+			502, "<html>"},
 		{"dropped", server.Fault{Drop: true}, 0, "EOF"},
 		{"answer cut", server.Fault{AfterBytes: 5}, 200, "EOF"},
 		{"slow", server.Fault{Delay: 1}, 200, `"resources"`},

@@ -43,12 +43,14 @@ func TestTokenService(t *testing.T) {
 				t.Errorf("realm %q, service %q; want %q, %q", realm, service, wantRealm, wantService)
 			}
 			repository, _, login := credentials(t, s, "my-charm", "my-image")
-			if got := do(t, http.MethodGet, s.RegistryURL+"/v2/", "", "Authorization", bearer(t, s, repository, login)); got.status != http.StatusOK {
+			if got := do(t, http.MethodGet, s.RegistryURL+"/v2/", "", "Authorization",
+				bearer(t, s, repository, login)); got.status != http.StatusOK {
 				t.Errorf("with a token from GET: %+v", got)
 			}
 			form := url.Values{
-				"grant_type": {"password"}, "client_id": {"test"}, "service": {service}, "username": {login.Username}, "password": {login.Password},
-				"scope": {"repository:" + repository.RepositoryStr() + ":pull"},
+				"grant_type": {"password"}, "client_id": {"test"}, "service": {service}, "username": {login.Username},
+				"password": {login.Password},
+				"scope":    {"repository:" + repository.RepositoryStr() + ":pull"},
 			}
 			got := do(t, http.MethodPost, realm, form.Encode(), "Content-Type", "application/x-www-form-urlencoded")
 			if got.status != posted {
@@ -56,12 +58,14 @@ func TestTokenService(t *testing.T) {
 			}
 			if posted == http.StatusOK {
 				token, _ := got.field(t, "access_token").(string)
-				if got := do(t, http.MethodGet, s.RegistryURL+"/v2/", "", "Authorization", "Bearer "+token); got.status != http.StatusOK {
+				if got := do(t, http.MethodGet, s.RegistryURL+"/v2/", "", "Authorization",
+					"Bearer "+token); got.status != http.StatusOK {
 					t.Errorf("with a token from POST: %+v", got)
 				}
 			}
 			form.Set("password", "guessed")
-			if got := do(t, http.MethodPost, realm, form.Encode(), "Content-Type", "application/x-www-form-urlencoded"); got.status/100 != 4 {
+			if got := do(t, http.MethodPost, realm, form.Encode(), "Content-Type",
+				"application/x-www-form-urlencoded"); got.status/100 != 4 {
 				t.Errorf("a guessed password: %+v", got)
 			}
 			requests := s.Requests()
@@ -72,7 +76,8 @@ func TestTokenService(t *testing.T) {
 	}
 }
 
-// TestRegistryUsers: the one who uploads isn't the one in the text for an image. The repository has an ID of 36 or 37 characters.
+// TestRegistryUsers: the one who uploads isn't the one in the text for an image. The repository has an ID of 36 or 37
+// characters.
 func TestRegistryUsers(t *testing.T) {
 	for _, same := range []bool{false, true} {
 		s := start(t, server.Options{SameRegistryUser: same})

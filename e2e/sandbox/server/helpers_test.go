@@ -63,8 +63,8 @@ type reply struct {
 	text   string
 }
 
-// field returns a value in a JSON answer, by the names that lead to it; a name
-// in a list means the list's first element.
+// field returns a value in a JSON answer, by the names that lead to it; a name in a list means the list's first
+// element.
 func (r reply) field(t *testing.T, names ...string) any {
 	t.Helper()
 	var value any
@@ -121,7 +121,8 @@ func send(t *testing.T, s *server.Server, content string) string {
 	}
 	_, _ = io.WriteString(part, content)
 	_ = writer.Close()
-	sent := do(t, http.MethodPost, s.StorageURL+"/unscanned-upload/", form.String(), "Content-Type", writer.FormDataContentType())
+	sent := do(t, http.MethodPost, s.StorageURL+"/unscanned-upload/", form.String(), "Content-Type",
+		writer.FormDataContentType())
 	id, _ := sent.field(t, "upload_id").(string)
 	if sent.status != http.StatusOK || id == "" {
 		t.Fatalf("upload: %+v", sent)
@@ -132,7 +133,8 @@ func send(t *testing.T, s *server.Server, content string) string {
 // submit hands an upload in as a file and returns the path of its review.
 func submit(t *testing.T, s *server.Server, uploadID string) string {
 	t.Helper()
-	body := `{"upload-id":"` + uploadID + `","type":"file","bases":[{"name":"all","channel":"all","architectures":["amd64"]}]}`
+	body := `{"upload-id":"` + uploadID + `","type":"file","bases":[{"name":"all","channel":"all",` +
+		`"architectures":["amd64"]}]}`
 	created := publisher(t, s, http.MethodPost, filePath+"/revisions", body)
 	path, _ := created.field(t, "status-url").(string)
 	if path == "" {

@@ -16,9 +16,8 @@ const (
 	pushUser = "charm-publisher"
 )
 
-// RegistryAuth returns the name of a resource's repository and credentials
-// with which any tool can log in to push and pull there. It panics if there
-// is no such resource.
+// RegistryAuth returns the name of a resource's repository and credentials with which any tool can log in to push and
+// pull there. It panics if there is no such resource.
 func (s *Server) RegistryAuth(charm, resource string) (image, username, password string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,6 +39,7 @@ func (s *Server) newPassword(owners Owners, grant registryGrant) string {
 	return password
 }
 
+// uploadCredentials answers with the repository and the login of an image resource.
 func (s *Server) uploadCredentials(c call) (any, error) {
 	if err := needsImage(c); err != nil {
 		return nil, err
@@ -48,8 +48,8 @@ func (s *Server) uploadCredentials(c call) (any, error) {
 	return map[string]string{"image-name": image, "username": username, "password": password}, nil
 }
 
-// imageBlob gives the text by which a deployment finds an image that is in
-// the charm's repository: the resource's content.
+// imageBlob gives the text by which a deployment finds an image that is in the charm's repository: the resource's
+// content.
 func (s *Server) imageBlob(c call) (any, error) {
 	if err := needsImage(c); err != nil {
 		return nil, err
@@ -77,8 +77,8 @@ func (s *Server) imageBlob(c call) (any, error) {
 // imageText is the content of a revision of an image.
 type imageText struct{ ImageName, Username, Password string }
 
-// readPassword is one for each charm, so that the text for an image is always
-// the same, unless the options ask for another each time, or after a while.
+// readPassword is one for each charm, so that the text for an image is always the same, unless the options ask for
+// another each time, or after a while.
 func (s *Server) readPassword(c *charm) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,11 +88,13 @@ func (s *Server) readPassword(c *charm) string {
 	}
 	if c.readPassword == "" || period != c.readPeriod || s.options.UnstableBlobs {
 		c.readPeriod = period
-		c.readPassword = s.newPassword(contentOwns, registryGrant{username: pullUser, charm: c, actions: []string{"pull"}, expires: time.Now().AddDate(10, 0, 0)})
+		c.readPassword = s.newPassword(contentOwns,
+			registryGrant{username: pullUser, charm: c, actions: []string{"pull"}, expires: time.Now().AddDate(10, 0, 0)})
 	}
 	return c.readPassword
 }
 
+// needsImage refuses a call about a resource that isn't an image.
 func needsImage(c call) error {
 	if c.resourceType != TypeImage {
 		return refuse(http.StatusBadRequest, "invalid-resource-type",

@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// listen returns n listeners: on the address and the ports after it, or, when
-// its port is 0, on n free ports.
+// listen returns n listeners: on the address and the ports after it, or, when its port is 0, on n free ports.
 func listen(addr string, n int) ([]net.Listener, error) {
 	host, portText, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -32,6 +31,7 @@ func listen(addr string, n int) ([]net.Listener, error) {
 	return listeners, nil
 }
 
+// nth returns the port of the server i, counted from port; 0, a free one, stays 0.
 func nth(port, i int) int {
 	if port == 0 {
 		return 0
@@ -39,8 +39,8 @@ func nth(port, i int) int {
 	return port + i
 }
 
-// listenLoopback refuses every address but 127.0.0.1: the sandbox speaks plain
-// HTTP and hands out tokens, and its realm is named localhost.
+// listenLoopback refuses every address but 127.0.0.1: the sandbox speaks plain HTTP and hands out tokens, and its realm
+// is named localhost.
 func listenLoopback(host string, port int) (net.Listener, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
@@ -54,14 +54,14 @@ func listenLoopback(host string, port int) (net.Listener, error) {
 	return listener, nil
 }
 
+// closeAll closes the listeners.
 func closeAll(listeners []net.Listener) {
 	for _, listener := range listeners {
 		_ = listener.Close()
 	}
 }
 
-// serve answers on the listener until Close, recording each request under the
-// server's name.
+// serve answers on the listener until Close, recording each request under the server's name.
 func (s *Server) serve(listener net.Listener, name string, handler http.Handler) {
 	server := &http.Server{Handler: s.observe(name, handler), ReadHeaderTimeout: time.Minute}
 	s.servers = append(s.servers, server)

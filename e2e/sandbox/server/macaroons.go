@@ -13,30 +13,32 @@ import (
 	"gopkg.in/macaroon.v2"
 )
 
-// macaroonKeys are the secrets behind every store token: the store's own, and
-// the one that it shares with the single sign-on.
+// macaroonKeys are the secrets behind every store token: the store's own, and the one that it shares with the single
+// sign-on.
 type macaroonKeys struct{ store, sso []byte }
 
+// newMacaroonKeys returns new random keys.
 func newMacaroonKeys() macaroonKeys {
 	return macaroonKeys{store: randomKey(), sso: randomKey()}
 }
 
+// randomKey returns a random key of 32 bytes.
 func randomKey() []byte {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails, by its contract
 	return key
 }
 
-// dischargeKey is the root key of the discharge for a third-party caveat. It
-// follows from the caveat's ID, so that nothing has to be remembered.
+// dischargeKey is the root key of the discharge for a third-party caveat. It follows from the caveat's ID, so that
+// nothing has to be remembered.
 func (k macaroonKeys) dischargeKey(caveatID []byte) []byte {
 	mac := hmac.New(sha256.New, k.sso)
 	_, _ = mac.Write(caveatID)
 	return mac.Sum(nil)
 }
 
-// newMacaroon returns a macaroon with its caveats. Version 1 is what Charmhub
-// gives out; only tokens that are JSON by themselves are of version 2.
+// newMacaroon returns a macaroon with its caveats. Version 1 is what Charmhub gives out; only tokens that are JSON by
+// themselves are of version 2.
 func newMacaroon(key []byte, id, location string, version macaroon.Version, caveats []string) *macaroon.Macaroon {
 	m, err := macaroon.New(key, []byte(id), location, version)
 	for _, caveat := range caveats {
@@ -50,8 +52,7 @@ func newMacaroon(key []byte, id, location string, version macaroon.Version, cave
 	return m
 }
 
-// serialize is the encoding that macaroons have in tokens and headers:
-// binary, in URL-safe base64 without padding.
+// serialize is the encoding that macaroons have in tokens and headers: binary, in URL-safe base64 without padding.
 func serialize(m *macaroon.Macaroon) string {
 	binary, err := m.MarshalBinary()
 	if err != nil {
@@ -73,8 +74,8 @@ func deserialize(text string) (*macaroon.Macaroon, error) {
 	return m, m.UnmarshalBinary(binary)
 }
 
-// identity is what the caveats of a valid token leave: who it is, until when,
-// and to what it is limited. Nil lists don't limit.
+// identity is what the caveats of a valid token leave: who it is, until when, and to what it is limited. Nil lists
+// don't limit.
 type identity struct {
 	account     string
 	expires     time.Time
@@ -85,6 +86,7 @@ type identity struct {
 	channels    []string
 }
 
+// caveats returns the first-party caveats that restrict a macaroon to the identity.
 func (i identity) caveats() []string {
 	var caveats []string
 	if !i.unstated {
@@ -108,10 +110,10 @@ func (i identity) caveats() []string {
 	return caveats
 }
 
+// errUnknownCaveat refuses a macaroon with a caveat that the sandbox didn't write.
 var errUnknownCaveat = errors.New("the macaroon has a caveat that nobody here gave it")
 
-// readCaveats returns the identity that caveats leave; of several expiries the
-// earliest counts.
+// readCaveats returns the identity that caveats leave; of several expiries the earliest counts.
 func readCaveats(caveats []string) (identity, error) {
 	var who identity
 	for _, caveat := range caveats {

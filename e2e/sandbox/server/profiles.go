@@ -15,6 +15,7 @@ const (
 	Rude       = "rude"       // answers late, in part, with errors in passing, and does what nobody asked for
 )
 
+// profiles holds the options of each profile, by its name.
 var profiles = map[string]Options{
 	Production: {},
 	Strict: {
@@ -23,7 +24,8 @@ var profiles = map[string]Options{
 	},
 	Rude: {
 		SpacedJSON: true, TokenLife: time.Minute, Statuses: []string{"new", "needs_review", "scanned"}, Lag: 10 * time.Second,
-		UnnumberedDuplicates: true, Rows: RowsOfAll, Timeouts: true, Outages: true, NullAnswers: true, IgnoreReleaseBase: true,
+		UnnumberedDuplicates: true, Rows: RowsOfAll, Timeouts: true, Outages: true, NullAnswers: true,
+		IgnoreReleaseBase: true,
 	},
 }
 

@@ -27,13 +27,14 @@ func (s *Server) publicHandlers(mux *http.ServeMux) {
 	})
 }
 
+// The paths below which revisions are downloaded, and to which those redirect.
 const (
 	downloadPath = "/api/v1/resources/download/"
 	contentPath  = "/content/"
 )
 
-// listPublicRevisions lists the revisions as Juju sees them, newest first. A private charm is unknown to those who don't say
-// who they are.
+// listPublicRevisions lists the revisions as Juju sees them, newest first. A private charm is unknown to those who
+// don't say who they are.
 func (s *Server) listPublicRevisions(name, resource string) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,8 +64,8 @@ func (s *Server) listPublicRevisions(name, resource string) (any, error) {
 	return map[string]any{"revisions": listed}, nil
 }
 
-// publicRevision returns the revision that a download's name is of: charm_<charm's ID>.<resource>_<number>. It is nil for
-// what isn't public.
+// publicRevision returns the revision that a download's name is of: charm_<charm's ID>.<resource>_<number>. It is nil
+// for what isn't public.
 func (s *Server) publicRevision(file string) *revision {
 	id, rest, _ := strings.Cut(strings.TrimPrefix(file, "charm_"), ".")
 	cut := strings.LastIndex(rest, "_")
@@ -89,8 +90,8 @@ func (s *Server) publicRevision(file string) *revision {
 	return nil
 }
 
-// serveContent is the host that downloads lead to. The address is signed, and the host takes no credentials beside that, as
-// stores of objects do.
+// serveContent is the host that downloads lead to. The address is signed, and the host takes no credentials beside
+// that, as stores of objects do.
 func (s *Server) serveContent(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") != "" || r.URL.Query().Get("signature") == "" {
 		http.Error(w, "<Error>Only one auth mechanism allowed</Error>", http.StatusBadRequest)
@@ -109,6 +110,7 @@ func (s *Server) serveContent(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(content)
 }
 
+// contentBySHA256 returns the path of the file with a revision's content; "" if no revision has the digest.
 func (s *Server) contentBySHA256(sum string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,7 +22,8 @@ func TestPublicRevisions(t *testing.T) {
 	s.PutResource("my-charm", "my-file", strings.NewReader("second"))
 	list := do(t, http.MethodGet, s.StoreURL+publicList, "")
 	url, _ := list.field(t, "revisions", "download").(map[string]any)["url"].(string)
-	if list.field(t, "revisions", "revision") != 2.0 || !strings.HasPrefix(url, s.StoreURL+"/api/v1/resources/download/charm_") || !strings.HasSuffix(url, ".my-file_2") {
+	if list.field(t, "revisions", "revision") != 2.0 ||
+		!strings.HasPrefix(url, s.StoreURL+"/api/v1/resources/download/charm_") || !strings.HasSuffix(url, ".my-file_2") {
 		t.Fatalf("listed %+v", list)
 	}
 	if got := do(t, http.MethodGet, url, ""); got.text != "second" {
@@ -35,7 +36,8 @@ func TestPublicRevisions(t *testing.T) {
 	if moved.Server != "storage" {
 		t.Fatalf("the content came from %s", moved)
 	}
-	if got := do(t, http.MethodGet, s.StorageURL+moved.Path+"?"+moved.Query.Encode(), "", "Authorization", "Macaroon x"); got.status != http.StatusBadRequest {
+	if got := do(t, http.MethodGet, s.StorageURL+moved.Path+"?"+moved.Query.Encode(), "", "Authorization",
+		"Macaroon x"); got.status != http.StatusBadRequest {
 		t.Errorf("with credentials: %+v", got)
 	}
 }
@@ -74,7 +76,8 @@ func TestTextPeriod(t *testing.T) {
 	if err := json.Unmarshal([]byte(first), &login); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := remote.Image(ref, remote.WithAuth(&authn.Basic{Username: login.Username, Password: login.Password})); err != nil {
+	if _, err := remote.Image(ref,
+		remote.WithAuth(&authn.Basic{Username: login.Username, Password: login.Password})); err != nil {
 		t.Errorf("pulling with the first text: %v", err)
 	}
 }

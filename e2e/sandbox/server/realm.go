@@ -28,8 +28,8 @@ func (s *Server) realmHandler() http.Handler {
 	return mux
 }
 
-// giveBearer gives a bearer token for registry credentials, as the registry's
-// challenge asks: for the repositories of the credentials' charm and no more.
+// giveBearer gives a bearer token for registry credentials, as the registry's challenge asks: for the repositories of
+// the credentials' charm and no more.
 func (s *Server) giveBearer(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxJSON)
 	grant, ok := s.registryLogin(r)
@@ -54,8 +54,7 @@ func (s *Server) giveBearer(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// registryLogin reads credentials from the header, or from the form of a POST
-// (OAuth 2.0, RFC 6749, section 4.3).
+// registryLogin reads credentials from the header, or from the form of a POST (OAuth 2.0, RFC 6749, section 4.3).
 func (s *Server) registryLogin(r *http.Request) (registryGrant, bool) {
 	if r.ParseForm() != nil {
 		return registryGrant{}, false
@@ -70,8 +69,8 @@ func (s *Server) registryLogin(r *http.Request) (registryGrant, bool) {
 	return grant, ok && known && username == grant.username && time.Now().Before(grant.expires)
 }
 
-// allowed returns what of the scopes asked for is granted. Each is
-// type:name:actions; one parameter may hold several, parted by spaces.
+// allowed returns what of the scopes asked for is granted. Each is type:name:actions; one parameter may hold several,
+// parted by spaces.
 func (g registryGrant) allowed(scopes []string) []access {
 	var allowed []access
 	for scope := range strings.FieldsSeq(strings.Join(scopes, " ")) {
@@ -88,6 +87,7 @@ func (g registryGrant) allowed(scopes []string) []access {
 	return allowed
 }
 
+// covers reports whether the grant is for the repository.
 func (g registryGrant) covers(repository string) bool {
 	return slices.ContainsFunc(g.charm.resources, func(r *resource) bool {
 		return g.charm.repository(r.name) == repository

@@ -32,7 +32,8 @@ func (s *Server) openRegistry() (err error) {
 		return err
 	}
 	keys, certificate := filepath.Join(s.dir, "jwks.json"), filepath.Join(s.dir, "certificate.pem")
-	err = errors.Join(os.WriteFile(keys, s.signer.publicKeys(), 0o600), os.WriteFile(certificate, s.signer.certificate, 0o600))
+	err = errors.Join(os.WriteFile(keys, s.signer.publicKeys(), 0o600),
+		os.WriteFile(certificate, s.signer.certificate, 0o600))
 	if err != nil {
 		return fmt.Errorf("writing the registry's keys: %w", err)
 	}
@@ -50,6 +51,7 @@ func (s *Server) openRegistry() (err error) {
 	return nil
 }
 
+// registryConfiguration returns the registry's configuration. Keys is the path of the token service's certificate.
 func (s *Server) registryConfiguration(keys string) *configuration.Configuration {
 	config := &configuration.Configuration{}
 	config.HTTP.Secret = randomText()

@@ -21,7 +21,9 @@ import (
 )
 
 // credentials asks the store for those of a resource's repository.
-func credentials(t *testing.T, s *server.Server, charm, resource string) (name.Repository, remote.Option, *authn.Basic) {
+func credentials(
+	t *testing.T, s *server.Server, charm, resource string,
+) (name.Repository, remote.Option, *authn.Basic) {
 	t.Helper()
 	got := publisher(t, s, http.MethodGet, "/v1/charm/"+charm+"/resources/"+resource+"/oci-image/upload-credentials", "")
 	image, _ := got.field(t, "image-name").(string)
@@ -85,7 +87,8 @@ func TestImageGoesThere(t *testing.T) {
 			if first.field(t, "ImageName") != ref.String() || first.text != blob().text {
 				t.Errorf("blob: %+v", first)
 			}
-			reader := remote.WithAuth(&authn.Basic{Username: first.field(t, "Username").(string), Password: first.field(t, "Password").(string)})
+			reader := remote.WithAuth(&authn.Basic{Username: first.field(t, "Username").(string),
+				Password: first.field(t, "Password").(string)})
 			if _, err := remote.Image(ref, reader); err != nil {
 				t.Errorf("with the blob's credentials: %v", err)
 			}
@@ -107,7 +110,8 @@ func TestRepositoriesAreTheirCharms(t *testing.T) {
 	if _, err := remote.Head(ref, stranger); err == nil {
 		t.Error("another charm's credentials read it")
 	}
-	if _, err := remote.Head(ref, remote.WithAuth(&authn.Basic{Username: "docker-registry", Password: "guess"})); err == nil {
+	if _, err := remote.Head(ref,
+		remote.WithAuth(&authn.Basic{Username: "docker-registry", Password: "guess"})); err == nil {
 		t.Error("a guessed password reads it")
 	}
 	if _, err := remote.Head(ref); err == nil {
@@ -147,7 +151,8 @@ func TestUnstableBlob(t *testing.T) {
 	repository, auth, _ := credentials(t, s, "my-charm", "my-image")
 	ref := push(t, repository, auth)
 	body := `{"image-digest":"` + ref.DigestStr() + `"}`
-	if a, b := publisher(t, s, "POST", imagePath+"/oci-image/blob", body), publisher(t, s, "POST", imagePath+"/oci-image/blob", body); a == b {
+	if a, b := publisher(t, s, "POST", imagePath+"/oci-image/blob", body),
+		publisher(t, s, "POST", imagePath+"/oci-image/blob", body); a == b {
 		t.Errorf("the same twice: %+v", a)
 	}
 }
@@ -166,12 +171,15 @@ func bearer(t *testing.T, s *server.Server, repository name.Repository, login *a
 	return "Bearer " + token
 }
 
-// A token that has lasted its life is refused at once, though the registry
-// itself forgives a minute: a negative life is one that is over.
+// A token that has lasted its life is refused at once, though the registry itself forgives a minute: a negative life is
+// one that is over.
 func TestBearerTokenEnds(t *testing.T) {
 	for life, status := range map[time.Duration]int{time.Minute: 200, -2 * time.Second: 401} {
 		bearerTokenEnds(t, server.Options{TokenLife: life}, status)
-		t.Run("binary", func(t *testing.T) { bearerTokenEnds(t, server.Options{TokenLife: life, Registry: binary(t)}, status) })
+		t.Run("binary", func(t *testing.T) {
+			bearerTokenEnds(t,
+				server.Options{TokenLife: life, Registry: binary(t)}, status)
+		})
 	}
 }
 
@@ -242,13 +250,14 @@ func TestBrokenUploadResumes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, _ := u.send(http.MethodPut, header.Get("Location")+"&digest="+digest.String(), ""); status != http.StatusCreated {
+	if status, _ := u.send(http.MethodPut, header.Get("Location")+"&digest="+digest.String(),
+		""); status != http.StatusCreated {
 		t.Errorf("closing: status %d", status)
 	}
 }
 
-// Distribution 2 forgets an upload in whose chunk the connection broke, with
-// the chunks before: what it has isn't what the location says.
+// Distribution 2 forgets an upload in whose chunk the connection broke, with the chunks before: what it has isn't what
+// the location says.
 func TestBrokenUploadIsForgotten(t *testing.T) {
 	s := start(t, server.Options{Registry: binary(t)})
 	repository, _, login := credentials(t, s, "my-charm", "my-image")
@@ -281,11 +290,11 @@ func TestBrokenUploadIsForgotten(t *testing.T) {
 	}
 }
 
-// A client that asks before it sends must hear a refusal at once, not after it
-// gave up waiting.
+// A client that asks before it sends must hear a refusal at once, not after it gave up waiting.
 func TestRefusalComesBeforeTheBody(t *testing.T) {
 	s := start(t, server.Options{})
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.RegistryURL+"/v2/x/manifests/y", strings.NewReader("body"))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.RegistryURL+"/v2/x/manifests/y",
+		strings.NewReader("body"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,8 +41,7 @@ type release struct {
 	closes    bool // in a request: the channel is closed for the base
 }
 
-// Releases returns a charm's channel map, sorted by channel and base. It panics if
-// there is no such charm.
+// Releases returns a charm's channel map, sorted by channel and base. It panics if there is no such charm.
 func (s *Server) Releases(charm string) []Release {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,9 +52,8 @@ func (s *Server) Releases(charm string) []Release {
 	return all
 }
 
-// PutRelease puts an entry into a charm's channel map, in the place of the one for
-// its channel and base, as another publisher could do at any time. It panics if
-// there is no such charm, and doesn't check anything else.
+// PutRelease puts an entry into a charm's channel map, in the place of the one for its channel and base, as another
+// publisher could do at any time. It panics if there is no such charm, and doesn't check anything else.
 func (s *Server) PutRelease(charm string, r Release) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,6 +62,7 @@ func (s *Server) PutRelease(charm string, r Release) {
 	})
 }
 
+// mustFindCharm returns the charm, and panics if there is none: the test named a wrong one.
 func (s *Server) mustFindCharm(name string) *charm {
 	if c := s.charms[name]; c != nil {
 		return c
@@ -71,15 +70,18 @@ func (s *Server) mustFindCharm(name string) *charm {
 	panic(fmt.Sprintf("the sandbox has no charm %q", name))
 }
 
+// put releases r in the place of what is there.
 func (c *charm) put(r release) {
 	c.close(r.channel, r.base)
 	c.releases = append(c.releases, r)
 }
 
+// close removes what is on the channel for the base.
 func (c *charm) close(channel string, base ReleaseBase) {
 	c.releases = slices.DeleteFunc(c.releases, func(r release) bool { return r.channel == channel && r.base == base })
 }
 
+// sorted returns the releases by channel and base.
 func (c *charm) sorted() []release {
 	return slices.SortedFunc(slices.Values(c.releases), func(a, b release) int {
 		return cmp.Or(cmp.Compare(a.channel, b.channel), cmp.Compare(a.base.Name, b.base.Name),
@@ -87,8 +89,7 @@ func (c *charm) sorted() []release {
 	})
 }
 
-// listReleases is the channel map, with the channels that there are and the
-// revisions that are on them.
+// listReleases is the channel map, with the channels that there are and the revisions that are on them.
 func (s *Server) listReleases(c call) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,8 +115,7 @@ func (s *Server) listReleases(c call) (any, error) {
 	}, nil
 }
 
-// attached lists the resources of an entry: all that its revision declares, with
-// null for those that it goes without.
+// attached lists the resources of an entry: all that its revision declares, with null for those that it goes without.
 func (c *charm) attached(r release) []map[string]any {
 	declared := c.declared(r.revision)
 	listed := []map[string]any{}
@@ -129,15 +129,16 @@ func (c *charm) attached(r release) []map[string]any {
 	return listed
 }
 
-// channels lists those of each track, and a branch once for each base that has an
-// entry on it, as Charmhub does (canonical/charmcraft#820).
+// channels lists those of each track, and a branch once for each base that has an entry on it, as Charmhub does
+// (canonical/charmcraft#820).
 func (c *charm) channels() []map[string]any {
 	listed := []map[string]any{}
 	for _, track := range c.tracks {
 		var fallback any
 		for _, risk := range risks {
 			name := track + "/" + risk
-			listed = append(listed, map[string]any{"name": name, "track": track, "risk": risk, "branch": nil, "fallback": fallback})
+			listed = append(listed, map[string]any{"name": name, "track": track, "risk": risk, "branch": nil,
+				"fallback": fallback})
 			fallback = name
 		}
 	}
@@ -162,9 +163,8 @@ type releaseRequest struct {
 	} `json:"resources"`
 }
 
-// release does all that it is asked for or, if anything is wrong, nothing. An
-// entry is for every base of its revision, unless it names one. What is not known
-// of Charmhub is strict here: two entries for one place are refused.
+// release does all that it is asked for or, if anything is wrong, nothing. An entry is for every base of its revision,
+// unless it names one. What is not known of Charmhub is strict here: two entries for one place are refused.
 func (s *Server) release(c call) (any, error) {
 	var requests []releaseRequest
 	if err := readJSON(c.Request, &requests); err != nil {
@@ -183,12 +183,14 @@ func (s *Server) release(c call) (any, error) {
 			return nil, err
 		}
 		for _, entry := range entries {
-			if !s.options.IgnoreReleaseBase && slices.ContainsFunc(todo, func(r release) bool { return r.channel == entry.channel && r.base == entry.base }) {
+			if !s.options.IgnoreReleaseBase && slices.ContainsFunc(todo,
+				func(r release) bool { return r.channel == entry.channel && r.base == entry.base }) {
 				return nil, refuse(http.StatusBadRequest, "api-error", "Channel "+entry.channel+" is given twice for one base")
 			}
 			todo = append(todo, entry)
 		}
-		answered := map[string]any{"channel": entries[0].channel, "revision": request.Revision, "resources": request.Resources}
+		answered := map[string]any{"channel": entries[0].channel, "revision": request.Revision,
+			"resources": request.Resources}
 		if s.options.NullAnswers {
 			answered = map[string]any{"channel": nil, "revision": nil, "resources": nil}
 		}
@@ -214,19 +216,22 @@ func (s *Server) check(c call, request releaseRequest) ([]release, error) {
 		return nil, refuse(http.StatusForbidden, "macaroon-permission-required", "Macaroon is not valid for channel "+channel)
 	}
 	if request.Base != nil && s.options.NoReleaseBase {
-		return nil, refuse(http.StatusBadRequest, "api-error", "Additional properties are not allowed ('base' was unexpected)")
+		return nil, refuse(http.StatusBadRequest, "api-error",
+			"Additional properties are not allowed ('base' was unexpected)")
 	}
 	if request.Revision == nil {
 		return c.charm.closing(channel)
 	}
 	revision := c.charm.revision(*request.Revision)
 	if revision == nil || revision.state != approvedState {
-		return nil, refuse(http.StatusNotFound, "resource-not-found", fmt.Sprintf("Revision %d not found for %s", *request.Revision, c.charm.name))
+		return nil, refuse(http.StatusNotFound, "resource-not-found",
+			fmt.Sprintf("Revision %d not found for %s", *request.Revision, c.charm.name))
 	}
 	bases := revision.bases
 	if request.Base != nil && !s.options.IgnoreReleaseBase {
 		if !slices.Contains(bases, *request.Base) {
-			return nil, refuse(http.StatusBadRequest, "api-error", fmt.Sprintf("Revision %d is not for base %v", revision.number, *request.Base))
+			return nil, refuse(http.StatusBadRequest, "api-error",
+				fmt.Sprintf("Revision %d is not for base %v", revision.number, *request.Base))
 		}
 		bases = []ReleaseBase{*request.Base}
 	}
@@ -240,11 +245,13 @@ func (s *Server) check(c call, request releaseRequest) ([]release, error) {
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, release{channel: channel, base: base, revision: revision.number, resources: resources, when: time.Now()})
+		entries = append(entries, release{channel: channel, base: base, revision: revision.number, resources: resources,
+			when: time.Now()})
 	}
 	return entries, nil
 }
 
+// closing returns the entries that close a channel; an error if nothing is on it.
 func (c *charm) closing(channel string) ([]release, error) {
 	var entries []release
 	for _, r := range c.releases {
@@ -258,14 +265,15 @@ func (c *charm) closing(channel string) ([]release, error) {
 	return entries, nil
 }
 
-// channel returns a channel's name with its track, which must exist. The form of
-// the refusal, without a code, is the real store's (canonical/charmcraft#785).
+// channel returns a channel's name with its track, which must exist. The form of the refusal, without a code, is the
+// real store's (canonical/charmcraft#785).
 func (c *charm) channel(name string) (string, error) {
 	parts := strings.Split(name, "/")
 	if slices.Contains(risks, parts[0]) {
 		parts = append([]string{c.tracks[0]}, parts...)
 	}
-	if len(parts) < 2 || len(parts) > 3 || !slices.Contains(risks, parts[1]) || len(parts) == 3 && !branchForm.MatchString(parts[2]) {
+	if len(parts) < 2 || len(parts) > 3 || !slices.Contains(risks, parts[1]) ||
+		len(parts) == 3 && !branchForm.MatchString(parts[2]) {
 		return "", refuse(http.StatusBadRequest, "api-error", "Invalid channel: "+name)
 	}
 	if !slices.Contains(c.tracks, parts[0]) {
@@ -284,9 +292,9 @@ func (c *charm) on(channel string, base ReleaseBase) release {
 	return release{}
 }
 
-// bind returns the resources of a request for a revision of the charm; those that it leaves out are as in kept. A resource
-// without any revision has to be given as null, even if it is optional
-// (canonical/charmcraft#850); the texts are the real store's.
+// bind returns the resources of a request for a revision of the charm; those that it leaves out are as in kept. A
+// resource without any revision has to be given as null, even if it is optional (canonical/charmcraft#850); the texts
+// are the real store's.
 func (c *charm) bind(number int, request releaseRequest, kept map[string]int) (map[string]int, error) {
 	declared, bound, given := c.declared(number), map[string]int{}, map[string]bool{}
 	of := fmt.Sprintf("for charm with id '%s' and revision %d", c.id, number)
@@ -352,13 +360,16 @@ func (s *Server) metadata(c call) (any, error) {
 		status = "published"
 	}
 	return map[string]any{"metadata": map[string]any{
-		"id": c.charm.id, "name": c.charm.name, "type": "charm", "status": status, "private": c.charm.private, "store": "ubuntu",
-		"publisher":     map[string]any{"id": charmID(Publisher), "username": Publisher, "display-name": Publisher, "validation": "unproven"},
+		"id": c.charm.id, "name": c.charm.name, "type": "charm", "status": status, "private": c.charm.private,
+		"store": "ubuntu",
+		"publisher": map[string]any{"id": charmID(Publisher), "username": Publisher, "display-name": Publisher,
+			"validation": "unproven"},
 		"default-track": defaultTrack, "tracks": tracks, "track-guardrails": guardrails,
 	}}, nil
 }
 
-// createTracks makes all the tracks that it is asked for or, if anything is wrong, none. The texts are the sandbox's own.
+// createTracks makes all the tracks that it is asked for or, if anything is wrong, none. The texts are the sandbox's
+// own.
 func (s *Server) createTracks(c call) (any, error) {
 	var requests []struct{ Name string }
 	if err := readJSON(c.Request, &requests); err != nil {

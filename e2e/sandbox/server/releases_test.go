@@ -32,8 +32,7 @@ func charmFile(t *testing.T, name string, bases ...server.ReleaseBase) string {
 	return charmtest.File(t, charmtest.Metadata(name), bases...)
 }
 
-// startEmpty returns a sandbox with a charm that is nothing but a name, and a
-// track beside latest.
+// startEmpty returns a sandbox with a charm that is nothing but a name, and a track beside latest.
 func startEmpty(t *testing.T, options server.Options) *server.Server {
 	t.Helper()
 	options.ReviewDelay = 1
@@ -46,8 +45,8 @@ func startEmpty(t *testing.T, options server.Options) *server.Server {
 	return s
 }
 
-// startReleasable returns a sandbox whose charm has revision 1 for two bases, one
-// revision of its image and none of its file.
+// startReleasable returns a sandbox whose charm has revision 1 for two bases, one revision of its image and none of its
+// file.
 func startReleasable(t *testing.T, options server.Options) *server.Server {
 	t.Helper()
 	s := startEmpty(t, options)
@@ -102,7 +101,8 @@ func TestCharmIsRejected(t *testing.T) {
 	for name, test := range map[string]struct {
 		content, want string
 	}{
-		"the same file":     {charmFile(t, "my-charm", jammy), "already exists in the database. Revision of the existing package is: 1"},
+		"the same file": {charmFile(t, "my-charm", jammy),
+			"already exists in the database. Revision of the existing package is: 1"},
 		"another charm":     {charmFile(t, "other-charm", jammy), "the charm's name is 'other-charm'"},
 		"no charm":          {"text", "not a zip archive"},
 		"without any bases": {charmFile(t, "my-charm"), "has no bases"},
@@ -114,7 +114,8 @@ func TestCharmIsRejected(t *testing.T) {
 			look(t, s, review)
 			got := publisher(t, s, http.MethodGet, review, "")
 			message, _ := got.field(t, "revisions", "errors", "message").(string)
-			if got.field(t, "revisions", "status") != "rejected" || got.field(t, "revisions", "errors", "code") != "review-error" ||
+			if got.field(t, "revisions", "status") != "rejected" ||
+				got.field(t, "revisions", "errors", "code") != "review-error" ||
 				!strings.Contains(message, test.want) {
 				t.Errorf("review: %s", got.text)
 			}
@@ -125,8 +126,8 @@ func TestCharmIsRejected(t *testing.T) {
 	}
 }
 
-// TestRelease: an entry is for all bases of its revision, one that names a base
-// for that alone, and null closes a channel.
+// TestRelease: an entry is for all bases of its revision, one that names a base for that alone, and null closes a
+// channel.
 func TestRelease(t *testing.T) {
 	s := startReleasable(t, server.Options{})
 	post := func(body string) {
@@ -140,7 +141,8 @@ func TestRelease(t *testing.T) {
 		}
 	}
 	one := map[string]int{"my-image": 1}
-	post(`[{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1},{"name":"my-file","revision":null}]}]`)
+	post(`[{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1},{"name":"my-file",` +
+		`"revision":null}]}]`)
 	check(server.Release{Channel: "latest/edge", Base: jammy, Revision: 1, Resources: one},
 		server.Release{Channel: "latest/edge", Base: noble, Revision: 1, Resources: one})
 
@@ -148,7 +150,8 @@ func TestRelease(t *testing.T) {
 	post(`[{"channel":"2.0/beta/pr-1","revision":1,"base":{"name":"ubuntu","channel":"24.04","architecture":"amd64"},` +
 		`"resources":[{"name":"my-image","revision":1},{"name":"my-file","revision":1}]}]`)
 	post(`[{"channel":"latest/edge","revision":null}]`)
-	check(server.Release{Channel: "2.0/beta/pr-1", Base: noble, Revision: 1, Resources: map[string]int{"my-image": 1, "my-file": 1}})
+	check(server.Release{Channel: "2.0/beta/pr-1", Base: noble, Revision: 1,
+		Resources: map[string]int{"my-image": 1, "my-file": 1}})
 
 	listed := publisher(t, s, http.MethodGet, releasesPath, "")
 	var answer struct {
@@ -164,7 +167,8 @@ func TestRelease(t *testing.T) {
 	if err := json.Unmarshal([]byte(listed.text), &answer); err != nil {
 		t.Fatal(err)
 	}
-	if len(answer.Map) != 1 || answer.Map[0].Expires == nil || len(answer.Revisions) != 1 || answer.Revisions[0].Status != "released" {
+	if len(answer.Map) != 1 || answer.Map[0].Expires == nil || len(answer.Revisions) != 1 ||
+		answer.Revisions[0].Status != "released" {
 		t.Errorf("listed %s", listed.text)
 	}
 	last := answer.Package.Channels[len(answer.Package.Channels)-1]
@@ -176,25 +180,32 @@ func TestRelease(t *testing.T) {
 // TestReleaseRefuses: and does nothing of what else it was asked for.
 func TestReleaseRefuses(t *testing.T) {
 	s := startReleasable(t, server.Options{NoReleaseBase: true})
-	const good = `{"channel":"latest/stable","revision":1,"resources":[{"name":"my-image","revision":1},{"name":"my-file","revision":null}]}`
+	const good = `{"channel":"latest/stable","revision":1,"resources":[{"name":"my-image","revision":1},` +
+		`{"name":"my-file","revision":null}]}`
 	for name, test := range map[string]struct {
 		entry   string
 		status  int
 		message string
 	}{
-		"an unknown track":        {`{"channel":"3.0/edge","revision":1}`, 400, "Invalid track: 3.0"},
-		"an unknown risk":         {`{"channel":"latest/risky","revision":1}`, 400, "Invalid channel: latest/risky"},
-		"no channel":              {`{"revision":1}`, 400, "Invalid channel: "},
-		"an unknown revision":     {`{"channel":"edge","revision":7}`, 404, "Revision 7 not found for my-charm"},
-		"a base":                  {`{"channel":"edge","revision":1,"base":{"name":"ubuntu"}}`, 400, "'base' was unexpected"},
-		"a closed channel":        {`{"channel":"edge","revision":null}`, 400, "Channel latest/edge is closed already"},
-		"one place twice":         {good, 400, "given twice"},
-		"a resource twice":        {`{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1},{"name":"my-image","revision":1}]}`, 400, "'my-image' is given twice"},
-		"an undeclared resource":  {`{"channel":"edge","revision":1,"resources":[{"name":"nothing","revision":1}]}`, 400, "'nothing' is not valid for charm with id"},
-		"an unknown resource":     {`{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":9}]}`, 400, "'my-image' with revision 9 does not exist"},
-		"a resource left out":     {`{"channel":"edge","revision":1,"resources":[{"name":"my-file","revision":null}]}`, 400, "'my-image' doesn't have a released revision"},
-		"one that it needs, none": {`{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":null}]}`, 400, "'my-image' doesn't have a released revision"},
-		"one that never was":      {`{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1}]}`, 400, "'my-file' doesn't have a released revision"},
+		"an unknown track":    {`{"channel":"3.0/edge","revision":1}`, 400, "Invalid track: 3.0"},
+		"an unknown risk":     {`{"channel":"latest/risky","revision":1}`, 400, "Invalid channel: latest/risky"},
+		"no channel":          {`{"revision":1}`, 400, "Invalid channel: "},
+		"an unknown revision": {`{"channel":"edge","revision":7}`, 404, "Revision 7 not found for my-charm"},
+		"a base":              {`{"channel":"edge","revision":1,"base":{"name":"ubuntu"}}`, 400, "'base' was unexpected"},
+		"a closed channel":    {`{"channel":"edge","revision":null}`, 400, "Channel latest/edge is closed already"},
+		"one place twice":     {good, 400, "given twice"},
+		"a resource twice": {`{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1},` +
+			`{"name":"my-image","revision":1}]}`, 400, "'my-image' is given twice"},
+		"an undeclared resource": {`{"channel":"edge","revision":1,"resources":[{"name":"nothing","revision":1}]}`, 400,
+			"'nothing' is not valid for charm with id"},
+		"an unknown resource": {`{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":9}]}`, 400,
+			"'my-image' with revision 9 does not exist"},
+		"a resource left out": {`{"channel":"edge","revision":1,"resources":[{"name":"my-file","revision":null}]}`, 400,
+			"'my-image' doesn't have a released revision"},
+		"one that it needs, none": {`{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":null}]}`, 400,
+			"'my-image' doesn't have a released revision"},
+		"one that never was": {`{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1}]}`, 400,
+			"'my-file' doesn't have a released revision"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := publisher(t, s, http.MethodPost, releasesPath, "["+good+","+test.entry+"]")
@@ -210,8 +221,7 @@ func TestReleaseRefuses(t *testing.T) {
 	expect(t, publisher(t, s, http.MethodPost, releasesPath, "[]"), 400, "api-error")
 }
 
-// TestReleaseIgnoresBases: each entry is for all bases of its revision, and the last one
-// counts.
+// TestReleaseIgnoresBases: each entry is for all bases of its revision, and the last one counts.
 func TestReleaseIgnoresBases(t *testing.T) {
 	s := startReleasable(t, server.Options{IgnoreReleaseBase: true})
 	s.PutCharm("my-charm", strings.NewReader(charmFile(t, "my-charm", noble)))
@@ -223,7 +233,8 @@ func TestReleaseIgnoresBases(t *testing.T) {
 	one := map[string]int{"my-image": 1}
 	expect(t, publisher(t, s, http.MethodPost, releasesPath, "["+post("2", "")+","+post("1", onJammy)+"]"), 200, "")
 	want := []server.Release{
-		{Channel: "latest/edge", Base: jammy, Revision: 1, Resources: one}, {Channel: "latest/edge", Base: noble, Revision: 1, Resources: one},
+		{Channel: "latest/edge", Base: jammy, Revision: 1, Resources: one},
+		{Channel: "latest/edge", Base: noble, Revision: 1, Resources: one},
 	}
 	if diff := cmp.Diff(want, s.Releases("my-charm")); diff != "" {
 		t.Errorf("releases (-want +got):\n%s", diff)
@@ -234,7 +245,8 @@ func TestReleaseIgnoresBases(t *testing.T) {
 func TestRevisionZeroOfACharm(t *testing.T) {
 	s := startReleasable(t, server.Options{FromZero: true})
 	expect(t, publisher(t, s, http.MethodPost, releasesPath,
-		`[{"channel":"edge","revision":0,"resources":[{"name":"my-image","revision":0},{"name":"my-file","revision":null}]}]`), 200, "")
+		`[{"channel":"edge","revision":0,"resources":[{"name":"my-image","revision":0},{"name":"my-file",`+
+			`"revision":null}]}]`), 200, "")
 	want := server.Release{Channel: "latest/edge", Base: noble, Revision: 0, Resources: map[string]int{"my-image": 0}}
 	if released := s.Releases("my-charm"); len(released) != 2 || !cmp.Equal(released[1], want) {
 		t.Errorf("released %+v", released)
@@ -244,7 +256,8 @@ func TestRevisionZeroOfACharm(t *testing.T) {
 // TestResourcesOfARevision: those that this revision of the charm declares.
 func TestResourcesOfARevision(t *testing.T) {
 	s := startReleasable(t, server.Options{})
-	s.PutCharm("my-charm", strings.NewReader(charmtest.File(t, "name: my-charm\nresources: {my-image: {type: oci-image, optional: true}}\n", noble)))
+	s.PutCharm("my-charm", strings.NewReader(charmtest.File(t,
+		"name: my-charm\nresources: {my-image: {type: oci-image, optional: true}}\n", noble)))
 	for query, want := range map[string]string{
 		"?revision=1": `{"resources":[{"name":"my-file","optional":true,"revision":1,"type":"file"},` +
 			`{"name":"my-image","optional":false,"revision":1,"type":"oci-image"}]}`,
@@ -260,7 +273,8 @@ func TestResourcesOfARevision(t *testing.T) {
 
 // TestDefaultTrack is null unless the charm has one.
 func TestDefaultTrack(t *testing.T) {
-	s, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm"}, {Name: "other-charm", Tracks: []string{"2"}, DefaultTrack: "2"}}})
+	s, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm"},
+		{Name: "other-charm", Tracks: []string{"2"}, DefaultTrack: "2"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +292,9 @@ func TestDefaultTrack(t *testing.T) {
 // TestCreateTracks: a guardrail has to allow each of them, or none is made.
 func TestCreateTracks(t *testing.T) {
 	const path = charmPath + "/tracks"
-	s, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm", Guardrails: []string{`[0-9]+\.[0-9]+`, `lts`}}}})
+	s,
+		err := server.Start(
+		server.Options{Charms: []server.Charm{{Name: "my-charm", Guardrails: []string{`[0-9]+\.[0-9]+`, `lts`}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +311,8 @@ func TestCreateTracks(t *testing.T) {
 			t.Errorf("%s: %s", body, got.text)
 		}
 	}
-	if got := publisher(t, s, http.MethodPost, path, `[{"name":"2.0"},{"name":"lts"}]`); got.field(t, "num-tracks-created") != 2.0 {
+	if got := publisher(t, s, http.MethodPost, path, `[{"name":"2.0"},{"name":"lts"}]`); got.field(t,
+		"num-tracks-created") != 2.0 {
 		t.Errorf("%s", got.text)
 	}
 	expect(t, publisher(t, s, http.MethodPost, path, `[{"name":"2.0"}]`), 409, "resource-already-exists")
@@ -303,29 +320,38 @@ func TestCreateTracks(t *testing.T) {
 		t.Errorf("tracks %v", tracks)
 	}
 	guardrails := publisher(t, s, http.MethodGet, charmPath, "").field(t, "metadata", "track-guardrails")
-	if text := fmt.Sprint(guardrails); !strings.Contains(text, `pattern:[0-9]+\.[0-9]+`) || !strings.Contains(text, "created-at:20") {
+	if text := fmt.Sprint(guardrails); !strings.Contains(text, `pattern:[0-9]+\.[0-9]+`) ||
+		!strings.Contains(text, "created-at:20") {
 		t.Errorf("guardrails %s", text)
 	}
 	grant := server.Grant{Permissions: []string{"package-manage-releases", "package-manage-metadata"}}
-	expect(t, do(t, http.MethodPost, s.StoreURL+path, `[{"name":"3.0"}]`, "Authorization", authorization(t, s.Mint(grant))), 403, "permission-required")
-	if _, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm", Guardrails: []string{"("}}}}); err == nil {
+	expect(t, do(t, http.MethodPost, s.StoreURL+path, `[{"name":"3.0"}]`, "Authorization",
+		authorization(t, s.Mint(grant))), 403, "permission-required")
+	if _,
+		err := server.Start(
+		server.Options{Charms: []server.Charm{{Name: "my-charm", Guardrails: []string{"("}}}}); err == nil {
 		t.Error("a guardrail that isn't one is taken")
 	}
 }
 
 func TestTokensDecideWhoMayRelease(t *testing.T) {
 	s := startReleasable(t, server.Options{})
-	const body = `[{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1},{"name":"my-file","revision":null}]}]`
+	const body = `[{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1},{"name":"my-file",` +
+		`"revision":null}]}]`
 	for name, test := range map[string]struct {
 		grant        server.Grant
 		method, path string
 		status       int
 	}{
-		"to view releases":            {server.Grant{Permissions: []string{"package-view-releases"}}, "GET", releasesPath, 200},
-		"to view all":                 {server.Grant{Permissions: []string{"package-view"}}, "GET", releasesPath, 200},
-		"to manage, viewing":          {server.Grant{Permissions: []string{"package-manage-releases"}}, "GET", releasesPath, 403},
-		"to manage releases":          {server.Grant{Permissions: []string{"package-manage-releases"}}, "POST", releasesPath, 200},
-		"to manage revisions":         {server.Grant{Permissions: []string{"package-manage-revisions"}}, "POST", releasesPath, 403},
+		"to view releases": {server.Grant{Permissions: []string{"package-view-releases"}}, "GET",
+			releasesPath, 200},
+		"to view all": {server.Grant{Permissions: []string{"package-view"}}, "GET", releasesPath, 200},
+		"to manage, viewing": {server.Grant{Permissions: []string{"package-manage-releases"}}, "GET",
+			releasesPath, 403},
+		"to manage releases": {server.Grant{Permissions: []string{"package-manage-releases"}}, "POST",
+			releasesPath, 200},
+		"to manage revisions": {server.Grant{Permissions: []string{"package-manage-revisions"}}, "POST",
+			releasesPath, 403},
 		"for the channel":             {server.Grant{Channels: []string{"latest/edge"}}, "POST", releasesPath, 200},
 		"for another channel":         {server.Grant{Channels: []string{"latest/stable"}}, "POST", releasesPath, 403},
 		"to view revisions, metadata": {server.Grant{Permissions: []string{"package-view-revisions"}}, "GET", charmPath, 403},
@@ -338,11 +364,12 @@ func TestTokensDecideWhoMayRelease(t *testing.T) {
 	}
 }
 
-// TestKeysOfCharmcraft: charmcraft's client indexes these keys of an answer without
-// asking whether they are there, and craft-store's models require them.
+// TestKeysOfCharmcraft: charmcraft's client indexes these keys of an answer without asking whether they are there, and
+// craft-store's models require them.
 func TestKeysOfCharmcraft(t *testing.T) {
 	s := startReleasable(t, server.Options{})
-	s.PutRelease("my-charm", server.Release{Channel: "latest/edge/pr-1", Base: noble, Revision: 1, Resources: map[string]int{"my-image": 1}})
+	s.PutRelease("my-charm", server.Release{Channel: "latest/edge/pr-1", Base: noble, Revision: 1,
+		Resources: map[string]int{"my-image": 1}})
 	const revision = "revision version created-at status errors bases size sha3-384"
 	for path, lists := range map[string]map[string]string{
 		releasesPath: {

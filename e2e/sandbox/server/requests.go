@@ -23,8 +23,7 @@ type Request struct {
 	Ended     time.Time   // when it was answered; zero while it is handled
 }
 
-// keptBody is how much of a body is kept: all of the JSON that clients send,
-// and of the image texts that they upload.
+// keptBody is how much of a body is kept: all of the JSON that clients send, and of the image texts that they upload.
 const keptBody = 16 << 10
 
 // String is the request as one line, without any secret.
@@ -50,8 +49,7 @@ func (s *Server) Requests() []Request {
 	return all
 }
 
-// SentBytes returns the bytes of content that the registry and the storage received
-// so far.
+// SentBytes returns the bytes of content that the registry and the storage received so far.
 func (s *Server) SentBytes() (sum int64) {
 	for _, r := range s.Requests() {
 		if r.Server == "registry" || r.Server == "storage" {
@@ -68,11 +66,13 @@ func (s *Server) ResetRequests() {
 	s.log.entries = nil
 }
 
+// requestLog holds the requests to all servers, in their order. It may be used by several goroutines.
 type requestLog struct {
 	mu      sync.Mutex
 	entries []*Request
 }
 
+// add notes that a request began, and returns its entry.
 func (l *requestLog) add(server string, r *http.Request) *Request {
 	entry := &Request{
 		Server: server, Method: r.Method, Path: r.URL.Path,
@@ -91,20 +91,21 @@ func (l *requestLog) end(entry *Request) {
 	entry.Ended = time.Now()
 }
 
+// copy returns the entry as it is now.
 func (l *requestLog) copy(entry *Request) Request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return *entry
 }
 
-// countedBody counts what is received as it is received, so that the log is
-// right even for a request that never ends.
+// countedBody counts what is received as it is received, so that the log is right even for a request that never ends.
 type countedBody struct {
 	io.ReadCloser
 	log   *requestLog
 	entry *Request
 }
 
+// Read implements [io.Reader], and counts the bytes.
 func (b countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.log.mu.Lock()
@@ -114,14 +115,14 @@ func (b countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// recorder notes the status before the client can see it, so that a test that
-// has its answer finds it in the log.
+// recorder notes the status before the client can see it, so that a test that has its answer finds it in the log.
 type recorder struct {
 	http.ResponseWriter
 	log   *requestLog
 	entry *Request
 }
 
+// WriteHeader notes the first final status.
 func (w recorder) WriteHeader(status int) {
 	w.log.mu.Lock()
 	first := w.entry.Status == 0
@@ -134,6 +135,7 @@ func (w recorder) WriteHeader(status int) {
 	}
 }
 
+// Write notes that the answer has begun, and writes p.
 func (w recorder) Write(p []byte) (int, error) {
 	w.ended()
 	return w.ResponseWriter.Write(p)

@@ -12,8 +12,8 @@ import (
 // architectures are the names that a base can have.
 var architectures = []string{"all", "amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"}
 
-// listResources lists every declaration of a resource, oldest first, each with
-// the revision of the charm that makes it; or those of the revision in the query. The options may ask for other rows.
+// listResources lists every declaration of a resource, oldest first, each with the revision of the charm that makes it;
+// or those of the revision in the query. The options may ask for other rows.
 func (s *Server) listResources(c call) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -24,7 +24,8 @@ func (s *Server) listResources(c call) (any, error) {
 			return nil, refuse(http.StatusBadRequest, "api-error", "revision is not a number")
 		}
 		if asked = int(number); c.charm.revision(asked) == nil {
-			return nil, refuse(http.StatusNotFound, "resource-not-found", fmt.Sprintf("Revision %d not found for %s", asked, c.charm.name))
+			return nil, refuse(http.StatusNotFound, "resource-not-found",
+				fmt.Sprintf("Revision %d not found for %s", asked, c.charm.name))
 		}
 	}
 	listed := []map[string]any{}
@@ -41,7 +42,8 @@ func (s *Server) listResources(c call) (any, error) {
 	return map[string]any{"resources": listed}, nil
 }
 
-// have reports whether a declaration is among the rows where the query asks for a charm revision, or for none, which is -1.
+// have reports whether a declaration is among the rows where the query asks for a charm revision, or for none, which is
+// -1.
 func (r Rows) have(declared *resource, asked, newest int) bool {
 	ofAsked := asked < 0 || declared.charmRevision == asked
 	ofNewest := declared.charmRevision == newest
@@ -131,8 +133,8 @@ func (s *Server) updateRevisions(c call) (any, error) {
 	return map[string]int{"num-resource-revisions-updated": len(request.Updates)}, nil
 }
 
-// readBases returns the bases of a request as they are recorded: "all" where
-// nothing is said, and one base of each name and channel.
+// readBases returns the bases of a request as they are recorded: "all" where nothing is said, and one base of each name
+// and channel.
 func (s *Server) readBases(given []Base) ([]Base, error) {
 	if len(given) == 0 {
 		given = []Base{{}}

@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// review is the way of one upload to a revision, of a resource or of the charm.
-// Looks are its clock: every question about it, or for the list of revisions,
-// moves it on by one, so that tests depend on no real time.
+// review is the way of one upload to a revision, of a resource or of the charm. Looks are its clock: every question
+// about it, or for the list of revisions, moves it on by one, so that tests depend on no real time.
 type review struct {
 	uploadID string
 	charm    *charm
@@ -22,9 +21,8 @@ type review struct {
 	settle func(state)
 }
 
-// createRevision takes an upload for a resource and starts its review.
-// Content that the resource has already, or is reviewing, is not stored twice:
-// that review leads to the revision which is there.
+// createRevision takes an upload for a resource and starts its review. Content that the resource has already, or is
+// reviewing, is not stored twice: that review leads to the revision which is there.
 func (s *Server) createRevision(c call) (any, error) {
 	var request struct {
 		UploadID string `json:"upload-id"`
@@ -96,6 +94,7 @@ func (r *resource) add(content stored, bases []Base, first int) *revision {
 	return added
 }
 
+// reviewStatus answers with the status of a review, which goes on each time that it is asked for.
 func (s *Server) reviewStatus(c call) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,8 +110,7 @@ func (s *Server) reviewStatus(c call) (any, error) {
 	return map[string]any{"revisions": []any{s.describe(review)}}, nil
 }
 
-// passTime is a look at every open review of a charm's resource, or of the charm
-// itself if that is nil.
+// passTime is a look at every open review of a charm's resource, or of the charm itself if that is nil.
 func (s *Server) passTime(c *charm, r *resource) {
 	for _, review := range s.reviews {
 		if review.charm == c && review.resource == r && review.ended == pendingState {
@@ -121,6 +119,7 @@ func (s *Server) passTime(c *charm, r *resource) {
 	}
 }
 
+// look counts a question for the review, and ends the review when its delay is over. The caller holds s.mu.
 func (s *Server) look(r *review) {
 	r.looks++
 	if r.ended != pendingState || s.options.NeverReview || r.looks <= s.options.ReviewDelay {
@@ -133,11 +132,12 @@ func (s *Server) look(r *review) {
 	r.settle(r.ended)
 }
 
-// describe is the review as the store tells it. A revision's number shows
-// before it is approved, and means nothing until then.
+// describe is the review as the store tells it. A revision's number shows before it is approved, and means nothing
+// until then.
 func (s *Server) describe(r *review) map[string]any {
 	statuses := s.options.Statuses
-	item := map[string]any{"upload-id": r.uploadID, "status": statuses[min(max(r.looks, 1), len(statuses))-1], "revision": nil, "errors": nil}
+	item := map[string]any{"upload-id": r.uploadID, "status": statuses[min(max(r.looks, 1), len(statuses))-1],
+		"revision": nil, "errors": nil}
 	switch {
 	case r.ended == approvedState:
 		item["status"], item["revision"] = "approved", r.number

@@ -40,7 +40,8 @@ func TestReviewEndsWhileOnlyTheListIsRead(t *testing.T) {
 	s := start(t, server.Options{})
 	submit(t, s, send(t, s, "content"))
 	publisher(t, s, http.MethodGet, filePath+"/revisions", "")
-	if listed := publisher(t, s, http.MethodGet, filePath+"/revisions", ""); listed.field(t, "revisions", "revision") != 1.0 {
+	if listed := publisher(t, s, http.MethodGet, filePath+"/revisions", ""); listed.field(t, "revisions",
+		"revision") != 1.0 {
 		t.Errorf("second list: %+v", listed)
 	}
 }
@@ -97,7 +98,8 @@ func TestDuplicatesAreRejected(t *testing.T) {
 	look(t, s, again)
 	look(t, s, again)
 	ended := publisher(t, s, http.MethodGet, again, "")
-	if message, _ := ended.field(t, "revisions", "errors", "message").(string); !strings.HasSuffix(message, "Revision of the existing package is: 1") {
+	if message, _ := ended.field(t, "revisions", "errors", "message").(string); !strings.HasSuffix(message,
+		"Revision of the existing package is: 1") {
 		t.Errorf("the review ended as %s", ended.text)
 	}
 	if n := len(s.Revisions("my-charm", "my-file")); n != 1 {
@@ -111,7 +113,8 @@ func TestListLags(t *testing.T) {
 	look(t, s, review)
 	look(t, s, review)
 	for i, want := range []any{nil, nil, 1.0} {
-		if listed := publisher(t, s, http.MethodGet, filePath+"/revisions", ""); listed.field(t, "revisions", "revision") != want {
+		if listed := publisher(t, s, http.MethodGet, filePath+"/revisions", ""); listed.field(t, "revisions",
+			"revision") != want {
 			t.Errorf("list %d: %+v, want %v", i+1, listed, want)
 		}
 	}
@@ -122,8 +125,8 @@ func TestListLags(t *testing.T) {
 	}
 }
 
-// TestBasesOfARequest: what craft-store's and charmcraft's requests leave out is
-// "all", and two bases of one name and channel are one.
+// TestBasesOfARequest: what craft-store's and charmcraft's requests leave out is "all", and two bases of one name and
+// channel are one.
 func TestBasesOfARequest(t *testing.T) {
 	all := []server.Base{{Name: "all", Channel: "all", Architectures: []string{"all"}}}
 	for name, test := range map[string]struct {
@@ -135,7 +138,8 @@ func TestBasesOfARequest(t *testing.T) {
 		"an empty list":      {`,"bases":[]`, all},
 		"architectures only": {`,"bases":[{"architectures":["all"]}]`, all},
 		"several": {
-			`,"bases":[{"architectures":["arm64"]},{"name":"ubuntu","channel":"24.04"},{"name":"all","channel":"all","architectures":["amd64","arm64"]}]`,
+			`,"bases":[{"architectures":["arm64"]},{"name":"ubuntu","channel":"24.04"},{"name":"all","channel":"all",` +
+				`"architectures":["amd64","arm64"]}]`,
 			[]server.Base{
 				{Name: "all", Channel: "all", Architectures: []string{"arm64", "amd64"}}, // as they come
 				{Name: "ubuntu", Channel: "24.04", Architectures: []string{"all"}},
@@ -164,11 +168,13 @@ func TestBasesCanBeCorrected(t *testing.T) {
 	look(t, s, review)
 	look(t, s, review)
 	updated := publisher(t, s, http.MethodPatch, filePath+"/revisions",
-		`{"resource-revision-updates":[{"revision":1,"bases":[{"name":"all","channel":"all","architectures":["arm64","all"]}]}]}`)
+		`{"resource-revision-updates":[{"revision":1,"bases":[{"name":"all","channel":"all","architectures":["arm64",`+
+			`"all"]}]}]}`)
 	if updated.field(t, "num-resource-revisions-updated") != 1.0 {
 		t.Fatalf("update: %+v", updated)
 	}
-	if got := s.Revisions("my-charm", "my-file")[0].Architectures(); len(got) != 2 || got[0] != "all" || got[1] != "arm64" {
+	if got := s.Revisions("my-charm", "my-file")[0].Architectures(); len(got) != 2 || got[0] != "all" ||
+		got[1] != "arm64" {
 		t.Errorf("architectures %v", got)
 	}
 }

@@ -38,8 +38,8 @@ func (r Revision) Architectures() []string {
 	return slices.Compact(all)
 }
 
-// Revisions returns the approved revisions of a resource, oldest first, also
-// those that lists are still missing. It panics if there is no such resource.
+// Revisions returns the approved revisions of a resource, oldest first, also those that lists are still missing. It
+// panics if there is no such resource.
 func (s *Server) Revisions(charm, resource string) []Revision {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,9 +56,8 @@ func (s *Server) Revisions(charm, resource string) []Revision {
 	return approved
 }
 
-// PutResource makes content a revision of a resource for every architecture,
-// without any upload or review, and returns its number. It panics if there is no
-// such resource.
+// PutResource makes content a revision of a resource for every architecture, without any upload or review, and returns
+// its number. It panics if there is no such resource.
 func (s *Server) PutResource(charm, resource string, content io.Reader) int {
 	kept, err := store(filepath.Join(s.dir, "uploads", randomText()), content)
 	if err != nil {
@@ -72,8 +71,10 @@ func (s *Server) PutResource(charm, resource string, content io.Reader) int {
 	return added.number
 }
 
+// state is the result of a revision's review.
 type state int
 
+// The results of a review.
 const (
 	pendingState state = iota
 	approvedState

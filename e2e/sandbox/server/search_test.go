@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestSearchText: a secret is found wherever it is, also across the end of what
-// is read at once.
+// TestSearchText: a secret is found wherever it is, also across the end of what is read at once.
 func TestSearchText(t *testing.T) {
 	secrets := []string{"correct horse", "battery"}
 	for offset := 1<<18 - 20; offset < 1<<18+20; offset++ {

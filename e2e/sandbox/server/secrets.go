@@ -8,18 +8,16 @@ import (
 	"sync"
 )
 
-// Secrets returns every secret that the sandbox gave out or was shown, in the
-// order in which they came to be: store tokens in each encoding, registry
-// passwords also as basic auth sends them, bearer tokens.
+// Secrets returns every secret that the sandbox gave out or was shown, in the order in which they came to be: store
+// tokens in each encoding, registry passwords also as basic auth sends them, bearer tokens.
 func (s *Server) Secrets() []string {
 	s.secrets.mu.Lock()
 	defer s.secrets.mu.Unlock()
 	return slices.Clone(s.secrets.ordered)
 }
 
-// Owners are the servers that may see a secret, by their names in [Request].
-// Whatever is sent to another one, in whichever part of a request, gave the
-// secret away.
+// Owners are the servers that may see a secret, by their names in [Request]. Whatever is sent to another one, in
+// whichever part of a request, gave the secret away.
 type Owners []string
 
 // Who may be sent what.
@@ -39,6 +37,7 @@ func (s *Server) SecretOwners() map[string]Owners {
 	return maps.Clone(s.secrets.owners)
 }
 
+// secretSet holds the secrets of a sandbox, and which servers may see each. It may be used by several goroutines.
 type secretSet struct {
 	mu      sync.Mutex
 	owners  map[string]Owners
@@ -60,6 +59,7 @@ func (s *secretSet) add(owners Owners, secrets ...string) {
 	}
 }
 
+// addPassword adds a password, also as basic authentication sends it.
 func (s *secretSet) addPassword(owners Owners, username, password string) {
 	s.add(owners, password, base64.StdEncoding.EncodeToString([]byte(username+":"+password)))
 }

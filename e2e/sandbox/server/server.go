@@ -1,13 +1,10 @@
-// Package server is a Charmhub for tests and for trying things out: the
-// publisher's API of the store, the storage that takes uploads, the single
-// sign-on, and a real OCI registry (CNCF distribution) with real token auth,
-// each on a port of its own on loopback.
+// Package server is a Charmhub for tests and for trying things out: the publisher's API of the store, the storage that
+// takes uploads, the single sign-on, and a real OCI registry (CNCF distribution) with real token auth, each on a port
+// of its own on loopback.
 //
-// It keeps the rules that a client can trip over: who owns a charm, what a
-// token permits, which type a resource has, that a review takes time, that
-// identical content makes no second revision, that an image is known only
-// when its manifest is in the charm's repository. It records every request,
-// and can fail in chosen ways (see [Fault]).
+// It keeps the rules that a client can trip over: who owns a charm, what a token permits, which type a resource has,
+// that a review takes time, that identical content makes no second revision, that an image is known only when its
+// manifest is in the charm's repository. It records every request, and can fail in chosen ways (see [Fault]).
 //
 // It is not a place to keep anything: what was uploaded ends with [Server.Close].
 package server
@@ -27,8 +24,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 )
 
-// Server is a running sandbox. The URLs are those of its servers, without a
-// trailing slash.
+// Server is a running sandbox. The URLs are those of its servers, without a trailing slash.
 type Server struct {
 	StoreURL    string
 	StorageURL  string
@@ -65,8 +61,8 @@ type Server struct {
 	asked     map[string]int // requests by what they ask for, where some of them fail in passing
 }
 
-// Start returns a sandbox that is ready to be called, or an error when the
-// options make no sense, the address isn't on loopback or can't be had.
+// Start returns a sandbox that is ready to be called, or an error when the options make no sense, the address isn't on
+// loopback or can't be had.
 func Start(options Options) (*Server, error) {
 	options, err := options.withDefaults()
 	if err != nil {
@@ -94,6 +90,7 @@ func Start(options Options) (*Server, error) {
 	return s, nil
 }
 
+// start listens, and starts each server of the sandbox.
 func (s *Server) start() error {
 	if err := os.Mkdir(filepath.Join(s.dir, "uploads"), 0o700); err != nil {
 		return fmt.Errorf("making the sandbox's folder: %w", err)
@@ -112,9 +109,8 @@ func (s *Server) start() error {
 		return err
 	}
 	s.StoreURL, s.StorageURL, s.RegistryURL, s.SSOURL = urls["store"], urls["storage"], urls["registry"], urls["sso"]
-	// Clients such as go-containerregistry refuse a realm whose host is the
-	// literal address of a loopback other than the registry's own host and
-	// port, so it goes by name.
+	// Clients such as go-containerregistry refuse a realm whose host is the literal address of a loopback other than the
+	// registry's own host and port, so it goes by name.
 	if s.options.SeparateTokenService {
 		s.RealmURL = byName(urls["auth"]) + separateRealmPath
 	} else {
@@ -126,7 +122,8 @@ func (s *Server) start() error {
 		return err
 	}
 	handlers := map[string]http.Handler{
-		"store": s.storeHandler(), "storage": s.storageHandler(), "registry": s.registry, "sso": s.ssoHandler(), "auth": s.realmHandler(),
+		"store": s.storeHandler(), "storage": s.storageHandler(), "registry": s.registry, "sso": s.ssoHandler(),
+		"auth": s.realmHandler(),
 	}
 	for i, name := range names {
 		s.serve(listeners[i], name, handlers[name])
@@ -134,6 +131,7 @@ func (s *Server) start() error {
 	return nil
 }
 
+// byName returns the URL with the name localhost in the place of 127.0.0.1.
 func byName(url string) string { return strings.Replace(url, "127.0.0.1", "localhost", 1) }
 
 // urls returns the URL by which clients find each server.
@@ -164,8 +162,8 @@ func (s *Server) AdvanceClock(by time.Duration) {
 // now is the time by the sandbox's clock. It must be called under the lock.
 func (s *Server) now() time.Time { return time.Now().Add(s.ahead) }
 
-// Env returns the variables that lead charmcraft and the action to the sandbox,
-// one NAME=value each; among them the token, which is a secret.
+// Env returns the variables that lead charmcraft and the action to the sandbox, one NAME=value each; among them the
+// token, which is a secret.
 func (s *Server) Env() []string {
 	return []string{
 		"CHARMCRAFT_AUTH=" + s.token,
@@ -176,8 +174,8 @@ func (s *Server) Env() []string {
 	}
 }
 
-// Close ends every connection, waits for what was being handled, and removes
-// everything that was uploaded. It may be called twice.
+// Close ends every connection, waits for what was being handled, and removes everything that was uploaded. It may be
+// called twice.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	already := s.closed

@@ -16,13 +16,13 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
+// tokenIssuer is the issuer in the registry's tokens.
 const tokenIssuer = "charmhub-sandbox"
 
 // access is what a bearer token allows with one repository.
 type access = token.ResourceActions
 
-// claimSet names one audience as a text, not as a list: distribution 2 reads no
-// other.
+// claimSet names one audience as a text, not as a list: distribution 2 reads no other.
 type claimSet struct {
 	token.ClaimSet
 	Audience string `json:"aud"`
@@ -38,6 +38,7 @@ type tokenSigner struct {
 	certificate []byte
 }
 
+// newTokenSigner returns a signer with a new key, for tokens of the service that are valid for life.
 func newTokenSigner(service string, life time.Duration) (tokenSigner, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -51,8 +52,7 @@ func newTokenSigner(service string, life time.Duration) (tokenSigner, error) {
 	if err != nil {
 		return tokenSigner{}, fmt.Errorf("naming the token realm's key: %w", err)
 	}
-	// Distribution 3 takes any name that is in its key set; distribution 2 gives
-	// the keys of its certificates these names.
+	// Distribution 3 takes any name that is in its key set; distribution 2 gives the keys of its certificates these names.
 	key := jose.JSONWebKey{Key: private, KeyID: public.KeyID(), Algorithm: string(jose.ES256), Use: "sig"}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil)
 	if err != nil {
@@ -63,6 +63,7 @@ func newTokenSigner(service string, life time.Duration) (tokenSigner, error) {
 	}, nil
 }
 
+// selfSigned returns a certificate for the key, as PEM.
 func selfSigned(key *ecdsa.PrivateKey) ([]byte, error) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(10, 0, 0)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -74,9 +75,8 @@ func (s tokenSigner) publicKeys() []byte {
 	return []byte(toJSON(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{s.key.Public()}}))
 }
 
-// sign returns a bearer token. The registry forgives a minute of clock skew,
-// which is taken off here: else no token would ever last less. Expiries count
-// in whole seconds, rounded up so that none lasts less than it says.
+// sign returns a bearer token. The registry forgives a minute of clock skew, which is taken off here: else no token
+// would ever last less. Expiries count in whole seconds, rounded up so that none lasts less than it says.
 func (s tokenSigner) sign(subject string, allowed []access) (string, error) {
 	now := time.Now()
 	expires := now.Add(s.life - token.Leeway + time.Second - 1)

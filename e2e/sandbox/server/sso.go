@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// ssoHandler is the single sign-on: it renews a discharge that it made before,
-// expired or not, when it is given as it was made (not bound to a root).
+// ssoHandler is the single sign-on: it renews a discharge that it made before, expired or not, when it is given as it
+// was made (not bound to a root).
 func (s *Server) ssoHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/v2/tokens/refresh", func(w http.ResponseWriter, r *http.Request) {
@@ -27,6 +27,7 @@ func (s *Server) ssoHandler() http.Handler {
 	return mux
 }
 
+// refresh returns a new discharge for one that may have expired.
 func (s *Server) refresh(text string) (string, error) {
 	discharge, err := deserialize(text)
 	if err != nil {

@@ -28,8 +28,8 @@ type upload struct {
 	used bool
 }
 
-// storageHandler takes uploads. Whether the real storage asks for the token
-// isn't known: this one takes it or leaves it.
+// storageHandler takes uploads. Whether the real storage asks for the token isn't known: this one takes it or leaves
+// it.
 func (s *Server) storageHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /unscanned-upload/", func(w http.ResponseWriter, r *http.Request) {
@@ -44,6 +44,7 @@ func (s *Server) storageHandler() http.Handler {
 	return mux
 }
 
+// receive stores an upload, and returns its ID. The request has one field, which holds the content.
 func (s *Server) receive(r *http.Request) (string, error) {
 	form, err := r.MultipartReader()
 	if err != nil {
@@ -54,7 +55,8 @@ func (s *Server) receive(r *http.Request) (string, error) {
 		return "", fmt.Errorf("reading the upload: %w", err)
 	}
 	if part.FormName() != "binary" || part.FileName() == "" {
-		return "", fmt.Errorf("the upload's field is %q with file name %q: it must be binary, with one", part.FormName(), part.FileName())
+		return "", fmt.Errorf("the upload's field is %q with file name %q: it must be binary, with one", part.FormName(),
+			part.FileName())
 	}
 	id := randomText()
 	content, err := store(filepath.Join(s.dir, "uploads", id), part)
@@ -70,6 +72,7 @@ func (s *Server) receive(r *http.Request) (string, error) {
 	return id, nil
 }
 
+// atEnd returns an error if the form has another part.
 func atEnd(form *multipart.Reader) error {
 	if _, err := form.NextPart(); !errors.Is(err, io.EOF) {
 		return errors.New("the upload doesn't end after its one field")

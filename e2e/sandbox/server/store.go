@@ -6,9 +6,8 @@ import (
 	"gopkg.in/macaroon.v2"
 )
 
-// call is a call about one charm by somebody who may make it; resource is nil
-// where the path names none. Its type is that of the time of the call: an upload
-// of the charm may change it.
+// call is a call about one charm by somebody who may make it; resource is nil where the path names none. Its type is
+// that of the time of the call: an upload of the charm may change it.
 type call struct {
 	*http.Request
 	who          identity
@@ -89,6 +88,7 @@ func (s *Server) permitted(permission string, serve func(call) (any, error)) htt
 	})
 }
 
+// whoami answers with the account of the token, and what the token may do.
 func (s *Server) whoami(_ *http.Request, who identity) (any, error) {
 	var packages []map[string]string
 	for _, name := range who.charms {

@@ -27,7 +27,8 @@ func TestTokensDecideWhoMayCall(t *testing.T) {
 		{"forged", server.Grant{Forged: true}, "GET", 401, "macaroon-authorization-required"},
 		{"other charm only", server.Grant{Charms: []string{"other-charm"}}, "GET", 403, "macaroon-permission-required"},
 		{"view only, creating", server.Grant{Permissions: []string{"package-view"}}, "POST", 403, "permission-required"},
-		{"manage only, listing", server.Grant{Permissions: []string{"package-manage-revisions"}}, "GET", 403, "permission-required"},
+		{"manage only, listing", server.Grant{Permissions: []string{"package-manage-revisions"}}, "GET", 403,
+			"permission-required"},
 		{"all to manage, listing", server.Grant{Permissions: []string{"package-manage"}}, "GET", 403, "permission-required"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -65,17 +66,26 @@ func TestStoreRefuses(t *testing.T) {
 		{"credentials for a file", "GET", filePath + "/oci-image/upload-credentials", "", 400, "invalid-resource-type"},
 		{"blob for a file", "POST", filePath + "/oci-image/blob", "{}", 400, "invalid-resource-type"},
 		{"blob of no digest", "POST", imagePath + "/oci-image/blob", `{"image-digest":"latest"}`, 400, "api-error"},
-		{"blob of an absent image", "POST", imagePath + "/oci-image/blob", `{"image-digest":"sha256:` + strings.Repeat("0", 64) + `"}`, 400, "image-not-found"},
+		{"blob of an absent image", "POST", imagePath + "/oci-image/blob",
+			`{"image-digest":"sha256:` + strings.Repeat("0", 64) + `"}`, 400, "image-not-found"},
 		{"not JSON", "POST", filePath + "/revisions", "<", 400, "api-error"},
-		{"wrong type", "POST", filePath + "/revisions", `{"upload-id":"x","type":"oci-image",` + bases + `}`, 400, "invalid-resource-type"},
-		{"no bases for a revision", "PATCH", filePath + "/revisions", `{"resource-revision-updates":[{"revision":1,"bases":[]}]}`, 400, "api-error"},
-		{"an architecture twice", "POST", filePath + "/revisions", strings.Replace(`{"type":"file",`+bases+`}`, `"amd64"`, `"amd64","amd64"`, 1), 400, "api-error"},
-		{"no architecture of Debian's", "POST", filePath + "/revisions", strings.Replace(`{"type":"file",`+bases+`}`, "amd64", "ppc64le", 1), 400, "api-error"},
-		{"unknown upload", "POST", filePath + "/revisions", `{"upload-id":"x","type":"file",` + bases + `}`, 400, "upload-not-found"},
-		{"used upload", "POST", filePath + "/revisions", `{"upload-id":"` + used + `","type":"file",` + bases + `}`, 409, "upload-already-used"},
+		{"wrong type", "POST", filePath + "/revisions", `{"upload-id":"x","type":"oci-image",` + bases + `}`, 400,
+			"invalid-resource-type"},
+		{"no bases for a revision", "PATCH", filePath + "/revisions",
+			`{"resource-revision-updates":[{"revision":1,"bases":[]}]}`, 400, "api-error"},
+		{"an architecture twice", "POST", filePath + "/revisions",
+			strings.Replace(`{"type":"file",`+bases+`}`, `"amd64"`, `"amd64","amd64"`, 1), 400, "api-error"},
+		{"no architecture of Debian's", "POST", filePath + "/revisions",
+			strings.Replace(`{"type":"file",`+bases+`}`, "amd64", "ppc64le", 1), 400, "api-error"},
+		{"unknown upload", "POST", filePath + "/revisions", `{"upload-id":"x","type":"file",` + bases + `}`, 400,
+			"upload-not-found"},
+		{"used upload", "POST", filePath + "/revisions", `{"upload-id":"` + used + `","type":"file",` + bases + `}`, 409,
+			"upload-already-used"},
 		{"unknown review", "GET", "/v1/charm/my-charm/revisions/review?upload-id=x", "", 404, "resource-not-found"},
-		{"review of another charm", "GET", "/v1/charm/other-charm/revisions/review?upload-id=" + used, "", 404, "resource-not-found"},
-		{"unknown revision", "PATCH", filePath + "/revisions", `{"resource-revision-updates":[{"revision":9,` + bases + `}]}`, 404, "resource-not-found"},
+		{"review of another charm", "GET", "/v1/charm/other-charm/revisions/review?upload-id=" + used, "", 404,
+			"resource-not-found"},
+		{"unknown revision", "PATCH", filePath + "/revisions", `{"resource-revision-updates":[{"revision":9,` + bases + `}]}`,
+			404, "resource-not-found"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			expect(t, publisher(t, s, test.method, test.path, test.body), test.status, test.code)
@@ -99,13 +109,14 @@ func TestResourcesAndWhoami(t *testing.T) {
 	if listed.field(t, "resources", "name") != "my-image" || listed.field(t, "resources", "type") != "oci-image" {
 		t.Errorf("resources: %+v", listed)
 	}
-	if who := publisher(t, s, http.MethodGet, "/v1/tokens/whoami", ""); who.field(t, "account", "username") != server.Publisher {
+	if who := publisher(t, s, http.MethodGet, "/v1/tokens/whoami", ""); who.field(t, "account",
+		"username") != server.Publisher {
 		t.Errorf("whoami: %+v", who)
 	}
 }
 
-// TestMissingPermissionIsNamed: by the words of the real store, and also where
-// a review is asked for, as canonical/charmcraft#930 has it.
+// TestMissingPermissionIsNamed: by the words of the real store, and also where a review is asked for, as
+// canonical/charmcraft#930 has it.
 func TestMissingPermissionIsNamed(t *testing.T) {
 	s := start(t, server.Options{})
 	review := submit(t, s, send(t, s, "content"))
@@ -117,11 +128,11 @@ func TestMissingPermissionIsNamed(t *testing.T) {
 	}
 }
 
-// TestDeclarations: each revision of a charm that declares a name is listed, and
-// the newest decides on the type.
+// TestDeclarations: each revision of a charm that declares a name is listed, and the newest decides on the type.
 func TestDeclarations(t *testing.T) {
 	s, err := server.Start(server.Options{Charms: []server.Charm{{Name: "my-charm", Resources: []server.Resource{
-		{Name: "my-file", Type: server.TypeFile, CharmRevision: 7, Optional: true}, {Name: "my-file", Type: server.TypeImage, CharmRevision: 3},
+		{Name: "my-file", Type: server.TypeFile, CharmRevision: 7, Optional: true},
+		{Name: "my-file", Type: server.TypeImage, CharmRevision: 3},
 	}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +151,8 @@ func TestStartRefuses(t *testing.T) {
 	for name, options := range map[string]server.Options{
 		"an address that isn't loopback": {Addr: "0.0.0.0:0"},
 		"an address without a port":      {Addr: "127.0.0.1"},
-		"a type that isn't one":          {Charms: []server.Charm{{Name: "c", Resources: []server.Resource{{Name: "r", Type: "image"}}}}},
+		"a type that isn't one": {Charms: []server.Charm{
+			{Name: "c", Resources: []server.Resource{{Name: "r", Type: "image"}}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if s, err := server.Start(options); err == nil {

@@ -14,8 +14,7 @@ import (
 // Publisher is the account that owns every charm of the sandbox.
 const Publisher = "publisher"
 
-// Format is a form that an exported token can have. The text is always base64
-// of what is named here.
+// Format is a form that an exported token can have. The text is always base64 of what is named here.
 type Format int
 
 const (
@@ -25,8 +24,7 @@ const (
 	FormatTyped
 	// FormatDeveloper is {"macaroon":…}.
 	FormatDeveloper
-	// FormatSSO is {"t":"u1-macaroon","v":{"r":…,"d":…}}: a root macaroon and
-	// the discharge of its third-party caveat.
+	// FormatSSO is {"t":"u1-macaroon","v":{"r":…,"d":…}}: a root macaroon and the discharge of its third-party caveat.
 	FormatSSO
 	// FormatSSOPair is {"r":…,"d":…}.
 	FormatSSOPair
@@ -34,24 +32,23 @@ const (
 	FormatJSON
 )
 
+// How long tokens and discharges last if nothing else is asked for.
 const (
 	defaultLife   = 24 * time.Hour
 	dischargeLife = 24 * time.Hour
 )
 
-// Grant says what a token is to be. The zero value is a token of the
-// publisher for everything, for a day.
+// Grant says what a token is to be. The zero value is a token of the publisher for everything, for a day.
 type Grant struct {
 	Format Format
 	// Account is whose token it is; default Publisher. Others own nothing.
 	Account string
 	// Life is how long it lasts; default a day, negative for one that is over.
 	Life time.Duration
-	// DischargeLife is how long the discharge of FormatSSO and FormatSSOPair
-	// lasts; default a day, negative for one that needs a refresh.
+	// DischargeLife is how long the discharge of FormatSSO and FormatSSOPair lasts; default a day, negative for one that
+	// needs a refresh.
 	DischargeLife time.Duration
-	// Permissions, Charms and Channels limit it; nil doesn't. Channels limit
-	// releases only.
+	// Permissions, Charms and Channels limit it; nil doesn't. Channels limit releases only.
 	Permissions []string
 	Charms      []string
 	Channels    []string
@@ -82,6 +79,7 @@ func (s *Server) Mint(grant Grant) string {
 	return exported
 }
 
+// mintDecoded returns a token in the format of the grant, before it is encoded in base64.
 func (s *Server) mintDecoded(keys macaroonKeys, grant Grant) string {
 	switch grant.Format {
 	case FormatBare:
@@ -102,6 +100,7 @@ func (s *Server) mintDecoded(keys macaroonKeys, grant Grant) string {
 	}
 }
 
+// mintRoot returns the root macaroon of a token.
 func (s *Server) mintRoot(keys macaroonKeys, grant Grant) string {
 	who := grant.identity()
 	root := serialize(newMacaroon(keys.store, s.openSession(who), s.StoreURL, macaroon.V1, who.caveats()))
@@ -109,8 +108,7 @@ func (s *Server) mintRoot(keys macaroonKeys, grant Grant) string {
 	return root
 }
 
-// mintPair returns a root whose account is for the single sign-on to attest,
-// and the discharge that does.
+// mintPair returns a root whose account is for the single sign-on to attest, and the discharge that does.
 func (s *Server) mintPair(keys macaroonKeys, grant Grant) map[string]string {
 	limits := grant.identity()
 	session := s.openSession(limits)
@@ -126,6 +124,7 @@ func (s *Server) mintPair(keys macaroonKeys, grant Grant) map[string]string {
 	return pair
 }
 
+// mintDischarge returns single sign-on's discharge of a third-party caveat.
 func (s *Server) mintDischarge(keys macaroonKeys, caveatID []byte, who identity) string {
 	discharge := newMacaroon(keys.dischargeKey(caveatID), string(caveatID), s.SSOURL, macaroon.V1, who.caveats())
 	text := serialize(discharge)
@@ -133,6 +132,7 @@ func (s *Server) mintDischarge(keys macaroonKeys, caveatID []byte, who identity)
 	return text
 }
 
+// identity returns whom a token of this grant stands for, and what it may do.
 func (g Grant) identity() identity {
 	if g.Account == "" {
 		g.Account = Publisher
@@ -143,6 +143,7 @@ func (g Grant) identity() identity {
 	}
 }
 
+// expiry returns when a life ends that begins now. A life of 0 stands for otherwise.
 func expiry(life, otherwise time.Duration) time.Time {
 	if life == 0 {
 		life = otherwise

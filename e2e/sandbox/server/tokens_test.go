@@ -66,7 +66,8 @@ func TestDischargeMustBeBound(t *testing.T) {
 		status       int
 	}{
 		{"bound", p.header(t, p.Root), 200},
-		{"bound, in quotes", strings.NewReplacer("root=", `root="`, ", ", `", `, "discharge=", `discharge="`).Replace(p.header(t, p.Root)) + `"`, 200},
+		{"bound, in quotes", strings.NewReplacer("root=", `root="`, ", ", `", `, "discharge=",
+			`discharge="`).Replace(p.header(t, p.Root)) + `"`, 200},
 		{"not bound", "Macaroon root=" + p.Root + ", discharge=" + p.Discharge, 401},
 		{"bound to another root", p.header(t, other.Root), 401},
 		{"another root's discharge", pair{p.Root, other.Discharge}.header(t, p.Root), 401},
@@ -106,7 +107,8 @@ func TestPairIsExchanged(t *testing.T) {
 	s := start(t, server.Options{})
 	const description = `{"client-description":"a test"}`
 	p := mintPair(t, s, server.Grant{Charms: []string{"my-charm"}})
-	exchanged := do(t, http.MethodPost, s.StoreURL+"/v1/tokens/usso/exchange", description, "Authorization", p.header(t, p.Root))
+	exchanged := do(t, http.MethodPost, s.StoreURL+"/v1/tokens/usso/exchange", description, "Authorization",
+		p.header(t, p.Root))
 	token, _ := exchanged.field(t, "macaroon").(string)
 	if got := do(t, http.MethodGet, s.StoreURL+resources, "", "Authorization", "Macaroon "+token); got.status != 200 {
 		t.Errorf("own charm: %+v", got)
@@ -122,10 +124,11 @@ func TestEachFormatWorks(t *testing.T) {
 		format server.Format
 		read   func(decoded []byte) string
 	}{
-		"bare":      {server.FormatBare, func(b []byte) string { return string(b) }},
-		"JSON":      {server.FormatJSON, func(b []byte) string { return string(b) }},
-		"typed":     {server.FormatTyped, func(b []byte) string { return reply{text: string(b)}.field(t, "v").(string) }},
-		"developer": {server.FormatDeveloper, func(b []byte) string { return reply{text: string(b)}.field(t, "macaroon").(string) }},
+		"bare":  {server.FormatBare, func(b []byte) string { return string(b) }},
+		"JSON":  {server.FormatJSON, func(b []byte) string { return string(b) }},
+		"typed": {server.FormatTyped, func(b []byte) string { return reply{text: string(b)}.field(t, "v").(string) }},
+		"developer": {server.FormatDeveloper,
+			func(b []byte) string { return reply{text: string(b)}.field(t, "macaroon").(string) }},
 		"sso": {server.FormatSSO, func(b []byte) string {
 			object := reply{text: string(b)}
 			p := pair{object.field(t, "v", "r").(string), object.field(t, "v", "d").(string)}
@@ -182,5 +185,6 @@ func TestTokensAreListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expect(t, do(t, http.MethodGet, s.StoreURL+resources, "", "Authorization", "Macaroon "+string(over)), 401, "macaroon-needs-refresh")
+	expect(t, do(t, http.MethodGet, s.StoreURL+resources, "", "Authorization", "Macaroon "+string(over)), 401,
+		"macaroon-needs-refresh")
 }

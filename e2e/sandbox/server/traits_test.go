@@ -46,8 +46,10 @@ func TestMergedBases(t *testing.T) {
 		s := start(t, server.Options{SortedBases: sorted})
 		s.PutResource("my-charm", "my-file", strings.NewReader("a file"))
 		expect(t, publisher(t, s, http.MethodPatch, filePath+"/revisions",
-			`{"resource-revision-updates":[{"revision":1,"bases":[{"architectures":["amd64"]},{"architectures":["all"]}]}]}`), 200, "")
-		if got := publisher(t, s, http.MethodGet, filePath+"/revisions", ""); !strings.Contains(got.text, `"architectures":`+want) {
+			`{"resource-revision-updates":[{"revision":1,"bases":[{"architectures":["amd64"]},{"architectures":["all"]}]}]}`),
+			200, "")
+		if got := publisher(t, s, http.MethodGet, filePath+"/revisions", ""); !strings.Contains(got.text,
+			`"architectures":`+want) {
 			t.Errorf("sorted %t: %s", sorted, got.text)
 		}
 	}
@@ -57,7 +59,8 @@ func TestMergedBases(t *testing.T) {
 func TestListsLagByTheClock(t *testing.T) {
 	s := startEmpty(t, server.Options{Lag: 10 * time.Second})
 	s.PutCharm("my-charm", strings.NewReader(charmFile(t, "my-charm", jammy))) // lists have at once what tests put there
-	for _, review := range []string{submitCharm(t, s, charmFile(t, "my-charm", noble)), submit(t, s, send(t, s, "a file"))} {
+	for _, review := range []string{submitCharm(t, s, charmFile(t, "my-charm", noble)),
+		submit(t, s, send(t, s, "a file"))} {
 		look(t, s, review)
 		if status, _ := look(t, s, review); status != "approved" {
 			t.Fatalf("it is %v", status)
@@ -111,7 +114,8 @@ func TestRowsOfResources(t *testing.T) {
 	} {
 		t.Run(string(which), func(t *testing.T) {
 			s := startReleasable(t, server.Options{Rows: which})
-			s.PutCharm("my-charm", strings.NewReader(charmtest.File(t, "name: my-charm\nresources: {my-image: {type: oci-image}}\n", noble)))
+			s.PutCharm("my-charm",
+				strings.NewReader(charmtest.File(t, "name: my-charm\nresources: {my-image: {type: oci-image}}\n", noble)))
 			got := [][]string{rows(s, ""), rows(s, "?revision=1"), rows(s, "?revision=2")}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("rows (-want +got):\n%s", diff)
@@ -150,7 +154,8 @@ func TestTimeouts(t *testing.T) {
 	s := start(t, server.Options{Timeouts: true})
 	const upload = "--b\r\nContent-Disposition: form-data; name=\"binary\"; filename=\"f\"\r\n\r\nx\r\n--b--\r\n"
 	post := func() reply {
-		return do(t, http.MethodPost, s.StorageURL+"/unscanned-upload/", upload, "Content-Type", "multipart/form-data; boundary=b")
+		return do(t, http.MethodPost, s.StorageURL+"/unscanned-upload/", upload, "Content-Type",
+			"multipart/form-data; boundary=b")
 	}
 	expect(t, post(), 504, "")
 	id := send(t, s, "content") // the second one
@@ -200,21 +205,25 @@ func TestNullAnswers(t *testing.T) {
 	s := startReleasable(t, server.Options{NullAnswers: true})
 	got := publisher(t, s, http.MethodPost, releasesPath,
 		`[{"channel":"edge","revision":1,"resources":[{"name":"my-image","revision":1},{"name":"my-file","revision":null}]}]`)
-	if strings.TrimSpace(got.text) != `{"released":[{"channel":null,"resources":null,"revision":null}]}` || len(s.Releases("my-charm")) != 2 {
+	if strings.TrimSpace(got.text) != `{"released":[{"channel":null,"resources":null,"revision":null}]}` ||
+		len(s.Releases("my-charm")) != 2 {
 		t.Errorf("got %s", got.text)
 	}
 }
 
-// TestOmittedResources stay as they are on the channel, unless they are dropped. Without any there, they can't be left out.
+// TestOmittedResources stay as they are on the channel, unless they are dropped. Without any there, they can't be left
+// out.
 func TestOmittedResources(t *testing.T) {
 	for drop, want := range map[bool]map[string]int{false: {"my-image": 1, "my-file": 1}, true: {"my-image": 1}} {
 		s := startReleasable(t, server.Options{DropOmitted: drop})
 		s.PutResource("my-charm", "my-file", strings.NewReader("a file"))
 		const image = `{"name":"my-image","revision":1}`
 		for channel, resources := range map[string]string{"edge": image + `,{"name":"my-file","revision":1}`, "beta": image} {
-			expect(t, publisher(t, s, http.MethodPost, releasesPath, `[{"channel":"`+channel+`","revision":1,"resources":[`+resources+`]}]`), 200, "")
+			expect(t, publisher(t, s, http.MethodPost, releasesPath,
+				`[{"channel":"`+channel+`","revision":1,"resources":[`+resources+`]}]`), 200, "")
 		}
-		expect(t, publisher(t, s, http.MethodPost, releasesPath, `[{"channel":"edge","revision":1,"resources":[`+image+`]}]`), 200, "")
+		expect(t, publisher(t, s, http.MethodPost, releasesPath, `[{"channel":"edge","revision":1,"resources":[`+image+`]}]`),
+			200, "")
 		for _, r := range s.Releases("my-charm") {
 			want := want
 			if r.Channel == "latest/beta" {
@@ -225,8 +234,10 @@ func TestOmittedResources(t *testing.T) {
 			}
 		}
 		status := map[bool]int{false: 200, true: 400}[drop]
-		expect(t, publisher(t, s, http.MethodPost, releasesPath, `[{"channel":"edge","revision":1,"resources":[]}]`), status, "")
-		expect(t, publisher(t, s, http.MethodPost, releasesPath, `[{"channel":"stable","revision":1,"resources":[]}]`), 400, "")
+		expect(t, publisher(t, s, http.MethodPost, releasesPath, `[{"channel":"edge","revision":1,"resources":[]}]`),
+			status, "")
+		expect(t, publisher(t, s, http.MethodPost, releasesPath, `[{"channel":"stable","revision":1,"resources":[]}]`), 400,
+			"")
 	}
 }
 
@@ -237,7 +248,8 @@ func TestOutdatedToken(t *testing.T) {
 	if message := got.field(t, "error-list", "message"); message != "Invalid macaroon" {
 		t.Errorf("message %q", message)
 	}
-	expect(t, do(t, http.MethodGet, s.StoreURL+resources, "", "Authorization", authorization(t, s.Mint(server.Grant{}))), 200, "")
+	expect(t, do(t, http.MethodGet, s.StoreURL+resources, "", "Authorization", authorization(t, s.Mint(server.Grant{}))),
+		200, "")
 }
 
 func TestProfiles(t *testing.T) {
