@@ -46,10 +46,13 @@ type Reviewed struct {
 	Existed  bool // the store rejected the content because the revision had it already
 }
 
-// ExistsError is a rejection of content that is there already, by a store that doesn't say which revision has it.
+// ExistsError says that the store rejected content because a revision has it already, without naming the revision.
 type ExistsError struct{ Err error }
 
+// Error returns the store's rejection.
 func (e *ExistsError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the store's rejection.
 func (e *ExistsError) Unwrap() error { return e.Err }
 
 // Await polls a status URL of [Client.CreateRevision] or [Client.CreateCharmRevision] until the store has decided, and

@@ -28,6 +28,7 @@ type early struct {
 	ready map[string][]*opening // by scheme and address, oldest first
 }
 
+// dialer opens a connection, as [http.Transport.DialContext] does.
 type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // opening is a connection on its way.
