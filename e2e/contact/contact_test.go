@@ -219,7 +219,8 @@ func (c *cutter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Wherever a run is stopped, under each profile in turn, it has released nothing but its branch, and reports what it found out.
+// Wherever a run is stopped, under each profile in turn, it has released nothing but its branch, and reports what it
+// found out.
 func TestContactIsStopped(t *testing.T) {
 	for lines := range len(assumptions()) - 1 {
 		t.Run(fmt.Sprint(lines+1), func(t *testing.T) {

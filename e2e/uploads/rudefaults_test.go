@@ -17,8 +17,8 @@ const (
 	rudeRuns = 5
 )
 
-// TestFaultSchedulesUnderRude: also where Charmhub by itself lags, times out and fails in passing, a run ends right or in an
-// error and without a revision, and a later one ends right.
+// TestFaultSchedulesUnderRude: also where Charmhub by itself lags, times out and fails in passing, a run ends right or
+// in an error and without a revision, and a later one ends right.
 func TestFaultSchedulesUnderRude(t *testing.T) {
 	t.Parallel()
 	harness.EachRegistry(t, func(t *testing.T, options server.Options) {
@@ -42,8 +42,8 @@ func TestFaultSchedulesUnderRude(t *testing.T) {
 	})
 }
 
-// runUntilRight runs the job, first by a schedule but for its life of tokens, until it ends well, and returns how many runs
-// didn't.
+// runUntilRight runs the job, first by a schedule but for its life of tokens, until it ends well, and returns how many
+// runs didn't.
 func (j faultyJob) runUntilRight(t *testing.T, options server.Options, s *schedule) (failed int64) {
 	t.Helper()
 	sandbox, all := harness.StartBehindProxies(t, options)

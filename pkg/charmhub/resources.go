@@ -39,7 +39,8 @@ func (c *Client) ResourcesOf(ctx context.Context, charm string, revision int) ([
 		charm: charm, path: fmt.Sprintf("/resources?revision=%d", revision), permission: viewRevisions,
 	}, &answer)
 	if ofSeveral(answer.Resources) {
-		answer.Resources = slices.DeleteFunc(answer.Resources, func(r Resource) bool { return r.CharmRevision == nil || *r.CharmRevision != revision })
+		answer.Resources = slices.DeleteFunc(answer.Resources,
+			func(r Resource) bool { return r.CharmRevision == nil || *r.CharmRevision != revision })
 	}
 	return answer.Resources, err
 }

@@ -36,7 +36,8 @@ func TestResourcesOf(t *testing.T) {
 		`{"resources":[{"name":"a","type":"file","revision":4,"optional":true}]}`: {{"a", charm.TypeFile, new(4), true}},
 		`{"resources":null}`: nil,
 		// The parameter is ignored: b is of another revision.
-		`{"resources":[{"name":"a","type":"file","revision":4},{"name":"a","type":"oci-image","revision":0},{"name":"b","type":"file","revision":4},
+		`{"resources":[{"name":"a","type":"file","revision":4},{"name":"a","type":"oci-image","revision":0},
+			{"name":"b","type":"file","revision":4},
 			{"name":"c","type":"file","revision":null}]}`: {{"a", charm.TypeImage, new(0), false}},
 		// It isn't, though the numbers are those of other revisions.
 		`{"resources":[{"name":"a","type":"file","revision":4},{"name":"b","type":"file","revision":3}]}`: {
