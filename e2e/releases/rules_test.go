@@ -308,8 +308,8 @@ func TestCreateTrack(t *testing.T) {
 	}{
 		"not asked for": {
 			[]string{from, "channel=3.0/edge"}, nil,
-			"release to 3.0/edge: the charm has no track 3.0, but latest, 2; give another channel, or let the action create " +
-				"the track with create-track: true",
+			"release to 3.0/edge: the charm has no track 3.0, but latest, 2; give another channel, or let the action release " +
+				"create it, with create-track: true",
 		},
 		"a mistyped word": {[]string{from, "channel=3.0/edge", "create-track=yes"}, nil,
 			`input create-track: "yes" is unknown; write true or false`},
