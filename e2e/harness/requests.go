@@ -7,6 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
@@ -62,9 +66,11 @@ func Changes(sandbox *server.Server) []string {
 	return all
 }
 
-// SentLayers counts the layers of an image that the registry was given just
-// now: all its blobs but the config, and but those of the locations record.
-func SentLayers(sandbox *server.Server) int {
+// SentLayers counts the layers of an image that the registry was given just now: all blobs but the image's config and
+// those of locations records.
+func SentLayers(t *testing.T, sandbox *server.Server) int {
+	t.Helper()
+	ofRecords := RecordBlobs(t, sandbox)
 	n := -1
 	for _, r := range sandbox.Requests() {
 		if r.Server != "registry" || r.Method != http.MethodPut {
@@ -73,9 +79,41 @@ func SentLayers(sandbox *server.Server) int {
 		if strings.Contains(r.Path, "/manifests/") {
 			break // what comes after the image's own is about it
 		}
-		n++
+		if !ofRecords[r.Query.Get("digest")] {
+			n++
+		}
 	}
 	return n
+}
+
+// RecordBlobs returns the digests of the blobs of the locations records that the registry was given just now.
+func RecordBlobs(t *testing.T, sandbox *server.Server) map[string]bool {
+	t.Helper()
+	repository, username, password := sandbox.RegistryAuth(Charm, ImageResource)
+	login := remote.WithAuth(&authn.Basic{Username: username, Password: password})
+	digests := map[string]bool{}
+	for _, r := range sandbox.Requests() {
+		_, tag, _ := strings.Cut(r.Path, "/manifests/")
+		if r.Server != "registry" || r.Method != http.MethodPut || !strings.HasSuffix(tag, ".image-locations.imgpkg") {
+			continue
+		}
+		ref, err := name.ParseReference(repository + ":" + tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record, err := remote.Image(ref, login)
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifest, err := record.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, blob := range append(manifest.Layers, manifest.Config) {
+			digests[blob.Digest.String()] = true
+		}
+	}
+	return digests
 }
 
 // CountRevisions counts the revisions of both resources.

@@ -336,8 +336,8 @@ func TestReleaseFailures(t *testing.T) {
 			inputs: []string{"channel=edge", "charm-revision=12"},
 			want:   []string{"release revision 12 of the charm: there is no such revision, the newest is 1"}},
 		"no such track": {inputs: []string{"channel=3/edge", "from-channel=edge"},
-			want: []string{"the charm has no track 3, but latest, 2; give another channel, or let the action release create it, " +
-				"with create-track: true"}},
+			want: []string{"the charm has no track 3, but latest, 2; give another channel, or let the action release create " +
+				"it, with create-track: true"}},
 		"no such channel": {inputs: []string{"channel=latest/egde", "from-channel=latest/beta"},
 			want: []string{`input channel: "latest/egde" is not a channel`, "stable, candidate, beta, edge"}},
 		"nothing there": {inputs: []string{"channel=beta", "charm-revision=keep", "resources=my-image:1"},

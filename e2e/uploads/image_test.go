@@ -50,7 +50,7 @@ func changed(t *testing.T, sandbox *server.Server, id string) {
 	if !strings.Contains(r.Log, "2 known to the registry") {
 		t.Errorf("the unchanged layers were compressed again:\n%s", r.Log)
 	}
-	if layers := harness.SentLayers(sandbox); layers != 1 {
+	if layers := harness.SentLayers(t, sandbox); layers != 1 {
 		t.Errorf("%d layers were sent, want the new one alone", layers)
 	}
 }

@@ -102,7 +102,7 @@ func TestPushOnly(t *testing.T) {
 	if len(made) != 1 || !cmp.Equal(made[0].Architectures(), []string{"amd64", "arm64"}) {
 		t.Errorf("revisions %+v, want one for amd64 and arm64", made)
 	}
-	if layers := harness.SentLayers(sandbox); layers > 0 {
+	if layers := harness.SentLayers(t, sandbox); layers > 0 {
 		t.Errorf("%d layers were sent", layers)
 	}
 	var reported []string

@@ -184,7 +184,7 @@ func withoutConsent(t *testing.T, to string) string {
 // since each such question costs a second. None is asked while the token is fresh.
 func TestExpectWithoutAnswer(t *testing.T) {
 	t.Parallel()
-	const layers, atOnce = 9, 4
+	const layers, atOnce = 9, 8 // as many as are sent to a slow registry
 	image, _ := writeLayers(t, 2<<20, layers)
 	for name, test := range map[string]struct {
 		tokenLife   time.Duration

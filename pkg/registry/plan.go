@@ -30,7 +30,6 @@ type Plan struct {
 
 	manifests map[v1.Hash][]byte
 	blobs     map[v1.Hash]blob
-	partial   bool // some manifests are in the repository
 
 	// expectedDiffIDs are those that the layers have to be compared with, by blob.
 	expectedDiffIDs map[v1.Hash]v1.Hash
@@ -163,7 +162,6 @@ func distinct(all []blob) (descriptors []v1.Descriptor) {
 func (p *Plan) collect(nodes []*node) (needed []blob) {
 	for _, n := range nodes {
 		if n.present {
-			p.partial = true
 			continue
 		}
 		for _, b := range n.blobs {

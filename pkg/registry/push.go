@@ -59,8 +59,8 @@ func (v *View) SendBlob(ctx context.Context, layer partial.CompressedLayer) erro
 // if the repository had unproven parts of the image before.
 func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compared bool, err error) {
 	defer v.meter.show(progress)()
-	if !p.Recorded || p.partial || v.decompress == nil { // the image may turn out to get no record
-		return v.push(ctx, p)
+	if !p.Recorded || v.decompress == nil || !v.willCompare(p) {
+		return v.push(ctx, p) // the image gets no record, so its blobs would be sent for nothing
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -79,6 +79,25 @@ func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compa
 		},
 	)
 	return compared, err
+}
+
+// willCompare reports whether every layer whose diff ID isn't proven yet is read when the plan is pushed. A layer that the
+// repository has, or that the registry may mount, is not.
+func (v *View) willCompare(p *Plan) bool {
+	missing := map[v1.Hash]bool{}
+	for _, d := range p.Missing {
+		missing[d.Digest] = true
+	}
+	for digest := range p.expectedDiffIDs {
+		if !missing[digest] {
+			return false
+		}
+		layer, err := p.blobs[digest].open()
+		if err != nil || v.mountSource(layer) != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // push sends what the plan says is missing. See [View.Push].
@@ -236,8 +255,14 @@ func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64))
 		Has: func(ctx context.Context, d v1.Descriptor) (bool, error) { return r.has(ctx, blobs, d) },
 	}
 	sent := blobupload.Blob{Descriptor: b.desc, Open: layer.Compressed, DiffID: b.diffID, Inspect: b.inspect}
-	if m, ok := layer.(*remote.MountableLayer); ok && m.Reference.Context().Registry == r.name.Registry {
-		sent.From = m.Reference.Context().RepositoryStr()
-	}
+	sent.From = r.mountSource(layer)
 	return to.Send(ctx, sent, progress)
+}
+
+// mountSource returns the repository of this registry from which a layer can be mounted, "" if there is none.
+func (r *Repository) mountSource(layer partial.CompressedLayer) string {
+	if m, ok := layer.(*remote.MountableLayer); ok && m.Reference.Context().Registry == r.name.Registry {
+		return m.Reference.Context().RepositoryStr()
+	}
+	return ""
 }
