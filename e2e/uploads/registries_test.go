@@ -222,7 +222,8 @@ func TestExpectWithoutAnswer(t *testing.T) {
 						}
 					}
 				}
-				if blobs != layers || asked < test.least || asked > test.most {
+				// On a busy machine, a token may end within a request, which is then sent again.
+				if blobs < layers || asked < test.least || asked > test.most {
 					t.Errorf("%d of %d requests with a layer asked before it was sent, want %d to %d of %d", asked, blobs, test.least,
 						test.most, layers)
 				}
