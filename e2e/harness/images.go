@@ -48,10 +48,8 @@ func RemoveImage(t *testing.T, id string) {
 	t.Cleanup(func() { _ = exec.Command("docker", "rmi", "--force", id).Run() })
 }
 
-// WriteImageArchive makes an image of layers with so many random bytes each, and
-// returns the file that has it as other tools than Docker save it: with layers
-// that are compressed already.
-func WriteImageArchive(t *testing.T, size, layers int64) string {
+// RandomImage makes an image for this machine, of layers with size random bytes each.
+func RandomImage(t *testing.T, size, layers int64) v1.Image {
 	t.Helper()
 	img, err := random.Image(size, layers)
 	if err != nil {
@@ -66,6 +64,15 @@ func WriteImageArchive(t *testing.T, size, layers int64) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return img
+}
+
+// WriteImageArchive makes an image of layers with so many random bytes each, and
+// returns the file that has it as other tools than Docker save it: with layers
+// that are compressed already.
+func WriteImageArchive(t *testing.T, size, layers int64) string {
+	t.Helper()
+	img := RandomImage(t, size, layers)
 	path := filepath.Join(t.TempDir(), "image.tar")
 	if err := tarball.WriteToFile(path, name.MustParseReference("saved:image"), img); err != nil {
 		t.Fatal(err)

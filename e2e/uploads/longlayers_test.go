@@ -5,15 +5,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
 
 	"github.com/charmhub-actions/upload-resource/e2e/harness"
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
@@ -30,18 +27,7 @@ func writeOneLayer(t *testing.T, size int64) (dir string, bytes int64) {
 // writeLayers is writeOneLayer for several layers of a size.
 func writeLayers(t *testing.T, size, layers int64) (dir string, bytes int64) {
 	t.Helper()
-	img, err := random.Image(size, layers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
+	img := harness.RandomImage(t, size, layers)
 	dir = filepath.Join(t.TempDir(), "layout")
 	path, err := layout.Write(dir, empty.Index)
 	if err != nil {
