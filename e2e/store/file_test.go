@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/e2e/harness"
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
 func TestFile(t *testing.T) {
@@ -349,13 +349,8 @@ func TestUnreachableStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.bin")
 	harness.WriteFile(t, path, "content")
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = listener.Close()
 	r := harness.Upload(t, sandbox, "resource="+harness.FileResource, "filepath="+path,
-		"store-url=http://"+listener.Addr().String())
+		"store-url=http://"+testkit.ReservePort(t))
 	r.Failed(t, sandbox, "connection refused", "check its address and that this machine reaches it", "HTTPS_PROXY",
 		"run this again later")
 }

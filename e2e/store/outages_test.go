@@ -1,18 +1,17 @@
 package store
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/charmhub-actions/upload-resource/e2e/harness"
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
 const signInPage = "<!DOCTYPE html><html><head><title>Sign in to the network</title></head><body>Accept our " +
@@ -136,7 +135,7 @@ func TestOutages(t *testing.T) {
 // registryIsDown: before anything is sent to it.
 func registryIsDown(t *testing.T, archive string) {
 	t.Helper()
-	closed := closedPort(t)
+	closed := testkit.ReservePort(t)
 	sandbox := harness.StartSandbox(t, server.Options{Behind: func(name, addr string) (string, error) {
 		if name == "registry" {
 			return closed, nil
@@ -147,24 +146,6 @@ func registryIsDown(t *testing.T, archive string) {
 	r.Failed(t, sandbox)
 	isShort(t, r, "opening "+closed, "connection refused; check that this machine reaches it, by the proxy of "+
 		"HTTPS_PROXY if there is one, or run this again later")
-}
-
-// closedPort returns an address where nobody listens, and nobody else begins to during the test.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(socket) })
-	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	at, err := syscall.Getsockname(socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", at.(*syscall.SockaddrInet4).Port) //nolint:forcetypeassert // it was bound as that
 }
 
 var address = regexp.MustCompile(`https?://|_state|[A-Z]{3,} /|invalid character|<html`)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/e2e/harness"
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
 // nginxConfiguration is for an ordinary user's process, which keeps all of its
@@ -40,7 +41,7 @@ http {
 	uwsgi_temp_path %[1]s/uwsgi;
 	scgi_temp_path %[1]s/scgi;
 	server {
-		listen %[2]s %[6]s;
+		listen %[2]s reuseport %[6]s;
 		ssl_certificate %[1]s/certificate.pem;
 		ssl_certificate_key %[1]s/key.pem;
 		client_max_body_size %[5]s;
@@ -69,12 +70,7 @@ func startNginx(t *testing.T, dir, to string, f front) string {
 	if f.plain {
 		scheme, protocols = "http", ""
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_ = free.Close()
+	address := testkit.ReservePort(t)
 	configuration := filepath.Join(dir, "nginx.conf")
 	harness.WriteFile(t, configuration, fmt.Sprintf(nginxConfiguration, dir, address, f.buffering, to, f.largest,
 		protocols))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	specs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/charmhub-actions/upload-resource/internal/imagetest"
+	"github.com/charmhub-actions/upload-resource/internal/testkit"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
@@ -239,12 +239,7 @@ func TestImagesOf(t *testing.T) {
 }
 
 func TestEngineUnreachable(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host := "tcp://" + listener.Addr().String()
-	_ = listener.Close()
+	host := "tcp://" + testkit.ReservePort(t)
 	socket := "unix://" + t.TempDir() + "/docker.sock"
 	for _, host := range []string{host, socket} {
 		t.Setenv("DOCKER_HOST", host)
@@ -254,7 +249,7 @@ func TestEngineUnreachable(t *testing.T) {
 		}
 	}
 	t.Setenv("DOCKER_HOST", "carrier pigeon")
-	_, err = openText(t, hex64)
+	_, err := openText(t, hex64)
 	imagetest.WantError(t, err, "DOCKER_HOST")
 }
 
