@@ -19,11 +19,13 @@ type chart struct {
 	groups []group
 }
 
+// group holds the bars of a chart that are compared with each other, below a heading.
 type group struct {
 	name string
 	bars []bar
 }
 
+// bar is one bar of a chart, with its label and value.
 type bar struct {
 	name  string
 	value float64

@@ -61,6 +61,7 @@ func newHub(l *link, slow *slowRegistry) (_ *hub, err error) {
 	return h, nil
 }
 
+// close stops the proxies and the sandbox. It returns the sandbox's error.
 func (h *hub) close() error {
 	for _, proxy := range h.proxies {
 		_ = proxy.Close()

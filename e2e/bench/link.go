@@ -18,6 +18,8 @@ type link struct {
 	up, down *rate.Limiter // bytes a second
 }
 
+// newLink returns a link with a round trip of rtt and a rate of bytesPerSecond in each direction. A rate of 0 is
+// unlimited.
 func newLink(rtt time.Duration, bytesPerSecond uint64) *link {
 	limit := rate.Inf
 	if bytesPerSecond > 0 {

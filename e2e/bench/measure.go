@@ -44,6 +44,8 @@ type measurement struct {
 // to.
 type home map[string]string
 
+// newHome makes the folder and the environment of one run, logged in to the hub's registry and to the source's. The
+// caller removes the folder that HOME names.
 func (b *bench) newHome(h *hub, s scenario, u upload) (home, error) {
 	dir, err := os.MkdirTemp(b.work, "home-")
 	if err != nil {

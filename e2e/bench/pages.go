@@ -15,6 +15,7 @@ type condition struct {
 	network string
 }
 
+// text returns the condition as it is printed above a table: the image's size and the network.
 func (c condition) text() string { return fmt.Sprintf("image of %d MB; %s", c.sizeMB, c.network) }
 
 // cell is what one or several rounds measured.
@@ -49,6 +50,7 @@ func tabulate(r results) tabulated {
 	return t
 }
 
+// addNew appends one to all, unless all contains it already.
 func addNew[T comparable](all []T, one T) []T {
 	if slices.Contains(all, one) {
 		return all

@@ -150,10 +150,16 @@ func storePart(runs []measurement) string {
 	return "–"
 }
 
-func seconds(m measurement) float64      { return m.Seconds }
-func storeSeconds(m measurement) float64 { return m.Store }
-func roundTrips(m measurement) float64   { return m.RoundTrips }
+// seconds returns how long a run took.
+func seconds(m measurement) float64 { return m.Seconds }
 
+// storeSeconds returns how long calls to the store were under way during a run.
+func storeSeconds(m measurement) float64 { return m.Store }
+
+// roundTrips returns how long a run took, in round trips of the link. It is 0 on loopback.
+func roundTrips(m measurement) float64 { return m.RoundTrips }
+
+// humanBytes formats a number of bytes with a unit, such as "12 MB". A negative number counts as 0.
 func humanBytes(n int64) string { return humanize.Bytes(uint64(max(0, n))) }
 
 // conditions says under what the figures were measured, in one paragraph.

@@ -77,6 +77,8 @@ func read(t *testing.T, sandbox *server.Server, folder string, more ...string) m
 	return files
 }
 
+// noSecret fails the test if content has a secret of the sandbox or an e-mail address of it. where names the content
+// in the failure.
 func noSecret(t *testing.T, sandbox *server.Server, where, content string) {
 	t.Helper()
 	for _, secret := range append(sandbox.Secrets(), "@example.com") {
@@ -140,6 +142,8 @@ func TestContact(t *testing.T) {
 	}
 }
 
+// testContact runs first contact against a sandbox of the profile, and checks its results, its releases and its
+// report.
 func testContact(t *testing.T, profile string) {
 	t.Helper()
 	options, err := server.Profile(profile)

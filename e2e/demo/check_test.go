@@ -8,6 +8,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/action"
 )
 
+// good returns the outcome of a run whose outputs, log and sent bytes agree, as the demo expects.
 func good(revision string, created bool, sent int64, digest string) *outcome {
 	yes := map[bool]string{true: "true", false: "false"}[created]
 	o := &outcome{

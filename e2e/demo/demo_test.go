@@ -98,6 +98,7 @@ func (w trigger) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// nothingLeft fails the test if the folder has a file in it.
 func nothingLeft(t *testing.T, dir string) {
 	t.Helper()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -105,6 +106,7 @@ func nothingLeft(t *testing.T, dir string) {
 	}
 }
 
+// needEngine skips the test if no Docker engine answers, or fails it if the environment requires an engine.
 func needEngine(t *testing.T) {
 	t.Helper()
 	out, err := exec.Command("docker", "info", "--format", "{{.ServerVersion}}").CombinedOutput()

@@ -75,4 +75,5 @@ func run(ctx context.Context, _ []string, out io.Writer) (err error) {
 	return d.runSteps(ctx)
 }
 
+// printf prints to the demo's output and ignores an error of it.
 func (d *demo) printf(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format, args...) }

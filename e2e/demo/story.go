@@ -151,4 +151,5 @@ var longDigest = regexp.MustCompile(`(sha256:[0-9a-f]{12})[0-9a-f]{52}`)
 // shorten leaves the first 12 digits of each digest, so that lines fit.
 func shorten(text string) string { return longDigest.ReplaceAllString(text, "$1…") }
 
+// seconds formats a duration in seconds, with two decimals.
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -157,6 +157,8 @@ var importRunnerImage = sync.OnceValues(func() (string, error) {
 	return image, nil
 })
 
+// writeRunner writes the root file system of an image in which act runs the steps of a job: busybox, the docker
+// client and stand-ins for other programs. It is a tar archive.
 func writeRunner(w io.Writer) error {
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
@@ -265,6 +267,7 @@ func NewCheckout(t *testing.T, sandbox *server.Server, workflow string, files ma
 	return c
 }
 
+// write writes a file into the checkout and creates the folders above it.
 func (c Checkout) write(t *testing.T, name, content string) {
 	t.Helper()
 	path := filepath.Join(c.dir, name)

@@ -60,6 +60,7 @@ func (f Archive) Zeros(name string, size int64) {
 // Zeros is an endless stream of zero bytes.
 type Zeros struct{}
 
+// Read fills p with zero bytes. It never fails.
 func (Zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil

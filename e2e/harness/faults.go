@@ -45,6 +45,8 @@ func EachSchedule(t *testing.T, usual int64, run func(t *testing.T, seed, n uint
 	wg.Wait()
 }
 
+// numberFrom returns the number that an environment variable holds, or otherwise if the variable is empty. It fails
+// the test if the text isn't a number.
 func numberFrom(t *testing.T, variable string, otherwise int64) int64 {
 	t.Helper()
 	text := os.Getenv(variable)

@@ -23,6 +23,7 @@ func (r RootFS) Dir(to string, mode int64) error {
 	return r.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: to + "/", Mode: mode})
 }
 
+// link adds a symbolic link at the path to, which points to target.
 func (r RootFS) link(to, target string) error {
 	return r.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: to, Linkname: target, Mode: 0o777})
 }
@@ -47,6 +48,7 @@ func (r RootFS) Tree(to, from string) error {
 	})
 }
 
+// file adds a copy of the file from at the path to. Of the mode, it keeps whether the file is executable.
 func (r RootFS) file(to, from string) error {
 	content, err := os.ReadFile(from)
 	if err != nil {

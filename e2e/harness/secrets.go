@@ -84,6 +84,7 @@ func WithoutMasks(log string) string {
 	return strings.Join(kept, "")
 }
 
+// filesBelow returns the paths of all files in the folder and in the folders below it.
 func filesBelow(t *testing.T, dir string) []string {
 	t.Helper()
 	var files []string

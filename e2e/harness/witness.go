@@ -18,6 +18,8 @@ type Witness struct {
 	heard []string
 }
 
+// ServeHTTP notes the request with its header and up to 1 MiB of its body, then lets Answer reply. Without an Answer,
+// the reply is empty.
 func (w *Witness) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	w.mu.Lock()

@@ -289,8 +289,10 @@ func window(t *testing.T, window int, size int64) []byte {
 	return b.Bytes()
 }
 
+// asItIs changes nothing in a manifest and its descriptor.
 func asItIs(harness.Object, *harness.Descriptor) {}
 
+// manyLabels returns the members of a JSON object that has n labels, without the braces.
 func manyLabels(n int) []byte {
 	var b bytes.Buffer
 	for i := range n {
@@ -311,6 +313,8 @@ func TestHostileArchives(t *testing.T) {
 	}
 }
 
+// refuse uploads the archive at path, and fails the test unless the action fails with the text want and sends no
+// manifest.
 func refuse(t *testing.T, path, want string) {
 	t.Helper()
 	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})

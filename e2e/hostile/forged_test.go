@@ -40,6 +40,7 @@ const otherCharm = "other-charm"
 // pusher is somebody who may push to a repository and has no store token. It uses other people's tools.
 type pusher struct{ login, repository string }
 
+// newPusher returns a pusher to the repository of the image resource. It skips the test without crane or skopeo.
 func newPusher(t *testing.T, sandbox *server.Server) pusher {
 	t.Helper()
 	harness.Need(t, "crane", "skopeo")
@@ -47,11 +48,13 @@ func newPusher(t *testing.T, sandbox *server.Server) pusher {
 	return pusher{login, repository}
 }
 
+// crane runs crane with the pusher's login, and returns its output.
 func (p pusher) crane(t *testing.T, args ...string) string {
 	t.Helper()
 	return harness.Tool(t, "env", append([]string{"DOCKER_CONFIG=" + p.login, "crane"}, args...)...)
 }
 
+// skopeo copies an image from source to a tag of the repository.
 func (p pusher) skopeo(t *testing.T, source, tag string, options ...string) {
 	t.Helper()
 	options = append(options, "--dest-tls-verify=false", "--dest-authfile", harness.AuthFile(t, p.login), source,
@@ -91,6 +94,7 @@ func (p pusher) edit(t *testing.T, source string, annotations map[string]string)
 	p.crane(t, args...)
 }
 
+// recordTag returns the tag under which the action records the source with this digest or ID.
 func recordTag(source string) string {
 	return strings.Replace(source, ":", "-", 1) + ".image-locations.imgpkg"
 }
@@ -137,6 +141,7 @@ func shellImage(t *testing.T) (img, uncompressed v1.Image) {
 	return withConfig(t, img, config), withConfig(t, uncompressed, config)
 }
 
+// configOf returns the config of an image. It fails the test if there is none.
 func configOf(t *testing.T, img v1.Image) *v1.ConfigFile {
 	t.Helper()
 	config, err := img.ConfigFile()
@@ -146,6 +151,7 @@ func configOf(t *testing.T, img v1.Image) *v1.ConfigFile {
 	return config
 }
 
+// withConfig returns the image with another config.
 func withConfig(t *testing.T, img v1.Image, config *v1.ConfigFile) v1.Image {
 	t.Helper()
 	img, err := mutate.ConfigFile(img, config)
@@ -356,6 +362,7 @@ func TestForgedImage(t *testing.T) {
 	})
 }
 
+// configDigest returns the digest of an image's config, which is the image's ID.
 func configDigest(t *testing.T, img v1.Image) string {
 	t.Helper()
 	digest, err := img.ConfigName()

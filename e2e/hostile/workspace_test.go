@@ -30,6 +30,8 @@ var inputsOfPaths = map[string]func(path string) []string{
 	},
 }
 
+// imageInput returns a function that gives the inputs to upload the image at a path. before goes in front of the
+// path, such as "oci:".
 func imageInput(before string) func(string) []string {
 	return func(path string) []string {
 		return []string{"resource=" + harness.ImageResource, "image=" + before + path}
@@ -114,6 +116,7 @@ func TestWorkspaceRefuses(t *testing.T) {
 	}
 }
 
+// containsAny reports whether the text contains at least one of the fragments, which are separated by "|".
 func containsAny(text, fragments string) bool {
 	for fragment := range strings.SplitSeq(fragments, "|") {
 		if strings.Contains(text, fragment) {

@@ -103,6 +103,7 @@ func TestPublishCharm(t *testing.T) {
 	})
 }
 
+// digestOfUpstream returns the digest in the upstream-source of a charm's metadata.
 func digestOfUpstream(metadata string) string {
 	_, digest, _ := strings.Cut(metadata, "@")
 	digest, _, _ = strings.Cut(digest, `"`)

@@ -517,6 +517,7 @@ func withoutNewRevisions(entries []server.Release) []server.Release {
 	return entries
 }
 
+// isAll fails the test unless the releases are those that it wants, in this order.
 func isAll(t *testing.T, want, got []server.Release) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {

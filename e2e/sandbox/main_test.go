@@ -127,6 +127,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// readEnv reads the environment file that the sandbox wrote. It fails the test if a variable that clients need is
+// missing.
 func readEnv(t *testing.T, path string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -149,6 +151,7 @@ func readEnv(t *testing.T, path string) map[string]string {
 	return env
 }
 
+// get requests a URL and drops the answer. The test fails only if the URL is invalid.
 func get(t *testing.T, url string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)

@@ -60,6 +60,7 @@ func TestSeveralFilesInALine(t *testing.T) {
 	}
 }
 
+// copyFile copies the content of a file.
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	harness.WriteFile(t, to, harness.ReadFile(t, from))
@@ -272,6 +273,7 @@ func TestCompressedByXzAndBzip2(t *testing.T) {
 	}
 }
 
+// writeXz writes the content of the file from to path, compressed with xz.
 func writeXz(t *testing.T, path, from string) {
 	t.Helper()
 	var out bytes.Buffer

@@ -18,6 +18,7 @@ import (
 
 var emptyConfig = [2]string{"application/vnd.oci.empty.v1+json", "{}"}
 
+// onPlatform returns the descriptor with an operating system and an architecture.
 func onPlatform(d harness.Descriptor, system, architecture string) harness.Descriptor {
 	d.Platform = map[string]string{"os": system, "architecture": architecture}
 	return d

@@ -136,11 +136,14 @@ func buildContext(t *testing.T) string {
 	return dir
 }
 
+// buildah runs buildah with the storage of p, and returns its output.
 func buildah(t *testing.T, p harness.Podman, args ...string) string {
 	t.Helper()
 	return harness.Tool(t, "env", append([]string{p.Variable(), "BUILDAH_ISOLATION=chroot", "buildah"}, args...)...)
 }
 
+// buildahBuild builds an image with buildah and pushes it to a new path by the transport, such as "oci". It returns
+// the path.
 func buildahBuild(t *testing.T, format, transport string, options ...string) string {
 	t.Helper()
 	harness.Need(t, "buildah")
@@ -151,6 +154,8 @@ func buildahBuild(t *testing.T, format, transport string, options ...string) str
 	return path
 }
 
+// podmanBuild builds an image with podman and saves it as an archive of the format saved. It returns the archive's
+// path.
 func podmanBuild(t *testing.T, format, saved string) string {
 	t.Helper()
 	p := harness.NewPodman(t)
@@ -160,6 +165,7 @@ func podmanBuild(t *testing.T, format, saved string) string {
 	return path
 }
 
+// craneAppend makes an image of one layer with crane, and returns the path of its archive.
 func craneAppend(t *testing.T, options ...string) string {
 	t.Helper()
 	harness.Need(t, "crane")

@@ -317,6 +317,7 @@ func corruptRegistry(t *testing.T, img v1.Image, change func([]byte) []byte) str
 	return host + "/image@" + harness.Push(t, host+"/image", img)
 }
 
+// layerContent returns the compressed content of an image's first layer.
 func layerContent(t *testing.T, img v1.Image) []byte {
 	t.Helper()
 	layer, err := img.LayerByDigest(harness.FirstLayer(t, img).Digest)
@@ -335,6 +336,7 @@ func layerContent(t *testing.T, img v1.Image) []byte {
 	return all
 }
 
+// digestIn returns the digest of an image's manifest.
 func digestIn(t *testing.T, img v1.Image) v1.Hash {
 	t.Helper()
 	digest, err := img.Digest()

@@ -51,6 +51,8 @@ func TestJoinedIndex(t *testing.T) {
 	harness.EachRegistry(t, testJoinedIndex)
 }
 
+// testJoinedIndex joins a rock, a docker archive and an image in a registry into one index, and checks its children
+// and their records.
 func testJoinedIndex(t *testing.T, options server.Options) {
 	t.Helper()
 	harness.Need(t, "docker")
@@ -91,6 +93,8 @@ func TestNestedIndexIsFlattened(t *testing.T) {
 	harness.EachRegistry(t, testNestedIndexIsFlattened)
 }
 
+// testNestedIndexIsFlattened joins an index within an index and an image, and checks that the result lists all images
+// directly.
 func testNestedIndexIsFlattened(t *testing.T, options server.Options) {
 	t.Helper()
 	inner := harness.PlatformIndex(t, "linux/arm64", "linux/s390x")

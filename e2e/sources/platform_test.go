@@ -14,6 +14,8 @@ func TestPlatformSelectsOne(t *testing.T) {
 	harness.EachRegistry(t, testPlatformSelectsOne)
 }
 
+// testPlatformSelectsOne uploads one image of an index for each way to name a platform, and checks that it is the
+// right one.
 func testPlatformSelectsOne(t *testing.T, options server.Options) {
 	t.Helper()
 	index := harness.PlatformIndex(t, "linux/amd64", "linux/arm/v7", "windows/amd64:10.0.14393", "linux/arm64")

@@ -167,6 +167,7 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// startTroubled starts a troubled registry without faults, and returns it with its host and port.
 func startTroubled(t *testing.T) (r *troubled, host string) {
 	t.Helper()
 	r = &troubled{
@@ -431,6 +432,7 @@ type closable struct {
 	status int
 }
 
+// close makes the registry answer every later request except /v2/ with the status. A status of 0 opens it again.
 func (c *closable) close(status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -28,6 +28,8 @@ type origin struct {
 	open   string         // the host of a registry that asks for none
 }
 
+// newOrigin builds an image and makes it available in every place that the tests read from. It skips the test without
+// docker, skopeo or crane.
 func newOrigin(t *testing.T) origin {
 	t.Helper()
 	harness.Need(t, "docker", "skopeo", "crane")
@@ -203,6 +205,8 @@ func TestSources(t *testing.T) {
 	})
 }
 
+// testSources uploads the image from each place to a sandbox with the options, and checks the digest and that a
+// second run changes nothing.
 func testSources(t *testing.T, o origin, options server.Options) {
 	t.Helper()
 	for name, place := range places {
@@ -267,6 +271,7 @@ func richIndex(t *testing.T) v1.ImageIndex {
 	return mutate.Annotations(index, map[string]string{"org.example.index": "yes"}).(v1.ImageIndex)
 }
 
+// withLayer returns the image with one more layer on top.
 func withLayer(t *testing.T, img v1.Image, layer v1.Layer) v1.Image {
 	t.Helper()
 	img, err := mutate.Append(img, mutate.Addendum{Layer: layer})

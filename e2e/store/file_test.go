@@ -310,6 +310,7 @@ func listed(body string) func(server.Request) *server.Fault {
 	}
 }
 
+// listedFor returns the revision as the store lists it, with a file of seven bytes for one architecture.
 func listedFor(revision int, content, architecture string) string {
 	return fmt.Sprintf(`{"revision":%d,"size":7,"sha256":%q,"bases":[{"name":"all","channel":"all",`+
 		`"architectures":[%q]}]}`,

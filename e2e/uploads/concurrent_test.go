@@ -14,6 +14,7 @@ func TestSameImageAtOnce(t *testing.T) {
 	harness.EachRegistry(t, testSameImageAtOnce)
 }
 
+// testSameImageAtOnce uploads one image in many runs at once, and checks that they end with the same single revision.
 func testSameImageAtOnce(t *testing.T, options server.Options) {
 	t.Helper()
 	options.ReviewDelay, options.ListLag = 5, 3
@@ -43,6 +44,7 @@ func TestDifferentImagesAtOnce(t *testing.T) {
 	harness.EachRegistry(t, testDifferentImagesAtOnce)
 }
 
+// testDifferentImagesAtOnce uploads several images at once, and checks that each gets a revision of its own.
 func testDifferentImagesAtOnce(t *testing.T, options server.Options) {
 	t.Helper()
 	options.ReviewDelay = 3

@@ -28,6 +28,8 @@ func TestFaultSchedules(t *testing.T) {
 	harness.EachRegistry(t, testFaultSchedules)
 }
 
+// testFaultSchedules runs jobs under random schedules of faults, and logs how many ended in an error. It runs fewer
+// schedules on a registry other than the default.
 func testFaultSchedules(t *testing.T, options server.Options) {
 	t.Helper()
 	usual := int64(harness.Schedules)
@@ -52,6 +54,7 @@ type faultyJob struct {
 	sha256          string // of the revision's content; empty if that differs between sandboxes
 }
 
+// newFaultyJobs returns the jobs to run under faults. It runs each once without faults, to learn the right outputs.
 func newFaultyJobs(t *testing.T) []faultyJob {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
@@ -71,6 +74,8 @@ func newFaultyJobs(t *testing.T) []faultyJob {
 	return jobs
 }
 
+// run runs the job while the schedule's faults happen, and returns the result of that run. If it failed, a second run
+// without faults must succeed.
 func (j faultyJob) run(t *testing.T, options server.Options, s *schedule) harness.Result {
 	t.Helper()
 	options.TokenLife = s.tokenLife
@@ -100,6 +105,8 @@ func (j faultyJob) run(t *testing.T, options server.Options, s *schedule) harnes
 	return r
 }
 
+// isRight fails the test unless the outputs are right, there is one revision, and an image in the registry is
+// complete.
 func (j faultyJob) isRight(t *testing.T, sandbox *server.Server, r harness.Result) {
 	t.Helper()
 	r.HasOutputs(t, j.want)
@@ -161,6 +168,7 @@ type event struct {
 	heals      time.Duration
 }
 
+// newSchedule returns schedule n of a seed. The same numbers always give the same schedule.
 func newSchedule(seed, n uint64) *schedule {
 	random := rand.New(rand.NewPCG(seed, n))
 	s := &schedule{tokenLife: 5 * time.Minute, events: map[int64]event{}}
@@ -177,6 +185,7 @@ func newSchedule(seed, n uint64) *schedule {
 	return s
 }
 
+// randomConnectionFault returns a random fault of one server's connections, which heals within about a second.
 func randomConnectionFault(random *rand.Rand) event {
 	milliseconds := func(upTo int) time.Duration { return time.Duration(random.IntN(upTo)) * time.Millisecond }
 	what := harness.Pick(random,

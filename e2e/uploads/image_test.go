@@ -17,6 +17,8 @@ func TestImage(t *testing.T) {
 	harness.EachRegistry(t, testImage)
 }
 
+// testImage uploads an image by its ID, runs again unchanged, then changed, and checks that other tools accept the
+// result.
 func testImage(t *testing.T, options server.Options) {
 	t.Helper()
 	id := harness.BuildImage(t, "scratch")
@@ -60,6 +62,7 @@ func TestImageByShortID(t *testing.T) {
 	harness.EachRegistry(t, testImageByShortID)
 }
 
+// testImageByShortID uploads an image by the first twelve digits of its ID.
 func testImageByShortID(t *testing.T, options server.Options) {
 	t.Helper()
 	id := harness.BuildImage(t, "scratch")
@@ -90,6 +93,7 @@ func TestImageByRepoDigest(t *testing.T) {
 	harness.EachRegistry(t, testImageByRepoDigest)
 }
 
+// testImageByRepoDigest uploads an image from the engine by the digest under which it was pulled.
 func testImageByRepoDigest(t *testing.T, options server.Options) {
 	t.Helper()
 	harness.Need(t, "docker")
@@ -109,6 +113,7 @@ func TestImageByName(t *testing.T) {
 	harness.EachRegistry(t, testImageByName)
 }
 
+// testImageByName uploads an image from a registry, by its name and digest.
 func testImageByName(t *testing.T, options server.Options) {
 	t.Helper()
 	harness.Need(t, "docker")
@@ -128,6 +133,8 @@ func TestImageByNameInEngine(t *testing.T) {
 	harness.EachRegistry(t, testImageByNameInEngine)
 }
 
+// testImageByNameInEngine checks that a name which needs a login is refused with advice to give the engine's ID, and
+// that this advice works.
 func testImageByNameInEngine(t *testing.T, options server.Options) {
 	t.Helper()
 	harness.Need(t, "docker")
@@ -146,6 +153,8 @@ func TestImageInRepository(t *testing.T) {
 	harness.EachRegistry(t, testImageInRepository)
 }
 
+// testImageInRepository gives the digest of an image that the charm's repository already has, and checks that nothing
+// changes.
 func testImageInRepository(t *testing.T, options server.Options) {
 	t.Helper()
 	archive := harness.WriteImageArchive(t, 1000, 2)
@@ -193,6 +202,8 @@ func TestImageWithoutRecord(t *testing.T) {
 	harness.EachRegistry(t, testImageWithoutRecord)
 }
 
+// testImageWithoutRecord uploads an image with locations-record=false, and checks that no record is written and that
+// a second run sends nothing.
 func testImageWithoutRecord(t *testing.T, options server.Options) {
 	t.Helper()
 	sandbox := harness.StartSandbox(t, options)

@@ -60,6 +60,7 @@ func importLayer(t *testing.T, size int64) string {
 	return strings.TrimSpace(string(id))
 }
 
+// writeLayer writes a layer with one file of at least size bytes that compress slowly, by about five eighths.
 func writeLayer(w io.Writer, size int64) error {
 	files := tar.NewWriter(w)
 	if err := files.WriteHeader(&tar.Header{Name: "large", Mode: 0o600, Size: size}); err != nil {

@@ -124,6 +124,7 @@ func halfEngine(t *testing.T, archive string, half func(http.ResponseWriter, *ht
 	return "DOCKER_HOST=tcp://" + engine.Listener.Addr().String(), name.String()
 }
 
+// inspected returns the engine's answer to inspecting an image with this ID and config.
 func inspected(name v1.Hash, config *v1.ConfigFile) map[string]any {
 	return map[string]any{
 		"Id": name.String(), "Os": config.OS, "Architecture": config.Architecture, "Size": 1,

@@ -27,6 +27,8 @@ func TestMount(t *testing.T) {
 	harness.EachRegistry(t, testMount)
 }
 
+// testMount uploads an image that another resource of the registry has, and checks that its blobs are mounted and not
+// sent.
 func testMount(t *testing.T, options server.Options) {
 	t.Helper()
 	sandbox := harness.StartSandboxWithOther(t, options)
@@ -136,6 +138,7 @@ type noise struct {
 	files  []string   // what halfway returned
 }
 
+// newNoise returns a registry whose image has a layer of size random bytes. They are the same each time.
 func newNoise(size int64) *noise {
 	n := &noise{size: size}
 	sum := sha256.New()
@@ -149,6 +152,7 @@ func newNoise(size int64) *noise {
 	return n
 }
 
+// content returns a new reader of the layer.
 func (n *noise) content() io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{}), n.size)
 }

@@ -71,6 +71,7 @@ func entries(t *testing.T, stream io.ReadCloser) (names []string) {
 	}
 }
 
+// compressedSize returns the size in bytes of a file after compression with gzip.
 func compressedSize(t *testing.T, path string) int {
 	t.Helper()
 	var compressed bytes.Buffer

@@ -308,6 +308,7 @@ func (c *cluster) arrived(t *testing.T, want published, w waiting) {
 	}
 }
 
+// query returns what kubectl prints of the charm's pods for a JSONPath template.
 func (c *cluster) query(t *testing.T, jsonpath string) string {
 	t.Helper()
 	return harness.Tool(t, "kubectl", "get", "pods", "--selector=app.kubernetes.io/name=my-charm",

@@ -22,6 +22,8 @@ func TestContainerUploadsImageOnce(t *testing.T) {
 	containerUploadsImageOnce(t, harness.ActionImage(t))
 }
 
+// containerUploadsImageOnce uploads an image with the action in a container, and checks that no second run, in a
+// container or without one, changes anything.
 func containerUploadsImageOnce(t *testing.T, image string) {
 	t.Helper()
 	id := harness.BuildImage(t, "scratch")

@@ -39,6 +39,8 @@ func loadStandIn(reference string) error {
 	return harness.LoadImage(reference, img)
 }
 
+// standIn returns an image that can stand in for golang's: this machine's Go, a shell, root certificates and the
+// module's dependencies.
 func standIn() (v1.Image, error) {
 	var content bytes.Buffer
 	if err := writeStandIn(&content); err != nil {
@@ -57,6 +59,7 @@ func standIn() (v1.Image, error) {
 	return mutate.AppendLayers(base, static.NewLayer(content.Bytes(), types.DockerUncompressedLayer))
 }
 
+// writeStandIn writes the root file system of the stand-in as a tar archive.
 func writeStandIn(w io.Writer) error {
 	modules, err := downloadModules()
 	defer func() { _ = os.RemoveAll(modules) }()
@@ -94,6 +97,7 @@ func downloadModules() (dir string, err error) {
 	return dir, nil
 }
 
+// goEnv returns a variable as "go env" prints it. It is empty if the command fails.
 func goEnv(name string) string {
 	out, _ := exec.Command("go", "env", name).Output()
 	return strings.TrimSpace(string(out))

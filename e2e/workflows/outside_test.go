@@ -81,6 +81,7 @@ func openFolder(t *testing.T) string {
 	return dir
 }
 
+// chmod changes the mode of a file.
 func chmod(t *testing.T, path string, mode os.FileMode) {
 	t.Helper()
 	if err := os.Chmod(path, mode); err != nil {

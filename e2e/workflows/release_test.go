@@ -31,6 +31,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/internal/releaseimage"
 )
 
+// workflow is the part of a GitHub workflow that the tests read.
 type workflow struct {
 	Permissions *map[string]string
 	Concurrency any
@@ -41,11 +42,13 @@ type workflow struct {
 	}
 }
 
+// step is a step of a workflow's job.
 type step struct {
 	ID, Uses, Run string
 	With          map[string]any
 }
 
+// readWorkflow reads the workflow in the file at path.
 func readWorkflow(t *testing.T, path string) (w workflow) {
 	t.Helper()
 	if err := yaml.Unmarshal([]byte(harness.ReadFile(t, path)), &w); err != nil {
@@ -133,6 +136,7 @@ func (r release) run(t *testing.T, job, id string, env ...string) (log string, e
 	return "", nil
 }
 
+// bash runs a script with bash as GitHub does, which ends at the first command that fails, and returns its output.
 func (r release) bash(t *testing.T, script string, env []string) (string, error) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", script)

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// field is an input or output as action.yml declares it.
 type field struct {
 	Description string
 	Required    bool
@@ -25,6 +26,7 @@ type declared struct {
 	Outputs map[string]field
 }
 
+// readDeclared reads the inputs and outputs from the action.yml at path.
 func readDeclared(t *testing.T, path string) (d declared) {
 	t.Helper()
 	if err := yaml.Unmarshal([]byte(read(t, path)), &d); err != nil {
@@ -47,6 +49,7 @@ var documentedActions = []documented{
 // uses is how a step names the action, without a version.
 func (d documented) uses() string { return strings.TrimSuffix(ourActions+"/"+d.action, "/action.yml") }
 
+// read returns the content of a file, whose path is relative to the repository's root.
 func read(t *testing.T, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -184,6 +187,7 @@ func TestReadmeStepsAreRun(t *testing.T) {
 	}
 }
 
+// parseSteps returns the steps in a YAML text that use our actions.
 func parseSteps(t *testing.T, text string) []step {
 	t.Helper()
 	var content any

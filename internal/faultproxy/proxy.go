@@ -122,6 +122,7 @@ func (p *Proxy) current(downstream bool) []*active {
 	return current
 }
 
+// accept forwards each connection of a client until the listener closes.
 func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()

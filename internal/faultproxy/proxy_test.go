@@ -41,6 +41,7 @@ func start(t *testing.T) *faultproxy.Proxy {
 	return proxy
 }
 
+// dial connects to the proxy. The connection times out after a minute and is closed when the test ends.
 func dial(t *testing.T, proxy *faultproxy.Proxy) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", proxy.Addr())

@@ -9,6 +9,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
+// env is the environment of a test, by variable name.
 type env = testkit.Env
 
 var (

@@ -31,6 +31,7 @@ var hostile = []string{
 	"\n\n",
 }
 
+// logAll logs a line of each level, and texts that try to pass for workflow commands.
 func logAll(r *Runner) {
 	log := r.Logger()
 	log.Debug("reading the index", zap.String("digest", "sha256:ab"), zap.Int("layers", 3),

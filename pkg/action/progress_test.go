@@ -12,6 +12,7 @@ import (
 // clock stands still until it is moved.
 type clock struct{ at time.Time }
 
+// now returns the time at which the clock stands.
 func (c *clock) now() time.Time { return c.at }
 
 func TestProgressLines(t *testing.T) {

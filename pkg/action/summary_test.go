@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// summaryRunner returns a runner that writes a job summary, and a function that reads this summary.
 func summaryRunner(t *testing.T) (*Runner, func() string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "summary")

@@ -26,6 +26,7 @@ var (
 		"'24.04', architectures: [amd64, arm64]}\n- {name: ubuntu, channel: '22.04', architectures: [amd64]}\n"}
 )
 
+// packed returns a zip archive with the entries.
 func packed(tb testing.TB, entries ...entry) []byte {
 	tb.Helper()
 	var b bytes.Buffer

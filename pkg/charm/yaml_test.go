@@ -103,6 +103,7 @@ func doubled(n int) string {
 	return b.String()
 }
 
+// deeper returns a YAML text with n mappings, each within the one before.
 func deeper(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -195,6 +196,7 @@ func measured(f func() error) (bytes uint64, took time.Duration, err error) {
 	return after.TotalAlloc - before.TotalAlloc, took, err
 }
 
+// processorTime returns how much processor time this process has used.
 func processorTime() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -22,6 +22,7 @@ type vector struct {
 	Bound     string
 }
 
+// vectors returns the bound discharges that another implementation of macaroons made, from testdata.
 func vectors(tb testing.TB) []vector {
 	tb.Helper()
 	text, err := os.ReadFile("testdata/bound.json")
@@ -40,6 +41,7 @@ func (v vector) pairText() string {
 	return fmt.Sprintf(`{"t": "u1-macaroon", "v": {"r": %q, "d": %q}}`, v.Root, v.Discharge)
 }
 
+// jsonMacaroon returns a macaroon of the version as JSON.
 func jsonMacaroon(t *testing.T, version macaroon.Version) string {
 	t.Helper()
 	m, err := macaroon.New([]byte("key"), []byte("id"), "api.charmhub.io", version)
@@ -108,6 +110,7 @@ func TestParseCredentialsOfEveryKindPastedInEveryWay(t *testing.T) {
 	}
 }
 
+// wrap breaks s into lines of width bytes, separated by with.
 func wrap(s string, width int, with string) string {
 	var lines []string
 	for line := range slices.Chunk([]byte(s), width) {

@@ -270,6 +270,7 @@ func TestUnclearCreate(t *testing.T) {
 	}
 }
 
+// failing is a body that can't be read.
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

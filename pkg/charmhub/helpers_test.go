@@ -16,6 +16,7 @@ import (
 // paste returns text as `charmcraft login --export` writes it.
 func paste(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
+// mustParse parses a token and fails the test if it is invalid.
 func mustParse(t *testing.T, text string) *Credentials {
 	t.Helper()
 	c, err := ParseCredentials(text)
@@ -32,12 +33,14 @@ type recorder struct {
 	masked   map[string]bool
 }
 
+// note keeps a request for log.
 func (r *recorder) note(request string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.requests = append(r.requests, request)
 }
 
+// mask keeps a secret as one that the client masked.
 func (r *recorder) mask(secret string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,6 +50,7 @@ func (r *recorder) mask(secret string) {
 	r.masked[secret] = true
 }
 
+// log returns the requests, one a line.
 func (r *recorder) log() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,6 +93,7 @@ func reply(r *http.Request, status int, body string) *http.Response {
 	}
 }
 
+// wantIn fails the test for each part that the text lacks.
 func wantIn(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
@@ -98,6 +103,7 @@ func wantIn(t *testing.T, text string, parts ...string) {
 	}
 }
 
+// wantNotIn fails the test for each part that the text has.
 func wantNotIn(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {

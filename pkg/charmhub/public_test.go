@@ -67,11 +67,13 @@ func newJuju(t *testing.T, list string, download http.HandlerFunc) *juju {
 	return j
 }
 
+// revisionOf returns a revision as the store would list it if its content were text.
 func revisionOf(number int, text string) Revision {
 	digest := sha256.Sum256([]byte(text))
 	return Revision{Revision: number, Size: int64(len(text)), SHA256: hex.EncodeToString(digest[:])}
 }
 
+// listOf returns the store's public list of revisions, with one that can be downloaded from url.
 func listOf(url string) string {
 	return `{"revisions":[{"revision":null},{"revision":3,"download":{"url":"` + url + `","size":1,"hash-sha-256":"x"}}]}`
 }

@@ -16,6 +16,7 @@ import (
 
 const statusURL = "/v1/charm/c/revisions/review?upload-id=u"
 
+// item returns the store's answer about one upload that has the status. rest holds further members in JSON.
 func item(status, rest string) string {
 	return `{"revisions":[{"upload-id":"u","status":"` + status + `",` + rest + `}]}`
 }

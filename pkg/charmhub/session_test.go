@@ -32,6 +32,7 @@ type sso struct {
 	login *httptest.Server
 }
 
+// start starts both servers, and returns a client that has the first pair of the test's vector.
 func (s *sso) start() *Client {
 	s.rec = &recorder{}
 	s.fresh = freshDischarge(s.t)
@@ -66,6 +67,7 @@ func freshDischarge(t *testing.T) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
+// boundFresh returns the Authorization header for the root with the refreshed discharge.
 func (s *sso) boundFresh() string {
 	p, err := newPair(s.v.Root, s.fresh)
 	if err != nil {
@@ -74,6 +76,7 @@ func (s *sso) boundFresh() string {
 	return p.authorization()
 }
 
+// serveStore answers as the store. It refuses what needs a refresh, and fails the test for an unexpected login.
 func (s *sso) serveStore(w http.ResponseWriter, r *http.Request) {
 	s.rec.note(r.Method + " " + r.URL.Path)
 	old := "Macaroon root=" + s.v.Root + ", discharge=" + s.v.Bound
@@ -91,6 +94,7 @@ func (s *sso) serveStore(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// serveExchange answers the exchange of a pair for a token. old and fresh tell which pair the request has.
 func (s *sso) serveExchange(w http.ResponseWriter, r *http.Request, old, fresh bool) {
 	var body map[string]string
 	if json.NewDecoder(r.Body).Decode(&body) != nil || body["client-description"] != "tester/1" ||
@@ -111,6 +115,7 @@ func (s *sso) serveExchange(w http.ResponseWriter, r *http.Request, old, fresh b
 	}
 }
 
+// needsRefresh answers that the discharge needs a refresh, in the dialect of the store.
 func (s *sso) needsRefresh(w http.ResponseWriter) {
 	if s.snap {
 		w.Header().Set("WWW-Authenticate", "Macaroon needs_refresh=1")
@@ -120,6 +125,7 @@ func (s *sso) needsRefresh(w http.ResponseWriter) {
 	answer(401, refreshPlease)(w, nil)
 }
 
+// serveLogin answers as single sign-on. It fails the test for a request with more than the discharge in it.
 func (s *sso) serveLogin(w http.ResponseWriter, r *http.Request) {
 	s.rec.note("sso " + r.Method + " " + r.URL.Path)
 	if r.Header.Get("Authorization") != "" {
@@ -201,6 +207,7 @@ func (s *sso) wantMasked() {
 	}
 }
 
+// join returns the lines as recorder.log joins its requests.
 func join(lines []string) string {
 	r := recorder{requests: lines}
 	return r.log()

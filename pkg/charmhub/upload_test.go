@@ -9,11 +9,13 @@ import (
 	"testing"
 )
 
+// empty opens a content of no bytes.
 func empty() (io.ReadCloser, error) { return http.NoBody, nil }
 
 // tracked counts how often it was opened and closed.
 type tracked struct{ opened, closed int }
 
+// open returns a function that opens the content and counts each call.
 func (c *tracked) open(content string) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) {
 		c.opened++

@@ -15,6 +15,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
+// env is the environment of a test, by variable name.
 type env = testkit.Env
 
 const (
@@ -24,6 +25,7 @@ const (
 
 var now = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 
+// newRunner returns a runner and the buffer to which it prints.
 func newRunner(e env) (*action.Runner, *bytes.Buffer) {
 	var out bytes.Buffer
 	return action.New(e.Get, &out), &out
@@ -35,10 +37,15 @@ type fakeStore struct {
 	refused, noResources, noReleases error
 }
 
+// Token returns the test's token, or the error with which the store refuses it.
 func (s fakeStore) Token(context.Context) (charmhub.Token, error) { return s.token, s.refused }
+
+// Resources returns an empty list, or the test's error.
 func (s fakeStore) Resources(context.Context, string) ([]charmhub.Resource, error) {
 	return nil, s.noResources
 }
+
+// Releases returns an empty channel map, or the test's error.
 func (s fakeStore) Releases(context.Context, string) (charmhub.Releases, error) {
 	return charmhub.Releases{}, s.noReleases
 }
@@ -165,6 +172,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// testDays returns the output for a number of days. No number gives "unknown".
 func testDays(days string) string {
 	if days == "" {
 		return "unknown"
@@ -178,6 +186,7 @@ type reported struct {
 	summary string
 }
 
+// AddSummary appends the text to the summary.
 func (r *reported) AddSummary(text string) error { r.summary += text; return nil }
 
 func TestReport(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
+// env is the environment of a test, by variable name.
 type env = testkit.Env
 
 // newReader returns a reader and what its runner prints.

@@ -8,6 +8,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
+// fuzzPack packs an image and fails the test if the result has another ID. An image that can't be packed passes.
 func fuzzPack(t *testing.T, u *source.Unpacked) {
 	t.Helper()
 	packed, err := pack.Image(t.Context(), u, pack.Options{})

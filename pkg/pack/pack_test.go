@@ -35,6 +35,7 @@ const (
 	goldenZstd  = "sha256:19808b1503d2163ce78a5694bdca7b09bbb38ab7e8f9b7689e53a46f6be23627"
 )
 
+// packed packs an image. It fails the test on an error, and closes the packed image when the test ends.
 func packed(t *testing.T, u *source.Unpacked, opts pack.Options) *pack.Packed {
 	t.Helper()
 	img, err := pack.Image(t.Context(), u, opts)
@@ -54,6 +55,7 @@ func uncompressed(s imagetest.Saved, archive []byte) *source.Unpacked {
 	return &source.Unpacked{ID: s.ID(), DiffIDs: s.DiffIDs, Export: imagetest.Export(archive)}
 }
 
+// open opens the image that an input's text names.
 func open(t *testing.T, text string) (source.Source, error) {
 	t.Helper()
 	ref, err := source.Parse(text)
@@ -67,6 +69,7 @@ func open(t *testing.T, text string) (source.Source, error) {
 	return src, err
 }
 
+// digestOf returns the digest of an image or index.
 func digestOf(t *testing.T, m image.ImageOrIndex) string {
 	t.Helper()
 	digest, err := m.Digest()
@@ -269,6 +272,7 @@ func TestPackZstdMediaTypes(t *testing.T) {
 	}
 }
 
+// knowing returns a function that returns the known layers.
 func knowing(known map[v1.Hash]v1.Descriptor) func() map[v1.Hash]v1.Descriptor {
 	return func() map[v1.Hash]v1.Descriptor { return known }
 }
@@ -544,6 +548,7 @@ func TestPackMemory(t *testing.T) {
 	}
 }
 
+// heap returns how many bytes of the heap are in use after a garbage collection.
 func heap() uint64 {
 	runtime.GC()
 	var stats runtime.MemStats
@@ -551,6 +556,7 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
+// zeros is an endless stream of zero bytes.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// failingWriter is a writer that always fails with err.
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }

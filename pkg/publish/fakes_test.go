@@ -26,6 +26,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
+// env is the environment of a test, by variable name.
 type env = testkit.Env
 
 var wantError = testkit.WantError
@@ -59,6 +60,7 @@ type store struct {
 	asked []int          // the revisions that these were asked for
 }
 
+// newStore returns a store whose charm has an image and a file resource, without revisions.
 func newStore() *store {
 	return &store{
 		resources: []charmhub.Resource{{Name: "my-image", Type: charm.TypeImage}, {Name: "my-file", Type: charm.TypeFile}},
@@ -66,6 +68,7 @@ func newStore() *store {
 	}
 }
 
+// called notes a call, and returns the next error that the test has set for it.
 func (s *store) called(name string) error {
 	if s.on != nil {
 		s.on(name)
@@ -80,6 +83,7 @@ func (s *store) called(name string) error {
 	return nil
 }
 
+// count returns how many calls of this name there were.
 func (s *store) count(name string) (n int) {
 	for _, call := range s.calls {
 		if call == name {
@@ -89,10 +93,13 @@ func (s *store) count(name string) (n int) {
 	return n
 }
 
+// Resources returns the charm's resources.
 func (s *store) Resources(context.Context, string) ([]charmhub.Resource, error) {
 	return s.resources, s.called("Resources")
 }
 
+// Revisions returns the listed revisions. The first calls lack a revision that is still pending, as often as late
+// says.
 func (s *store) Revisions(context.Context, string, string) ([]charmhub.Revision, error) {
 	err := s.called("Revisions")
 	s.mu.Lock()
@@ -103,10 +110,12 @@ func (s *store) Revisions(context.Context, string, string) ([]charmhub.Revision,
 	return slices.Clone(s.revisions), err
 }
 
+// UploadCredentials returns the name of the resource's repository, without a login.
 func (s *store) UploadCredentials(_ context.Context, charm, resource string) (charmhub.RegistryCredentials, error) {
 	return charmhub.RegistryCredentials{ImageName: "registry.example/" + charm + "/" + resource}, s.called("UploadCredentials")
 }
 
+// ImageBlob returns the text that describes an image: the test's, or one made of the digest.
 func (s *store) ImageBlob(_ context.Context, _, _, digest string) ([]byte, error) {
 	if err := s.called("ImageBlob"); err != nil {
 		return nil, err
@@ -117,6 +126,7 @@ func (s *store) ImageBlob(_ context.Context, _, _, digest string) ([]byte, error
 	return []byte("description of " + digest), nil
 }
 
+// ImageNames returns the test's public names of images, and notes the revisions in the question.
 func (s *store) ImageNames(_ context.Context, _, _ string, of []charmhub.Revision) (map[int]string, error) {
 	for _, revision := range of {
 		s.asked = append(s.asked, revision.Revision)
@@ -124,8 +134,10 @@ func (s *store) ImageNames(_ context.Context, _, _ string, of []charmhub.Revisio
 	return s.names, s.called("ImageNames")
 }
 
+// PrepareUpload does nothing.
 func (s *store) PrepareUpload(context.Context) {}
 
+// Upload reads the content twice, as a retry does, and keeps it below the file's name.
 func (s *store) Upload(_ context.Context, name string, size int64, open func() (io.ReadCloser, error)) (string, error) {
 	for range 2 { // as a retry does
 		content, err := open()
@@ -144,11 +156,13 @@ func (s *store) Upload(_ context.Context, name string, size int64, open func() (
 	return "id", s.called("Upload")
 }
 
+// CreateRevision keeps the new revision, for Await to accept.
 func (s *store) CreateRevision(_ context.Context, _, _ string, n charmhub.NewRevision) (string, error) {
 	s.created = append(s.created, n)
 	return "/status", s.called("CreateRevision")
 }
 
+// Await accepts the revision that was created, with the next number, or the test's answer in place of it.
 func (s *store) Await(context.Context, string) (charmhub.Reviewed, error) {
 	err := s.called("Await")
 	s.mu.Lock()
@@ -163,6 +177,7 @@ func (s *store) Await(context.Context, string) (charmhub.Reviewed, error) {
 	return charmhub.Reviewed{Revision: made.Revision, Existed: s.existed}, err
 }
 
+// SetArchitectures changes the architectures of a revision.
 func (s *store) SetArchitectures(_ context.Context, _, _ string, revision int, architectures []string) error {
 	if err := s.called(fmt.Sprintf("SetArchitectures %d %s", revision, architectures)); err != nil {
 		return err
@@ -201,10 +216,12 @@ type repository struct {
 	early       atomic.Int64 // layers sent early
 }
 
+// newRepository returns a repository without images.
 func newRepository() *repository {
 	return &repository{images: map[v1.Hash]image.ImageOrIndex{}, located: map[v1.Hash]image.ImageOrIndex{}, fail: map[string]error{}}
 }
 
+// called notes a call, and returns the error that the test has set for it.
 func (r *repository) called(name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -212,8 +229,10 @@ func (r *repository) called(name string) error {
 	return r.fail[name]
 }
 
+// Name returns the repository's name with its host.
 func (r *repository) Name() string { return "registry.example/my-charm/my-image" }
 
+// Find returns the image that has the manifest's digest, or else the one that is recorded for the identity.
 func (r *repository) Find(_ context.Context, id image.Identity) (found registry.Found, err error) {
 	call, found := "Find", registry.Found{Image: r.images[id.Manifest], Unread: r.fail["unread"]}
 	switch {
@@ -231,17 +250,21 @@ func (r *repository) Find(_ context.Context, id image.Identity) (found registry.
 	return found, r.called(call)
 }
 
+// FindKey returns the image that the test has recorded under any key.
 func (r *repository) FindKey(context.Context, v1.Hash) (registry.Keyed, error) {
 	return registry.Keyed{Image: r.keyed, Source: r.keyedSource}, r.called("FindKey")
 }
 
+// Layers returns no layers.
 func (r *repository) Layers(context.Context) registry.Layers {
 	_ = r.called("Layers")
 	return registry.Layers{}
 }
 
+// Lacks returns whether the test wants the config to be missing.
 func (r *repository) Lacks(context.Context, v1.Hash) (bool, error) { return r.lacks, r.called("Lacks") }
 
+// SendBlob reads the layer to its end and counts it.
 func (r *repository) SendBlob(_ context.Context, layer partial.CompressedLayer) error {
 	r.early.Add(1) // at any time
 	if err := r.fail["SendBlob"]; err != nil {
@@ -255,6 +278,7 @@ func (r *repository) SendBlob(_ context.Context, layer partial.CompressedLayer) 
 	return errors.Join(err, content.Close())
 }
 
+// Plan returns a plan to send the whole image as one blob, or nothing if the image is present.
 func (r *repository) Plan(_ context.Context, img image.ImageOrIndex, _ registry.Layers) (*registry.Plan, error) {
 	size, err := img.Size()
 	if err = errors.Join(err, r.called("Plan")); err != nil || r.present {
@@ -263,11 +287,13 @@ func (r *repository) Plan(_ context.Context, img image.ImageOrIndex, _ registry.
 	return &registry.Plan{Missing: []v1.Descriptor{{Size: size}}}, nil
 }
 
+// Push reports the plan's bytes as sent.
 func (r *repository) Push(_ context.Context, plan *registry.Plan, progress func(int64)) (bool, error) {
 	progress(plan.Missing[0].Size)
 	return r.compared, r.called("Push")
 }
 
+// Record notes the images with their sources, and whether the tag latest moves.
 func (r *repository) Record(_ context.Context, moveLatest bool, images ...registry.Recorded) error {
 	for _, one := range images {
 		call := fmt.Sprintf("Record %t", one.Compared)
@@ -284,6 +310,7 @@ func (r *repository) Record(_ context.Context, moveLatest bool, images ...regist
 	return r.fail["Record"]
 }
 
+// RecordKey notes the source of the image that is recorded under a key.
 func (r *repository) RecordKey(_ context.Context, _ v1.Hash, _ image.ImageOrIndex, source v1.Hash) error {
 	return r.called("RecordKey " + source.String())
 }
@@ -297,6 +324,7 @@ type sources struct {
 	tagged []string // those that CheckTag saw
 }
 
+// Open returns the image under the text of the reference, or NotFoundError.
 func (s *sources) Open(_ context.Context, ref source.Reference) (source.Source, error) {
 	if err := s.fail[ref.Text]; err != nil {
 		return nil, err
@@ -308,12 +336,14 @@ func (s *sources) Open(_ context.Context, ref source.Reference) (source.Source, 
 	return found, nil
 }
 
+// CheckTag notes the reference.
 func (s *sources) CheckTag(_ context.Context, ref source.Reference) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tagged = append(s.tagged, ref.Text)
 }
 
+// Resolve returns the digest of a tag.
 func (s *sources) Resolve(_ context.Context, tagged string) (v1.Hash, error) {
 	digest, ok := s.tags[tagged]
 	if !ok {
@@ -335,6 +365,7 @@ type house struct {
 	whileWaiting func()
 }
 
+// newHouse returns a publisher that talks to fakes only, and never really waits.
 func newHouse(e env) *house {
 	h := &house{store: newStore(), repository: newRepository(), sources: &sources{
 		images: map[string]source.Source{}, fail: map[string]error{}, tags: map[string]v1.Hash{},
@@ -387,6 +418,7 @@ func (h *house) fails(tb testing.TB, parts []Part, fragments ...string) {
 	}
 }
 
+// digestOf returns the digest of an image or index.
 func digestOf(tb testing.TB, m image.ImageOrIndex) v1.Hash {
 	tb.Helper()
 	digest, err := m.Digest()

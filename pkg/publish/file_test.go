@@ -332,6 +332,7 @@ type changing struct {
 	path string
 }
 
+// Upload changes the file, then uploads it.
 func (c changing) Upload(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) (string, error) {
 	if err := os.WriteFile(c.path, []byte("CONTENT"), 0o600); err != nil {
 		return "", err

@@ -25,6 +25,7 @@ var (
 	arm64 = v1.Platform{OS: "linux", Architecture: "arm64"}
 )
 
+// newImage returns an image without layers for the platform.
 func newImage(tb testing.TB, p v1.Platform) v1.Image {
 	tb.Helper()
 	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
@@ -46,6 +47,7 @@ func both(tb testing.TB) (v1.ImageIndex, map[string]v1.Image) {
 	return index, images
 }
 
+// runnable returns the descriptors of an index's images that can run, without attestations.
 func runnable(tb testing.TB, index v1.ImageIndex) []v1.Descriptor {
 	tb.Helper()
 	raw, err := index.RawManifest()
@@ -65,11 +67,16 @@ type fakeSource struct {
 	err    error // of the export
 }
 
+// Identity returns the digest and, for an index whose images are known, these.
 func (s *fakeSource) Identity() image.Identity {
 	return image.Identity{Manifest: s.digest, Images: s.images}
 }
+
+// Local returns what the test has set.
 func (s *fakeSource) Local() bool  { return s.local }
 func (s *fakeSource) Close() error { return nil }
+
+// Manifest exports the image: it returns the image, and Identity knows its images from then on.
 func (s *fakeSource) Manifest(context.Context) (image.ImageOrIndex, error) {
 	if s.images == nil {
 		s.images = s.after
@@ -102,6 +109,8 @@ func unpacked() *source.Unpacked {
 	}
 }
 
+// wantCalls fails the test unless the repository got these calls in this order. What follows Push may come in any
+// order.
 func (h *house) wantCalls(tb testing.TB, want ...string) {
 	tb.Helper()
 	got := slices.Clone(h.repository.calls)
@@ -117,6 +126,7 @@ func (h *house) wantCalls(tb testing.TB, want ...string) {
 	}
 }
 
+// wantLog fails the test for each text that the log lacks.
 func (h *house) wantLog(tb testing.TB, lines ...string) {
 	tb.Helper()
 	for _, line := range lines {
@@ -265,6 +275,7 @@ type streamedSource struct {
 	broken   error
 }
 
+// Stream hands every blob to take, in any order, and ends with the test's error.
 func (s *streamedSource) Stream(_ context.Context, take func(v1.Descriptor, io.Reader)) error {
 	s.streamed++
 	for name, content := range s.blobs {
@@ -508,6 +519,7 @@ func TestImageFails(t *testing.T) {
 	}
 }
 
+// two makes images for amd64 and arm64 available as ./a and ./b.
 func two(t *testing.T, h *house, images map[string]v1.Image) {
 	t.Helper()
 	h.add(t, "./a", backed(t, images["amd64"]))
@@ -520,6 +532,7 @@ type anIndex = v1.ImageIndex
 // partly is an index that lacks one of its images.
 type partly struct{ anIndex }
 
+// Image returns MissingError for the first image of the index.
 func (p partly) Image(digest v1.Hash) (v1.Image, error) {
 	manifest, err := p.IndexManifest()
 	if err == nil && manifest.Manifests[0].Digest == digest {

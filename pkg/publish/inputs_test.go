@@ -41,10 +41,12 @@ func read(tb testing.TB, r *action.Runner) (Inputs, error) {
 	})
 }
 
+// noEngine is a look-up in a container engine that fails.
 func noEngine(context.Context, string) (v1.Hash, error) {
 	return v1.Hash{}, errors.New("no engine")
 }
 
+// parsed parses a URL and fails the test if it is invalid.
 func parsed(t *testing.T, raw string) *url.URL {
 	t.Helper()
 	u, err := url.Parse(raw)

@@ -254,6 +254,7 @@ func (r Result) table() string {
 	return b.String()
 }
 
+// row is a row of a summary's table, with its cells in Markdown.
 type row struct{ name, value string }
 
 // rows returns the rows of the table about one resource.

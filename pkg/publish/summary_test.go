@@ -12,6 +12,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
 )
 
+// blobsOf returns blobs of these sizes in bytes.
 func blobsOf(sizes ...int64) (blobs []v1.Descriptor) {
 	for _, size := range sizes {
 		blobs = append(blobs, v1.Descriptor{Size: size})
@@ -34,6 +35,7 @@ func newResult(resource string, revision int) Result {
 	}
 }
 
+// unchangedResult returns the result of a run that found its revision and created nothing.
 func unchangedResult(resource string, revision int) Result {
 	r := newResult(resource, revision)
 	r.Created, r.Uploaded, r.Blobs, r.Reused, r.Took = false, false, nil, nil, 12*time.Millisecond

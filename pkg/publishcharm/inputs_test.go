@@ -20,6 +20,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
+// env is the environment of a test, by variable name.
 type env = testkit.Env
 
 const (
@@ -44,6 +45,7 @@ type folder struct {
 	out  bytes.Buffer
 }
 
+// newFolder returns a folder with a charm, three rocks and two other files.
 func newFolder(t *testing.T) *folder {
 	t.Helper()
 	f := &folder{t: t, path: t.TempDir()}
@@ -54,6 +56,7 @@ func newFolder(t *testing.T) *folder {
 	return f
 }
 
+// write writes a file into the folder.
 func (f *folder) write(name, content string) {
 	f.t.Helper()
 	if err := os.WriteFile(filepath.Join(f.path, name), []byte(content), 0o600); err != nil {

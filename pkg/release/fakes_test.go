@@ -24,6 +24,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
+// env is the environment of a test, by variable name.
 type env = testkit.Env
 
 var wantError = testkit.WantError
@@ -99,6 +100,7 @@ func (s *fakeStore) changes() []string {
 	return calls
 }
 
+// Tracks returns the charm's tracks. The default is latest unless the test has set another.
 func (s *fakeStore) Tracks(context.Context, string) (charmhub.Tracks, error) {
 	err := s.called("Tracks", "")
 	defer s.mu.Unlock()
@@ -107,6 +109,7 @@ func (s *fakeStore) Tracks(context.Context, string) (charmhub.Tracks, error) {
 	return tracks, err
 }
 
+// CreateTracks adds tracks to the charm.
 func (s *fakeStore) CreateTracks(_ context.Context, _ string, names []string) error {
 	err := s.called("CreateTracks", strings.Join(names, " "))
 	defer s.mu.Unlock()
@@ -116,6 +119,7 @@ func (s *fakeStore) CreateTracks(_ context.Context, _ string, names []string) er
 	return err
 }
 
+// ResourcesOf returns the resources that a charm revision declares.
 func (s *fakeStore) ResourcesOf(_ context.Context, _ string, revision int) ([]charmhub.Resource, error) {
 	err := s.called("ResourcesOf", strconv.Itoa(revision))
 	defer s.mu.Unlock()
@@ -123,6 +127,7 @@ func (s *fakeStore) ResourcesOf(_ context.Context, _ string, revision int) ([]ch
 		func(r charmhub.Resource) bool { return *r.CharmRevision != revision }), err
 }
 
+// Revisions returns the revisions of any resource. The first calls lack the newest, as often as unlisted says.
 func (s *fakeStore) Revisions(_ context.Context, _, resource string) ([]charmhub.Revision, error) {
 	err := s.called("Revisions", resource)
 	defer s.mu.Unlock()
@@ -136,6 +141,7 @@ func (s *fakeStore) Revisions(_ context.Context, _, resource string) ([]charmhub
 	return s.images, nil
 }
 
+// CharmRevisions returns the charm's revisions. The first calls lack the newest, as often as late says.
 func (s *fakeStore) CharmRevisions(context.Context, string) ([]charmhub.CharmRevision, error) {
 	err := s.called("CharmRevisions", "")
 	defer s.mu.Unlock()
@@ -146,6 +152,7 @@ func (s *fakeStore) CharmRevisions(context.Context, string) ([]charmhub.CharmRev
 	return slices.Clone(s.revisions), err
 }
 
+// Releases returns the channel map, or the next one that the test wants to show.
 func (s *fakeStore) Releases(context.Context, string) (charmhub.Releases, error) {
 	err := s.called("Releases", "")
 	defer s.mu.Unlock()
@@ -160,6 +167,7 @@ func (s *fakeStore) Releases(context.Context, string) (charmhub.Releases, error)
 	return charmhub.Releases{Map: shown, Revisions: revisions, Tracks: s.listed}, err
 }
 
+// Release changes the channel map as the entries ask, and keeps them.
 func (s *fakeStore) Release(_ context.Context, _ string, entries []charmhub.Release) error {
 	err := s.called("Release", "")
 	defer s.mu.Unlock()
@@ -216,6 +224,7 @@ func (s *fakeStore) CreateCharmRevision(_ context.Context, _, uploadID string) (
 	return uploadID, err
 }
 
+// Await adds the charm revision that an uploaded file becomes to the list.
 func (s *fakeStore) Await(_ context.Context, name string) (charmhub.Reviewed, error) {
 	err := s.called("Await", name)
 	defer s.mu.Unlock()
@@ -239,6 +248,7 @@ type releasing struct {
 	waited []time.Duration
 }
 
+// newReleaser returns a releaser that uses the store, keeps its output, and notes waits without waiting.
 func newReleaser(store *fakeStore) *releasing {
 	runner, out := newRunner(env{})
 	r := &releasing{out: out}

@@ -158,6 +158,7 @@ func TestReleaseOutputs(t *testing.T) {
 // deaf takes no outputs.
 type deaf struct{ *action.Runner }
 
+// SetOutputs always fails.
 func (deaf) SetOutputs(...action.Output) error { return errors.New("no outputs") }
 
 // A summary that can't be written is a warning, outputs that can't be set are an error.

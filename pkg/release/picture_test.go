@@ -34,4 +34,5 @@ func TestSummaryPicture(t *testing.T) {
 	testkit.Golden(t, "../../../docs/pictures/summary-release.svg", testkit.Picture(done.Summary("https://charmhub.io")))
 }
 
+// ptr returns a pointer to the release.
 func ptr(r charmhub.Release) *charmhub.Release { return &r }

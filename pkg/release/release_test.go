@@ -35,6 +35,7 @@ var (
 var toEdge = Inputs{Charm: "my-charm", Channels: []charmhub.Channel{edge}, KeepRevisions: true,
 	Resources: map[string]int{"my-image": 2}}
 
+// withImage returns a release of charm revision 1 to latest/edge with this revision of the image.
 func withImage(revision int) charmhub.Release {
 	return charmhub.Release{Channel: edge, Base: noble, Revision: 1, Resources: map[string]int{"my-image": revision}}
 }
@@ -173,6 +174,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// seconds returns durations of these numbers of seconds.
 func seconds(numbers ...int) (list []time.Duration) {
 	for _, n := range numbers {
 		list = append(list, time.Duration(n)*time.Second)
@@ -500,6 +502,7 @@ func TestReleaseChangedCharmFile(t *testing.T) {
 // closedFiles are files that fail as a disk does that is gone.
 type closedFiles struct{ Files }
 
+// Open returns a file that is already closed, so that reading it fails.
 func (f closedFiles) Open(path string) (*os.File, error) {
 	file, err := f.Files.Open(path)
 	if err == nil {

@@ -25,8 +25,13 @@ type reported struct {
 	summary string
 }
 
-func (r *reported) Logger() *zap.Logger             { return r.log }
-func (r *reported) AddSummary(text string) error    { r.summary += text; return nil }
+// Logger returns the test's logger.
+func (r *reported) Logger() *zap.Logger { return r.log }
+
+// AddSummary appends the text to the summary.
+func (r *reported) AddSummary(text string) error { r.summary += text; return nil }
+
+// SetOutputs drops the outputs.
 func (*reported) SetOutputs(...action.Output) error { return nil }
 
 // entry is on latest/edge.

@@ -131,6 +131,7 @@ func TestDockerArchiveRefused(t *testing.T) {
 	}
 }
 
+// tooManyFiles returns an archive with one entry more than is allowed.
 func tooManyFiles() []byte {
 	entries := make([]imagetest.Entry, maxEntries+1)
 	for i := range entries {
@@ -139,6 +140,7 @@ func tooManyFiles() []byte {
 	return imagetest.Gzip(imagetest.Tar(entries...))
 }
 
+// hardLink returns an archive in which an entry is a hard link to the manifest.
 func hardLink() []byte {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)

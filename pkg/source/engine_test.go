@@ -30,6 +30,7 @@ type fakeEngine struct {
 	calls  []string
 }
 
+// fakeImage is an image as the engine lists, inspects and exports it.
 type fakeImage struct {
 	repoDigests []string
 	inspect     map[string]any
@@ -60,6 +61,7 @@ func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// list answers with the IDs and digests of all images.
 func (e *fakeEngine) list(w http.ResponseWriter) {
 	var all []map[string]any
 	for _, id := range slices.Sorted(maps.Keys(e.images)) {
@@ -68,6 +70,7 @@ func (e *fakeEngine) list(w http.ResponseWriter) {
 	answer(w, http.StatusOK, all)
 }
 
+// save answers with the export of an image. If the image dies, the connection breaks at the end.
 func (e *fakeEngine) save(w http.ResponseWriter, image fakeImage) {
 	_, _ = w.Write(image.export)
 	if image.dies {
@@ -76,6 +79,7 @@ func (e *fakeEngine) save(w http.ResponseWriter, image fakeImage) {
 	}
 }
 
+// inspect answers with the details of an image, or an error of the engine.
 func (e *fakeEngine) inspect(w http.ResponseWriter, id string) {
 	image, ok := e.images[id]
 	switch {
@@ -88,6 +92,7 @@ func (e *fakeEngine) inspect(w http.ResponseWriter, id string) {
 	}
 }
 
+// answer writes a response with the body in JSON.
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -326,6 +331,7 @@ func TestEngineContainerdStoreLacksPlatform(t *testing.T) {
 	imagetest.WantError(t, err, gone.Digest.String()+" for linux/arm64 is listed, but not there")
 }
 
+// exports returns how many exports were requested.
 func (e *fakeEngine) exports() int {
 	return len(slices.DeleteFunc(slices.Clone(e.calls), func(call string) bool { return call != "images/get" }))
 }

@@ -12,6 +12,7 @@ import (
 
 const maxManifest = image.MaxManifest
 
+// testOpener returns an opener without logins and without a workspace.
 func testOpener() *Opener { return NewOpener(zap.NewNop(), anonymous, workspace.Workspace{}) }
 
 // openText opens a reference that needs no network.
@@ -28,6 +29,7 @@ func openText(tb testing.TB, text string) (Source, error) {
 	return src, err
 }
 
+// openArchive writes the archive to a file, and opens it with a transport before the path and a selector after it.
 func openArchive(tb testing.TB, transport, selector string, archive []byte) (Source, error) {
 	tb.Helper()
 	return openText(tb, transport+imagetest.TempFile(tb, "image.tar", archive)+selector)

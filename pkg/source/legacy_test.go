@@ -24,8 +24,10 @@ var (
 	}
 )
 
+// sha returns a SHA-256 digest from its hexadecimal digits.
 func sha(hex string) v1.Hash { return v1.Hash{Algorithm: "sha256", Hex: hex} }
 
+// legacyDoc returns the JSON file of one layer in an archive that Docker 20.10 saved.
 func legacyDoc(tb testing.TB, id string) []byte {
 	tb.Helper()
 	saved, err := filepath.Abs("../pack/testdata/docker-20.10.tar")

@@ -126,6 +126,7 @@ func TestParseDigest(t *testing.T) {
 	}
 }
 
+// nothing reports that no path exists.
 func nothing(string) bool { return false }
 
 // TestParseLineOfPaths: what exists tells paths from what is around them.

@@ -43,6 +43,7 @@ type testRegistry struct {
 	auth  string            // the only Authorization that is let in, unless empty
 }
 
+// newTestRegistry starts an empty registry, which stops when the test ends.
 func newTestRegistry(t *testing.T) *testRegistry {
 	t.Helper()
 	r := &testRegistry{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0))), forge: map[string][]byte{}}
@@ -469,6 +470,7 @@ func TestCareful(t *testing.T) {
 	}
 }
 
+// roundTripper is a function that answers requests.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return r(req) }

@@ -24,6 +24,7 @@ import (
 // wait in the time of a test.
 type pipes chan net.Conn
 
+// dial returns the client's end of a new connection, whose other end Accept returns.
 func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
 	here, there := net.Pipe()
 	p <- there

@@ -82,6 +82,7 @@ func mute(conn net.Conn) string {
 	return text.String()
 }
 
+// askTwice sends a body to url twice, each time with the request to wait for 100 Continue first.
 func askTwice(t *testing.T, url string) {
 	t.Helper()
 	base := &http.Transport{ExpectContinueTimeout: 100 * time.Millisecond}

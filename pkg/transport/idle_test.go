@@ -52,6 +52,7 @@ func peer(pause, answerAfter time.Duration, body io.Reader) roundTripper {
 	}
 }
 
+// wait waits for d, or until the context ends, whose error it returns then.
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -215,6 +216,7 @@ func TestPanicOfABody(t *testing.T) {
 	}
 }
 
+// explosive is a body that panics when it is read.
 type explosive struct{}
 
 func (explosive) Read([]byte) (int, error) { panic("boom") }

@@ -48,14 +48,17 @@ func (s *script) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.steps[min(len(s.bodies), len(s.steps))-1](req)
 }
 
+// status answers with the code, and a header given as name, value, name, value.
 func status(code int, header ...string) roundTripper {
 	return func(req *http.Request) (*http.Response, error) { return answer(req, code, header...), nil }
 }
 
+// failing answers with an error instead of a response.
 func failing(err error) roundTripper {
 	return func(*http.Request) (*http.Response, error) { return nil, err }
 }
 
+// slow lets next answer after d.
 func slow(d time.Duration, next roundTripper) roundTripper {
 	return func(req *http.Request) (*http.Response, error) { time.Sleep(d); return next(req) }
 }

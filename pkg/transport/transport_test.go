@@ -26,6 +26,7 @@ func answer(req *http.Request, status int, header ...string) *http.Response {
 	return res
 }
 
+// request returns a request with the test's context.
 func request(t *testing.T, method, target string, body io.Reader) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, target, body)
@@ -35,6 +36,7 @@ func request(t *testing.T, method, target string, body io.Reader) *http.Request 
 	return req
 }
 
+// ignore drops a text.
 func ignore(string) {}
 
 func TestGuardAddresses(t *testing.T) {

@@ -28,6 +28,7 @@ type store struct {
 	sent               string
 }
 
+// answer notes a call, and takes the next error from errs.
 func (s *store) answer(call string, errs *[]error) error {
 	s.calls = append(s.calls, call)
 	if len(*errs) == 0 {
@@ -38,6 +39,7 @@ func (s *store) answer(call string, errs *[]error) error {
 	return err
 }
 
+// Upload reads the content and returns the file's name as the upload's ID.
 func (s *store) Upload(_ context.Context, name string, _ int64, open func() (io.ReadCloser, error)) (string, error) {
 	content, err := open()
 	if err != nil {
@@ -48,6 +50,7 @@ func (s *store) Upload(_ context.Context, name string, _ int64, open func() (io.
 	return name, errors.Join(err, content.Close(), s.answer("upload", &s.upload))
 }
 
+// Await returns revision 7, or the next error for it.
 func (s *store) Await(context.Context, string) (charmhub.Reviewed, error) {
 	return charmhub.Reviewed{Revision: 7, Existed: s.existed}, s.answer("await", &s.await)
 }
@@ -55,7 +58,10 @@ func (s *store) Await(context.Context, string) (charmhub.Reviewed, error) {
 // quiet is a runner that shows nothing.
 type quiet struct{ read int64 }
 
+// Logger returns a logger that drops everything.
 func (*quiet) Logger() *zap.Logger { return zap.NewNop() }
+
+// Progress returns a function that counts the bytes, and one that does nothing at the end.
 func (q *quiet) Progress(string, int64) (func(int64), func()) {
 	return func(n int64) { q.read += n }, func() {}
 }

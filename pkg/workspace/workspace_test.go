@@ -15,6 +15,7 @@ import (
 // place is a workspace with much in it, beside a folder that is none of it.
 type place struct{ dir, outside string }
 
+// newPlace makes a workspace with files and links, and a folder outside to which some of the links lead.
 func newPlace(t *testing.T) place {
 	t.Helper()
 	top := t.TempDir()
@@ -52,6 +53,7 @@ func newPlace(t *testing.T) place {
 	return p
 }
 
+// getenv returns a function that looks up variables in the map.
 func getenv(vars map[string]string) func(string) string {
 	return func(name string) string { return vars[name] }
 }

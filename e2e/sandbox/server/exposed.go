@@ -192,6 +192,7 @@ func isImageText(open func() (io.ReadCloser, error)) bool {
 // shared is the name of a storage whose driver is a parameter, so that the sandbox and its registry use the same one.
 const shared = "shared"
 
+// init registers the shared storage with the registry's library.
 func init() { factory.Register(shared, sharedFactory{}) }
 
 // sharedFactory gives registries the storage driver that they share.

@@ -60,6 +60,7 @@ func TestExposed(t *testing.T) {
 	}
 }
 
+// readCloser is a buffer that can be a request's body.
 type readCloser struct{ *bytes.Buffer }
 
 func (readCloser) Close() error { return nil }

@@ -35,6 +35,7 @@ func credentials(
 	return repository, remote.WithAuth(login), login
 }
 
+// push pushes a random image of three layers to the repository, and returns its name by digest.
 func push(t *testing.T, repository name.Repository, auth remote.Option) name.Digest {
 	t.Helper()
 	image, err := random.Image(100_000, 3)
@@ -183,6 +184,8 @@ func TestBearerTokenEnds(t *testing.T) {
 	}
 }
 
+// bearerTokenEnds starts a sandbox with the options, and fails the test unless the registry answers a bearer token
+// with the status.
 func bearerTokenEnds(t *testing.T, options server.Options, status int) {
 	t.Helper()
 	s := start(t, options)
@@ -200,6 +203,8 @@ type upload struct {
 	bearer string
 }
 
+// send sends one request of the upload to a location, and returns the status and header of the answer. The status is
+// 0 if the connection broke.
 func (u *upload) send(method, location, body string) (int, http.Header) {
 	u.t.Helper()
 	request, err := http.NewRequestWithContext(u.t.Context(), method, u.s.RegistryURL+location, strings.NewReader(body))

@@ -27,6 +27,7 @@ var (
 	noble = server.ReleaseBase{Name: "ubuntu", Channel: "24.04", Architecture: "amd64"}
 )
 
+// charmFile returns the content of a charm file with this name and these bases.
 func charmFile(t *testing.T, name string, bases ...server.ReleaseBase) string {
 	t.Helper()
 	return charmtest.File(t, charmtest.Metadata(name), bases...)

@@ -93,6 +93,8 @@ func TestStoreRefuses(t *testing.T) {
 	}
 }
 
+// expect ends the test unless the reply has the status, and fails it unless the first error has the code. An empty
+// code matches any.
 func expect(t *testing.T, got reply, status int, code string) {
 	t.Helper()
 	if got.status != status {

@@ -20,6 +20,7 @@ type pair struct {
 	Discharge string `json:"d"`
 }
 
+// mintPair mints a token of FormatSSOPair with the grant, and returns its two macaroons.
 func mintPair(t *testing.T, s *server.Server, grant server.Grant) (p pair) {
 	t.Helper()
 	grant.Format = server.FormatSSOPair
@@ -33,6 +34,7 @@ func mintPair(t *testing.T, s *server.Server, grant server.Grant) (p pair) {
 	return p
 }
 
+// parse decodes a macaroon from base64.
 func parse(t *testing.T, text string) *macaroon.Macaroon {
 	t.Helper()
 	binary, err := macaroon.Base64Decode([]byte(text))

@@ -18,6 +18,7 @@ const none = charmhub.NoRevision
 // with are the revisions of resources.
 type with = map[string]int
 
+// ubuntu returns the base of an Ubuntu release, such as 24.04, for an architecture.
 func ubuntu(channel, architecture string) charm.Base {
 	return charm.Base{Name: "ubuntu", Channel: channel, Architecture: architecture}
 }
@@ -31,6 +32,7 @@ var (
 	all = []charm.Base{focal, ubuntu("20.04", "arm64"), jammy, ubuntu("22.04", "arm64"), noble, ubuntu("24.04", "arm64")}
 )
 
+// channel parses the name of a channel and fails the test if it is invalid.
 func channel(t *testing.T, name string) charmhub.Channel {
 	t.Helper()
 	c, err := charmhub.ParseChannel(name)
@@ -40,6 +42,7 @@ func channel(t *testing.T, name string) charmhub.Channel {
 	return c
 }
 
+// channels parses the names of several channels.
 func channels(t *testing.T, names ...string) []charmhub.Channel {
 	t.Helper()
 	var all []charmhub.Channel
@@ -57,6 +60,7 @@ type entry struct {
 	resources with
 }
 
+// releases returns a channel map with the entries and the tracks latest and 2.
 func releases(t *testing.T, entries ...entry) charmhub.Releases {
 	t.Helper()
 	r := charmhub.Releases{Tracks: []string{"latest", "2"}}
@@ -439,6 +443,7 @@ func TestNewTracks(t *testing.T) {
 	}
 }
 
+// withoutBases removes the base from each entry, as in a request, and returns the entries.
 func withoutBases(entries []entry) []entry {
 	for n := range entries {
 		entries[n].base = charm.Base{}

@@ -29,6 +29,7 @@ func main() {
 	os.Exit(command.ProcessState.ExitCode())
 }
 
+// fail prints the error and exits with 127, as a shell does when a command is missing.
 func fail(err error) {
 	fmt.Fprintln(os.Stderr, "peak:", err)
 	os.Exit(127)

@@ -43,6 +43,7 @@ func main() {
 	fail(syscall.Exec(path, words, env))
 }
 
+// fail prints the error and exits with 127, as a shell does when a command is missing.
 func fail(err error) {
 	fmt.Fprintln(os.Stderr, "sh:", err)
 	os.Exit(127)
