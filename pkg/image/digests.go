@@ -88,7 +88,7 @@ func DiffIDs(config []byte) ([]v1.Hash, error) {
 // read opens a runnable image and reads its manifest.
 func (l leaf) read() (leaf, error) {
 	l, err := l.fromIndex()
-	if err != nil || !l.runnable {
+	if !l.runnable { // as what can't be read
 		return l, err
 	}
 	if l.image, err = l.open(); err == nil {

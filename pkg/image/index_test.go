@@ -39,21 +39,26 @@ func attestation(d *v1.Descriptor) {
 func TestRunnableImages(t *testing.T) {
 	amd, arm := entry(t, digestA), entry(t, digestB, on("linux", "arm64"))
 	// Docker, podman, skopeo and containerd take an entry by its platform, whatever its annotations say.
-	annotated := entry(t, digestB, attestation)
+	annotated, attached := entry(t, digestB, attestation), entry(t, digestB, on("unknown", "unknown"), attestation)
+	// More is an entry for another image, changed as asked.
+	more := func(change func(*v1.Descriptor)) []v1.Descriptor {
+		return []v1.Descriptor{amd, entry(t, digestB, change)}
+	}
+	noSystem, noArchitecture := entry(t, digestB, on("unknown", "amd64")), entry(t, digestB, on("linux", "unknown"))
 	for name, test := range map[string]struct {
 		listed, want []v1.Descriptor
 	}{
 		"images":                {[]v1.Descriptor{amd, arm}, []v1.Descriptor{amd, arm}},
-		"with an attestation":   {[]v1.Descriptor{amd, entry(t, digestB, on("unknown", "unknown"), attestation)}, []v1.Descriptor{amd}},
-		"attached, unannotated": {[]v1.Descriptor{amd, entry(t, digestB, on("unknown", "unknown"))}, []v1.Descriptor{amd}},
+		"with an attestation":   {[]v1.Descriptor{amd, attached}, []v1.Descriptor{amd}},
+		"attached, unannotated": {more(on("unknown", "unknown")), []v1.Descriptor{amd}},
 		"annotated alone":       {[]v1.Descriptor{amd, annotated}, []v1.Descriptor{amd, annotated}},
-		"unknown system":        {[]v1.Descriptor{entry(t, digestB, on("unknown", "amd64"))}, []v1.Descriptor{entry(t, digestB, on("unknown", "amd64"))}},
-		"unknown architecture":  {[]v1.Descriptor{entry(t, digestB, on("linux", "unknown"))}, []v1.Descriptor{entry(t, digestB, on("linux", "unknown"))}},
-		"no platform":           {[]v1.Descriptor{amd, entry(t, digestB, func(d *v1.Descriptor) { d.Platform = nil })}, nil},
-		"an index":              {[]v1.Descriptor{amd, entry(t, digestB, func(d *v1.Descriptor) { d.MediaType = types.OCIImageIndex })}, nil},
-		"elsewhere":             {[]v1.Descriptor{amd, entry(t, digestB, func(d *v1.Descriptor) { d.URLs = []string{"https://example.com"} })}, nil},
-		"embedded":              {[]v1.Descriptor{amd, entry(t, digestB, func(d *v1.Descriptor) { d.Data = []byte("{}") })}, nil},
-		"embedded, empty":       {[]v1.Descriptor{amd, entry(t, digestB, func(d *v1.Descriptor) { d.Data = []byte{} })}, nil},
+		"unknown system":        {[]v1.Descriptor{noSystem}, []v1.Descriptor{noSystem}},
+		"unknown architecture":  {[]v1.Descriptor{noArchitecture}, []v1.Descriptor{noArchitecture}},
+		"no platform":           {more(func(d *v1.Descriptor) { d.Platform = nil }), nil},
+		"an index":              {more(func(d *v1.Descriptor) { d.MediaType = types.OCIImageIndex }), nil},
+		"elsewhere":             {more(func(d *v1.Descriptor) { d.URLs = []string{"https://example.com"} }), nil},
+		"embedded":              {more(func(d *v1.Descriptor) { d.Data = []byte("{}") }), nil},
+		"embedded, empty":       {more(func(d *v1.Descriptor) { d.Data = []byte{} }), nil},
 		"nothing":               {nil, nil},
 	} {
 		raw, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: test.listed})
@@ -78,6 +83,8 @@ func TestRunnableImages(t *testing.T) {
 func TestSameImages(t *testing.T) {
 	amd, arm, other := entry(t, digestA), entry(t, digestB, on("linux", "arm64")), entry(t, digestB)
 	list := func(all ...v1.Descriptor) []v1.Descriptor { return all }
+	larger := entry(t, digestA, func(d *v1.Descriptor) { d.Size++ })
+	dockers := entry(t, digestA, func(d *v1.Descriptor) { d.MediaType = types.DockerManifestSchema2 })
 	for name, test := range map[string]struct {
 		a, b []v1.Descriptor
 		want bool
@@ -92,8 +99,8 @@ func TestSameImages(t *testing.T) {
 		"the other twice":  {list(amd, amd), list(amd, arm), false},
 		"another digest":   {list(amd), list(other), false},
 		"another platform": {list(amd), list(entry(t, digestA, on("linux", "arm64"))), false},
-		"another size":     {list(amd), list(entry(t, digestA, func(d *v1.Descriptor) { d.Size++ })), false},
-		"another type":     {list(amd), list(entry(t, digestA, func(d *v1.Descriptor) { d.MediaType = types.DockerManifestSchema2 })), false},
+		"another size":     {list(amd), list(larger), false},
+		"another type":     {list(amd), list(dockers), false},
 	} {
 		if got := SameImages(test.a, test.b); got != test.want {
 			t.Errorf("%s: %v, want %v", name, got, test.want)

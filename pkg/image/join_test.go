@@ -2,9 +2,11 @@ package image_test
 
 import (
 	"bytes"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
@@ -164,6 +166,34 @@ func TestJoinWithArtifact(t *testing.T) {
 	}
 }
 
+// TestJoinKeepsArtifactType: an image may have a type besides, by which some tools find it.
+func TestJoinKeepsArtifactType(t *testing.T) {
+	const typed = "application/vnd.example.app"
+	l := imagetest.NewLayout()
+	plain, layer := part(t, "plain", l, l.Image("linux/amd64")), l.Blob(types.OCILayer, []byte("a layer"))
+	config := v1.ConfigFile{OS: "linux", Architecture: "arm64", RootFS: v1.RootFS{DiffIDs: []v1.Hash{layer.Digest}}}
+	app := l.Blob(types.OCIManifestSchema1, imagetest.JSON(v1.Manifest{
+		SchemaVersion: 2,
+		MediaType:     types.OCIManifestSchema1,
+		ArtifactType:  typed,
+		Config:        l.Blob(types.OCIConfigJSON, imagetest.JSON(config)),
+		Layers:        []v1.Descriptor{layer},
+	}))
+	index, err := image.Join([]image.Part{plain, part(t, "app", l, app)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"", typed} {
+		if got := manifest.Manifests[i].ArtifactType; got != want {
+			t.Errorf("the type of image %d became %q, want %q", i+1, got, want)
+		}
+	}
+}
+
 func TestJoinMediaType(t *testing.T) {
 	docker := func(arch string) image.Part {
 		saved := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: arch}))
@@ -202,21 +232,38 @@ func TestJoinRefuses(t *testing.T) {
 	silent := l.Image("")
 	disguised := part(t, "third", l, l.Image("linux/arm64"))
 	disguised.Platform = &v1.Platform{OS: "linux", Architecture: "amd64"}
+	nowhere := v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: imagetest.Sum(nil), Size: 1}
+	text := nowhere
+	text.MediaType = "text/plain"
+	damaged := l.Blob(types.OCIManifestSchema1, []byte(`{"schemaVersion":2}`))
 	for name, try := range map[string]struct {
 		parts []image.Part
 		want  string
 	}{
-		"one platform twice":        {[]image.Part{amd, again}, "first and second are both for linux/amd64"},
-		"the same by an override":   {[]image.Part{amd, disguised}, "first and third are both for linux/amd64"},
-		"a platform for an index":   {[]image.Part{index}, "index: an index of several images|linux/s390x"},
-		"the same by another name":  {[]image.Part{arm, armV8}, "arm and armV8 are both for linux/arm64"},
-		"no platform":               {[]image.Part{part(t, "silent", l, silent)}, "silent: the image's config doesn't say|` platform=os/arch`"},
-		"no platform in an index":   {[]image.Part{part(t, "list", l, l.Index(silent))}, "list: the index lists|without a platform|` platform=os/arch`"},
-		"an empty index":            {[]image.Part{part(t, "empty", l, l.Index())}, "empty: the index lists nothing"},
-		"attestations alone":        {[]image.Part{part(t, "about", l, l.Index(imagetest.WithPlatform(silent, "unknown/unknown")))}, "about: an index without an image to run"},
+		"one platform twice":      {[]image.Part{amd, again}, "first and second are both for linux/amd64"},
+		"the same by an override": {[]image.Part{amd, disguised}, "first and third are both for linux/amd64"},
+		"a platform for an index": {[]image.Part{index}, "index: an index of several images|linux/s390x"},
+		"the same by another name": {
+			[]image.Part{arm, armV8}, "arm and armV8 are both for linux/arm64",
+		},
+		"no platform": {
+			[]image.Part{part(t, "silent", l, silent)}, "silent: the image's config doesn't say|` platform=os/arch`",
+		},
+		"no platform in an index": {
+			[]image.Part{part(t, "list", l, l.Index(silent))},
+			"list: the index lists|without a platform|` platform=os/arch`",
+		},
+		"an empty index": {[]image.Part{part(t, "empty", l, l.Index())}, "empty: the index lists nothing"},
+		"attestations alone": {
+			[]image.Part{part(t, "about", l, l.Index(imagetest.WithPlatform(silent, "unknown/unknown")))},
+			"about: an index without an image to run",
+		},
 		"what is no image":          {[]image.Part{{Name: "nothing"}}, "nothing: "},
-		"a child that is not there": {[]image.Part{part(t, "lost", l, l.Index(v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: imagetest.Sum(nil), Size: 1}))}, "lost: |is listed, but not there"},
-		"an unknown child":          {[]image.Part{part(t, "odd", l, l.Index(l.Image("linux/s390x"), v1.Descriptor{MediaType: "text/plain", Digest: imagetest.Sum(nil), Size: 1}))}, `odd: |"text/plain"`},
+		"a damaged image":           {[]image.Part{part(t, "damaged", l, damaged)}, "damaged: "},
+		"a child that is not there": {[]image.Part{part(t, "lost", l, l.Index(nowhere))}, "lost: |is listed, but not there"},
+		"an unknown child": {
+			[]image.Part{part(t, "odd", l, l.Index(l.Image("linux/s390x"), text))}, `odd: |"text/plain"`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := image.Join(try.parts)
@@ -245,35 +292,40 @@ func TestPlatforms(t *testing.T) {
 // opened notes which images of an index are opened, for each of which a registry is asked.
 type opened struct {
 	index
+	mu     sync.Mutex
 	images []v1.Hash
 }
 
 type index = v1.ImageIndex // which can't be embedded by its name, that of a method
 
 func (o *opened) Image(digest v1.Hash) (v1.Image, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.images = append(o.images, digest)
 	return o.index.Image(digest)
 }
 
-func TestPlatformsOpensNoMoreThanItNeeds(t *testing.T) {
+func TestOpensNoMoreThanNeeded(t *testing.T) {
 	l := imagetest.NewLayout()
 	silent, amd := l.Image("linux/s390x"), imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64")
-	arm, attestation := imagetest.WithPlatform(
-		l.Image("linux/arm64"),
-		"linux/arm64",
-	), imagetest.WithPlatform(
-		l.Image("unknown/unknown"),
-		"unknown/unknown",
-	)
+	arm := imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
+	attestation := imagetest.WithPlatform(l.Image("unknown/unknown"), "unknown/unknown")
 	for name, test := range map[string]struct {
 		look func(image.ImageOrIndex) error
 		want []v1.Hash
 	}{
-		"platforms": {func(m image.ImageOrIndex) error { _, err := image.Platforms(m); return err }, []v1.Hash{silent.Digest}},
+		"platforms": {
+			func(m image.ImageOrIndex) error { _, err := image.Platforms(m); return err },
+			[]v1.Hash{silent.Digest},
+		},
 		"one of them": {func(m image.ImageOrIndex) error {
 			_, err := image.SelectPlatform(m, *arm.Platform)
 			return err
 		}, []v1.Hash{silent.Digest, arm.Digest}},
+		"digests": {
+			func(m image.ImageOrIndex) error { _, err := image.Digests(m); return err },
+			[]v1.Hash{silent.Digest, amd.Digest, arm.Digest},
+		},
 	} {
 		listing, ok := openLayout(t, l.Of(l.Index(amd, arm, attestation, silent))).(v1.ImageIndex)
 		if !ok {
@@ -283,7 +335,8 @@ func TestPlatformsOpensNoMoreThanItNeeds(t *testing.T) {
 		if err := test.look(o); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(test.want, o.images); diff != "" {
+		anyOrder := cmpopts.SortSlices(func(a, b v1.Hash) bool { return a.Hex < b.Hex })
+		if diff := cmp.Diff(test.want, o.images, anyOrder); diff != "" {
 			t.Errorf("%s: images that were opened (-want +got):\n%s", name, diff)
 		}
 	}
@@ -292,6 +345,7 @@ func TestPlatformsOpensNoMoreThanItNeeds(t *testing.T) {
 func TestSelectPlatform(t *testing.T) {
 	l, root := imagetest.Rich()
 	index, one := openLayout(t, l.Of(root)), openLayout(t, l.Of(l.Image("linux/arm64/v8")))
+	of := func(images ...v1.Descriptor) image.ImageOrIndex { return openLayout(t, l.Of(l.Index(images...))) }
 	for name, try := range map[string]struct {
 		from       image.ImageOrIndex
 		want, have string
@@ -300,10 +354,10 @@ func TestSelectPlatform(t *testing.T) {
 		"nested":           {index, "linux/arm64", "linux/arm64/v8"},
 		"with variant":     {index, "linux/arm64/v8", "linux/arm64/v8"},
 		"with version":     {index, "windows/amd64:10.0.14393", "windows/amd64:10.0.14393"},
-		"needless variant": {openLayout(t, l.Of(l.Index(imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")))), "linux/arm64/v8", "linux/arm64"},
+		"needless variant": {of(l.Image("linux/arm64")), "linux/arm64/v8", "linux/arm64"},
 		"another name":     {index, "linux/x86_64", "linux/amd64"},
-		"usual variant":    {openLayout(t, l.Of(l.Index(l.Image("linux/arm/v6"), l.Image("linux/arm/v7")))), "linux/arm", "linux/arm/v7"},
-		"only variant":     {openLayout(t, l.Of(l.Index(l.Image("linux/arm/v6")))), "linux/arm", "linux/arm/v6"},
+		"usual variant":    {of(l.Image("linux/arm/v6"), l.Image("linux/arm/v7")), "linux/arm", "linux/arm/v7"},
+		"only variant":     {of(l.Image("linux/arm/v6")), "linux/arm", "linux/arm/v6"},
 		"one image":        {one, "linux/arm64", "linux/arm64/v8"},
 	} {
 		want, _ := v1.ParsePlatform(try.want)

@@ -182,7 +182,8 @@ func flatten(index v1.ImageIndex, look func(leaf) (leaf, error)) (leaves []leaf,
 		return nil, errors.New("the index lists nothing, so there is no image in it; build or push the image again")
 	}
 	return nil, fmt.Errorf(
-		"an index without an image to run: of the %d manifests in the index, all are attestations or other artifacts; give the image that they belong to",
+		"an index without an image to run: of the %d manifests in the index, all are attestations or other artifacts; "+
+			"give the image that they belong to",
 		len(leaves),
 	)
 }
@@ -242,9 +243,10 @@ func (d *indexWalk) count(child v1.Descriptor) error {
 	if child.Size <= 0 { // those that are read have the size that is listed
 		return fmt.Errorf("the index lists %s with %d bytes, %w", child.Digest, child.Size, errNoSize)
 	}
-	if d.bytes += child.Size; d.bytes > maxIndex || d.bytes < 0 {
+	if child.Size > maxIndex-d.bytes {
 		return fmt.Errorf("the manifests in the index have more than %d bytes, %w", maxIndex, errTooLarge)
 	}
+	d.bytes += child.Size
 	return nil
 }
 

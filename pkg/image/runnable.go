@@ -183,7 +183,8 @@ func checkForm(declared types.MediaType, raw []byte) (*manifestFields, error) {
 		return nil, fmt.Errorf("cannot read the manifest: %w", err)
 	case m.SchemaVersion == 1:
 		return nil, errors.New(
-			"the manifest is of schema version 1, which engines don't read any more; build or push the image again with a current tool",
+			"the manifest is of schema version 1, which engines don't read any more; " +
+				"build or push the image again with a current tool",
 		)
 	case m.SchemaVersion != 2:
 		return nil, fmt.Errorf(
@@ -245,7 +246,8 @@ var configTypes = []types.MediaType{
 
 // fileSystem matches the media types of layers that contain a root file system, with any compression, encrypted or not.
 var fileSystem = regexp.MustCompile(
-	`^application/vnd\.(?:oci\.image\.layer\.(?:nondistributable\.)?v1\.tar|docker\.image\.rootfs\.(?:foreign\.)?diff\.tar)(?:[.+][a-z0-9]+)*$`,
+	`^application/vnd\.(?:oci\.image\.layer\.(?:nondistributable\.)?v1\.tar|` +
+		`docker\.image\.rootfs\.(?:foreign\.)?diff\.tar)(?:[.+][a-z0-9]+)*$`,
 )
 
 // checkDigest returns an error if the digest isn't a valid SHA-256 digest.

@@ -63,6 +63,10 @@ var checkedImages = map[string]struct {
 		change: func(m, c object) { m["layers"], c["rootfs"] = []object{}, object{"type": "layers"} },
 		want:   "linux/arm64/v8",
 	},
+	"an artifact type": {
+		change: func(m, _ object) { m["artifactType"] = "application/vnd.unknown.artifact.v1" },
+		want:   "linux/arm64/v8",
+	},
 	"old type of config": {change: configType("application/octet-stream"), want: "linux/arm64/v8"},
 	"encrypted layer": {
 		change: layerType("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"),
@@ -86,7 +90,7 @@ var checkedImages = map[string]struct {
 	"empty config": {
 		change: configType("application/vnd.oci.empty.v1+json"),
 		fails:  true,
-		want:   "no image to run",
+		want:   "no image to run|type of its config",
 	},
 	"empty config of a known type": {
 		change: artifactType("application/vnd.dev.sigstore.bundle.v0.3+json"),
@@ -206,16 +210,18 @@ func TestCheckImage(t *testing.T) {
 	}
 	_, err := checkImage(types.OCIManifestSchema1, []byte("no JSON"), as(nil))
 	imagetest.WantError(t, err, "cannot read the manifest")
+	imagetest.WantError(t, CheckManifest(types.OCIManifestSchema1, []byte("no JSON")), "cannot read the manifest")
 	manifest, _ := plainImage(func(_, _ object) {})
 	_, err = checkImage(types.OCIManifestSchema1, manifest, as([]byte("no JSON")))
 	imagetest.WantError(t, err, "the image's config is damaged")
 }
 
 func TestCheckIndex(t *testing.T) {
+	sha512 := "sha512:" + strings.Repeat("a", 128)
 	for name, try := range map[string]struct{ raw, want string }{
 		"version":   {`{"schemaVersion":3,"manifests":[]}`, "schema version 3"},
 		"an image":  {`{"schemaVersion":2,"config":{"digest":"` + digestA + `"}}`, "names a config as an image does"},
-		"SHA-512":   {`{"schemaVersion":2,"manifests":[{"digest":"sha512:` + strings.Repeat("a", 128) + `"}]}`, "digests of sha512"},
+		"SHA-512":   {`{"schemaVersion":2,"manifests":[{"digest":"` + sha512 + `"}]}`, "digests of sha512"},
 		"no list":   {`{"schemaVersion":2,"manifests":7}`, "the index's list of manifests"},
 		"no JSON":   {`{`, "cannot read the manifest"},
 		"no digest": {`{"schemaVersion":2,"manifests":[{}]}`, `"" is given as a digest`},
@@ -265,7 +271,9 @@ func TestParsePlatform(t *testing.T) {
 			t.Errorf("%s is read as %s, %v, want %s", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "linux", "linux/", "linux/amd64/v2/v3", "linux/amd64 platform=linux/arm64", "linux/amd64:1:2"} {
+	for _, text := range []string{
+		"", "linux", "linux/", "linux/amd64/v2/v3", "linux/amd64 platform=linux/arm64", "linux/amd64:1:2",
+	} {
 		if got, err := ParsePlatform(text); err == nil {
 			t.Errorf("%q is read as %s", text, got)
 		}
