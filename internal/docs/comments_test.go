@@ -5,7 +5,6 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,11 +16,11 @@ import (
 // reads the helpers of tests, too, but not the test functions themselves.
 func TestDocComments(t *testing.T) {
 	files := token.NewFileSet()
-	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(path) != ".go" {
+	err := fs.WalkDir(root, ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") {
 			return err
 		}
-		file, err := parser.ParseFile(files, path, nil, parser.ParseComments|parser.SkipObjectResolution)
+		file, err := parser.ParseFile(files, path, read(t, path), parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}

@@ -2,8 +2,6 @@ package docs
 
 import (
 	"io/fs"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -52,7 +50,7 @@ func (d documented) uses() string { return strings.TrimSuffix(ourActions+"/"+d.a
 // read returns the content of a file, whose path is relative to the repository's root.
 func read(t *testing.T, path string) string {
 	t.Helper()
-	content, err := os.ReadFile(path)
+	content, err := fs.ReadFile(root, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +123,7 @@ func TestOutputsAreDocumented(t *testing.T) {
 // pages are the documents that readers see.
 func pages(t *testing.T) []string {
 	t.Helper()
-	docs, err := filepath.Glob("docs/*.md")
+	docs, err := fs.Glob(root, "docs/*.md")
 	if err != nil || len(docs) == 0 {
 		t.Fatalf("no pages in docs: %v", err)
 	}
@@ -254,7 +252,7 @@ func sources(t *testing.T, tests bool, folders ...string) string {
 	t.Helper()
 	var all strings.Builder
 	for _, folder := range folders {
-		err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+		err := fs.WalkDir(root, folder, func(path string, _ fs.DirEntry, err error) error {
 			if err == nil && strings.HasSuffix(path, ".go") && strings.HasSuffix(path, "_test.go") == tests {
 				all.WriteString(read(t, path))
 			}

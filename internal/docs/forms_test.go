@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,7 +12,7 @@ import (
 
 // GitHub shows no form that it can't read, and says so nowhere.
 func TestIssueForms(t *testing.T) {
-	forms, err := filepath.Glob(".github/ISSUE_TEMPLATE/*.yml")
+	forms, err := fs.Glob(root, ".github/ISSUE_TEMPLATE/*.yml")
 	if err != nil || len(forms) < 2 {
 		t.Fatalf("forms %v: %v", forms, err)
 	}

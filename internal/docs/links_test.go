@@ -2,7 +2,7 @@ package docs
 
 import (
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -23,7 +23,7 @@ func TestLinks(t *testing.T) {
 	for _, page := range pages(t) {
 		for _, target := range links(t, page) {
 			path, anchor, _ := strings.Cut(target, "#")
-			if _, err := os.Stat(path); err != nil {
+			if _, err := fs.Stat(root, path); err != nil {
 				t.Errorf("%s links to %s: %v", page, target, err)
 			} else if anchor != "" && !slices.Contains(anchors(t, path), anchor) {
 				t.Errorf("%s links to %s: %s has no such heading", page, target, path)
@@ -83,7 +83,7 @@ var named = regexp.MustCompile("`((?:pkg|e2e|docs|\\.ci|\\.github)/[^` ]*)`")
 func TestNamedFiles(t *testing.T) {
 	for _, page := range []string{"CONTRIBUTING.md", "docs/architecture.md"} {
 		for _, found := range named.FindAllStringSubmatch(read(t, page), -1) {
-			if _, err := os.Stat(found[1]); err != nil {
+			if _, err := fs.Stat(root, strings.TrimSuffix(found[1], "/")); err != nil {
 				t.Errorf("%s names %s: %v", page, found[1], err)
 			}
 		}
