@@ -188,6 +188,10 @@ func (r *Reader) key() v1.Hash {
 			"input key: given with filepath, but for images only; leave it out, since an unchanged file is skipped by its content",
 		)
 	}
+	if r.Given("metadata") {
+		r.Complain("input key: given with metadata, but for one image; leave it out, " +
+			"since an image that the charm's repository has already isn't sent again")
+	}
 	if !r.Bool("locations-record", true) {
 		r.Complain(
 			"input key: given with locations-record false, but what a key means is such a record; leave one of them out",
@@ -253,9 +257,10 @@ func (r *Reader) architectures() []string {
 		return nil
 	}
 	if !r.Given("filepath") {
-		if !slices.Equal(names, []string{charm.AllArchitectures}) && (r.Given("digest") || r.Given("image")) {
+		image := slices.ContainsFunc([]string{"digest", "image", "metadata", "key"}, r.Given)
+		if image && !slices.Equal(names, []string{charm.AllArchitectures}) {
 			r.Complain(
-				"input architectures: given with an image, but for files only; leave it out, since an image says by itself what it is for",
+				"input architectures: given for an image, but for files only; leave it out, since an image says by itself what it is for",
 			)
 		}
 		return nil

@@ -28,7 +28,10 @@ var good = env{
 	"INPUT_STORE-TOKEN": aToken,
 }
 
-var goodFile = good.With(env{"INPUT_DIGEST": "", "INPUT_FILEPATH": "out/file.tgz"})
+var (
+	goodFile     = good.With(env{"INPUT_DIGEST": "", "INPUT_FILEPATH": "out/file.tgz"})
+	goodMetadata = env{"INPUT_METADATA": "charmcraft.yaml", "INPUT_STORE-TOKEN": aToken}
+)
 
 // read reads inputs where no tag can be looked up.
 func read(tb testing.TB, r *action.Runner) (Inputs, error) {
@@ -194,7 +197,7 @@ func TestComplaints(t *testing.T) {
 		{"two sources", good, env{"INPUT_FILEPATH": "x"}, []string{"inputs digest, filepath: given together"}},
 		{"two images", good, env{"INPUT_IMAGE": "x@" + someDigest}, []string{"inputs digest, image: given together"}},
 		{"metadata and image", good, env{"INPUT_METADATA": "charmcraft.yaml"}, []string{"inputs digest, metadata: given together"}},
-		{"metadata and resource", env{"INPUT_METADATA": "charmcraft.yaml", "INPUT_STORE-TOKEN": aToken}, env{"INPUT_RESOURCE": "r"}, []string{"leave out resource and platform"}},
+		{"metadata and resource", goodMetadata, env{"INPUT_RESOURCE": "r"}, []string{"leave out resource and platform"}},
 		{"three sources", good, env{"INPUT_FILEPATH": "x", "INPUT_IMAGE": "y@" + someDigest}, []string{"inputs digest, image, filepath: given together"}},
 
 		{"tag", good, env{"INPUT_DIGEST": "my-app:1.2"}, []string{`"my-app:1.2"`, "tag", "${{ steps.build.outputs.imageid }}", "docker images --digests", "docker inspect --format '{{.Id}}'"}},
@@ -220,12 +223,14 @@ func TestComplaints(t *testing.T) {
 		{"username alone", good, env{"INPUT_SOURCE-USERNAME": "me"}, []string{"without source-password", "from a fork", "Dependabot", "give both"}},
 		{"registry alone", good, env{"INPUT_SOURCE-REGISTRY": "ghcr.io"}, []string{"without source-username and source-password", "from a fork", "Dependabot", "give all three"}},
 		{
-			"login for metadata", env{"INPUT_METADATA": "charmcraft.yaml", "INPUT_STORE-TOKEN": aToken},
+			"login for metadata", goodMetadata,
 			env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"source-registry: ghcr.io"},
 		},
 		{"login for a file", goodFile, env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"for an image's registry", "leave them out"}},
 
-		{"architectures of an image", good, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures: given with an image, but for files only"}},
+		{"architectures of an image", good, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures: given for an image, but for files only"}},
+		{"architectures of a charm's images", goodMetadata, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures: given for an image, but for files only"}},
+		{"architectures of a key", good, env{"INPUT_DIGEST": "", "INPUT_KEY": "k", "INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures: given for an image, but for files only"}},
 		{"unknown architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,vax"}, []string{`"vax"`, "choose from all, amd64"}},
 		{"Go's architecture", goodFile, env{"INPUT_ARCHITECTURES": "ppc64le"}, []string{`"ppc64le"`, "write ppc64el"}},
 		{"kernel's architecture", goodFile, env{"INPUT_ARCHITECTURES": "x86_64"}, []string{"write amd64"}},
@@ -235,6 +240,7 @@ func TestComplaints(t *testing.T) {
 		{"compression", good, env{"INPUT_COMPRESSION": "lzma"}, []string{`input compression: "lzma" is unknown`, "gzip or zstd"}},
 		{"compression of a file", good, env{"INPUT_COMPRESSION": "zstd", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input compression: given with filepath, but for images only"}},
 		{"key of a file", good, env{"INPUT_KEY": "k", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input key: given with filepath, but for images only"}},
+		{"key of a charm's images", goodMetadata, env{"INPUT_KEY": "k"}, []string{"input key: given with metadata, but for one image"}},
 		{"key without records", good, env{"INPUT_KEY": "k", "INPUT_LOCATIONS-RECORD": "false"}, []string{"input key: given with locations-record false"}},
 		{"push-only of a file", good, env{"INPUT_PUSH-ONLY": "true", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input push-only: given with filepath, but for images only"}},
 		{"dry-run", good, env{"INPUT_DRY-RUN": "maybe"}, []string{`input dry-run: "maybe" is unknown`, "true or false"}},
