@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -22,6 +23,17 @@ func IsStatus(err error, statuses ...int) bool {
 // IsDenied reports whether the server refused a request because of missing permission (401 or 403).
 func IsDenied(err error) bool {
 	return IsStatus(err, http.StatusUnauthorized, http.StatusForbidden)
+}
+
+// scopeRefusal matches the error of a challenge to a token that doesn't allow what a request does (RFC 6750, section
+// 3.1).
+var scopeRefusal = regexp.MustCompile(`(?i)^bearer\b.*\berror="?insufficient_scope\b`)
+
+// IsScopeRefusal reports whether a server answered that the token doesn't allow what the request does. Res may be nil.
+// Charmhub's registry has said so for up to a minute of tokens that do allow it.
+func IsScopeRefusal(res *http.Response) bool {
+	return res != nil && (res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden) &&
+		slices.ContainsFunc(res.Header.Values("WWW-Authenticate"), scopeRefusal.MatchString)
 }
 
 // IsFailure reports whether a request got no answer, or an answer that may be different next time (429 or 5xx).

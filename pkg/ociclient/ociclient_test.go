@@ -44,6 +44,35 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+func TestIsScopeRefusal(t *testing.T) {
+	t.Parallel()
+	const challenge = `Bearer realm="https://x/token",service="x",scope="repository:a:pull"`
+	for name, test := range map[string]struct {
+		status     int
+		challenges []string
+		want       bool
+	}{
+		"of distribution": {401, []string{challenge + `,error="insufficient_scope"`}, true},
+		"of RFC 6750":     {403, []string{challenge + `, error="insufficient_scope"`}, true},
+		"a token":         {401, []string{challenge + `, error=insufficient_scope, realm="x"`}, true},
+		"the second":      {401, []string{`Basic realm="x"`, challenge + `,error="insufficient_scope"`}, true},
+		"expired":         {401, []string{challenge + `,error="invalid_token"`}, false},
+		"first":           {401, []string{challenge}, false},
+		"none":            {403, nil, false},
+		"of another kind": {401, []string{`Basic realm="x",error="insufficient_scope"`}, false},
+		"not a refusal":   {500, []string{challenge + `,error="insufficient_scope"`}, false},
+		"a longer word":   {401, []string{challenge + `,error="insufficient_scopes"`}, false},
+	} {
+		res := &http.Response{StatusCode: test.status, Header: http.Header{"Www-Authenticate": test.challenges}}
+		if got := IsScopeRefusal(res); got != test.want {
+			t.Errorf("%s: %t, want %t", name, got, test.want)
+		}
+	}
+	if IsScopeRefusal(nil) {
+		t.Error("no answer is a refusal")
+	}
+}
+
 func TestWithoutToken(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[error]string{

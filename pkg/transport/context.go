@@ -15,6 +15,9 @@ type (
 // support, and for a sender that must find out how much arrived before it sends more.
 func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
 
+// IsOnce reports whether ctx is one of [Once].
+func IsOnce(ctx context.Context) bool { return ctx.Value(onceKey{}) != nil }
+
 // AnswerWithin returns a context whose requests fail if no answer begins within limit after the last byte of their body
 // was sent. Without it, the limit is a minute.
 func AnswerWithin(ctx context.Context, limit time.Duration) context.Context {

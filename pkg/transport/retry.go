@@ -19,12 +19,34 @@ import (
 // Patience is the longest time between the first try of a request and the beginning of the last.
 const Patience = 3 * time.Minute
 
-// How many times a request is repeated. The pauses double from the first to the longest.
+// How many times a request is repeated. The pauses double from the first to the longest. After answers they last a
+// minute in all, because registries and their token services have failed in passing for up to a minute. A host that
+// gives no answer is given half a minute, because its address or the proxy is often wrong.
 const (
-	retries      = 6
-	firstPause   = 500 * time.Millisecond
-	longestPause = 15 * time.Second
+	retries           = 8
+	unansweredRetries = 6
+	firstPause        = 500 * time.Millisecond
+	longestPause      = 15 * time.Second
 )
+
+// Failures counts the failures of a request in a row, and decides when to try again. The zero value has counted none.
+type Failures struct{ all, unanswered int }
+
+// Count counts a failure with the answer res, nil if there was none. It returns how long to wait before the next try,
+// and whether another try is worth it.
+func (f *Failures) Count(res *http.Response) (pause time.Duration, again bool) {
+	if res == nil {
+		f.unanswered++
+	}
+	f.all++
+	if f.all > retries || f.unanswered > unansweredRetries {
+		return 0, false
+	}
+	return Backoff(f.all-1, res), true
+}
+
+// All returns how many failures were counted.
+func (f *Failures) All() int { return f.all }
 
 // retrier repeats failed requests, except those with a context of [Once] and those whose body can't be read again (no
 // GetBody).
@@ -38,7 +60,7 @@ type retrier struct {
 
 // RoundTrip returns the first answer that isn't worth another try, or the last.
 func (r retrier) RoundTrip(req *http.Request) (*http.Response, error) {
-	if hasBody(req) && req.GetBody == nil || req.Context().Value(onceKey{}) != nil {
+	if hasBody(req) && req.GetBody == nil || IsOnce(req.Context()) {
 		return r.base.RoundTrip(req)
 	}
 	var unreadable atomic.Pointer[error]
@@ -127,7 +149,7 @@ type tries struct {
 	what   string    // for the log
 	until  time.Time // the last try may begin
 	log    *zap.Logger
-	failed int
+	failed Failures
 	pause  time.Duration // before the next try
 }
 
@@ -148,14 +170,17 @@ func (t *tries) client(base http.RoundTripper) *retryablehttp.Client {
 // again decides on another try, and logs it.
 func (t *tries) again(ctx context.Context, res *http.Response, err error) (bool, error) {
 	worth, stop := worthAnother(ctx, res, err)
-	if !worth || t.failed == retries || t.unreadable.Load() != nil {
+	if !worth || t.unreadable.Load() != nil {
 		return false, stop
 	}
-	t.pause = Backoff(t.failed, res)
-	t.failed++
-	if time.Now().Add(t.pause).After(t.until) {
+	if err != nil {
+		res = nil
+	}
+	pause, again := t.failed.Count(res)
+	if !again || time.Now().Add(pause).After(t.until) {
 		return false, nil
 	}
+	t.pause = pause
 	t.log.Info(fmt.Sprintf("Trying again in %s: %s %s", t.pause.Round(100*time.Millisecond), t.what, complaint(res, err)))
 	return true, nil
 }
@@ -175,13 +200,16 @@ func worthAnother(ctx context.Context, res *http.Response, err error) (bool, err
 	return retryablehttp.DefaultRetryPolicy(ctx, res, err)
 }
 
-// Backoff returns how long to wait after try number try, counted from 0: as long as the answer asks for in Retry-After,
-// a day at most, or else twice as long as after the try before; and in both cases up to a quarter more, so that many
-// clients don't come back at once. res is nil after a try without an answer.
+// Backoff returns how long to wait after try number try, counted from 0: twice as long as after the try before, or
+// longer if the answer asks for it in Retry-After, a day at most; and up to a quarter more, so that many clients don't
+// come back at once. An answer that asks for another try at once (0) gets it. res is nil after a try without an answer.
 func Backoff(try int, res *http.Response) time.Duration {
 	d := retryablehttp.DefaultBackoff(firstPause, longestPause, try, res)
-	if d < 0 || d > 24*time.Hour { // a number of seconds that a Duration can't hold
+	switch {
+	case d < 0 || d > 24*time.Hour: // a number of seconds that a Duration can't hold
 		d = 24 * time.Hour
+	case d > 0:
+		d = max(d, retryablehttp.DefaultBackoff(firstPause, longestPause, try, nil))
 	}
 	return d + rand.N(d/4+1) //nolint:gosec // not a secret
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,8 +93,16 @@ func TestRetries(t *testing.T) {
 			9 * time.Second},
 		"504 twice": {[]roundTripper{status(504), status(504), status(200)}, 3, 200, 3 * firstPause,
 			4 * firstPause},
-		"500 for ever":              {[]roundTripper{status(500)}, 1 + retries, 500, 30 * time.Second, 39 * time.Second},
-		"reset for ever":            {[]roundTripper{failing(errReset)}, 1 + retries, 0, 30 * time.Second, 39 * time.Second},
+		"500 for ever": {[]roundTripper{status(500)}, 1 + retries, 500, time.Minute, 76 * time.Second},
+		"503 for ever, soon": {[]roundTripper{status(503, "Retry-After", "1")}, 1 + retries, 503, time.Minute,
+			77 * time.Second},
+		"503 for ever, at once": {[]roundTripper{status(503, "Retry-After", "0")}, 1 + retries, 503, 0, 0},
+		"reset for ever": {[]roundTripper{failing(errReset)}, 1 + unansweredRetries, 0, 30 * time.Second,
+			39 * time.Second},
+		"500, then reset for ever": {[]roundTripper{status(500), status(500), status(500), failing(errReset)}, 1 + retries,
+			0, time.Minute, 76 * time.Second},
+		"a minute of 502": {append(slices.Repeat([]roundTripper{status(502)}, retries), status(200)), 1 + retries, 200,
+			time.Minute, 76 * time.Second},
 		"slow for ever":             {[]roundTripper{slow(idleLimit, failing(errIdle))}, 3, 0, 2 * idleLimit, Patience},
 		"a later answer than error": {[]roundTripper{failing(errReset), status(404)}, 2, 404, firstPause, firstPause * 5 / 4},
 		"501":                       {[]roundTripper{status(501)}, 1, 501, 0, 0},

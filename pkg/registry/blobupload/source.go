@@ -24,6 +24,12 @@ type finalError struct{ error }
 // Unwrap returns the error itself.
 func (e *finalError) Unwrap() error { return e.error }
 
+// passingError is a refusal that the registry may take back by itself.
+type passingError struct{ error }
+
+// Unwrap returns the refusal.
+func (e *passingError) Unwrap() error { return e.error }
+
 // gzipMagic is what gzip's format begins with (RFC 1952, section 2.3.1).
 const gzipMagic = "\x1f\x8b"
 

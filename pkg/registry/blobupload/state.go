@@ -32,7 +32,6 @@ const (
 	chunkGrowth                  = 16 // a chunk that arrives makes the next larger by this part, up to the first size
 
 	limitMin = 64 << 10        // bytes of the smallest request that is tried after one that was too large
-	maxTries = 6               // failures in a row without a byte of progress
 	maxPause = 2 * time.Minute // that a registry may ask for by Retry-After
 
 	// After so many lost uploads that got no further than one before, a blob is given up: often when a connection broke in
@@ -91,6 +90,7 @@ func classify(s step, err error, again bool) verdict {
 	var answer *registryTransport.Error
 	answered := errors.As(err, &answer)
 	var final *finalError
+	var passing *passingError
 	brings := s == send || s == whole
 	switch {
 	case err == nil:
@@ -106,7 +106,7 @@ func classify(s step, err error, again bool) verdict {
 		return restart
 	case answered && answer.StatusCode == http.StatusRequestEntityTooLarge && brings:
 		return shrink
-	case brings && (!answered || isTemporary(answer.StatusCode)):
+	case brings && (!answered || isTemporary(answer.StatusCode) || errors.As(err, &passing)):
 		return resume
 	}
 	return giveUp
@@ -143,10 +143,10 @@ type state struct {
 	refused  int64 // offset of the chunk last refused as out of order, -1 for none
 	tooLarge bool  // the last request was
 
-	chunk int64 // bytes of the next chunk
-	tries int   // failures since the last progress
-	broke bool  // a request of this upload broke
-	lost  int   // uploads that the registry lost since best grew
+	chunk  int64              // bytes of the next chunk
+	failed transport.Failures // since the last progress
+	broke  bool               // a request of this upload broke
+	lost   int                // uploads that the registry lost since best grew
 }
 
 // newState returns the state before the first request for a blob of size bytes.
@@ -213,7 +213,7 @@ func (s *state) take(r result) (next step, pause time.Duration, err error) {
 		s.lost++
 		limit := maxLostByItself
 		if s.broke {
-			limit, s.tries = maxLostBroken, 0
+			limit, s.failed = maxLostBroken, transport.Failures{}
 		}
 		if s.lost >= limit {
 			return done, 0, fmt.Errorf("%w %d times; try again later", errLost, s.lost)
@@ -239,10 +239,11 @@ func (s *state) resume(r result) (next step, pause time.Duration, err error) {
 	if r.length <= s.chunk {
 		s.chunk = max(s.chunk/4, chunkMin)
 	}
-	if s.tries++; s.tries >= maxTries {
-		return done, 0, fmt.Errorf("given up after %d tries without progress: %w", s.tries, r.err)
+	pause, again := s.failed.Count(r.head.Response)
+	if !again {
+		return done, 0, fmt.Errorf("given up after %d tries without progress: %w", s.failed.All(), r.err)
 	}
-	return ask, min(transport.Backoff(s.tries-1, r.head.Response), maxPause), nil
+	return ask, min(pause, maxPause), nil
 }
 
 // following returns the step after one that the registry accepted, or found too large.
@@ -278,7 +279,7 @@ func (s *state) advance(r result) error {
 	}
 	s.received = received
 	if received > s.reached {
-		s.reached, s.tries = received, 0
+		s.reached, s.failed = received, transport.Failures{}
 		// Chunks grow again, so that one bad minute doesn't slow down the rest of a large blob by its round trips.
 		s.chunk = min(s.chunk+s.chunk/chunkGrowth, firstChunk(s.size))
 	}

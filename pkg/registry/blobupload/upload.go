@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.uber.org/zap"
 
+	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
 	"github.com/charmhub-actions/upload-resource/pkg/registry/layercheck"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
@@ -94,7 +95,7 @@ func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (
 		switch {
 		case next == ask:
 			d.Log.Debug("A blob's upload was interrupted", zap.Stringer("digest", b.Descriptor.Digest),
-				zap.Int64("received", s.received), zap.Int("tries", s.tries), zap.Error(r.err))
+				zap.Int64("received", s.received), zap.Int("tries", s.failed.All()), zap.Error(r.err))
 			d.Log.Info(fmt.Sprintf("Trying again in %s: sending the blob %s was interrupted, the registry has %s of %s",
 				pause.Round(100*time.Millisecond), b.Descriptor.Digest, humanized(s.received), humanized(s.size)))
 			if err := d.Wait(ctx, pause); err != nil {
@@ -158,6 +159,9 @@ func (u *upload) request(ctx context.Context, s *state, next step) result {
 		if content, r.err = io.ReadAll(u.src.open(0, s.size)); r.err == nil {
 			r.head, r.err = u.put(transport.Once(ctx), s, content)
 		}
+	}
+	if r.err != nil && ociclient.IsScopeRefusal(r.head.Response) {
+		r.err = &passingError{r.err}
 	}
 	return r
 }
