@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/charmhub-actions/upload-resource/e2e/harness"
@@ -130,6 +131,35 @@ func TestOutages(t *testing.T) {
 			isShort(t, r, test.want...)
 		})
 	})
+}
+
+// TestWrongScopePasses: a registry that refuses each request three times, as if the token were for something else, gets
+// the image all the same, and the log says what is waited for.
+func TestWrongScopePasses(t *testing.T) {
+	t.Parallel()
+	sandbox := harness.StartSandbox(t, server.Options{InMemory: true})
+	wrong := server.Fault{
+		Status: http.StatusUnauthorized,
+		Header: http.Header{"Www-Authenticate": {`Bearer realm="` + sandbox.RealmURL + `",error="insufficient_scope"`}},
+		Body:   `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`,
+	}
+	var mu sync.Mutex
+	asked := map[string]int{}
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		what := r.Method + " " + r.Path
+		if asked[what]++; r.Server == "registry" && r.Path != "/v2/" && asked[what] <= 3 {
+			return &wrong
+		}
+		return nil
+	})
+	r := harness.Upload(t, sandbox, "resource="+harness.ImageResource, "image="+harness.WriteImageArchive(t, 2<<20, 1))
+	r.Succeeded(t)
+	r.HasOutputs(t, map[string]string{"revision": "1", "revision-created": "true", "uploaded": "true"})
+	if !strings.Contains(r.Log, "answered 401 insufficient_scope, although the token was asked for with the scope") {
+		t.Error("the log doesn't say why it takes longer")
+	}
 }
 
 // registryIsDown: before anything is sent to it.

@@ -26,6 +26,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -90,18 +91,31 @@ func Open(ctx context.Context, o Options) (*Repository, error) {
 	}
 	auth := authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password})
 	scopes := []string{repo.Scope("pull,push")}
-	authenticated, err := registryTransport.NewWithContext(
-		ctx,
-		repo.Registry,
-		auth,
-		baseTransport{o.Transport, repo.RegistryStr(), o.Path, o.Challenge, r.seen},
-		scopes,
-	)
+	// A request for a token is repeated below authentication, and any other request above it, with a new token.
+	scoped := scopeRetrier{
+		next:    baseTransport{o.Transport, repo.RegistryStr(), o.Path, o.Challenge, r.seen},
+		repeats: isTokenRequest,
+		wait:    func(ctx context.Context, d time.Duration) error { return r.wait(ctx, d) },
+		scopes:  scopes, refused: new(atomic.Bool), log: o.Logger,
+	}
+	authenticated, err := registryTransport.NewWithContext(ctx, repo.Registry, auth, scoped, scopes)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", repo, r.explain(err))
 	}
-	r.client = &http.Client{Transport: authenticated, CheckRedirect: keepRedirects}
+	scoped.next, scoped.repeats = asAnswered{authenticated}, r.isOwn
+	// Only a transport of go-containerregistry's own is used by it as it is. This one adds nothing.
+	asIs, err := registryTransport.FromToken(
+		repo.Registry, authn.Anonymous, scoped, new(registryTransport.Challenge), nil)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", repo, err)
+	}
+	r.client = &http.Client{Transport: asIs, CheckRedirect: keepRedirects}
 	return r, nil
+}
+
+// isOwn reports whether req is about this repository alone. A mount isn't.
+func (r *Repository) isOwn(req *http.Request) bool {
+	return req.URL.Host == r.name.RegistryStr() && !req.URL.Query().Has("mount")
 }
 
 // Name returns the full name of the repository, including the registry's host.

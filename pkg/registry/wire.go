@@ -166,6 +166,9 @@ func (w baseTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		below.Path, below.RawPath = w.path+req.URL.Path, ""
 		req.URL = &below
 	}
+	if isTokenRequest(req) {
+		req.URL = fewestScopes(req.URL)
+	}
 	asked := time.Now()
 	res, err := w.next.RoundTrip(req)
 	if err != nil {
@@ -173,6 +176,9 @@ func (w baseTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if w.seen != nil && req.URL.Host == w.host && req.ContentLength == 0 {
 		w.seen.answer(time.Since(asked))
+	}
+	if req.URL.Host == w.host && !isTokenRequest(req) {
+		asRenewable(res)
 	}
 	if strings.Contains(req.URL.Path, "/blobs/sha") {
 		return res, nil
@@ -182,8 +188,7 @@ func (w baseTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res.Body = http.MaxBytesReader(nil, res.Body, image.MaxManifest)
-	if w.seen != nil && res.StatusCode == http.StatusOK &&
-		req.URL.Query().Has("scope") { // which only token services are sent
+	if w.seen != nil && res.StatusCode == http.StatusOK && isTokenRequest(req) {
 		if err := w.seen.readToken(res, asked); err != nil {
 			return nil, err
 		}
