@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -68,7 +69,9 @@ func TestSendBlobFails(t *testing.T) {
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPost && posts.Add(1) == 1 && answer(w, http.StatusForbidden, "DENIED")
 	})
-	wantError(t, v.SendBlob(t.Context(), layersIn(t, img)[0]), "DENIED")
+	layer := layersIn(t, img)[0]
+	wantError(t, v.SendBlob(t.Context(), layer), "DENIED")
+	wantError(t, v.SendBlob(t.Context(), undigested{layer}), "gone")
 	p, err := v.Plan(t.Context(), img, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +79,16 @@ func TestSendBlobFails(t *testing.T) {
 	if _, err := v.Push(t.Context(), p, nil); err != nil {
 		t.Error(err)
 	}
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodHead && answer(w, http.StatusForbidden, "DENIED")
+	})
+	wantError(t, v.again().SendBlob(t.Context(), layer), "asking whether")
 }
+
+// undigested is a layer whose digest can't be computed.
+type undigested struct{ v1.Layer }
+
+func (undigested) Digest() (v1.Hash, error) { return v1.Hash{}, errors.New("gone") }
 
 func TestLacks(t *testing.T) {
 	t.Parallel()
@@ -107,28 +119,29 @@ func TestSendBlobComparesLater(t *testing.T) {
 	img := randomImage(t, 1000, 2)
 	layers := layersIn(t, img)
 	plain := static.NewLayer([]byte("not compressed"), types.DockerLayer) // a static layer is its own diff ID
+	other := layersIn(t, randomImage(t, 10, 1))[0]
 	for name, test := range map[string]struct {
 		img      v1.Image
+		packed   Layers
 		sent     v1.Layer
 		compared bool
 		err      string
 	}{
-		"right":               {img, layers[1], true, ""},
-		"another layer's":     {withLayers(t, img, layers[0], layersIn(t, randomImage(t, 10, 1))[0]), nil, false, "the image's config gives the layer the diff ID"},
-		"labelled gzip, none": {mustAppend(t, layers[0], plain), plain, false, ""},
+		"right":      {img: img, sent: layers[1], compared: true},
+		"of packing": {img: img, packed: layersOf(t, img), sent: layers[1], compared: true},
+		"another layer's": {
+			img: withLayers(t, img, layers[0], other), sent: other, err: "the image's config gives the layer the diff ID",
+		},
+		"labelled gzip, none": {img: mustAppend(t, layers[0], plain), sent: plain},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
 			v, _ := s.open(t)
-			sent := test.sent
-			if sent == nil {
-				sent = layersIn(t, test.img)[1]
-			}
-			if err := v.SendBlob(t.Context(), unnamed{sent}); err != nil {
+			if err := v.SendBlob(t.Context(), unnamed{test.sent}); err != nil {
 				t.Fatal(err)
 			}
-			p, err := v.Plan(t.Context(), test.img, nil)
+			p, err := v.Plan(t.Context(), test.img, test.packed)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,6 +22,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/charmhub-actions/upload-resource/pkg/compression"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
@@ -710,6 +713,78 @@ func TestFindAsksOnce(t *testing.T) {
 	g.Wait()
 	// latest, its record; its config; its layer.
 	wantRequests(t, "ten times at once", s.log(), map[string]int{"GET": 3, "HEAD": 1})
+}
+
+// TestFindSaysWhyItUsesNoImage: other layers than the config's are a reason to worry. What can't be read or compared isn't,
+// and a registry that fails may have the image.
+func TestFindSaysWhyItUsesNoImage(t *testing.T) {
+	t.Parallel()
+	img, other := randomImage(t, 100, 1), randomImage(t, 100, 1)
+	cut := []byte("\x1f\x8b cut off")
+	whole, err := layersIn(t, other)[0].Compressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := io.ReadAll(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		img    v1.Image
+		status int // of the answer for a layer
+		level  zapcore.Level
+		unread bool
+	}{
+		"other layers":   {img: withLayers(t, img, layersIn(t, other)...), level: zap.WarnLevel},
+		"another size":   {img: tamper(t, img, func(m *v1.Manifest) { m.Layers[0].Size++ }), level: zap.WarnLevel},
+		"embedded":       {img: tamper(t, img, func(m *v1.Manifest) { m.Layers[0].Data = []byte("x") })},
+		"no compression": {img: withLayers(t, img, static.NewLayer([]byte("plain"), types.DockerLayer))},
+		"no header":      {img: withLayers(t, img, static.NewLayer(cut, types.DockerLayer))},
+		"no end":         {img: withLayers(t, img, static.NewLayer(blob[:len(blob)-1], types.DockerLayer))},
+		"a layer gone":   {img: img, status: http.StatusNotFound},
+		"a failure":      {img: img, status: http.StatusServiceUnavailable, unread: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.seed(t, repoPath+":latest", test.img)
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				isLayer := strings.HasSuffix(r.URL.Path, "/blobs/"+layerOf(t, test.img).String())
+				return isLayer && test.status != 0 && answer(w, test.status, "UNKNOWN")
+			})
+			v, _ := s.open(t)
+			core, logs := observer.New(zap.InfoLevel)
+			v.log = zap.New(core)
+			found, err := v.Find(t.Context(), byID(t, img))
+			if err != nil || found.Image != nil || (found.Unread != nil) != test.unread {
+				t.Errorf("Find = %+v, %v", found, err)
+			}
+			isReason := func(e observer.LoggedEntry) bool { return strings.Contains(e.Message, "it isn't used") }
+			if reasons := logs.Filter(isReason).All(); len(reasons) != 1 || reasons[0].Level != test.level {
+				t.Errorf("logged %+v, want one reason at level %s", reasons, test.level)
+			}
+		})
+	}
+}
+
+// TestFindRefusesSchema1: an image of a form that is no longer read is there, but of no use.
+func TestFindRefusesSchema1(t *testing.T) {
+	t.Parallel()
+	const manifest = `{"schemaVersion":1}`
+	digest, _, err := v1.SHA256(strings.NewReader(manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t)
+	v, _ := s.open(t)
+	s.spoil(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", string(types.DockerManifestSchema1))
+		_, _ = io.WriteString(w, manifest)
+		return true
+	})
+	if found, err := v.Find(t.Context(), image.Identity{Manifest: digest}); err == nil || found.Image != nil {
+		t.Errorf("Find = %+v, %v", found, err)
+	}
 }
 
 // An image that proves not to be the one doesn't hide the other candidate.

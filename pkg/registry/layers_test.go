@@ -144,6 +144,25 @@ func TestLayersAreBounded(t *testing.T) {
 	wantRequests(t, "many layers", s.log(), map[string]int{"GET": 3, "HEAD": maxLearned})
 }
 
+// TestLayersAskForEachOnce: a layer that can be reused is asked for once, and no other.
+func TestLayersAskForEachOnce(t *testing.T) {
+	t.Parallel()
+	img := packed(t, "base", "base", "app")
+	plain := static.NewLayer([]byte("plain"), types.DockerUncompressedLayer)
+	mixed, err := mutate.AppendLayers(img, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t)
+	v, _ := s.open(t)
+	uploaded(t, v, mixed)
+	s.log()
+	if diff := cmp.Diff(layersOf(t, img), v.again().Layers(t.Context())); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	wantRequests(t, "a layer twice, and one that isn't packed", s.log(), map[string]int{"GET": 3, "HEAD": 2})
+}
+
 func TestLayersDistrusts(t *testing.T) {
 	good, err := random.Layer(100, types.OCILayer)
 	if err != nil {

@@ -33,8 +33,8 @@ func newRecord(image name.Digest, annotations map[string]string) (v1.Image, erro
 		Layer:   layer,
 		History: v1.History{Author: "imgpkg", CreatedBy: "imgpkg"},
 	})
-	if err != nil || annotations == nil {
-		return record, err
+	if err != nil {
+		return nil, err
 	}
 	annotated, _ := mutate.Annotations(record, annotations).(v1.Image)
 	return annotated, nil

@@ -18,7 +18,7 @@ import (
 // somePacked are layers of packing, which no image has.
 var somePacked = Layers{aKey: {Digest: aSource}}
 
-// TestPlanFails: each question that the registry refuses is an error of the plan.
+// TestPlanFails: each question that the registry refuses is an error of the plan, and isn't asked again.
 func TestPlanFails(t *testing.T) {
 	t.Parallel()
 	img := randomImage(t, 100, 1)
@@ -42,6 +42,9 @@ func TestPlanFails(t *testing.T) {
 			})
 			_, err := v.Plan(t.Context(), test.img, test.packed)
 			wantError(t, err, "asking whether")
+			if n := count(s.log(), "HEAD /v2/"+repoPath+test.path); n != 1 {
+				t.Errorf("asked %d times", n)
+			}
 		})
 	}
 }

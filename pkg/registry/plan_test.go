@@ -258,7 +258,10 @@ func TestMount(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			mustPush(t, r, source)
+			compared, err := r.Push(t.Context(), mustPlan(t, r, source), nil)
+			if err != nil || compared != refuse { // nobody has looked into what was mounted
+				t.Errorf("compared: %t, %v", compared, err)
+			}
 			if n := count(s.log(), "PUT /v2/"+repoPath+"/blobs/"); (n != 0) != refuse {
 				t.Errorf("%d blobs sent", n)
 			}

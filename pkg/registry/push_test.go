@@ -2,6 +2,8 @@ package registry
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -10,10 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
 // TestBlobsAreSeenLater: a registry may not see for a moment what was put there.
@@ -27,7 +34,16 @@ func TestBlobsAreSeenLater(t *testing.T) {
 	})
 	mustPush(t, r, randomImage(t, 100, 1))
 	if len(c.waits) != 2 {
-		t.Errorf("%d waits, want 2", len(c.waits))
+		t.Fatalf("%d waits, want 2", len(c.waits))
+	}
+	if first := transport.Backoff(0, nil); c.waits[0] > first*3/2 {
+		t.Errorf("the first wait is %s, want the shortest, such as %s", c.waits[0], first)
+	}
+	puts.Store(0)
+	r.wait = func(context.Context, time.Duration) error { return errors.New("stopped") }
+	wantError(t, pushError(t, r, mustPlan(t, r, randomImage(t, 100, 1))), "stopped")
+	if n := puts.Load(); n != 1 {
+		t.Errorf("sent %d times by a run that is stopped, want 1", n)
 	}
 }
 
@@ -54,22 +70,26 @@ func TestIndexesComeLast(t *testing.T) {
 // TestMislabelledLayersAreNotVerified: engines tell by the content how a layer is compressed, but not every engine knows
 // every format. An image may have such a layer, and no other gets it from there.
 func TestMislabelledLayersAreNotVerified(t *testing.T) {
-	s := newServer(t)
-	r, _ := s.open(t)
-	r.decompress = func(blob io.Reader) (io.ReadCloser, bool, error) {
-		_, err := io.ReadFull(blob, make([]byte, 3)) // of bzip2, of which there is no more
-		return io.NopCloser(blob), true, err
-	}
 	content := []byte("a layer")
 	diffID, _, err := v1.SHA256(bytes.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
 	}
-	blob := append([]byte("BZh"), content...)
-	img := mustAppend(t, named{static.NewLayer(blob, types.DockerLayer), diffID})
-	verified, err := r.Push(t.Context(), mustPlan(t, r, img), nil)
-	if verified || err != nil {
-		t.Errorf("verified: %t, %v; want other images not to get such a layer", verified, err)
+	blob := append([]byte("???"), content...) // of a compression of three bytes, and no more
+	for mediaType, want := range map[types.MediaType]bool{
+		types.DockerLayer: false, types.OCILayer: false, types.OCILayerZStd: true,
+	} {
+		s := newServer(t)
+		r, _ := s.open(t)
+		r.decompress = func(blob io.Reader) (io.ReadCloser, bool, error) {
+			_, err := io.ReadFull(blob, make([]byte, 3))
+			return io.NopCloser(blob), true, err
+		}
+		img := mustAppend(t, named{static.NewLayer(blob, mediaType), diffID})
+		verified, err := r.Push(t.Context(), mustPlan(t, r, img), nil)
+		if verified != want || err != nil {
+			t.Errorf("%s without gzip is verified: %t, %v; want %t", mediaType, verified, err, want)
+		}
 	}
 }
 
@@ -80,6 +100,45 @@ type named struct {
 }
 
 func (n named) DiffID() (v1.Hash, error) { return n.diffID, nil }
+
+// TestWillCompare: each layer that has to be compared is sent, and not mounted.
+func TestWillCompare(t *testing.T) {
+	t.Parallel()
+	v, _ := newServer(t).open(t)
+	layer := layersIn(t, randomImage(t, 10, 1))[0]
+	missing := []v1.Descriptor{{Digest: aKey}}
+	mountable := func(registry name.Registry) partial.CompressedLayer {
+		return &remote.MountableLayer{Layer: layer, Reference: registry.Repo("other/image").Tag("1")}
+	}
+	elsewhere, err := name.NewRegistry("registry.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		missing []v1.Descriptor
+		layer   partial.CompressedLayer
+		err     error
+		want    bool
+	}{
+		"sent":                       {missing: missing, layer: layer, want: true},
+		"there already":              {layer: layer},
+		"can't be opened":            {missing: missing, err: errors.New("gone")},
+		"mountable":                  {missing: missing, layer: mountable(v.name.Registry)},
+		"mountable, but not by this": {missing: missing, layer: mountable(elsewhere), want: true},
+	} {
+		open := func() (partial.CompressedLayer, error) { return test.layer, test.err }
+		p := &Plan{
+			Missing: test.missing, blobs: map[v1.Hash]blob{aKey: {open: open}},
+			expectedDiffIDs: map[v1.Hash]v1.Hash{aKey: aSource},
+		}
+		if got := v.willCompare(p); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+	if !v.willCompare(&Plan{}) {
+		t.Error("a plan without such a layer isn't proven")
+	}
+}
 
 // TestSenders: more blobs are sent at once where answers take long.
 func TestSenders(t *testing.T) {

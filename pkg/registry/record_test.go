@@ -6,17 +6,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/charmhub-actions/upload-resource/internal/testkit"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
@@ -367,12 +371,17 @@ func TestRecordsBlobsAreSentBesideTheImage(t *testing.T) {
 		img := randomImage(t, 100, 2)
 		p := mustPlan(t, v, img)
 		p.Recorded = recorded
+		core, logs := observer.New(zap.DebugLevel)
+		v.log = zap.New(core)
 		s.log()
 		compared, err := v.Push(t.Context(), p, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		pushed := s.log()
+		if failed := logs.FilterMessage(recordsBlobsFailed).Len(); failed > 0 {
+			t.Error("a failure is logged that wasn't one")
+		}
 		if err := recordImage(t, v, img, compared); err != nil {
 			t.Fatal(err)
 		}
@@ -396,21 +405,58 @@ func TestRecordsBlobsAreSentBesideTheImage(t *testing.T) {
 	}
 }
 
+// recordsBlobsFailed is the log's line if a record's blobs could not be sent beside the image.
+const recordsBlobsFailed = "could not send the locations record's blobs"
+
+// recordLayer is the digest of the layer of an image's record.
+func recordLayer(t *testing.T, v *View, img v1.Image) string {
+	t.Helper()
+	record, err := newRecord(v.name.Digest(digestOf(t, img).String()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layerOf(t, record).String()
+}
+
+// TestPushStopsTheRecord: if the image can't be pushed, its record's blobs aren't waited for.
+func TestPushStopsTheRecord(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v, _ := s.open(t)
+	img := randomImage(t, 100, 1)
+	layer := recordLayer(t, v, img)
+	arrived := make(chan struct{})
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.URL.Query().Get("digest") == layer:
+			_, _ = io.Copy(io.Discard, r.Body)
+			close(arrived)
+			select {
+			case <-r.Context().Done():
+			case <-time.After(time.Minute):
+				t.Error("the record's blob is still sent")
+			}
+			return true
+		case r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/"):
+			<-arrived
+			return answer(w, http.StatusForbidden, "DENIED")
+		}
+		return false
+	})
+	p := mustPlan(t, v, img)
+	p.Recorded = true
+	wantError(t, pushError(t, v, p), "sending the manifest")
+}
+
 // TestRecordsBlobsMayFail: the image counts, and Record sends them again.
 func TestRecordsBlobsMayFail(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	v, _ := s.open(t)
 	img := randomImage(t, 100, 1)
-	record, err := newRecord(v.name.Digest(digestOf(t, img).String()), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers, err := record.Layers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	layer := digestOf(t, layers[0]).String()
+	layer := recordLayer(t, v, img)
+	core, logs := observer.New(zap.DebugLevel)
+	v.log = zap.New(core)
 	var refused atomic.Bool
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		return r.URL.Query().Get("digest") == layer && refused.CompareAndSwap(false, true) && answer(w, http.StatusForbidden, "DENIED")
@@ -420,6 +466,9 @@ func TestRecordsBlobsMayFail(t *testing.T) {
 	compared, err := v.Push(t.Context(), p, nil)
 	if !refused.Load() || err != nil {
 		t.Fatalf("refused: %t, %v", refused.Load(), err)
+	}
+	if n := logs.FilterMessage(recordsBlobsFailed).Len(); n != 1 {
+		t.Errorf("logged %d times, want once", n)
 	}
 	if err := recordImage(t, v, img, compared); err != nil {
 		t.Error(err)

@@ -240,7 +240,10 @@ func moveLatest(t *testing.T, v *View, img image.ImageOrIndex) error {
 
 func pushError(t *testing.T, v *View, p *Plan) error {
 	t.Helper()
-	_, err := v.Push(t.Context(), p, nil)
+	compared, err := v.Push(t.Context(), p, nil)
+	if compared && err != nil {
+		t.Errorf("compared, though pushing failed: %v", err)
+	}
 	return err
 }
 
