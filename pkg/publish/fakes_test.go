@@ -212,6 +212,7 @@ type repository struct {
 	fail     map[string]error
 
 	keyedSource v1.Hash
+	on          func(call string) // nil, or is called first
 	calls       []string
 	early       atomic.Int64 // layers sent early
 }
@@ -223,6 +224,9 @@ func newRepository() *repository {
 
 // called notes a call, and returns the error that the test has set for it.
 func (r *repository) called(name string) error {
+	if r.on != nil {
+		r.on(name)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls = append(r.calls, name)
@@ -322,10 +326,14 @@ type sources struct {
 	fail   map[string]error
 	tags   map[string]v1.Hash
 	tagged []string // those that CheckTag saw
+	on     func()   // nil, or is called by Open
 }
 
 // Open returns the image under the text of the reference, or NotFoundError.
 func (s *sources) Open(_ context.Context, ref source.Reference) (source.Source, error) {
+	if s.on != nil {
+		s.on()
+	}
 	if err := s.fail[ref.Text]; err != nil {
 		return nil, err
 	}

@@ -120,13 +120,16 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part, platform 
 	}
 	for n, part := range parts {
 		run.parts[n] = &openedPart{Part: part}
+		if part.Kind == source.KindRegistry {
+			run.parts[n].remote = run.openRemote(run.parts[n])
+		}
 		steps = append(steps, func() error { return run.open(ctx, run.parts[n]) })
 	}
 	return run, parallel.All(steps...)
 }
 
 // open opens the source of a part. It fails only if the image can't be found anywhere else. An image in another
-// registry is opened later, when the charm's repository turns out to lack it.
+// registry is opened later, when the charm's repository seems to lack it.
 func (r *imageRun) open(ctx context.Context, part *openedPart) error {
 	if part.Kind == source.KindRegistry {
 		r.askText(part)
@@ -163,7 +166,20 @@ func (r *imageRun) askText(part *openedPart) {
 		}
 		return text
 	})
-	r.early.Go(func() error { r.text(); return nil })
+	r.early.Go(func() error {
+		if r.text() == nil && part.remote != nil { // most likely the repository lacks the image, so its source is needed
+			_, _ = part.remote()
+		}
+		return nil
+	})
+}
+
+// openRemote returns a function that opens an image in another registry, at its first call.
+func (r *imageRun) openRemote(part *openedPart) func() (source.Source, error) {
+	return sync.OnceValues(func() (_ source.Source, err error) {
+		part.remoteSource, err = r.Sources.Open(r.ctx, part.Reference)
+		return part.remoteSource, err
+	})
 }
 
 // close closes the sources and waits until nothing is sent any more.
@@ -171,8 +187,11 @@ func (r *imageRun) close() {
 	r.cancel()
 	_ = r.early.Wait() // every error is in the log
 	for _, part := range r.parts {
-		if part != nil && part.source != nil {
+		switch {
+		case part != nil && part.source != nil:
 			_ = part.source.Close()
+		case part != nil && part.remoteSource != nil: // it was opened early, and not needed
+			_ = part.remoteSource.Close()
 		}
 	}
 	for _, packed := range r.packed {

@@ -6,7 +6,9 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -355,6 +357,61 @@ func TestTextIsAskedForEarly(t *testing.T) {
 		}
 		if n := h.store.count("ImageBlob"); n != test.texts {
 			t.Errorf("%s: %d texts, want %d", name, n, test.texts)
+		}
+	}
+}
+
+// countedSource counts the calls of Close.
+type countedSource struct {
+	*fakeSource
+	closed atomic.Int64
+}
+
+func (s *countedSource) Close() error {
+	s.closed.Add(1)
+	return nil
+}
+
+// An image in another registry is opened while the repository is being asked, if the store has no text for it: the
+// repository most likely lacks it. Otherwise nothing is asked of the other registry before it is needed.
+func TestRemoteSourceIsOpenedEarly(t *testing.T) {
+	t.Parallel()
+	img := newImage(t, arm64)
+	digest := digestOf(t, img)
+	for name, test := range map[string]struct {
+		refused, present bool
+		opened, closed   int64
+	}{
+		"absent":                  {refused: true, opened: 1, closed: 1},
+		"there, but without text": {refused: true, present: true, opened: 1, closed: 1},
+		"there":                   {present: true},
+		"absent, with a text":     {opened: 1, closed: 1},
+	} {
+		h := newHouse(nil)
+		src := &countedSource{fakeSource: backed(t, img)}
+		part := h.add(t, "x/y@"+digest.String(), src)
+		if test.present {
+			h.repository.images[digest] = img
+		}
+		opened := make(chan struct{})
+		var opens atomic.Int64
+		h.sources.on = func() { opens.Add(1); close(opened) }
+		if test.refused {
+			h.store.fail["ImageBlob"] = []error{errors.New("unknown image")}
+			h.repository.on = func(call string) {
+				if call != "Find" {
+					return
+				}
+				select {
+				case <-opened:
+				case <-time.After(10 * time.Second):
+					t.Errorf("%s: not opened while the repository is asked", name)
+				}
+			}
+		}
+		h.publish(t, nil, part)
+		if got := opens.Load(); got != test.opened || src.closed.Load() != test.closed {
+			t.Errorf("%s: opened %d times, closed %d times; want %d, %d", name, got, src.closed.Load(), test.opened, test.closed)
 		}
 	}
 }

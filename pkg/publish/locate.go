@@ -48,6 +48,9 @@ type openedPart struct {
 	Part
 	source source.Source // nil after a failure, and for an image in a registry before it is needed
 	err    error
+
+	remote       func() (source.Source, error) // opens an image in a registry, and returns the same from then on; else nil
+	remoteSource source.Source                 // what remote has opened
 }
 
 // remoteImage is an image that is in the charm's repository, or will be.
@@ -108,8 +111,8 @@ func (r *imageRun) locatePart(ctx context.Context, part *openedPart, platform *v
 	if err != nil || found != nil {
 		return found, err
 	}
-	if part.Kind == source.KindRegistry {
-		if part.source, err = r.Sources.Open(ctx, part.Reference); err != nil {
+	if part.remote != nil {
+		if part.source, err = part.remote(); err != nil {
 			return nil, err
 		}
 	}
