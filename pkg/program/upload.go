@@ -62,7 +62,7 @@ func (p Program) publisher(
 // sourceAccess returns what gives access to the registries that images come from.
 func (p Program) sourceAccess(login source.Login) source.RegistryAccess {
 	return source.RegistryAccess{
-		Login: login, UserAgent: p.userAgent, Transport: p.transport, Mask: p.runner.Mask,
+		Login: login, UserAgent: p.userAgent, Transport: p.transport, Connect: p.transport.Connect, Mask: p.runner.Mask,
 	}
 }
 

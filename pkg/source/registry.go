@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/containers/image/v5/docker/reference"
@@ -43,6 +44,8 @@ type RegistryAccess struct {
 	// Transport carries every request. It repeats temporary failures, gives up connections without traffic, and refuses
 	// what isn't safe to send.
 	Transport http.RoundTripper
+	// Connect begins to open a connection for a later request to a URL; nil opens none early.
+	Connect func(context.Context, *url.URL)
 	// Mask is called with the secrets that `docker login` left before they are used.
 	Mask func(string)
 }
@@ -82,6 +85,8 @@ type sourceRepository struct {
 	registry string // as image names have it
 	loggedIn bool
 	client   *http.Client // authenticated
+
+	multiplexed atomic.Bool // see limitResponses
 }
 
 // open asks the registry of an image how it authenticates, and its token service for a token.
@@ -99,7 +104,7 @@ func (a RegistryAccess) open(ctx context.Context, named reference.Named) (*sourc
 		registry: registryOf(named),
 		loggedIn: login != authn.Anonymous,
 	}
-	carrier := registryTransport.NewUserAgent(limitResponses{a.Transport}, a.UserAgent)
+	carrier := registryTransport.NewUserAgent(limitResponses{a.Transport, &r.multiplexed}, a.UserAgent)
 	authenticated, err := registryTransport.NewWithContext(
 		ctx,
 		registry,
@@ -228,7 +233,11 @@ func oneLine(text string) string { return strings.Join(strings.Fields(text), " "
 
 // limitResponses limits the size of answers, except those with blobs. It refuses redirects that would send a login to
 // another host.
-type limitResponses struct{ next http.RoundTripper }
+type limitResponses struct {
+	next http.RoundTripper
+	// multiplexed is whether the last answer came by HTTP/2, whose connections carry many requests at once.
+	multiplexed *atomic.Bool
+}
 
 // RoundTrip implements [http.RoundTripper].
 func (c limitResponses) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -236,6 +245,7 @@ func (c limitResponses) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.multiplexed.Store(res.ProtoMajor > 1)
 	if req.Method == http.MethodPost {
 		if err := ociclient.CheckRedirect(req, res); err != nil {
 			_ = res.Body.Close()
@@ -299,7 +309,22 @@ func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (So
 	if _, err := m.RawManifest(); err != nil {
 		return nil, err
 	}
+	access.connectForBlobs(ctx, repo)
 	return &opened{digest: hash, image: m}, image.CheckSize(m)
+}
+
+// blobsAtOnce is how many blobs are read concurrently while an image is sent; more wait for the registry it is sent to.
+const blobsAtOnce = 4
+
+// connectForBlobs opens the connections that the first blobs need while it is found out which of them are read. Otherwise
+// opening them would take two round trips while the other registry waits for their first bytes.
+func (a RegistryAccess) connectForBlobs(ctx context.Context, repo *sourceRepository) {
+	if a.Connect == nil || repo.multiplexed.Load() {
+		return
+	}
+	for range blobsAtOnce - 1 { // one is open
+		a.Connect(ctx, &url.URL{Scheme: repo.name.Scheme(), Host: repo.name.RegistryStr()})
+	}
 }
 
 // fetch opens a manifest or blob. It implements store.

@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -434,7 +435,7 @@ func TestErrorsOnOneLine(t *testing.T) {
 }
 
 // TestCareful: a login isn't repeated elsewhere, and only blobs may be large.
-func TestCareful(t *testing.T) {
+func TestLimitResponses(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", maxManifest+1)
 	for name, test := range map[string]struct {
@@ -459,7 +460,7 @@ func TestCareful(t *testing.T) {
 		if test.via != "" {
 			req.Response = &http.Response{Request: httptest.NewRequest(test.method, test.via, nil)}
 		}
-		res, err := limitResponses{answer}.RoundTrip(req)
+		res, err := limitResponses{answer, new(atomic.Bool)}.RoundTrip(req)
 		if err == nil {
 			_, err = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()
@@ -481,6 +482,34 @@ type carrier struct{ carried atomic.Int32 }
 func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.carried.Add(1)
 	return http.DefaultTransport.RoundTrip(req)
+}
+
+// TestRegistryConnectsForBlobs: the connections that the first blobs need are opened with the manifest, unless one
+// connection carries many requests.
+func TestRegistryConnectsForBlobs(t *testing.T) {
+	r := newTestRegistry(t)
+	l := imagetest.NewLayout()
+	image := l.Image("linux/amd64")
+	r.put(t, openLayout(t, l.Of(image)))
+	for protocol, want := range map[int]int{1: 3, 2: 0} {
+		var connected []string
+		access := RegistryAccess{
+			Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				res, err := http.DefaultTransport.RoundTrip(req)
+				if err == nil {
+					res.ProtoMajor = protocol
+				}
+				return res, err
+			}),
+			Connect: func(_ context.Context, u *url.URL) { connected = append(connected, u.String()) },
+		}
+		if _, _, err := openLogged(t, access, r.host+"/repo@"+image.Digest.String()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(connected, slices.Repeat([]string{"http://" + r.host}, want)) {
+			t.Errorf("HTTP/%d: connected to %q, want %d times http://%s", protocol, connected, want, r.host)
+		}
+	}
 }
 
 // TestRegistryTransport: every request goes through the transport that is
