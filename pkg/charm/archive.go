@@ -46,7 +46,7 @@ func readArchive(r io.ReaderAt, size int64) (a Archive, err error) {
 		return a, fmt.Errorf("more than %d bytes, which no charm has", maxArchive)
 	}
 	// The reader collects all of the directory in memory, and believes no count.
-	directory := &bounded{r, maxDirectory}
+	directory := &limitedReaderAt{r, maxDirectory}
 	archive, err := zip.NewReader(directory, size)
 	if err != nil {
 		return a, err
@@ -72,18 +72,18 @@ func readArchive(r io.ReaderAt, size int64) (a Archive, err error) {
 	return a, nil
 }
 
-// bounded is a reader that fails after left bytes.
-type bounded struct {
+// limitedReaderAt fails once more than left bytes were asked for, in all.
+type limitedReaderAt struct {
 	io.ReaderAt
 	left int64
 }
 
-// ReadAt reads as [io.ReaderAt] says, and fails once more than left bytes were asked for.
-func (b *bounded) ReadAt(p []byte, offset int64) (int, error) {
-	if b.left -= int64(len(p)); b.left < 0 {
+// ReadAt implements [io.ReaderAt].
+func (r *limitedReaderAt) ReadAt(p []byte, offset int64) (int, error) {
+	if r.left -= int64(len(p)); r.left < 0 {
 		return 0, fmt.Errorf("the archive's directory has more than %d bytes, which no charm's has", maxDirectory)
 	}
-	return b.ReaderAt.ReadAt(p, offset)
+	return r.ReaderAt.ReadAt(p, offset)
 }
 
 // open opens a regular file at the top level of the archive. It refuses a name that is there twice, because tools

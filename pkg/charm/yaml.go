@@ -129,7 +129,7 @@ func (d *document) collect(n *yaml.Node, what string, fields map[string]*yaml.No
 		return
 	}
 	merged := &yaml.Node{}
-	for i := 0; i < len(n.Content) && d.look(n); i += 2 {
+	for i := 0; i < len(n.Content) && d.countValue(n); i += 2 {
 		key := resolve(n.Content[i])
 		if key.Tag == "!!merge" {
 			merged = resolve(n.Content[i+1])
@@ -142,7 +142,7 @@ func (d *document) collect(n *yaml.Node, what string, fields map[string]*yaml.No
 		return
 	}
 	for _, each := range merged.Content {
-		if d.look(n) {
+		if d.countValue(n) {
 			d.collect(each, what, fields, depth+1)
 		}
 	}
@@ -159,7 +159,7 @@ func (d *document) entries(n *yaml.Node, what string) []*yaml.Node {
 		return nil
 	}
 	for range n.Content {
-		if !d.look(n) {
+		if !d.countValue(n) {
 			return nil
 		}
 	}
@@ -190,8 +190,9 @@ func (d *document) boolean(n *yaml.Node, what string) bool {
 	return false
 }
 
-// look counts a value that is looked at, and reports whether that is allowed: aliases can repeat values without end.
-func (d *document) look(n *yaml.Node) bool {
+// countValue counts one more value, and reports whether the document may still have it. Aliases can repeat values
+// without end, so at most maxValues are read.
+func (d *document) countValue(n *yaml.Node) bool {
 	d.values++
 	if d.values == maxValues+1 {
 		d.complain(n, "aliases and merges stand for more than %d values; write the file without them", maxValues)

@@ -103,7 +103,7 @@ func (c *Client) downloadURL(revision int, list []listedRevision) (string, error
 // to another host.
 func (c *Client) public(ctx context.Context, r request, limit int) ([]byte, error) {
 	client := &http.Client{Transport: c.http.Transport, CheckRedirect: fewRedirects}
-	text, err := c.exchange(ctx, client, r, "", limit)
+	text, err := c.sendOnceWith(ctx, client, r, "", limit)
 	if refused := new(Error); errors.As(err, &refused) {
 		refused.Doing = r.doing
 		if refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden ||

@@ -41,15 +41,15 @@ func (c *Client) Releases(ctx context.Context, charm string) (Releases, error) {
 	return answer.releases(), err
 }
 
-// attached is a resource of a release on the wire. Null, or no revision, means none.
-type attached struct {
+// attachedResource is a resource of a release in the store's API. A revision of null, or without one, means none.
+type attachedResource struct {
 	Name     string `json:"name"`
 	Revision *int   `json:"revision"`
 }
 
-// releasesAnswer is what is released of a charm, on the wire.
+// releasesAnswer is the store's answer to GET …/releases.
 type releasesAnswer struct {
-	Map     []released `json:"channel-map"`
+	Map     []channelMapEntry `json:"channel-map"`
 	Package struct {
 		Channels []struct{ Track string }
 	}
@@ -81,7 +81,7 @@ func (a releasesAnswer) releases() Releases {
 }
 
 // revisionsOf returns the revisions of resources by name, NoRevision for a resource that has none.
-func revisionsOf(list []attached) map[string]int {
+func revisionsOf(list []attachedResource) map[string]int {
 	resources := map[string]int{}
 	for _, resource := range list {
 		resources[resource.Name] = NoRevision
@@ -99,9 +99,9 @@ func revisionsOf(list []attached) map[string]int {
 // with those that are left out differs. charmcraft never names a base, and a store may refuse entries that do, or
 // ignore it.
 func (c *Client) Release(ctx context.Context, charm string, entries []Release) error {
-	body := []released{}
+	body := []channelMapEntry{}
 	for _, entry := range entries {
-		body = append(body, entry.wire())
+		body = append(body, entry.toEntry())
 	}
 	var answer struct{}
 	return c.ask(ctx, request{
@@ -111,26 +111,26 @@ func (c *Client) Release(ctx context.Context, charm string, entries []Release) e
 	}, &answer)
 }
 
-// released is an entry of a channel map, and of a request to release.
-type released struct {
-	Channel   string      `json:"channel"`
-	Revision  *int        `json:"revision"`
-	Base      *charm.Base `json:"base,omitempty"`
-	Resources []attached  `json:"resources"`
+// channelMapEntry is an entry of a channel map in the store's API, and of a request to release.
+type channelMapEntry struct {
+	Channel   string             `json:"channel"`
+	Revision  *int               `json:"revision"`
+	Base      *charm.Base        `json:"base,omitempty"`
+	Resources []attachedResource `json:"resources"`
 }
 
-// wire returns the release as the store's API has it, its resources sorted by name.
-func (r Release) wire() released {
-	sent := released{Channel: r.Channel.String(), Revision: &r.Revision, Resources: []attached{}}
+// toEntry returns the release in the form of the store's API, with its resources sorted by name.
+func (r Release) toEntry() channelMapEntry {
+	entry := channelMapEntry{Channel: r.Channel.String(), Revision: &r.Revision, Resources: []attachedResource{}}
 	if r.Base != (charm.Base{}) {
-		sent.Base = &r.Base
+		entry.Base = &r.Base
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Resources)) {
-		resource := attached{Name: name}
+		resource := attachedResource{Name: name}
 		if number := r.Resources[name]; number != NoRevision {
 			resource.Revision = &number
 		}
-		sent.Resources = append(sent.Resources, resource)
+		entry.Resources = append(entry.Resources, resource)
 	}
-	return sent
+	return entry
 }

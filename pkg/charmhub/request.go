@@ -97,13 +97,13 @@ func (c *Client) send(ctx context.Context, r request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := c.once(ctx, r, authorization)
+	text, err := c.sendOnce(ctx, r, authorization)
 	if c.config.Credentials.pair != nil && needsRefresh(err) {
 		authorization, err = c.session.renew(ctx, authorization)
 		if err != nil {
 			return nil, err
 		}
-		text, err = c.once(ctx, r, authorization)
+		text, err = c.sendOnce(ctx, r, authorization)
 	}
 	if err != nil {
 		return nil, c.explain(ctx, r, err)
@@ -111,14 +111,14 @@ func (c *Client) send(ctx context.Context, r request) ([]byte, error) {
 	return text, nil
 }
 
-// once sends r, with authorization if there is one, and returns the body of a 2xx answer. Any other answer is an
+// sendOnce sends r, with authorization if there is one, and returns the body of a 2xx answer. Any other answer is an
 // *Error.
-func (c *Client) once(ctx context.Context, r request, authorization string) ([]byte, error) {
-	return c.exchange(ctx, c.http, r, authorization, maxAnswer)
+func (c *Client) sendOnce(ctx context.Context, r request, authorization string) ([]byte, error) {
+	return c.sendOnceWith(ctx, c.http, r, authorization, maxAnswer)
 }
 
-// exchange is once with another HTTP client, for answers of at most limit bytes.
-func (c *Client) exchange(
+// sendOnceWith is sendOnce with another HTTP client, for answers of at most limit bytes.
+func (c *Client) sendOnceWith(
 	ctx context.Context, client *http.Client, r request, authorization string, limit int,
 ) ([]byte, error) {
 	req, err := c.build(ctx, r, authorization)

@@ -101,7 +101,7 @@ func (s *session) refresh(ctx context.Context) error {
 
 // ask sends r with an authorization, if there is one, and reads the JSON answer.
 func (s *session) ask(ctx context.Context, r request, authorization string, answer any) error {
-	text, err := s.client.once(ctx, r, authorization)
+	text, err := s.client.sendOnce(ctx, r, authorization)
 	if err != nil {
 		return s.client.describe(r, err)
 	}

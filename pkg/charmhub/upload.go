@@ -83,33 +83,33 @@ func multipartBody(name string, size int64, open func() (io.ReadCloser, error)) 
 			return struct {
 				io.Reader
 				io.Closer
-			}{io.MultiReader(bytes.NewReader(head), &exactly{content, size}, bytes.NewReader(tail)), content}, nil
+			}{io.MultiReader(bytes.NewReader(head), &exactSizeReader{content, size}, bytes.NewReader(tail)), content}, nil
 		},
 	}, nil
 }
 
-// exactly is a reader of left bytes that fails if the content has fewer or more: content that changes while it is sent
-// must not become a revision.
-type exactly struct {
-	content io.Reader
-	left    int64
+// exactSizeReader reads content of a known size, and fails if the content turns out shorter or longer: content that
+// changes while it is sent must not become a revision.
+type exactSizeReader struct {
+	content   io.Reader
+	remaining int64
 }
 
-// Read implements [io.Reader]. It fails for content that is shorter or longer than left says.
-func (e *exactly) Read(p []byte) (int, error) {
-	if e.left == 0 {
-		n, err := io.ReadFull(e.content, make([]byte, 1))
+// Read implements [io.Reader]. It fails for content that is shorter or longer than remaining says.
+func (r *exactSizeReader) Read(p []byte) (int, error) {
+	if r.remaining == 0 {
+		n, err := io.ReadFull(r.content, make([]byte, 1))
 		if n > 0 {
 			return 0, errors.New("the content grew while it was sent; let nothing write to it during the run")
 		}
 		return 0, err
 	}
-	n, err := e.content.Read(p[:min(int64(len(p)), e.left)])
-	e.left -= int64(n)
+	n, err := r.content.Read(p[:min(int64(len(p)), r.remaining)])
+	r.remaining -= int64(n)
 	switch {
 	case !errors.Is(err, io.EOF):
 		return n, err
-	case e.left > 0:
+	case r.remaining > 0:
 		return n, errors.New("the content shrank while it was sent; let nothing write to it during the run")
 	default:
 		return n, nil // the next call finds out whether that was all
