@@ -108,8 +108,8 @@ const filesAtOnce = 4
 
 // uploadFiles creates revisions for the files that have none, and returns all files with their revisions. If one fails,
 // it still uploads the others.
-func (r *Releaser) uploadFiles(ctx context.Context, name string, planned planned) ([]CharmFile, error) {
-	files := slices.Clone(planned.files)
+func (r *Releaser) uploadFiles(ctx context.Context, name string, plan releasePlan) ([]CharmFile, error) {
+	files := slices.Clone(plan.files)
 	errs := make([]error, len(files))
 	var group parallel.Group
 	group.SetLimit(filesAtOnce)
@@ -128,7 +128,7 @@ func (r *Releaser) uploadFiles(ctx context.Context, name string, planned planned
 			// The store answers with an older revision if that has the content, which a list that lags behind may not have
 			// shown.
 			file.Revision = reviewed.Revision
-			file.Created = !reviewed.Existed && !slices.ContainsFunc(planned.known.Revisions,
+			file.Created = !reviewed.Existed && !slices.ContainsFunc(plan.known.Revisions,
 				func(r charmhub.CharmRevision) bool { return r.Revision >= reviewed.Revision })
 			what := "Charm file unchanged"
 			if file.Created {

@@ -18,8 +18,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
-// planned is a plan, with the files and lists that it was computed from.
-type planned struct {
+// releasePlan is a plan for the channel map, with the charm files and the store's lists from which it was computed.
+type releasePlan struct {
 	channelmap.Plan
 	files []CharmFile
 	known channelmap.Known
@@ -27,10 +27,10 @@ type planned struct {
 
 // plan looks at the store and makes the plan. A revision that the store doesn't know may have been made seconds ago, by
 // the step before this one, so it looks again for that.
-func (r *Releaser) plan(ctx context.Context, in Inputs, name string, files []CharmFile) (p planned, err error) {
+func (r *Releaser) plan(ctx context.Context, in Inputs, name string, files []CharmFile) (p releasePlan, err error) {
 	err = upload.Repeat(ctx, r.Wait, upload.AttemptsForAMinute, func() (pause time.Duration, again bool, err error) {
-		if p, err = r.look(ctx, in, name, files); err == nil {
-			p, err = p.with(in)
+		if p, err = r.readStore(ctx, in, name, files); err == nil {
+			p, err = p.computeFor(in)
 		}
 		again = mayBeNew(err)
 		if again {
@@ -49,8 +49,8 @@ func (in Inputs) wanted() channelmap.Wanted {
 	}
 }
 
-// with computes the plan for the inputs.
-func (p planned) with(in Inputs) (planned, error) {
+// computeFor returns p with the plan for the inputs, computed from the files and lists in p.
+func (p releasePlan) computeFor(in Inputs) (releasePlan, error) {
 	wanted := in.wanted()
 	p.known.Files = map[int]charm.Archive{}
 	for _, file := range p.files {
@@ -80,7 +80,7 @@ func (in Inputs) withUploaded(revisions map[string]charmhub.Revision) Inputs {
 }
 
 // withUploaded adds revisions that a list may lack yet.
-func (p planned) withUploaded(revisions map[string]charmhub.Revision) planned {
+func (p releasePlan) withUploaded(revisions map[string]charmhub.Revision) releasePlan {
 	p.known.Resources = maps.Clone(p.known.Resources)
 	for name, revision := range revisions {
 		p.known.Resources[name] = append(slices.Clip(p.known.Resources[name]), revision)
@@ -113,8 +113,10 @@ func isNotFound(err error) bool {
 	return ok && refused.Status == http.StatusNotFound
 }
 
-// look reads what a plan depends on from the store, with requests in parallel.
-func (r *Releaser) look(ctx context.Context, in Inputs, name string, files []CharmFile) (p planned, err error) {
+// readStore reads what a plan depends on from the store, with requests in parallel. The result has no plan yet.
+func (r *Releaser) readStore(
+	ctx context.Context, in Inputs, name string, files []CharmFile,
+) (p releasePlan, err error) {
 	given := slices.Sorted(maps.Keys(in.Resources))
 	revisions := make([][]charmhub.Revision, len(given))
 	steps := []func() error{func() (err error) {
@@ -129,8 +131,7 @@ func (r *Releaser) look(ctx context.Context, in Inputs, name string, files []Cha
 	for n, resource := range given {
 		if in.Resources[resource] != channelmap.ToUpload {
 			steps = append(steps, func() (err error) {
-				revisions[n],
-					err = r.resourceRevisions(ctx, name, resource)
+				revisions[n], err = r.resourceRevisions(ctx, name, resource)
 				return err
 			})
 		}
@@ -144,14 +145,14 @@ func (r *Releaser) look(ctx context.Context, in Inputs, name string, files []Cha
 	}
 	p.known.Revisions = mergeRevisions(p.known.Revisions, p.known.Releases.Revisions)
 	p.files = withRevisions(files, p.known.Revisions)
-	p.known, err = r.lookCloser(ctx, in, name, p.known)
+	p.known, err = r.readDetails(ctx, in, name, p.known)
 	return p, err
 }
 
-// lookCloser adds what the channel map makes necessary to know: what the charm revisions declare that are to be
-// released, their bases if the map doesn't say, the types of what a charm revision may keep from the one before it, and
-// which tracks may be created.
-func (r *Releaser) lookCloser(
+// readDetails adds to known what only the channel map shows to be needed: the resources that the charm revisions to
+// release declare, their bases if the map lacks them, the types of the resources that they may keep from the revision
+// before, and the tracks that may be created.
+func (r *Releaser) readDetails(
 	ctx context.Context, in Inputs, name string, known channelmap.Known,
 ) (channelmap.Known, error) {
 	var steps []func() error
@@ -159,7 +160,7 @@ func (r *Releaser) lookCloser(
 		return slices.ContainsFunc(known.Revisions,
 			func(r charmhub.CharmRevision) bool { return r.Revision == revision && len(r.Bases) > 0 })
 	}
-	undeclared, attached := in.lookFor(known)
+	undeclared, attached := in.missingDetails(known)
 	declared := make([][]charmhub.Resource, len(undeclared))
 	for n, revision := range undeclared {
 		steps = append(steps, func() (err error) { declared[n], err = r.declaredBy(ctx, name, revision); return err })
@@ -194,9 +195,9 @@ func (r *Releaser) lookCloser(
 	return known, nil
 }
 
-// lookFor returns the charm revisions of the release of which it isn't known what they declare, and the resources on
-// its channels of which no revisions are known and which another charm revision may keep.
-func (in Inputs) lookFor(known channelmap.Known) (undeclared []int, attached []string) {
+// missingDetails returns what readDetails has to read: the charm revisions whose declared resources are not in known,
+// and the resources that a charm revision may keep from its channel and whose revisions are not in known.
+func (in Inputs) missingDetails(known channelmap.Known) (undeclared []int, attached []string) {
 	released, channels := in.Revisions, in.Channels
 	if in.From != (charmhub.Channel{}) {
 		channels = []charmhub.Channel{in.From}
@@ -264,8 +265,8 @@ func mergeRevisions(all, more []charmhub.CharmRevision) []charmhub.CharmRevision
 // planAgain makes the plan that is sent: with the numbers of the revisions that were created, and from the channel map
 // as it is now, since somebody else may have released in the meantime.
 func (r *Releaser) planAgain(
-	ctx context.Context, in Inputs, name string, files []CharmFile, before planned,
-) (planned, error) {
+	ctx context.Context, in Inputs, name string, files []CharmFile, before releasePlan,
+) (releasePlan, error) {
 	now, err := r.Store.Releases(ctx, name)
 	if err != nil {
 		return before, err
@@ -275,11 +276,11 @@ func (r *Releaser) planAgain(
 			"what this release starts from",
 			row.After.Channel, row.After.Base, describe(row.Before)))
 	}
-	after := planned{files: files, known: before.known}
+	after := releasePlan{files: files, known: before.known}
 	after.known.Releases = now
 	after.known.Revisions = mergeRevisions(before.known.Revisions, now.Revisions)
-	if after.known, err = r.lookCloser(ctx, in, name, after.known); err != nil {
+	if after.known, err = r.readDetails(ctx, in, name, after.known); err != nil {
 		return before, err
 	}
-	return after.with(in)
+	return after.computeFor(in)
 }

@@ -104,50 +104,50 @@ func (r *Releaser) Release(ctx context.Context, in Inputs) (result Result, err e
 	if in, err = r.addTrack(ctx, in, result.Charm); err != nil {
 		return result, err
 	}
-	planned, err := r.plan(ctx, in, result.Charm, files)
+	plan, err := r.plan(ctx, in, result.Charm, files)
 	if err != nil {
 		return result, err
 	}
 	if in.DryRun {
-		r.warn(planned.Plan)
-		for _, track := range planned.NewTracks {
+		r.warn(plan.Plan)
+		for _, track := range plan.NewTracks {
 			r.Runner.Logger().Info("Track " + track + " would be created")
 		}
-		result.Charms, result.Plan = planned.files, planned.Plan
+		result.Charms, result.Plan = plan.files, plan.Plan
 		return result, nil
 	}
-	if slices.ContainsFunc(planned.files, CharmFile.isPlanned) {
+	if slices.ContainsFunc(plan.files, CharmFile.isPlanned) {
 		made = append(made, "revisions of the charm files")
 	}
-	result.Charms, err = r.uploadFiles(ctx, result.Charm, planned)
+	result.Charms, err = r.uploadFiles(ctx, result.Charm, plan)
 	if in.Upload != nil { // also if a charm file failed
 		uploaded, uploadErr := in.Upload(ctx, err == nil)
-		in, planned = in.withUploaded(uploaded), planned.withUploaded(uploaded)
+		in, plan = in.withUploaded(uploaded), plan.withUploaded(uploaded)
 		err = errors.Join(err, uploadErr)
 	}
 	if err != nil {
 		return result, err
 	}
-	if len(planned.Entries) > 0 {
-		if planned, err = r.planAgain(ctx, in, result.Charm, result.Charms, planned); err != nil {
+	if len(plan.Entries) > 0 {
+		if plan, err = r.planAgain(ctx, in, result.Charm, result.Charms, plan); err != nil {
 			return result, err
 		}
 	}
-	if len(planned.Entries) > 0 {
-		r.warn(planned.Plan)
-		if len(planned.NewTracks) > 0 {
-			made = append(made, trackNames(planned.NewTracks))
-			if err = r.createTracks(ctx, result.Charm, planned.NewTracks); err != nil {
+	if len(plan.Entries) > 0 {
+		r.warn(plan.Plan)
+		if len(plan.NewTracks) > 0 {
+			made = append(made, trackNames(plan.NewTracks))
+			if err = r.createTracks(ctx, result.Charm, plan.NewTracks); err != nil {
 				return result, err
 			}
 		}
-		if err = r.send(ctx, result.Charm, planned.Plan); err != nil {
+		if err = r.send(ctx, result.Charm, plan.Plan); err != nil {
 			return result, err
 		}
 		result.Released = true
-		result.NotShown, err = r.confirm(ctx, result.Charm, planned.Plan)
+		result.NotShown, err = r.confirm(ctx, result.Charm, plan.Plan)
 	}
-	result.Plan = planned.Plan
+	result.Plan = plan.Plan
 	return result, err
 }
 
