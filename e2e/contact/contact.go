@@ -71,17 +71,17 @@ type assumption struct {
 
 // finding is what came of a try. An error of a try means that it couldn't be made.
 type finding struct {
-	held bool
-	note string // what was seen; may be empty
+	confirmed bool
+	note      string // what was seen; may be empty
 }
 
-// held returns the finding that an assumption held, with a note in the form of [fmt.Sprintf].
-func held(format string, args ...any) (finding, error) {
+// confirmed returns the finding that an assumption held, with a note in the form of [fmt.Sprintf].
+func confirmed(format string, args ...any) (finding, error) {
 	return finding{true, fmt.Sprintf(format, args...)}, nil
 }
 
-// failed returns the finding that an assumption didn't hold, with what was seen instead.
-func failed(format string, args ...any) (finding, error) {
+// refuted returns the finding that an assumption didn't hold, with what was seen instead.
+func refuted(format string, args ...any) (finding, error) {
 	return finding{false, fmt.Sprintf(format, args...)}, nil
 }
 
@@ -103,7 +103,7 @@ func (t tried) result() string {
 	switch {
 	case t.err != nil:
 		return "not tried"
-	case t.held:
+	case t.confirmed:
 		return "held"
 	default:
 		return "didn't hold"
@@ -140,7 +140,7 @@ func (t tried) line() string {
 	case t.note != "":
 		line += ": " + t.note
 	}
-	if t.err == nil && !t.held {
+	if t.err == nil && !t.confirmed {
 		line += "; " + t.otherwise
 	}
 	return line
@@ -248,11 +248,11 @@ func (c *contact) send(ctx context.Context, method, address string, body any, he
 	for i := 0; i+1 < len(header); i += 2 {
 		request.Header.Set(header[i], header[i+1])
 	}
-	return c.do(request)
+	return c.sendRequest(request)
 }
 
-// do sends one request through the recorder, follows no redirect, and reads the whole answer.
-func (c *contact) do(request *http.Request) (answer, error) {
+// sendRequest sends one request through the recorder, follows no redirect, and reads the whole answer.
+func (c *contact) sendRequest(request *http.Request) (answer, error) {
 	client := http.Client{Transport: c.recorder,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(request)

@@ -47,11 +47,11 @@ func enough(permission string, ends ...string) func(context.Context, *contact) (
 		}
 		switch {
 		case refused != "":
-			return failed("%s", refused)
+			return refuted("%s", refused)
 		case calls == 0:
 			return untried("no such call was made")
 		}
-		return held("%d calls", calls)
+		return confirmed("%d calls", calls)
 	}
 }
 
@@ -68,7 +68,7 @@ func tryRefusals(_ context.Context, c *contact) (finding, error) {
 		}
 	}
 	if len(refused) > 0 {
-		return failed("%s", strings.Join(refused, "; "))
+		return refuted("%s", strings.Join(refused, "; "))
 	}
-	return held("")
+	return confirmed("")
 }

@@ -60,7 +60,7 @@ func tryCredentials(ctx context.Context, c *contact) (finding, error) {
 	}
 	login, err := c.client.UploadCredentials(ctx, c.charm, c.image)
 	if err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	c.recorder.Hide(login.Username + ":" + login.Password)
 	image := login.ImageName
@@ -74,10 +74,10 @@ func tryCredentials(ctx context.Context, c *contact) (finding, error) {
 	}
 	repository, err := name.NewRepository(image, options...)
 	if err != nil {
-		return failed("the repository is called %q: %v", login.ImageName, err)
+		return refuted("the repository is called %q: %v", login.ImageName, err)
 	}
 	c.login, c.repository = login, repository
-	return held("%s for %s, with a password of %d characters", login.ImageName, login.Username, len(login.Password))
+	return confirmed("%s for %s, with a password of %d characters", login.ImageName, login.Username, len(login.Password))
 }
 
 // registry returns an address of the repository's API.
@@ -112,7 +112,7 @@ func tryChallenge(ctx context.Context, c *contact) (finding, error) {
 	note := fmt.Sprintf("%s, realm %s, service %s", said["kind"], said["realm"], said["service"])
 	realm, err := url.Parse(said["realm"])
 	if err != nil || said["kind"] != "Bearer" {
-		return failed("%s", note)
+		return refuted("%s", note)
 	}
 	return finding{realm.Host == c.at.Store.Host, note}, nil
 }
@@ -137,7 +137,7 @@ func (c *contact) bearer(ctx context.Context) (token string, lasts int, err erro
 	}
 	request.Header.Set("User-Agent", userAgent)
 	request.SetBasicAuth(c.login.Username, c.login.Password)
-	a, err := c.do(request)
+	a, err := c.sendRequest(request)
 	if err == nil {
 		err = a.ok()
 	}
@@ -173,9 +173,9 @@ func tryBearer(ctx context.Context, c *contact) (finding, error) {
 	case err != nil:
 		return finding{}, err
 	case token == "":
-		return failed("the answer has no token")
+		return refuted("the answer has no token")
 	case lasts == 0:
-		return held("it doesn't say how long, which means a minute")
+		return confirmed("it doesn't say how long, which means a minute")
 	}
 	return finding{lasts >= 60, fmt.Sprintf("%d s", lasts)}, nil
 }
@@ -189,12 +189,12 @@ func tryChunks(ctx context.Context, c *contact) (finding, error) {
 	blob := c.content("chunks", 20_000)
 	a, err := c.send(ctx, http.MethodPost, c.registry("/blobs/uploads/"), nil, authorize...)
 	if err != nil || a.status != http.StatusAccepted {
-		return failed("beginning an upload was answered %d: %v", a.status, err)
+		return refuted("beginning an upload was answered %d: %v", a.status, err)
 	}
 	at, from := a.header.Get("Location"), 0
 	for _, to := range []int{8_000, len(blob)} {
 		if a, err = c.patch(ctx, at, blob[from:to], from, authorize); err != nil || a.status != http.StatusAccepted {
-			return failed("the part from %d to %d was answered %d: %v", from, to, a.status, err)
+			return refuted("the part from %d to %d was answered %d: %v", from, to, a.status, err)
 		}
 		if at, err = c.resolve(a.header.Get("Location")); err != nil {
 			return finding{}, err
@@ -203,11 +203,11 @@ func tryChunks(ctx context.Context, c *contact) (finding, error) {
 			return finding{}, err
 		}
 		if want := fmt.Sprintf("0-%d", to-1); a.header.Get("Range") != want {
-			return failed("after %d bytes, the state was answered %d with the range %q", to, a.status, a.header.Get("Range"))
+			return refuted("after %d bytes, the state was answered %d with the range %q", to, a.status, a.header.Get("Range"))
 		}
 		from = to
 	}
-	return held("two parts of one blob, which is left to be forgotten")
+	return confirmed("two parts of one blob, which is left to be forgotten")
 }
 
 // patch sends a part of a blob to the upload at a location, from a byte on.
@@ -224,7 +224,7 @@ func (c *contact) patch(ctx context.Context, at string, part []byte, from int, a
 	request.Header.Set("Content-Type", "application/octet-stream")
 	request.Header.Set("Content-Range", fmt.Sprintf("%d-%d", from, from+len(part)-1))
 	request.Header.Set(authorize[0], authorize[1])
-	return c.do(request)
+	return c.sendRequest(request)
 }
 
 // resolve returns a location of the registry as an absolute address.
@@ -323,7 +323,7 @@ func tryImage(kind string) func(context.Context, *contact) (finding, error) {
 		}
 		ref := c.repository.Digest(digest.String())
 		if err := c.push(ctx, func() error { return remote.Write(ref, img, c.options(ctx)...) }); err != nil {
-			return failed("%v", err)
+			return refuted("%v", err)
 		}
 		return c.isThere(ctx, kind, ref)
 	}
@@ -333,13 +333,13 @@ func tryImage(kind string) func(context.Context, *contact) (finding, error) {
 func (c *contact) isThere(ctx context.Context, kind string, ref name.Digest) (finding, error) {
 	there, err := remote.Head(ref, c.options(ctx)...)
 	if err != nil {
-		return failed("it was taken, and isn't there: %v", err)
+		return refuted("it was taken, and isn't there: %v", err)
 	}
 	if there.Digest.String() != ref.DigestStr() {
-		return failed("it was taken as %s", there.Digest)
+		return refuted("it was taken as %s", there.Digest)
 	}
 	c.images[kind] = ref.DigestStr()
-	return held("%s", ref.DigestStr())
+	return confirmed("%s", ref.DigestStr())
 }
 
 // tryIndex pushes an index of the run's images, and reads it back.
@@ -363,7 +363,7 @@ func tryIndex(ctx context.Context, c *contact) (finding, error) {
 	}
 	ref := c.repository.Digest(digest.String())
 	if err := c.push(ctx, func() error { return remote.WriteIndex(ref, index, c.options(ctx)...) }); err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	return c.isThere(ctx, "index", ref)
 }
@@ -380,17 +380,17 @@ func tryRecord(ctx context.Context, c *contact) (finding, error) {
 			return finding{}, err
 		}
 		if err := c.push(ctx, func() error { return remote.Write(tag, img, c.options(ctx)...) }); err != nil {
-			return failed("%s: %v", kind, err)
+			return refuted("%s: %v", kind, err)
 		}
 		digest, err := img.Digest()
 		if err != nil {
 			return finding{}, err
 		}
 		if there, err := remote.Head(tag, c.options(ctx)...); err != nil || there.Digest != digest {
-			return failed("%s was taken, and the tag names another image: %v", kind, err)
+			return refuted("%s was taken, and the tag names another image: %v", kind, err)
 		}
 	}
-	return held("%s", tag.TagStr())
+	return confirmed("%s", tag.TagStr())
 }
 
 // tryMissing asks for manifests that the repository lacks, and looks at the answers.
@@ -422,7 +422,7 @@ func tryMissing(ctx context.Context, c *contact) (finding, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		return failed("%s", strings.Join(wrong, ", "))
+		return refuted("%s", strings.Join(wrong, ", "))
 	}
-	return held("")
+	return confirmed("")
 }

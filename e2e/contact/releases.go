@@ -111,7 +111,7 @@ func tryRelease(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if err := a.ok(); err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	for _, r := range resources {
 		c.released[r.Name] = r.Revision
@@ -124,13 +124,13 @@ func tryRelease(ctx context.Context, c *contact) (finding, error) {
 		}
 	}
 	if json.Unmarshal(a.body, &said) != nil || len(said.Released) != 1 {
-		return failed("the answer is %.200s", a.body)
+		return refuted("the answer is %.200s", a.body)
 	}
 	first := said.Released[0]
 	if first.Channel == nil || *first.Channel != c.branch() || first.Revision == nil || first.Resources == nil {
-		return failed("the answer is %.200s", a.body)
+		return refuted("the answer is %.200s", a.body)
 	}
-	return held("charm revision %d on %s", c.charmRevision, c.branch())
+	return confirmed("charm revision %d on %s", c.charmRevision, c.branch())
 }
 
 // shown waits until the branch has an entry with these resources.
@@ -171,7 +171,7 @@ func tryShown(ctx context.Context, c *contact) (finding, error) {
 	case err != nil:
 		return finding{}, err
 	case !seen:
-		return failed("it doesn't after %s", took.Round(time.Second))
+		return refuted("it doesn't after %s", took.Round(time.Second))
 	}
 	var bases []string
 	for _, e := range branch {
@@ -202,9 +202,9 @@ func tryOthers(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if others != c.before {
-		return failed("the other channels were\n%s\nand are\n%s", c.before, others)
+		return refuted("the other channels were\n%s\nand are\n%s", c.before, others)
 	}
-	return held("")
+	return confirmed("")
 }
 
 // tryCarried releases without resources, and looks which the branch has then.
@@ -217,7 +217,7 @@ func tryCarried(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if err := a.ok(); err != nil {
-		return failed("it is refused: %v", err)
+		return refuted("it is refused: %v", err)
 	}
 	if err := c.wait(ctx, pause); err != nil {
 		return finding{}, err
@@ -227,10 +227,10 @@ func tryCarried(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if slices.ContainsFunc(branch, func(e entry) bool { return e.has(c.charmRevision, c.released) }) {
-		return held("")
+		return confirmed("")
 	}
 	text, _ := json.Marshal(branch) // plain types
-	return failed("the branch has %s", text)
+	return refuted("the branch has %s", text)
 }
 
 // tryBase releases to the branch for one base only.
@@ -254,7 +254,7 @@ func tryBase(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if err := a.ok(); err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	_, branch, seen, err := c.shown(ctx, want)
 	if err != nil || !seen {
@@ -263,9 +263,9 @@ func tryBase(ctx context.Context, c *contact) (finding, error) {
 	others := slices.DeleteFunc(slices.Clone(branch), func(e entry) bool { return e.Base != nil && *e.Base == *c.base })
 	switch {
 	case len(others) == 0 || c.indexRevision < 0:
-		return held("whether it is ignored can't be seen, as the branch has one base")
+		return confirmed("whether it is ignored can't be seen, as the branch has one base")
 	case slices.ContainsFunc(others, func(e entry) bool { return e.has(c.charmRevision, want) }):
-		return failed("it is ignored: %d other bases have the same resources now", len(others))
+		return refuted("it is ignored: %d other bases have the same resources now", len(others))
 	}
-	return held("%d other bases keep their resources", len(others))
+	return confirmed("%d other bases keep their resources", len(others))
 }

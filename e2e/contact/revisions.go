@@ -90,7 +90,7 @@ func (c *contact) make(
 	if err != nil {
 		return m, err
 	}
-	_, _, err = c.until(ctx, func() (bool, error) { return c.look(ctx, status, id, &m) })
+	_, _, err = c.until(ctx, func() (bool, error) { return c.readReview(ctx, status, id, &m) })
 	m.took = time.Since(began)
 	if err == nil && m.number < 0 {
 		err = fmt.Errorf("the review isn't over after %s, by way of %s", m.took.Round(time.Second),
@@ -99,8 +99,9 @@ func (c *contact) make(
 	return m, err
 }
 
-// look asks how a review stands. It is over when there is a number, or an error.
-func (c *contact) look(ctx context.Context, status, id string, m *made) (over bool, err error) {
+// readReview asks the store for the state of a review and keeps it in m. The review is over when it has a revision's
+// number or an error.
+func (c *contact) readReview(ctx context.Context, status, id string, m *made) (over bool, err error) {
 	m.number = -1
 	a, err := c.store(ctx, http.MethodGet, status, nil)
 	if err != nil || a.ok() != nil {
@@ -155,7 +156,7 @@ func tryRevision(ctx context.Context, c *contact) (finding, error) {
 	}
 	m, err := c.make(ctx, c.image, "oci-image", c.text, "amd64")
 	if err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	c.imageRevision = m.number
 	return finding{m.took < time.Minute, m.String()}, nil
@@ -206,7 +207,7 @@ func tryListed(ctx context.Context, c *contact) (finding, error) {
 	case err != nil:
 		return finding{}, err
 	case !seen:
-		return failed("it isn't there after %s", took.Round(time.Second))
+		return refuted("it isn't there after %s", took.Round(time.Second))
 	}
 	return finding{took == 0, fmt.Sprintf("after %s", took.Round(100*time.Millisecond))}, nil
 }
@@ -234,11 +235,11 @@ func tryOrder(ctx context.Context, c *contact) (finding, error) {
 	case len(numbers) < 2:
 		return untried("the list has %d revisions", len(numbers))
 	case down:
-		return held("%d revisions", len(numbers))
+		return confirmed("%d revisions", len(numbers))
 	case up:
-		return failed("it is oldest first")
+		return refuted("it is oldest first")
 	}
-	return failed("it is in no order")
+	return refuted("it is in no order")
 }
 
 // tryFields looks whether each listed revision has its digest, size, time and bases.
@@ -274,9 +275,9 @@ func trySHA256(_ context.Context, c *contact) (finding, error) {
 		got = r.Download.SHA256
 	}
 	if got != want {
-		return failed("%q is listed for %s", got, want)
+		return refuted("%q is listed for %s", got, want)
 	}
-	return held("")
+	return confirmed("")
 }
 
 // tryDuplicate uploads the same text again.
@@ -292,13 +293,13 @@ func (c *contact) duplicate(ctx context.Context, resource, kind string, content 
 	m, err := c.make(ctx, resource, kind, content, "amd64")
 	switch {
 	case err != nil:
-		return failed("%v", err)
+		return refuted("%v", err)
 	case m.number != number:
-		return failed("it made revision %d beside %d", m.number, number)
+		return refuted("it made revision %d beside %d", m.number, number)
 	case m.existed:
-		return held("it is rejected, with the revision's number")
+		return confirmed("it is rejected, with the revision's number")
 	}
-	return held("it is approved, with the number of before")
+	return confirmed("it is approved, with the number of before")
 }
 
 // tryArchitectures changes the architectures of the revision twice, and reads them back.
@@ -309,7 +310,7 @@ func tryArchitectures(ctx context.Context, c *contact) (finding, error) {
 	var seen []string
 	for _, want := range [][]string{{"arm64", "amd64"}, {"amd64"}} {
 		if err := c.client.SetArchitectures(ctx, c.charm, c.image, c.imageRevision, want); err != nil {
-			return failed("%v", err)
+			return refuted("%v", err)
 		}
 		var got []string
 		took, set, err := c.until(ctx, func() (bool, error) {
@@ -327,11 +328,11 @@ func tryArchitectures(ctx context.Context, c *contact) (finding, error) {
 		case err != nil:
 			return finding{}, err
 		case !set:
-			return failed("%v were set, and after %s the list has %v", want, took.Round(time.Second), got)
+			return refuted("%v were set, and after %s the list has %v", want, took.Round(time.Second), got)
 		}
 		seen = append(seen, fmt.Sprintf("%v were listed as %v after %s", want, got, took.Round(100*time.Millisecond)))
 	}
-	return held("%s", strings.Join(seen, "; "))
+	return confirmed("%s", strings.Join(seen, "; "))
 }
 
 // tryIndexRevision makes the text about the index a revision.
@@ -345,10 +346,10 @@ func tryIndexRevision(ctx context.Context, c *contact) (finding, error) {
 	}
 	m, err := c.make(ctx, c.image, "oci-image", a.body, "amd64", "arm64")
 	if err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	c.indexRevision = m.number
-	return held("%s", m)
+	return confirmed("%s", m)
 }
 
 // tryFile uploads a resource of type file, and uploads it again.
@@ -359,7 +360,7 @@ func tryFile(ctx context.Context, c *contact) (finding, error) {
 	content := c.content("file", 2000)
 	m, err := c.make(ctx, c.file, "file", content, "amd64")
 	if err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	c.fileRevision = m.number
 	again, err := c.duplicate(ctx, c.file, "file", content, m.number)
@@ -385,7 +386,7 @@ func tryPublic(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if !seen || len(names) == 0 {
-		return failed("%v", why)
+		return refuted("%v", why)
 	}
 	hosts := map[string]bool{}
 	for _, e := range c.recorder.Exchanges() {

@@ -35,11 +35,11 @@ var aboutToken = []assumption{
 func tryToken(ctx context.Context, c *contact) (finding, error) {
 	token, err := c.client.Token(ctx)
 	if err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	c.token = token
 	c.authorization = c.recorder.Authorization(c.at.Store.Host)
-	return held("it is that of %s, with %s", token.Account, listOr(token.Permissions, "every permission"))
+	return confirmed("it is that of %s, with %s", token.Account, listOr(token.Permissions, "every permission"))
 }
 
 // tryRequestID looks for the ID of a request in an answer.
@@ -50,9 +50,9 @@ func tryRequestID(ctx context.Context, c *contact) (finding, error) {
 	}
 	view := a.header.Get("X-View-Name")
 	if a.header.Get("X-Request-Id") == "" {
-		return failed("there is none; x-view-name is %q", view)
+		return refuted("there is none; x-view-name is %q", view)
 	}
-	return held("and x-view-name, %q", view)
+	return confirmed("and x-view-name, %q", view)
 }
 
 // tryUnknownCharm asks for a charm that doesn't exist.
@@ -63,9 +63,9 @@ func tryUnknownCharm(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if a.status != http.StatusNotFound || !strings.Contains(a.problem(), " resource-not-found: ") {
-		return failed("%s", a.problem())
+		return refuted("%s", a.problem())
 	}
-	return held("%s", a.problem())
+	return confirmed("%s", a.problem())
 }
 
 // tryTokens reads the list of the account's tokens.
@@ -80,12 +80,12 @@ func tryTokens(ctx context.Context, c *contact) (finding, error) {
 		}
 	}
 	if a.ok() != nil || json.Unmarshal(a.body, &list) != nil || list.Macaroons == nil {
-		return failed("%s", a.problem())
+		return refuted("%s", a.problem())
 	}
 	if c.token.Expires.IsZero() {
-		return failed("%d are listed, and none is recognised as this one", len(list.Macaroons))
+		return refuted("%d are listed, and none is recognised as this one", len(list.Macaroons))
 	}
-	return held("%d are listed; this one ends on %s", len(list.Macaroons), c.token.Expires.Format(time.DateOnly))
+	return confirmed("%d are listed; this one ends on %s", len(list.Macaroons), c.token.Expires.Format(time.DateOnly))
 }
 
 // aboutCharm lists the assumptions about what the store says of a charm.
@@ -163,9 +163,9 @@ func tryResources(ctx context.Context, c *contact) (finding, error) {
 		return untried("the charm declares none")
 	}
 	if len(wrong) > 0 {
-		return failed("the number beside %s is no charm revision", strings.Join(wrong, ", "))
+		return refuted("the number beside %s is no charm revision", strings.Join(wrong, ", "))
 	}
-	return held("%s", describe(c.declared))
+	return confirmed("%s", describe(c.declared))
 }
 
 // chooseResources chooses those to try things on: the first by name of each type.
@@ -204,7 +204,7 @@ func tryResourcesOf(ctx context.Context, c *contact) (finding, error) {
 	}
 	var list struct{ Resources []resource }
 	if err := c.list(ctx, fmt.Sprintf("/resources?revision=%d", c.charmRevision), &list); err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	revisions, err := c.client.CharmRevisions(ctx, c.charm)
 	if err != nil {
@@ -216,18 +216,18 @@ func tryResourcesOf(ctx context.Context, c *contact) (finding, error) {
 	}
 	note := fmt.Sprintf("revision %d declares %s", c.charmRevision, describe(of))
 	if len(of) == 0 {
-		return failed("%s", note)
+		return refuted("%s", note)
 	}
 	c.declared = of
 	if len(revisions) < 2 {
-		return held("%s; whether the parameter is ignored can't be seen with one charm revision", note)
+		return confirmed("%s; whether the parameter is ignored can't be seen with one charm revision", note)
 	}
 	var other struct{ Resources []resource }
 	oldest := revisions[len(revisions)-1].Revision
 	if err := c.list(ctx, fmt.Sprintf("/resources?revision=%d", oldest), &other); err != nil {
-		return failed("%s; revision %d: %v", note, oldest, err)
+		return refuted("%s; revision %d: %v", note, oldest, err)
 	}
-	return held("%s; revision %d declares %d", note, oldest, len(other.Resources))
+	return confirmed("%s; revision %d declares %d", note, oldest, len(other.Resources))
 }
 
 // tryChannelMap reads the channel map, and keeps it to be compared later.
@@ -266,18 +266,18 @@ func tryChannelMap(ctx context.Context, c *contact) (finding, error) {
 		return untried("nothing of the charm is released")
 	}
 	if bare > 0 || len(list.Package.Channels) == 0 {
-		return failed("%s, %d channels without a track, %d channels of the package", note, bare, len(list.Package.Channels))
+		return refuted("%s, %d channels without a track, %d channels of the package", note, bare, len(list.Package.Channels))
 	}
-	return held("%s", note)
+	return confirmed("%s", note)
 }
 
 // tryDefaultTrack reads the charm's default track.
 func tryDefaultTrack(ctx context.Context, c *contact) (finding, error) {
 	tracks, err := c.client.Tracks(ctx, c.charm)
 	if err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
-	return held("%s", tracks.Default)
+	return confirmed("%s", tracks.Default)
 }
 
 // listOr returns the entries of a list, or none if it is empty.

@@ -55,19 +55,19 @@ func tryText(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if err := a.ok(); err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	var text struct{ ImageName, Username, Password string }
 	c.text = a.body
 	note := fmt.Sprintf("%d bytes, as %s", len(a.body), a.header.Get("Content-Type"))
 	if json.Unmarshal(a.body, &text) != nil || !strings.HasSuffix(text.ImageName, "@"+digest) || text.Password == "" {
-		return failed("%s, without one of these", note)
+		return refuted("%s, without one of these", note)
 	}
 	same := "the user of the upload"
 	if text.Username != c.login.Username {
 		same = "another user than for the upload"
 	}
-	return held("%s, for %s", note, same)
+	return confirmed("%s, for %s", note, same)
 }
 
 // tryTextAgain asks for the same text after a pause, and compares.
@@ -83,9 +83,9 @@ func tryTextAgain(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if !bytes.Equal(a.body, c.text) {
-		return failed("it differs after %s, with %d bytes instead of %d", pause, len(a.body), len(c.text))
+		return refuted("it differs after %s, with %d bytes instead of %d", pause, len(a.body), len(c.text))
 	}
-	return held("after %s; run this again later with -again %s", pause, c.date)
+	return confirmed("after %s; run this again later with -again %s", pause, c.date)
 }
 
 // tryTextForm compares the text with itself as compact JSON.
@@ -95,15 +95,15 @@ func tryTextForm(_ context.Context, c *contact) (finding, error) {
 	}
 	var anew bytes.Buffer
 	if err := json.Compact(&anew, c.text); err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	switch {
 	case bytes.Equal(anew.Bytes(), c.text):
-		return held("compact, without a line break at its end")
+		return confirmed("compact, without a line break at its end")
 	case bytes.Equal(append(anew.Bytes(), '\n'), c.text):
-		return held("compact, with a line break at its end")
+		return confirmed("compact, with a line break at its end")
 	}
-	return failed("%d bytes, of which %d are blanks", len(c.text), len(c.text)-anew.Len())
+	return refuted("%d bytes, of which %d are blanks", len(c.text), len(c.text)-anew.Len())
 }
 
 // tryTextOfIndex asks for the text about an index.
@@ -116,7 +116,7 @@ func tryTextOfIndex(ctx context.Context, c *contact) (finding, error) {
 		return finding{}, err
 	}
 	if err := a.ok(); err != nil {
-		return failed("%v", err)
+		return refuted("%v", err)
 	}
 	return finding{strings.HasSuffix(charmhub.ImageName(a.body), "@"+c.images["index"]), ""}, nil
 }
@@ -161,10 +161,10 @@ func tryTextLater(ctx context.Context, c *contact) (finding, error) {
 	}
 	digest := fmt.Sprintf("%x", sha256.Sum256(a.body))
 	if digest != c.earlier.Text {
-		return failed("on %s it had %d bytes and the SHA-256 %s, on %s it has %d and %s",
+		return refuted("on %s it had %d bytes and the SHA-256 %s, on %s it has %d and %s",
 			c.earlier.Date, c.earlier.Size, c.earlier.Text, c.date, len(a.body), digest)
 	}
-	return held("on %s and on %s", c.earlier.Date, c.date)
+	return confirmed("on %s and on %s", c.earlier.Date, c.date)
 }
 
 // memory is what a run keeps for one with -again.

@@ -72,7 +72,7 @@ func TestCharmIsReviewed(t *testing.T) {
 	file := charmFile(t, "my-charm", jammy, noble)
 	review := submitCharm(t, s, file)
 	for i, want := range [][2]any{{"new", nil}, {"approved", 1.0}} {
-		if status, revision := look(t, s, review); status != want[0] || revision != want[1] {
+		if status, revision := pollReview(t, s, review); status != want[0] || revision != want[1] {
 			t.Errorf("look %d: %v %v, want %v", i+1, status, revision, want)
 		}
 	}
@@ -112,7 +112,7 @@ func TestCharmIsRejected(t *testing.T) {
 			s := startEmpty(t, server.Options{})
 			s.PutCharm("my-charm", strings.NewReader(charmFile(t, "my-charm", jammy)))
 			review := submitCharm(t, s, test.content)
-			look(t, s, review)
+			pollReview(t, s, review)
 			got := publisher(t, s, http.MethodGet, review, "")
 			message, _ := got.field(t, "revisions", "errors", "message").(string)
 			if got.field(t, "revisions", "status") != "rejected" ||

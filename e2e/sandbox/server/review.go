@@ -14,7 +14,7 @@ type review struct {
 	charm    *charm
 	resource *resource // nil for the charm itself
 	number   int       // of the revision
-	looks    int
+	polls    int
 	ended    state  // pendingState until it has
 	reject   string // why it ends in a rejection, which it is known to from the start
 	// settle is called when the review has ended.
@@ -105,24 +105,24 @@ func (s *Server) reviewStatus(c call) (any, error) {
 	if review.resource == nil {
 		s.passTime(review.charm, nil) // a duplicate is rejected for a revision that may be in review itself
 	} else {
-		s.look(review)
+		s.advanceReview(review)
 	}
 	return map[string]any{"revisions": []any{s.describe(review)}}, nil
 }
 
-// passTime is a look at every open review of a charm's resource, or of the charm itself if that is nil.
+// passTime counts a poll of every open review of a charm's resource, or of the charm itself if r is nil.
 func (s *Server) passTime(c *charm, r *resource) {
 	for _, review := range s.reviews {
 		if review.charm == c && review.resource == r && review.ended == pendingState {
-			s.look(review)
+			s.advanceReview(review)
 		}
 	}
 }
 
-// look counts a question for the review, and ends the review when its delay is over. The caller holds s.mu.
-func (s *Server) look(r *review) {
-	r.looks++
-	if r.ended != pendingState || s.options.NeverReview || r.looks <= s.options.ReviewDelay {
+// advanceReview counts a poll of the review, and ends the review when its delay is over. The caller holds s.mu.
+func (s *Server) advanceReview(r *review) {
+	r.polls++
+	if r.ended != pendingState || s.options.NeverReview || r.polls <= s.options.ReviewDelay {
 		return
 	}
 	r.ended = approvedState
@@ -136,7 +136,7 @@ func (s *Server) look(r *review) {
 // until then.
 func (s *Server) describe(r *review) map[string]any {
 	statuses := s.options.Statuses
-	item := map[string]any{"upload-id": r.uploadID, "status": statuses[min(max(r.looks, 1), len(statuses))-1],
+	item := map[string]any{"upload-id": r.uploadID, "status": statuses[min(max(r.polls, 1), len(statuses))-1],
 		"revision": nil, "errors": nil}
 	switch {
 	case r.ended == approvedState:
@@ -147,7 +147,7 @@ func (s *Server) describe(r *review) map[string]any {
 	case r.ended == rejectedState:
 		item["status"] = "rejected"
 		item["errors"] = []map[string]string{{"code": "review-rejected", "message": s.options.RejectReason}}
-	case r.looks > 1 && r.reject == "":
+	case r.polls > 1 && r.reject == "":
 		item["revision"] = r.number
 	}
 	return item

@@ -12,8 +12,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// look polls a review once and returns its status and revision.
-func look(t *testing.T, s *server.Server, review string) (status, revision any) {
+// pollReview polls a review once and returns its status and revision.
+func pollReview(t *testing.T, s *server.Server, review string) (status, revision any) {
 	t.Helper()
 	got := publisher(t, s, http.MethodGet, review, "")
 	return got.field(t, "revisions", "status"), got.field(t, "revisions", "revision")
@@ -23,7 +23,7 @@ func TestReviewTakesItsTime(t *testing.T) {
 	s := start(t, server.Options{ReviewDelay: 2})
 	review := submit(t, s, send(t, s, "content"))
 	for i, want := range [][2]any{{"new", nil}, {"scanned", 1.0}, {"approved", 1.0}, {"approved", 1.0}} {
-		if status, revision := look(t, s, review); status != want[0] || revision != want[1] {
+		if status, revision := pollReview(t, s, review); status != want[0] || revision != want[1] {
 			t.Errorf("look %d: %v %v, want %v", i+1, status, revision, want)
 		}
 	}
@@ -49,7 +49,7 @@ func TestReviewEndsWhileOnlyTheListIsRead(t *testing.T) {
 func TestReviewRejects(t *testing.T) {
 	s := start(t, server.Options{RejectReason: "too big"})
 	review := submit(t, s, send(t, s, "content"))
-	look(t, s, review)
+	pollReview(t, s, review)
 	got := publisher(t, s, http.MethodGet, review, "")
 	if got.field(t, "revisions", "status") != "rejected" || got.field(t, "revisions", "errors", "message") != "too big" {
 		t.Errorf("review: %+v", got)
@@ -63,7 +63,7 @@ func TestReviewNeverEnds(t *testing.T) {
 	s := start(t, server.Options{NeverReview: true})
 	review := submit(t, s, send(t, s, "content"))
 	for range 5 {
-		if status, _ := look(t, s, review); status == "approved" {
+		if status, _ := pollReview(t, s, review); status == "approved" {
 			t.Fatal("approved")
 		}
 	}
@@ -74,14 +74,14 @@ func TestIdenticalContentIsOneRevision(t *testing.T) {
 	first := submit(t, s, send(t, s, "same"))
 	second := submit(t, s, send(t, s, "same")) // while the first is reviewed
 	for _, review := range []string{first, second} {
-		look(t, s, review)
-		if status, revision := look(t, s, review); status != "approved" || revision != 1.0 {
+		pollReview(t, s, review)
+		if status, revision := pollReview(t, s, review); status != "approved" || revision != 1.0 {
 			t.Errorf("%v %v, want approved 1", status, revision)
 		}
 	}
 	third := submit(t, s, send(t, s, "different"))
-	look(t, s, third)
-	if _, revision := look(t, s, third); revision != 2.0 {
+	pollReview(t, s, third)
+	if _, revision := pollReview(t, s, third); revision != 2.0 {
 		t.Errorf("different content: revision %v, want 2", revision)
 	}
 	if n := len(s.Revisions("my-charm", "my-file")); n != 2 {
@@ -92,11 +92,11 @@ func TestIdenticalContentIsOneRevision(t *testing.T) {
 func TestDuplicatesAreRejected(t *testing.T) {
 	s := start(t, server.Options{RejectDuplicates: true})
 	first := submit(t, s, send(t, s, "content"))
-	look(t, s, first)
-	look(t, s, first)
+	pollReview(t, s, first)
+	pollReview(t, s, first)
 	again := submit(t, s, send(t, s, "content"))
-	look(t, s, again)
-	look(t, s, again)
+	pollReview(t, s, again)
+	pollReview(t, s, again)
 	ended := publisher(t, s, http.MethodGet, again, "")
 	if message, _ := ended.field(t, "revisions", "errors", "message").(string); !strings.HasSuffix(message,
 		"Revision of the existing package is: 1") {
@@ -110,8 +110,8 @@ func TestDuplicatesAreRejected(t *testing.T) {
 func TestListLags(t *testing.T) {
 	s := start(t, server.Options{ListLag: 2, NestedHashes: true})
 	review := submit(t, s, send(t, s, "content"))
-	look(t, s, review)
-	look(t, s, review)
+	pollReview(t, s, review)
+	pollReview(t, s, review)
 	for i, want := range []any{nil, nil, 1.0} {
 		if listed := publisher(t, s, http.MethodGet, filePath+"/revisions", ""); listed.field(t, "revisions",
 			"revision") != want {
@@ -151,8 +151,8 @@ func TestBasesOfARequest(t *testing.T) {
 			body := `{"upload-id":"` + send(t, s, "content") + `","type":"file"` + test.bases + `}`
 			created := publisher(t, s, http.MethodPost, filePath+"/revisions", body)
 			review, _ := created.field(t, "status-url").(string)
-			look(t, s, review)
-			if status, revision := look(t, s, review); status != "approved" || revision != 0.0 {
+			pollReview(t, s, review)
+			if status, revision := pollReview(t, s, review); status != "approved" || revision != 0.0 {
 				t.Fatalf("%v %v, want approved 0: %s", status, revision, created.text)
 			}
 			if diff := cmp.Diff(test.want, s.Revisions("my-charm", "my-file")[0].Bases); diff != "" {
@@ -165,8 +165,8 @@ func TestBasesOfARequest(t *testing.T) {
 func TestBasesCanBeCorrected(t *testing.T) {
 	s := start(t, server.Options{})
 	review := submit(t, s, send(t, s, "content"))
-	look(t, s, review)
-	look(t, s, review)
+	pollReview(t, s, review)
+	pollReview(t, s, review)
 	updated := publisher(t, s, http.MethodPatch, filePath+"/revisions",
 		`{"resource-revision-updates":[{"revision":1,"bases":[{"name":"all","channel":"all","architectures":["arm64",`+
 			`"all"]}]}]}`)

@@ -53,8 +53,8 @@ func TestStoreRefuses(t *testing.T) {
 	const bases = `"bases":[{"name":"all","channel":"all","architectures":["amd64"]}]`
 	used := send(t, s, "used")
 	review := submit(t, s, used)
-	look(t, s, review)
-	look(t, s, review)
+	pollReview(t, s, review)
+	pollReview(t, s, review)
 	for _, test := range []struct {
 		name, method, path, body string
 		status                   int

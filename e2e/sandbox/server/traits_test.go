@@ -61,8 +61,8 @@ func TestListsLagByTheClock(t *testing.T) {
 	s.PutCharm("my-charm", strings.NewReader(charmFile(t, "my-charm", jammy))) // lists have at once what tests put there
 	for _, review := range []string{submitCharm(t, s, charmFile(t, "my-charm", noble)),
 		submit(t, s, send(t, s, "a file"))} {
-		look(t, s, review)
-		if status, _ := look(t, s, review); status != "approved" {
+		pollReview(t, s, review)
+		if status, _ := pollReview(t, s, review); status != "approved" {
 			t.Fatalf("it is %v", status)
 		}
 	}
@@ -132,7 +132,7 @@ func TestUnnumberedDuplicates(t *testing.T) {
 	s := startEmpty(t, server.Options{UnnumberedDuplicates: true})
 	s.PutCharm("my-charm", strings.NewReader(charmFile(t, "my-charm", jammy)))
 	review := submitCharm(t, s, charmFile(t, "my-charm", jammy))
-	look(t, s, review)
+	pollReview(t, s, review)
 	message, _ := publisher(t, s, http.MethodGet, review, "").field(t, "revisions", "errors", "message").(string)
 	if !strings.HasSuffix(message, ") already exists in the database.") {
 		t.Errorf("it is rejected with %q", message)
@@ -143,7 +143,7 @@ func TestStatuses(t *testing.T) {
 	s := start(t, server.Options{Statuses: []string{"new", "needs_review"}, NeverReview: true})
 	review := submit(t, s, send(t, s, "content"))
 	for i, want := range [][2]any{{"new", nil}, {"needs_review", 1.0}, {"needs_review", 1.0}, {"needs_review", 1.0}} {
-		if status, revision := look(t, s, review); status != want[0] || revision != want[1] {
+		if status, revision := pollReview(t, s, review); status != want[0] || revision != want[1] {
 			t.Errorf("look %d: %v %v, want %v", i+1, status, revision, want)
 		}
 	}
