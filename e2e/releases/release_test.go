@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -250,6 +251,38 @@ func TestRevisionZeroIsReleased(t *testing.T) {
 	harness.Release(t, sandbox, "charm-revision=0", "channel=edge", "resources=my-image:0 my-file:0").Succeeded(t)
 	harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 0,
 		Resources: harness.ResourceRevisions{harness.ImageResource: 0, harness.FileResource: 0}})
+}
+
+// TestChannelMapLags: a release that the channel map shows only after some seconds is waited for. Each look at the map
+// takes four seconds of the sandbox's clock.
+func TestChannelMapLags(t *testing.T) {
+	t.Parallel()
+	sandbox := harness.StartCharm(t, server.Options{ReleaseLag: 10 * time.Second}, []server.ReleaseBase{harness.Noble})
+	sandbox.Fault(func(r server.Request) *server.Fault {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.Path, "/releases") {
+			sandbox.AdvanceClock(4 * time.Second)
+		}
+		return nil
+	})
+	for _, looks := range []int{3, 0} { // the second time nothing is to be released
+		sandbox.ResetRequests()
+		harness.Release(t, sandbox, "charm-revision=1", "channel=edge", "resources=my-image:1 my-file:1").Succeeded(t)
+		got, released := 0, false
+		for _, r := range sandbox.Requests() {
+			switch {
+			case !strings.HasSuffix(r.Path, "/releases"):
+			case r.Method == http.MethodPost:
+				released = true
+			case released:
+				got++
+			}
+		}
+		if got != looks || released != (looks > 0) {
+			t.Errorf("released: %t, and looked %d times at the channel map, want %d", released, got, looks)
+		}
+		harness.HasReleases(t, sandbox, server.Release{Channel: "latest/edge", Base: harness.Noble, Revision: 1,
+			Resources: harness.ResourceRevisions{harness.ImageResource: 1, harness.FileResource: 1}})
+	}
 }
 
 // TestSomebodyElseReleases: what another job puts on the channel between our reading and our sending is where our

@@ -83,6 +83,8 @@ func traits(o *server.Options, flags *flag.FlagSet) {
 		flags.BoolVar(trait.option, trait.name, *trait.option, trait.usage)
 	}
 	flags.DurationVar(&o.Lag, "lag", o.Lag, "time for which lists miss a new revision, such as 10s")
+	flags.DurationVar(&o.ReleaseLag, "release-lag", o.ReleaseLag,
+		"time for which the channel map shows what was there before a release, such as 5s")
 	flags.DurationVar(&o.TokenLife, "token-life", o.TokenLife, "how long the registry's tokens last; 0 is five minutes")
 	flags.DurationVar(&o.TextPeriod, "text-period", o.TextPeriod,
 		"time after which the text that describes an image has another password, such as 720h; default never")

@@ -20,6 +20,7 @@ type charm struct {
 	resources    []*resource
 	revisions    []*charmRevision // by number
 	releases     []release        // one for each channel and base
+	replaced     []replaced       // what releases were before, as long as the channel map shows it, oldest first
 	private      bool             // to those who don't say who they are
 	readPassword string           // with which deployments pull the charm's images
 	readPeriod   int64            // of Options.TextPeriod, in which the password was made

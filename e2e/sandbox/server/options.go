@@ -93,6 +93,9 @@ type Options struct {
 	ListLag int
 	// Lag is how long lists miss a revision after its approval, by the clock and [Server.AdvanceClock].
 	Lag time.Duration
+	// ReleaseLag is how long the channel map shows what was on the channels before a release, by the clock and
+	// [Server.AdvanceClock].
+	ReleaseLag time.Duration
 	// NewestFirst lists the revisions of a resource from the newest to the oldest; else it is the other way.
 	NewestFirst bool
 	// SortedBases sorts the architectures of bases of one name that it merges into one; else they are in the order of the

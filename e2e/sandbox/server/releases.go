@@ -41,6 +41,12 @@ type release struct {
 	closes    bool // in a request: the channel is closed for the base
 }
 
+// replaced is what was on a charm's channels, and how long the channel map goes on showing it.
+type replaced struct {
+	releases []release
+	until    time.Time
+}
+
 // Releases returns a charm's channel map, sorted by channel and base. It panics if there is no such charm.
 func (s *Server) Releases(charm string) []Release {
 	s.mu.Lock()
@@ -57,7 +63,9 @@ func (s *Server) Releases(charm string) []Release {
 func (s *Server) PutRelease(charm string, r Release) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mustFindCharm(charm).put(release{
+	c := s.mustFindCharm(charm)
+	c.replaced = nil // the channel map has at once what tests put there
+	c.put(release{
 		channel: r.Channel, base: r.Base, revision: r.Revision, resources: maps.Clone(r.Resources), when: time.Now(),
 	})
 }
@@ -68,6 +76,22 @@ func (s *Server) mustFindCharm(name string) *charm {
 		return c
 	}
 	panic(fmt.Sprintf("the sandbox has no charm %q", name))
+}
+
+// replace keeps what is on the charm's channels for the channel map, before it changes.
+func (s *Server) replace(c *charm) {
+	c.replaced = append(c.replaced, replaced{slices.Clone(c.releases), s.now().Add(s.options.ReleaseLag)})
+}
+
+// shown is the charm as the channel map shows it, which may lag behind.
+func (s *Server) shown(c *charm) *charm {
+	c.replaced = slices.DeleteFunc(c.replaced, func(r replaced) bool { return !r.until.After(s.now()) })
+	if len(c.replaced) == 0 {
+		return c
+	}
+	before := *c
+	before.releases = c.replaced[0].releases
+	return &before
 }
 
 // put releases r in the place of what is there.
@@ -94,9 +118,10 @@ func (s *Server) listReleases(c call) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	entries, revisions := []map[string]any{}, []map[string]any{}
-	for _, r := range c.charm.sorted() {
+	shown := s.shown(c.charm)
+	for _, r := range shown.sorted() {
 		entry := map[string]any{
-			"base": r.base.json(), "channel": r.channel, "revision": r.revision, "resources": c.charm.attached(r),
+			"base": r.base.json(), "channel": r.channel, "revision": r.revision, "resources": shown.attached(r),
 			"when": r.when.UTC().Format(time.RFC3339), "expiration-date": nil,
 			"progressive": map[string]any{"paused": nil, "percentage": nil},
 		}
@@ -105,13 +130,13 @@ func (s *Server) listReleases(c call) (any, error) {
 		}
 		entries = append(entries, entry)
 	}
-	for _, r := range c.charm.revisions {
-		if described := c.charm.describe(r); described["status"] == "released" {
+	for _, r := range shown.revisions {
+		if described := shown.describe(r); described["status"] == "released" {
 			revisions = append(revisions, described)
 		}
 	}
 	return map[string]any{
-		"channel-map": entries, "revisions": revisions, "package": map[string]any{"channels": c.charm.channels()},
+		"channel-map": entries, "revisions": revisions, "package": map[string]any{"channels": shown.channels()},
 	}, nil
 }
 
@@ -196,6 +221,7 @@ func (s *Server) release(c call) (any, error) {
 		}
 		released = append(released, answered)
 	}
+	s.replace(c.charm)
 	for _, entry := range todo {
 		if entry.closes {
 			c.charm.close(entry.channel, entry.base)

@@ -84,6 +84,42 @@ func TestListsLagByTheClock(t *testing.T) {
 	}
 }
 
+// TestChannelMapLagsByTheClock: a release isn't on the channel map until the time has passed, and then the one after it
+// isn't.
+func TestChannelMapLagsByTheClock(t *testing.T) {
+	s := startEmpty(t, server.Options{ReleaseLag: 10 * time.Second})
+	s.PutCharm("my-charm", strings.NewReader(charmFile(t, "my-charm", jammy)))
+	s.PutCharm("my-charm", strings.NewReader(charmFile(t, "my-charm", jammy, noble)))
+	s.PutResource("my-charm", "my-image", strings.NewReader("{}"))
+	release := func(revision int) {
+		t.Helper()
+		got := publisher(t, s, http.MethodPost, releasesPath, fmt.Sprintf(`[{"revision":%d,"channel":"latest/edge",`+
+			`"resources":[{"name":"my-image","revision":1},{"name":"my-file","revision":null}]}]`, revision))
+		if got.status != http.StatusOK {
+			t.Fatal(got.text)
+		}
+	}
+	for n, step := range []struct {
+		passes   time.Duration
+		releases int // revision; 0 for none
+		shows    any
+	}{
+		{0, 1, nil}, {6 * time.Second, 2, nil}, {5 * time.Second, 0, 1.0}, {5 * time.Second, 0, 2.0},
+	} {
+		s.AdvanceClock(step.passes)
+		if step.releases > 0 {
+			release(step.releases)
+		}
+		got := publisher(t, s, http.MethodGet, releasesPath, "")
+		if shown := got.field(t, "channel-map", "revision"); shown != step.shows {
+			t.Errorf("at step %d the channel map shows %v, want %v", n, shown, step.shows)
+		}
+	}
+	if now := s.Releases("my-charm"); len(now) != 2 || now[0].Revision != 2 || now[1].Revision != 2 {
+		t.Errorf("released %v", now)
+	}
+}
+
 // TestRowsOfResources: a charm revision 1 declares an image and a file, 2 the image alone.
 func TestRowsOfResources(t *testing.T) {
 	rows := func(s *server.Server, query string) (all []string) {
