@@ -69,7 +69,9 @@ func TestChallengeOfNoUse(t *testing.T) {
 	failing.spoil(func(w http.ResponseWriter, _ *http.Request) bool {
 		return answer(w, http.StatusServiceUnavailable, "UNAVAILABLE")
 	})
-	for name, host := range map[string]string{"another registry": other.host(), "a failure": failing.host(), "no host": "::"} {
+	for name, host := range map[string]string{
+		"another registry": other.host(), "a failure": failing.host(), "no host": "::",
+	} {
 		var c connections
 		challenge := Ask(t.Context(), host, "", transport.New(func(string) {}, zap.NewNop()), c.open, zap.NewNop())
 		openWith(t, s, challenge)

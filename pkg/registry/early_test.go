@@ -113,7 +113,8 @@ type unnamed struct{ v1.Layer }
 
 func (unnamed) MediaType() (types.MediaType, error) { return "", nil }
 
-// TestSendBlobComparesLater: a layer that is sent before its image is known is compared with the image's config by Push.
+// TestSendBlobComparesLater: a layer that is sent before its image is known is compared with the image's config by
+// Push.
 func TestSendBlobComparesLater(t *testing.T) {
 	t.Parallel()
 	img := randomImage(t, 1000, 2)

@@ -31,8 +31,8 @@ type Found struct {
 //
 //   - The digest of its manifest is id.Manifest.
 //   - It is an index that lists exactly the images id.Images for runtimes.
-//   - The digest of its config is id.Config, and its layers have the diff IDs that the config lists. A record with a proof
-//     of this store token says so, or Find downloads the layers and compares them.
+//   - The digest of its config is id.Config, and its layers have the diff IDs that the config lists. A record with a
+//     proof of this store token says so, or Find downloads the layers and compares them.
 //
 // Anyone who may push can move the tag latest and write records, so both only name candidates. A candidate that can't
 // be read is logged at debug level and ignored.

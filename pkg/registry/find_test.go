@@ -131,8 +131,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// An image that another tool pushed, or that was uploaded with another token, is believed after its layers were read and
-// compared. Recorded, it is found as fast as any other from then on.
+// An image that another tool pushed, or that was uploaded with another token, is believed after its layers were read
+// and compared. Recorded, it is found as fast as any other from then on.
 func TestFindCompares(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, s *server, img v1.Image){
@@ -238,6 +238,7 @@ func TestFindDistrusts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const encrypted = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"
 	for name, forged := range map[string]v1.Image{
 		"other layers":     withLayers(t, img, others...),
 		"one other layer":  withLayers(t, img, layers[0], others[1]),
@@ -250,10 +251,12 @@ func TestFindDistrusts(t *testing.T) {
 		}),
 		"embedded":             tamper(t, img, func(m *v1.Manifest) { m.Layers[1].Data = []byte("x") }),
 		"config embedded":      tamper(t, img, func(m *v1.Manifest) { m.Config.Data = []byte("x") }),
-		"of an unknown type":   tamper(t, img, func(m *v1.Manifest) { m.Layers[0].MediaType = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted" }),
+		"of an unknown type":   tamper(t, img, func(m *v1.Manifest) { m.Layers[0].MediaType = encrypted }),
 		"labelled as unpacked": tamper(t, img, func(m *v1.Manifest) { m.Layers[0].MediaType = types.OCIUncompressedLayer }),
 		// Docker, containerd or both don't pull these.
-		"config of a plugin":         tamper(t, img, func(m *v1.Manifest) { m.Config.MediaType = "application/vnd.docker.plugin.v1+json" }),
+		"config of a plugin": tamper(t, img, func(m *v1.Manifest) {
+			m.Config.MediaType = "application/vnd.docker.plugin.v1+json"
+		}),
 		"another size":               tamper(t, img, func(m *v1.Manifest) { m.Layers[0].Size++ }),
 		"less":                       tamper(t, img, func(m *v1.Manifest) { m.Layers[1].Size-- }),
 		"another size of the config": tamper(t, img, func(m *v1.Manifest) { m.Config.Size++ }),
@@ -275,7 +278,8 @@ func TestFindDistrustsCompression(t *testing.T) {
 	t.Parallel()
 	const content = "hello"
 	// printf hello | bzip2 | xxd -i
-	const bzipped = "BZh91AY&SY\x19\x31\x65\x3d\x00\x00\x00\x81\x00\x02\x44\xa0\x00\x21\x9a\x68\x33\x4d\x07\x33\x8b\xb9\x22\x9c\x28\x48\x0c\x98\xb2\x9e\x80"
+	const bzipped = "BZh91AY&SY\x19\x31\x65\x3d\x00\x00\x00\x81\x00\x02\x44\xa0\x00\x21\x9a\x68\x33\x4d\x07\x33" +
+		"\x8b\xb9\x22\x9c\x28\x48\x0c\x98\xb2\x9e\x80"
 	diffID, _, err := v1.SHA256(strings.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
@@ -334,8 +338,8 @@ func TestFindDistrustsCompression(t *testing.T) {
 	}
 }
 
-// TestFindDistrustsForms: engines don't run an image whose manifest says that it is something else. Distribution doesn't take
-// such a manifest, but other registries may.
+// TestFindDistrustsForms: engines don't run an image whose manifest says that it is something else. Distribution
+// doesn't take such a manifest, but other registries may.
 func TestFindDistrustsForms(t *testing.T) {
 	t.Parallel()
 	img := randomImage(t, 100, 2)
@@ -371,8 +375,9 @@ func TestFindDistrustsForms(t *testing.T) {
 	}
 }
 
-// TestFindDistrustsManifestAsConfig: a digest that is looked for may be a manifest's that the repository lacks. Its bytes are
-// a blob that anyone can push, and an image with that blob as its config and without layers has nothing to compare.
+// TestFindDistrustsManifestAsConfig: a digest that is looked for may be a manifest's that the repository lacks. Its
+// bytes are a blob that anyone can push, and an image with that blob as its config and without layers has nothing to
+// compare.
 func TestFindDistrustsManifestAsConfig(t *testing.T) {
 	t.Parallel()
 	wanted := randomImage(t, 100, 1)
@@ -412,6 +417,9 @@ func TestFindDistrustsProofs(t *testing.T) {
 	forged := withLayers(t, img, others...)
 	honest := prover{aTokensKey, repoPath}
 	source, remote := configOf(t, img), digestOf(t, forged)
+	by := func(key []byte, path string) string {
+		return prover{key, path}.proof(layersKind, source, remote, v1.Hash{})
+	}
 	for name, test := range map[string]struct {
 		proof string
 		found bool
@@ -423,9 +431,9 @@ func TestFindDistrustsProofs(t *testing.T) {
 		"none":                      {"", false},
 		"text":                      {"verified", false},
 		"a part of it":              {honest.proof(layersKind, source, remote, v1.Hash{})[:62], false},
-		"another token's":           {prover{[]byte("another key"), repoPath}.proof(layersKind, source, remote, v1.Hash{}), false},
-		"another charm's":           {prover{aTokensKey, "charm/another/my-image"}.proof(layersKind, source, remote, v1.Hash{}), false},
-		"another resource's":        {prover{aTokensKey, "charm/abc123/other"}.proof(layersKind, source, remote, v1.Hash{}), false},
+		"another token's":           {by([]byte("another key"), repoPath), false},
+		"another charm's":           {by(aTokensKey, "charm/another/my-image"), false},
+		"another resource's":        {by(aTokensKey, "charm/abc123/other"), false},
 		"of the honest manifest":    {honest.proof(layersKind, source, digestOf(t, img), v1.Hash{}), false},
 		"of another source":         {honest.proof(layersKind, digestOf(t, img), remote, v1.Hash{}), false},
 		"of a key":                  {honest.proof(keyKind, source, remote, v1.Hash{}), false},
@@ -436,7 +444,10 @@ func TestFindDistrustsProofs(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
 			s.seed(t, repoPath+":latest", forged)
-			annotations := map[string]string{imageAnnotation: remote.String(), proofsAnnotation: test.proof, "com.github.charmhub-actions.upload-resource.verified": remote.String()}
+			annotations := map[string]string{
+				imageAnnotation: remote.String(), proofsAnnotation: test.proof,
+				"com.github.charmhub-actions.upload-resource.verified": remote.String(),
+			}
 			v, _ := s.open(t)
 			record, err := newRecord(v.name.Digest(remote.String()), annotations)
 			if err != nil {
@@ -525,7 +536,9 @@ func TestFindWithRefusedHints(t *testing.T) {
 func TestFindSaysWhatItCouldNotRead(t *testing.T) {
 	t.Parallel()
 	img := randomImage(t, 100, 1)
-	for status, unread := range map[int]bool{200: false, 401: false, 403: false, 404: false, 429: true, 500: true, 503: true} {
+	for status, unread := range map[int]bool{
+		200: false, 401: false, 403: false, 404: false, 429: true, 500: true, 503: true,
+	} {
 		for _, hint := range []string{"/manifests/latest", ".imgpkg"} {
 			s := newServer(t)
 			s.seed(t, repoPath+":some", img)
@@ -544,8 +557,8 @@ func TestFindSaysWhatItCouldNotRead(t *testing.T) {
 	}
 }
 
-// TestFindByWhatTheRegistryCannotSay: distribution 2 answers 500 if it is asked for a blob as a manifest. The same answer for
-// what isn't a blob either is a failure.
+// TestFindByWhatTheRegistryCannotSay: distribution 2 answers 500 if it is asked for a blob as a manifest. The same
+// answer for what isn't a blob either is a failure.
 func TestFindByWhatTheRegistryCannotSay(t *testing.T) {
 	t.Parallel()
 	img := randomImage(t, 100, 1)
@@ -617,8 +630,8 @@ func listing(images ...v1.Image) v1.ImageIndex {
 	return index
 }
 
-// TestFindByImages: an index that offers the same images to run is found by the tag latest, and by the record of its first
-// image; the digest itself is asked for first.
+// TestFindByImages: an index that offers the same images to run is found by the tag latest, and by the record of its
+// first image; the digest itself is asked for first.
 func TestFindByImages(t *testing.T) {
 	t.Parallel()
 	a, b := randomImage(t, 100, 1), randomImage(t, 100, 1)
@@ -630,6 +643,9 @@ func TestFindByImages(t *testing.T) {
 	}
 	attested := func(index v1.ImageIndex) v1.ImageIndex {
 		return attached(index, v1.Platform{OS: "unknown", Architecture: "unknown"})
+	}
+	forged := func(architecture string) v1.ImageIndex {
+		return attached(listing(a, b), v1.Platform{OS: "linux", Architecture: architecture})
 	}
 	built := attested(listing(a, b))
 	for name, test := range map[string]struct {
@@ -645,8 +661,8 @@ func TestFindByImages(t *testing.T) {
 		"fewer images":        {attested(listing(a)), true, true, false, 3},
 		"other platforms":     {attested(listing(b, a)), true, false, false, 3},
 		// A runtime for that platform would take the foreign image, whatever its annotation says.
-		"an image that claims to be an attestation": {attached(listing(a, b), v1.Platform{OS: "linux", Architecture: "s390x"}), true, true, false, 3},
-		"an image before it for the same platform":  {attached(listing(a, b), v1.Platform{OS: "linux", Architecture: "amd64"}), true, true, false, 3},
+		"an image that claims to be an attestation": {forged("s390x"), true, true, false, 3},
+		"an image before it for the same platform":  {forged("amd64"), true, true, false, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -715,8 +731,8 @@ func TestFindAsksOnce(t *testing.T) {
 	wantRequests(t, "ten times at once", s.log(), map[string]int{"GET": 3, "HEAD": 1})
 }
 
-// TestFindSaysWhyItUsesNoImage: other layers than the config's are a reason to worry. What can't be read or compared isn't,
-// and a registry that fails may have the image.
+// TestFindSaysWhyItUsesNoImage: other layers than the config's are a reason to worry. What can't be read or compared
+// isn't, and a registry that fails may have the image.
 func TestFindSaysWhyItUsesNoImage(t *testing.T) {
 	t.Parallel()
 	img, other := randomImage(t, 100, 1), randomImage(t, 100, 1)
@@ -816,7 +832,8 @@ func TestFindSaysThatANamedManifestCouldNotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
-		return strings.HasSuffix(r.URL.Path, "/manifests/"+digestOf(t, img).String()) && answer(w, http.StatusServiceUnavailable, "UNAVAILABLE")
+		isImage := strings.HasSuffix(r.URL.Path, "/manifests/"+digestOf(t, img).String())
+		return isImage && answer(w, http.StatusServiceUnavailable, "UNAVAILABLE")
 	})
 	if found, err := v.again().Find(t.Context(), byID(t, img)); err != nil || found.Image != nil || found.Unread == nil {
 		t.Errorf("Find = %+v, %v", found, err)
@@ -873,8 +890,8 @@ func TestFindStopped(t *testing.T) {
 	}
 }
 
-// TestFindWithoutABlob: a manifest counts without its blobs, if it is found by its digest or a record. If its layers have to be
-// compared, one that is missing rules the image out.
+// TestFindWithoutABlob: a manifest counts without its blobs, if it is found by its digest or a record. If its layers
+// have to be compared, one that is missing rules the image out.
 func TestFindWithoutABlob(t *testing.T) {
 	t.Parallel()
 	img := randomImage(t, 100, 2)
@@ -890,7 +907,8 @@ func TestFindWithoutABlob(t *testing.T) {
 				}
 			}
 			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
-				return strings.HasSuffix(r.URL.Path, "/blobs/"+layerOf(t, img).String()) && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
+				isLayer := strings.HasSuffix(r.URL.Path, "/blobs/"+layerOf(t, img).String())
+				return isLayer && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
 			})
 			wantFound(t, v.again(), byID(t, img), want, false)
 			wantFound(t, v.again(), image.Identity{Manifest: digestOf(t, img)}, img, false)
@@ -898,8 +916,8 @@ func TestFindWithoutABlob(t *testing.T) {
 	}
 }
 
-// TestUncompressedLayersAreTheirOwnProof: charmcraft 4 leaves layers whose digest is their diff ID. Their size is asked for, they
-// aren't read.
+// TestUncompressedLayersAreTheirOwnProof: charmcraft 4 leaves layers whose digest is their diff ID. Their size is
+// asked for, they aren't read.
 func TestUncompressedLayersAreTheirOwnProof(t *testing.T) {
 	t.Parallel()
 	img := mustAppend(t, static.NewLayer([]byte("plain"), types.DockerLayer)) // a static layer is its own diff ID
@@ -911,7 +929,8 @@ func TestUncompressedLayersAreTheirOwnProof(t *testing.T) {
 		t.Errorf("the layer was read: %q", requests)
 	}
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
-		return strings.HasSuffix(r.URL.Path, "/blobs/"+layerOf(t, img).String()) && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
+		isLayer := strings.HasSuffix(r.URL.Path, "/blobs/"+layerOf(t, img).String())
+		return isLayer && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
 	})
 	wantFound(t, v.again(), byID(t, img), nil, false)
 	s.spoil(nil)

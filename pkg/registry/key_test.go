@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -33,13 +32,16 @@ func keyed(t *testing.T, s *server, img image.ImageOrIndex) *View {
 
 func TestFindKey(t *testing.T) {
 	one := randomImage(t, 100, 2)
-	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: one}, mutate.IndexAddendum{Add: randomImage(t, 100, 1)})
+	index := mutate.AppendManifests(
+		empty.Index, mutate.IndexAddendum{Add: one}, mutate.IndexAddendum{Add: randomImage(t, 100, 1)})
 	for name, test := range map[string]struct {
 		img  image.ImageOrIndex
 		want map[string]int
 	}{
-		"image": {one, map[string]int{"GET": 3, "HEAD": 2}},   // record, manifest, config; two layers
-		"index": {index, map[string]int{"GET": 6, "HEAD": 3}}, // record, index, and of two images manifest and config; three layers
+		// The record, the manifest, the config; two layers.
+		"image": {one, map[string]int{"GET": 3, "HEAD": 2}},
+		// The record, the index, and of two images manifest and config; three layers.
+		"index": {index, map[string]int{"GET": 6, "HEAD": 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
@@ -64,8 +66,8 @@ func TestFindKey(t *testing.T) {
 	}
 }
 
-// TestRecordKeyAgain: tokens keep each other's proofs of the same statement, and a key that means something else has the new
-// proof alone.
+// TestRecordKeyAgain: tokens keep each other's proofs of the same statement, and a key that means something else has
+// the new proof alone.
 func TestRecordKeyAgain(t *testing.T) {
 	t.Parallel()
 	img, other := randomImage(t, 100, 1), randomImage(t, 100, 1)
@@ -88,8 +90,11 @@ func TestRecordKeyAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			found, err := NewView(v.Repository, []byte("another key"), noProgress).FindKey(t.Context(), aKey)
-			if err != nil || found.Image == nil || digestOf(t, found.Image) != digestOf(t, test.img) || found.Source != test.source {
-				t.Errorf("with the second token: %+v, %v", found, err)
+			if err != nil || found.Image == nil {
+				t.Fatalf("with the second token: %+v, %v", found, err)
+			}
+			if got := digestOf(t, found.Image); got != digestOf(t, test.img) || found.Source != test.source {
+				t.Errorf("with the second token: %s of %s", got, found.Source)
 			}
 			found, err = v.again().FindKey(t.Context(), aKey)
 			if err != nil || (found.Image != nil) != test.both {
@@ -101,7 +106,8 @@ func TestRecordKeyAgain(t *testing.T) {
 	wantError(t, v.RecordKey(t.Context(), aKey, unreadable{img}, aSource), "gone")
 }
 
-// TestKeyIsUnknown: a record without a proof of this token leads to no image, nor does one whose image isn't complete any more.
+// TestKeyIsUnknown: a record without a proof of this token leads to no image, nor does one whose image isn't complete
+// any more.
 func TestKeyIsUnknown(t *testing.T) {
 	img := randomImage(t, 100, 1)
 	record := func(annotations map[string]string) func(t *testing.T, r *View) {
@@ -122,6 +128,9 @@ func TestKeyIsUnknown(t *testing.T) {
 			proofsAnnotation: p.proof(kind, key, digestOf(t, img), source),
 		})
 	}
+	unproven := func(digest v1.Hash) func(t *testing.T, r *View) {
+		return record(map[string]string{imageAnnotation: digest.String(), sourceAnnotation: aSource.String()})
+	}
 	gone := func(path string) func(t *testing.T, s *server) {
 		return func(t *testing.T, s *server) {
 			t.Helper()
@@ -136,13 +145,13 @@ func TestKeyIsUnknown(t *testing.T) {
 	}{
 		"record of imgpkg":    {record: record(nil)},
 		"record without hash": {record: record(map[string]string{imageAnnotation: "latest"})},
-		"without a proof":     {record: record(map[string]string{imageAnnotation: digestOf(t, img).String(), sourceAnnotation: aSource.String()})},
+		"without a proof":     {record: unproven(digestOf(t, img))},
 		"another token's":     {record: proven(prover{[]byte("another key"), repoPath}, keyKind, aKey, aSource)},
 		"another charm's":     {record: proven(prover{aTokensKey, "charm/other/my-image"}, keyKind, aKey, aSource)},
 		"another key's":       {record: proven(prover{aTokensKey, repoPath}, keyKind, aSource, aSource)},
 		"another source's":    {record: proven(prover{aTokensKey, repoPath}, keyKind, aKey, aKey)},
 		"of layers":           {record: proven(prover{aTokensKey, repoPath}, layersKind, aKey, aSource)},
-		"of another charm":    {record: record(map[string]string{imageAnnotation: aSource.String(), sourceAnnotation: aSource.String()})},
+		"of another charm":    {record: unproven(aSource)},
 		"manifest gone":       {spoil: gone("/manifests/" + digestOf(t, img).String())},
 		"config gone":         {spoil: gone("/blobs/" + configOf(t, img).String())},
 		"layer gone":          {spoil: gone("/blobs/" + layerOf(t, img).String())},
@@ -167,8 +176,11 @@ func TestKeyIsUnknown(t *testing.T) {
 func TestKeyOfAnIncompleteAttestation(t *testing.T) {
 	t.Parallel()
 	attestation := mustAppend(t, static.NewLayer([]byte("{}"), "application/vnd.in-toto+json"))
-	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: randomImage(t, 100, 1)}, mutate.IndexAddendum{Add: attestation})
-	for _, path := range []string{"/blobs/" + configOf(t, attestation).String(), "/manifests/" + digestOf(t, attestation).String()} {
+	index := mutate.AppendManifests(
+		empty.Index, mutate.IndexAddendum{Add: randomImage(t, 100, 1)}, mutate.IndexAddendum{Add: attestation})
+	for _, path := range []string{
+		"/blobs/" + configOf(t, attestation).String(), "/manifests/" + digestOf(t, attestation).String(),
+	} {
 		s := newServer(t)
 		v := keyed(t, s, index)
 		if found, err := v.FindKey(t.Context(), aKey); found.Image == nil || err != nil {
@@ -185,7 +197,7 @@ func TestKeyOfAnIncompleteAttestation(t *testing.T) {
 
 func TestFindKeyFails(t *testing.T) {
 	img := randomImage(t, 100, 1)
-	for _, path := range []string{fmt.Sprintf("/manifests/%s", digestOf(t, img)), fmt.Sprintf("/blobs/%s", layerOf(t, img))} {
+	for _, path := range []string{"/manifests/" + digestOf(t, img).String(), "/blobs/" + layerOf(t, img).String()} {
 		s := newServer(t)
 		r := keyed(t, s, img)
 		s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
@@ -198,7 +210,8 @@ func TestFindKeyFails(t *testing.T) {
 	r, _ := s.open(t)
 	mustPush(t, r, img)
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
-		return r.Method == http.MethodPut && strings.Contains(r.URL.Path, recordTag(aKey)) && answer(w, http.StatusForbidden, "DENIED")
+		isRecord := r.Method == http.MethodPut && strings.Contains(r.URL.Path, recordTag(aKey))
+		return isRecord && answer(w, http.StatusForbidden, "DENIED")
 	})
 	wantError(t, r.RecordKey(t.Context(), aKey, img, aSource), "writing the locations record")
 }

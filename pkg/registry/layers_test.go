@@ -97,7 +97,8 @@ func TestLayersFromProvenAlone(t *testing.T) {
 		"with a record of another": func(t *testing.T, s *server, v *View) {
 			t.Helper()
 			s.seed(t, repoPath+":latest", img)
-			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{configOf(t, img): {image: configOf(t, img), kind: layersKind}}); err != nil {
+			other := statement{image: configOf(t, img), kind: layersKind}
+			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{configOf(t, img): other}); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -194,7 +195,8 @@ func TestLayersDistrusts(t *testing.T) {
 	}
 }
 
-// TestLayersLeaveOutWhatIsUnreadable: what can't be read of an index is a line of the debug log, and the rest is learned.
+// TestLayersLeaveOutWhatIsUnreadable: what can't be read of an index is a line of the debug log, and the rest is
+// learned.
 func TestLayersLeaveOutWhatIsUnreadable(t *testing.T) {
 	t.Parallel()
 	const damaged = "[]"
@@ -203,16 +205,21 @@ func TestLayersLeaveOutWhatIsUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := packed(t, "base", "app")
+	listed := func(mediaType types.MediaType, digest v1.Hash) v1.Descriptor {
+		return v1.Descriptor{MediaType: mediaType, Digest: digest}
+	}
 	for name, test := range map[string]struct {
 		other v1.Descriptor // listed before the good image
 		gone  v1.Hash       // a blob
 		lines int
 		want  Layers
 	}{
-		"all in order":        {other: v1.Descriptor{MediaType: types.OCIImageIndex, Digest: aSource}, want: layersOf(t, good)},
-		"a damaged manifest":  {other: v1.Descriptor{MediaType: types.DockerManifestSchema2, Digest: damagedDigest}, lines: 1, want: layersOf(t, good)},
-		"no config":           {other: v1.Descriptor{MediaType: types.OCIImageIndex, Digest: aSource}, gone: configOf(t, good), lines: 1},
-		"an artifact is good": {other: v1.Descriptor{MediaType: "application/vnd.artifact", Digest: aSource}, want: layersOf(t, good)},
+		"all in order": {other: listed(types.OCIImageIndex, aSource), want: layersOf(t, good)},
+		"a damaged manifest": {
+			other: listed(types.DockerManifestSchema2, damagedDigest), lines: 1, want: layersOf(t, good),
+		},
+		"no config":           {other: listed(types.OCIImageIndex, aSource), gone: configOf(t, good), lines: 1},
+		"an artifact is good": {other: listed("application/vnd.artifact", aSource), want: layersOf(t, good)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -238,7 +245,8 @@ func TestLayersLeaveOutWhatIsUnreadable(t *testing.T) {
 					w.Header().Set("Content-Type", string(types.DockerManifestSchema2))
 					_, _ = io.WriteString(w, damaged)
 				default:
-					return strings.HasSuffix(r.URL.Path, "/blobs/"+test.gone.String()) && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
+					isGone := strings.HasSuffix(r.URL.Path, "/blobs/"+test.gone.String())
+					return isGone && answer(w, http.StatusNotFound, "BLOB_UNKNOWN")
 				}
 				return true
 			})

@@ -132,11 +132,17 @@ func TestParseRecord(t *testing.T) {
 			},
 			record{aKey, aSource, proofs}, false,
 		},
-		"no source":   {types.DockerManifestSchema2, map[string]string{imageAnnotation: aKey.String(), proofsAnnotation: "a,b"}, record{image: aKey, proofs: proofs}, false},
+		"no source": {
+			types.DockerManifestSchema2,
+			map[string]string{imageAnnotation: aKey.String(), proofsAnnotation: "a,b"},
+			record{image: aKey, proofs: proofs}, false,
+		},
 		"no image":    {types.DockerManifestSchema2, nil, record{}, true},
 		"of an index": {types.DockerManifestList, map[string]string{imageAnnotation: aKey.String()}, record{}, true},
 	} {
-		d := &remote.Descriptor{Manifest: jsonOf(v1.Manifest{SchemaVersion: 2, Config: v1.Descriptor{Digest: aKey}, Annotations: test.annotations})}
+		d := &remote.Descriptor{Manifest: jsonOf(v1.Manifest{
+			SchemaVersion: 2, Config: v1.Descriptor{Digest: aKey}, Annotations: test.annotations,
+		})}
 		d.MediaType = test.mediaType
 		got, err := parseRecord(d)
 		if (err != nil) != test.fails {

@@ -1,11 +1,14 @@
 package registry
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -153,7 +156,8 @@ func TestPlanErrors(t *testing.T) {
 	img := randomImage(t, 10, 1)
 	wrongSize := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Size: 7}})
 	unknown := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{
-		Add: static.NewLayer([]byte("{}"), "application/x-unknown"), Descriptor: v1.Descriptor{MediaType: "application/x-unknown"},
+		Add:        static.NewLayer([]byte("{}"), "application/x-unknown"),
+		Descriptor: v1.Descriptor{MediaType: "application/x-unknown"},
 	})
 	damaged := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: altered{img}})
 	for name, test := range map[string]struct {
@@ -164,6 +168,9 @@ func TestPlanErrors(t *testing.T) {
 		"damaged child":    {damaged, []string{digestOf(t, img).String(), "damaged"}},
 		"wrong size":       {wrongSize, []string{"the index says 7 bytes"}},
 		"unknown child":    {closed{unknown}, []string{"application/x-unknown", "neither an image nor an index"}},
+		"unknown digest":   {renamed{img, v1.Hash{Algorithm: "md5", Hex: "00"}}, []string{"md5"}},
+		"no manifest":      {illegible{img}, []string{"reading the image", "gone"}},
+		"no list":          {unlisted{wrongSize}, []string{"reading the image", "gone"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
@@ -176,6 +183,24 @@ func TestPlanErrors(t *testing.T) {
 		})
 	}
 }
+
+// renamed is an image that has another digest than its own.
+type renamed struct {
+	v1.Image
+	digest v1.Hash
+}
+
+func (r renamed) Digest() (v1.Hash, error) { return r.digest, nil }
+
+// illegible is an image whose manifest can't be parsed.
+type illegible struct{ v1.Image }
+
+func (illegible) Manifest() (*v1.Manifest, error) { return nil, errors.New("gone") }
+
+// unlisted is an index whose manifest can't be parsed.
+type unlisted struct{ index }
+
+func (unlisted) IndexManifest() (*v1.IndexManifest, error) { return nil, errors.New("gone") }
 
 // index is embedded under another name than that of its method.
 type index = v1.ImageIndex
@@ -211,6 +236,90 @@ func TestArtifactsTravelWithTheirBlobs(t *testing.T) {
 	}
 	if len(p.Manifests) != 2 || p.Manifests[0].Digest != digestOf(t, artifact) {
 		t.Errorf("manifests %+v, want the artifact's, then the index", p.Manifests)
+	}
+}
+
+// TestArtifactsFail: an artifact in an index is read like any manifest.
+func TestArtifactsFail(t *testing.T) {
+	t.Parallel()
+	text := static.NewLayer([]byte("text"), "application/x-artifact")
+	desc := v1.Descriptor{MediaType: "application/x-artifact", Digest: digestOf(t, text), Size: 4}
+	list := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: text, Descriptor: desc})
+	for want, artifact := range map[string]struct {
+		layer v1.Layer
+		err   error
+	}{
+		"isn't there":  {err: errors.New("isn't there")},
+		"isn't opened": {layer: unreadableLayer{err: errors.New("isn't opened")}},
+		"is cut off":   {layer: unreadableLayer{content: iotest.ErrReader(errors.New("is cut off"))}},
+		"is damaged":   {layer: static.NewLayer([]byte("other"), desc.MediaType)},
+		"isn't JSON":   {layer: text},
+	} {
+		_, err := newTree(shelfOf{list, artifact.layer, artifact.err})
+		wantError(t, err, want)
+	}
+}
+
+// shelfOf is an index that gives one blob, or none.
+type shelfOf struct {
+	index
+	blob v1.Layer
+	err  error
+}
+
+func (s shelfOf) Layer(v1.Hash) (v1.Layer, error) { return s.blob, s.err }
+
+// unreadableLayer is a layer that can't be opened, or read.
+type unreadableLayer struct {
+	v1.Layer
+	content io.Reader
+	err     error
+}
+
+func (l unreadableLayer) Compressed() (io.ReadCloser, error) { return io.NopCloser(l.content), l.err }
+
+// TestTreeDepth: indexes nest as deep as image.MaxDepth.
+func TestTreeDepth(t *testing.T) {
+	t.Parallel()
+	nested := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: randomImage(t, 10, 1)})
+	for depth := 1; depth <= image.MaxDepth; depth++ {
+		if _, err := newTree(nested); err != nil {
+			t.Fatalf("depth %d: %v", depth, err)
+		}
+		nested = mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: nested})
+	}
+	_, err := newTree(nested)
+	wantError(t, err, "nested more than 8 deep")
+}
+
+// TestTreeHasEachManifestOnce: what an index lists twice is visited once, and what comes after it too.
+func TestTreeHasEachManifestOnce(t *testing.T) {
+	t.Parallel()
+	first, second := randomImage(t, 10, 1), randomImage(t, 10, 1)
+	twice := mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: first}, mutate.IndexAddendum{Add: first}, mutate.IndexAddendum{Add: second})
+	root, err := newTree(twice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []v1.Hash
+	for _, n := range root.all() {
+		got = append(got, n.desc.Digest)
+	}
+	want := []v1.Hash{digestOf(t, first), digestOf(t, second), digestOf(t, twice)}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("manifests (-want +got):\n%s", diff)
+	}
+}
+
+// TestTreeSizes: a blob may be empty, but not less than that.
+func TestTreeSizes(t *testing.T) {
+	t.Parallel()
+	for size, fails := range map[int64]bool{1: false, 0: false, -1: true} {
+		_, err := newTree(tamper(t, randomImage(t, 10, 1), func(m *v1.Manifest) { m.Layers[0].Size = size }))
+		if (err != nil) != fails {
+			t.Errorf("%d bytes: %v", size, err)
+		}
 	}
 }
 
@@ -293,7 +402,8 @@ func TestPlanAfterFind(t *testing.T) {
 // TestDiffIDsToCompare: a config lists diff IDs if its type says so, and something is to be compared with them.
 func TestDiffIDsToCompare(t *testing.T) {
 	t.Parallel()
-	plain, encrypted := static.NewLayer([]byte("plain"), types.DockerUncompressedLayer), static.NewLayer([]byte("?"), types.OCILayer+"+encrypted")
+	plain := static.NewLayer([]byte("plain"), types.DockerUncompressedLayer)
+	encrypted := static.NewLayer([]byte("?"), types.OCILayer+"+encrypted")
 	packedLayer, err := random.Layer(100, types.OCILayer)
 	if err != nil {
 		t.Fatal(err)
@@ -302,6 +412,9 @@ func TestDiffIDsToCompare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	one := []v1.Layer{packedLayer}
+	otherDiffID := `{"rootfs":{"diff_ids":["` + diffID.String() + `"]}}`
+	const docker, oci = types.DockerConfigJSON, types.OCIConfigJSON
 	for name, test := range map[string]struct {
 		layers     []v1.Layer
 		configType types.MediaType
@@ -310,15 +423,17 @@ func TestDiffIDsToCompare(t *testing.T) {
 		want       []v1.Hash
 		err        string
 	}{
-		"Docker's":                 {layers: []v1.Layer{packedLayer, plain}, configType: types.DockerConfigJSON, want: []v1.Hash{diffID, {}}},
-		"OCI's":                    {layers: []v1.Layer{plain, packedLayer}, configType: types.OCIConfigJSON, want: []v1.Hash{{}, diffID}},
-		"of an artifact":           {layers: []v1.Layer{packedLayer}, configType: "application/vnd.artifact", config: "text"},
-		"of nothing to compare":    {layers: []v1.Layer{encrypted}, configType: types.OCIConfigJSON, config: "text"},
-		"partly encrypted":         {layers: []v1.Layer{encrypted, packedLayer}, configType: types.OCIConfigJSON, want: []v1.Hash{{}, diffID}},
-		"damaged":                  {layers: []v1.Layer{packedLayer}, configType: types.OCIConfigJSON, config: "text", err: "config is damaged"},
-		"that can't be read":       {layers: []v1.Layer{packedLayer}, configType: types.OCIConfigJSON, unread: true, err: "gone"},
-		"of fewer layers":          {layers: []v1.Layer{packedLayer}, configType: types.OCIConfigJSON, config: "{}", err: "lists 0 diff IDs"},
-		"of another, uncompressed": {layers: []v1.Layer{plain}, configType: types.DockerConfigJSON, config: `{"rootfs":{"diff_ids":["` + diffID.String() + `"]}}`, err: "has the diff ID|but it has"},
+		"Docker's":              {layers: []v1.Layer{packedLayer, plain}, configType: docker, want: []v1.Hash{diffID, {}}},
+		"OCI's":                 {layers: []v1.Layer{plain, packedLayer}, configType: oci, want: []v1.Hash{{}, diffID}},
+		"of an artifact":        {layers: one, configType: "application/vnd.artifact", config: "text"},
+		"of nothing to compare": {layers: []v1.Layer{encrypted}, configType: oci, config: "text"},
+		"partly encrypted":      {layers: []v1.Layer{encrypted, packedLayer}, configType: oci, want: []v1.Hash{{}, diffID}},
+		"damaged":               {layers: one, configType: oci, config: "text", err: "config is damaged"},
+		"that can't be read":    {layers: one, configType: oci, unread: true, err: "gone"},
+		"of fewer layers":       {layers: one, configType: oci, config: "{}", err: "lists 0 diff IDs"},
+		"of another, uncompressed": {
+			layers: []v1.Layer{plain}, configType: docker, config: otherDiffID, err: "has the diff ID|but it has",
+		},
 	} {
 		img := mustAppend(t, test.layers...)
 		m, err := mutate.ConfigMediaType(img, test.configType).Manifest()
@@ -347,7 +462,8 @@ func TestDiffIDsToCompare(t *testing.T) {
 // TestExpectedDiffIDs: images may share a layer, if they agree on what it holds.
 func TestExpectedDiffIDs(t *testing.T) {
 	t.Parallel()
-	shared, other := blob{desc: v1.Descriptor{Digest: aKey}, diffID: aSource}, blob{desc: v1.Descriptor{Digest: aKey}, diffID: aKey}
+	shared := blob{desc: v1.Descriptor{Digest: aKey}, diffID: aSource}
+	other := blob{desc: v1.Descriptor{Digest: aKey}, diffID: aKey}
 	config := blob{desc: v1.Descriptor{Digest: aSource}}
 	got, err := expectedDiffIDs([]*node{{blobs: []blob{config, shared}}, {blobs: []blob{shared, config}}})
 	if diff := cmp.Diff(map[v1.Hash]v1.Hash{aKey: aSource}, got); diff != "" || err != nil {

@@ -22,8 +22,8 @@ type record struct {
 
 // These annotations of a record's manifest are this program's own; imgpkg leaves them out and doesn't mind them.
 const (
-	imageAnnotation  = "com.github.charmhub-actions.upload-resource.image"  // the one image that the record names, by its digest
-	sourceAnnotation = "com.github.charmhub-actions.upload-resource.source" // of a key's image, the digest where it came from
+	imageAnnotation  = "com.github.charmhub-actions.upload-resource.image"  // the digest of the record's one image
+	sourceAnnotation = "com.github.charmhub-actions.upload-resource.source" // the digest that a key's image has elsewhere
 	proofsAnnotation = "com.github.charmhub-actions.upload-resource.proofs" // hex, comma-separated, the newest first
 )
 

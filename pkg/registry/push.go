@@ -81,8 +81,8 @@ func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compa
 	return compared, err
 }
 
-// willCompare reports whether every layer whose diff ID isn't proven yet is read when the plan is pushed. A layer that the
-// repository has, or that the registry may mount, is not.
+// willCompare reports whether every layer whose diff ID isn't proven yet is read when the plan is pushed. A layer
+// that the repository has, or that the registry may mount, is not.
 func (v *View) willCompare(p *Plan) bool {
 	missing := map[v1.Hash]bool{}
 	for _, d := range p.Missing {

@@ -67,8 +67,8 @@ func TestIndexesComeLast(t *testing.T) {
 	}
 }
 
-// TestMislabelledLayersAreNotVerified: engines tell by the content how a layer is compressed, but not every engine knows
-// every format. An image may have such a layer, and no other gets it from there.
+// TestMislabelledLayersAreNotVerified: engines tell by the content how a layer is compressed, but not every engine
+// knows every format. An image may have such a layer, and no other gets it from there.
 func TestMislabelledLayersAreNotVerified(t *testing.T) {
 	content := []byte("a layer")
 	diffID, _, err := v1.SHA256(bytes.NewReader(content))

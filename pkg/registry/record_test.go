@@ -258,8 +258,8 @@ func (unreadable) RawConfigFile() ([]byte, error) { return nil, errors.New("gone
 func (unreadable) RawManifest() ([]byte, error)   { return nil, errors.New("gone") }
 func (unreadable) Digest() (v1.Hash, error)       { return v1.Hash{}, errors.New("gone") }
 
-// TestRecordReplacesLatest: an image with the same config that somebody tagged latest doesn't get the record that the run
-// writes at the same time.
+// TestRecordReplacesLatest: an image with the same config that somebody tagged latest doesn't get the record that the
+// run writes at the same time.
 func TestRecordReplacesLatest(t *testing.T) {
 	t.Parallel()
 	img := randomImage(t, 100, 1)
@@ -315,7 +315,8 @@ func TestMoveLatestWritesNoMoreThanItMust(t *testing.T) {
 		"a proven record of another": {func(t *testing.T, v *View) {
 			t.Helper()
 			tagged(img)(t, v)
-			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{configOf(t, img): {image: digestOf(t, newer), kind: layersKind}}); err != nil {
+			other := statement{image: digestOf(t, newer), kind: layersKind}
+			if err := v.writeRecords(t.Context(), map[v1.Hash]statement{configOf(t, img): other}); err != nil {
 				t.Fatal(err)
 			}
 		}, 1},
@@ -360,8 +361,8 @@ func TestLatestMovesWithoutARecord(t *testing.T) {
 	}
 }
 
-// TestRecordsBlobsAreSentBesideTheImage: beginning an upload takes seconds with some registries. No more requests are made, and
-// nothing names the image before it is there.
+// TestRecordsBlobsAreSentBesideTheImage: beginning an upload takes seconds with some registries. No more requests are
+// made, and nothing names the image before it is there.
 func TestRecordsBlobsAreSentBesideTheImage(t *testing.T) {
 	t.Parallel()
 	var requests [2]map[string]int
@@ -388,7 +389,8 @@ func TestRecordsBlobsAreSentBesideTheImage(t *testing.T) {
 		written := s.log()
 		if recorded {
 			if puts := count(pushed, "PUT /v2/"+repoPath+"/manifests/"); puts != 1 || count(written, "POST") > 0 {
-				t.Errorf("pushing took %q, and recording %q; want the record's blobs with the image's, and its manifest later", pushed, written)
+				t.Errorf("pushing took %q, and recording %q; want the record's blobs with the image's, and its manifest later",
+					pushed, written)
 			}
 		}
 		requests[n] = map[string]int{}
@@ -459,7 +461,8 @@ func TestRecordsBlobsMayFail(t *testing.T) {
 	v.log = zap.New(core)
 	var refused atomic.Bool
 	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
-		return r.URL.Query().Get("digest") == layer && refused.CompareAndSwap(false, true) && answer(w, http.StatusForbidden, "DENIED")
+		isFirst := r.URL.Query().Get("digest") == layer && refused.CompareAndSwap(false, true)
+		return isFirst && answer(w, http.StatusForbidden, "DENIED")
 	})
 	p := mustPlan(t, v, img)
 	p.Recorded = true

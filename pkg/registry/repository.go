@@ -1,9 +1,10 @@
 // Package registry finds and stores images in a charm's repository of Charmhub's registry.
 //
-// A [View] is one run's look at the repository. It asks for each tag, manifest and blob once, however many callers want it:
+// A [View] is one run's look at the repository. It asks for each tag, manifest and blob once, however many callers
+// want it:
 //
-//   - [View.Find] returns the image of an identity, if the repository provably has it. It reads no layer of an image that an
-//     earlier run with the same store token recorded.
+//   - [View.Find] returns the image of an identity, if the repository provably has it. It reads no layer of an image
+//     that an earlier run with the same store token recorded.
 //
 //   - [View.Layers] returns which blobs hold which uncompressed layers.
 //
@@ -13,8 +14,8 @@
 //
 //   - [View.Record] and [View.RecordKey] write what the image is found by next time.
 //
-// The package never lists, deletes or rewrites anything but records and the tag latest; the bytes of an image stay as they
-// are. It follows the OCI distribution specification v1.1 and CNCF distribution's token authentication.
+// The package never lists, deletes or rewrites anything but records and the tag latest; the bytes of an image stay as
+// they are. It follows the OCI distribution specification v1.1 and CNCF distribution's token authentication.
 package registry
 
 import (

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"go.uber.org/zap"
 )
@@ -145,8 +146,66 @@ func TestManifest(t *testing.T) {
 	if err := validate.Image(read); err != nil {
 		t.Errorf("its image: %v", err)
 	}
-	if got, err := r.image(t.Context(), v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}); got != nil || err != nil {
+	if got, err := r.image(t.Context(), aSource); got != nil || err != nil {
 		t.Errorf("an absent manifest: %v, %v", got, err)
+	}
+}
+
+// TestReadBlob: a blob is read up to a limit, and compared with its digest.
+func TestReadBlob(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	img := randomImage(t, 100, 1)
+	s.seed(t, repoPath+":some", img)
+	m, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	absent := v1.Descriptor{Digest: aSource, Size: 1}
+	for name, test := range map[string]struct {
+		d       v1.Descriptor
+		limit   int64
+		damaged bool
+		want    string // what the error says
+	}{
+		"as large as the limit": {d: m.Config, limit: m.Config.Size},
+		"larger":                {d: m.Config, limit: m.Config.Size - 1, want: "more than"},
+		"absent":                {d: absent, limit: 1, want: "BLOB_UNKNOWN"},
+		"damaged":               {d: m.Config, limit: m.Config.Size, damaged: true, want: "error verifying"},
+	} {
+		v, _ := s.open(t)
+		s.spoil(func(w http.ResponseWriter, _ *http.Request) bool {
+			if test.damaged {
+				_, _ = w.Write(make([]byte, m.Config.Size))
+			}
+			return test.damaged
+		})
+		got, err := v.readBlob(t.Context(), test.d, test.limit)
+		switch {
+		case test.want != "":
+			wantError(t, err, test.want)
+		case err != nil || int64(len(got)) != m.Config.Size:
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+		s.spoil(nil)
+	}
+}
+
+// TestManifestsAreAskedForByType: a registry may have a manifest in several forms. A blob has one.
+func TestManifestsAreAskedForByType(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v, _ := s.open(t)
+	var accepted string
+	s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		accepted = r.Header.Get("Accept")
+		return answer(w, http.StatusNotFound, "UNKNOWN")
+	})
+	d := v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: aSource}
+	for kind, want := range map[string]string{manifests: string(types.OCIManifestSchema1), blobs: ""} {
+		if has, err := v.has(t.Context(), kind, d); has || err != nil || accepted != want {
+			t.Errorf("%s are asked for as %q, want %q; %t, %v", kind, accepted, want, has, err)
+		}
 	}
 }
 

@@ -67,8 +67,8 @@ func someLayers(t *testing.T, n int) []v1.Layer {
 	return layers
 }
 
-// TestRequests: each request is a round trip of a user's job; opening takes two more. A view has no memory but of what it
-// asked: if each step has one of its own, the steps return the same.
+// TestRequests: each request is a round trip of a user's job; opening takes two more. A view has no memory but of
+// what it asked: if each step has one of its own, the steps return the same.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	layers := someLayers(t, 5)
@@ -92,8 +92,8 @@ func TestRequests(t *testing.T) {
 			}
 			outcomes[shared] = append(outcomes[shared], got)
 		}
-		// Find: record, latest. Plan: a manifest and five blobs. Layers: POST, PATCH, PUT. Config: POST, PUT. The manifest. The
-		// record: two small blobs and a manifest. The tag.
+		// Find: record, latest. Plan: a manifest and five blobs. Layers: POST, PATCH, PUT. Config: POST, PUT. The manifest.
+		// The record: two small blobs and a manifest. The tag.
 		run("first push", img, map[string]int{"GET": 2, "HEAD": 6, "POST": 7, "PATCH": 4, "PUT": 10})
 		// The record's manifest, latest.
 		run("unchanged, latest and recorded", img, map[string]int{"GET": 2})
@@ -111,7 +111,8 @@ func TestRequests(t *testing.T) {
 		s = newServer(t)
 		s.seed(t, repoPath+":latest", img)
 		// Nothing is asked of an image that isn't proven. Its record is written before the tag moves.
-		run("last layer changed of another tool's", changed, map[string]int{"GET": 3, "HEAD": 6, "POST": 4, "PATCH": 1, "PUT": 7})
+		want := map[string]int{"GET": 3, "HEAD": 6, "POST": 4, "PATCH": 1, "PUT": 7}
+		run("last layer changed of another tool's", changed, want)
 	}
 	if diff := cmp.Diff(outcomes[true], outcomes[false]); diff != "" {
 		t.Errorf("one view, and one for each step (-one +each):\n%s", diff)
@@ -176,6 +177,7 @@ func TestLostBlobIsNotKnown(t *testing.T) {
 	}
 	p := mustPush(t, r, mustAppend(t, layers...))
 	if len(p.Reused) != 1 || len(p.Missing) != 3 {
-		t.Errorf("%d blobs reused, %d sent, want the config, the new layer and the lost one sent", len(p.Reused), len(p.Missing))
+		t.Errorf("%d blobs reused, %d sent, want the config, the new layer and the lost one sent",
+			len(p.Reused), len(p.Missing))
 	}
 }

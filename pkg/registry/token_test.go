@@ -53,8 +53,8 @@ func TestTokenExpiresBeforeABlob(t *testing.T) {
 	}
 }
 
-// TestTokenIsRefused: without being asked, a registry refuses a token while the blob is on its way, or ends the request.
-// The blob arrives all the same.
+// TestTokenIsRefused: without being asked, a registry refuses a token while the blob is on its way, or ends the
+// request. The blob arrives all the same.
 func TestTokenIsRefused(t *testing.T) {
 	t.Parallel()
 	var layers []v1.Layer

@@ -17,8 +17,8 @@ func (p *pausing) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 }
 
-// TestSlowAnswers: a registry is slow if even its fastest answer is. What takes long for other reasons, such as a body to
-// send, doesn't count.
+// TestSlowAnswers: a registry is slow if even its fastest answer is. What takes long for other reasons, such as a
+// body to send, doesn't count.
 func TestSlowAnswers(t *testing.T) {
 	t.Parallel()
 	get, put := "https://registry.example/v2/", "https://registry.example/v2/with-a-body"
