@@ -39,7 +39,7 @@ func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	claims, err := layerStatements(m, diffIDs)
+	claims, err := layerClaims(m, diffIDs)
 	if err != nil {
 		return err
 	}
@@ -64,18 +64,18 @@ func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
 	return g.Wait()
 }
 
-// layerStatement is what a manifest and its config state about a layer. If the layer is stored uncompressed, blob
+// layerClaim is what a manifest and its config state about a layer. If the layer is stored uncompressed, blob
 // equals diffID.
-type layerStatement struct {
+type layerClaim struct {
 	blob, diffID v1.Hash
 	size         int64 // of the blob
 	mediaType    types.MediaType
 }
 
-// layerStatements returns the statements about the layers of an image that have to be verified, each once. It refuses
+// layerClaims returns the statements about the layers of an image that have to be verified, each once. It refuses
 // descriptors with urls, data or annotations, because some runtimes take content from there instead of from the blob.
 // It also refuses an image without layers: nothing would show that its config is a config.
-func layerStatements(m *v1.Manifest, diffIDs []v1.Hash) (map[layerStatement]struct{}, error) {
+func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, error) {
 	switch {
 	case len(diffIDs) != len(m.Layers):
 		return nil, fmt.Errorf("%w: %d layers, %d diff IDs", errOtherLayers, len(m.Layers), len(diffIDs))
@@ -88,7 +88,7 @@ func layerStatements(m *v1.Manifest, diffIDs []v1.Hash) (map[layerStatement]stru
 			m.Config.MediaType,
 		)
 	}
-	claims := map[layerStatement]struct{}{}
+	claims := map[layerClaim]struct{}{}
 	for i, layer := range m.Layers {
 		switch {
 		case !hasNoOtherSource(layer):
@@ -103,7 +103,7 @@ func layerStatements(m *v1.Manifest, diffIDs []v1.Hash) (map[layerStatement]stru
 		case !isCompressed(layer.MediaType) && !isUncompressed(layer.MediaType):
 			return nil, fmt.Errorf("%w: layer %s is of type %q", errIncomparable, layer.Digest, layer.MediaType)
 		}
-		claims[layerStatement{layer.Digest, diffIDs[i], layer.Size, layer.MediaType}] = struct{}{}
+		claims[layerClaim{layer.Digest, diffIDs[i], layer.Size, layer.MediaType}] = struct{}{}
 	}
 	return claims, nil
 }
@@ -114,7 +114,7 @@ func hasNoOtherSource(d v1.Descriptor) bool {
 }
 
 // compareLayer returns errOtherLayers if a statement about a layer is false.
-func (r *Repository) compareLayer(ctx context.Context, c layerStatement, add func(bytes int64)) error {
+func (r *Repository) compareLayer(ctx context.Context, c layerClaim, add func(bytes int64)) error {
 	var size int64
 	var err error
 	diffID := c.blob
@@ -139,7 +139,7 @@ func (r *Repository) compareLayer(ctx context.Context, c layerStatement, add fun
 // every format.
 func (r *Repository) readLayer(
 	ctx context.Context,
-	c layerStatement,
+	c layerClaim,
 	add func(bytes int64),
 ) (_ int64, diffID v1.Hash, err error) {
 	blob, err := r.openBlob(ctx, c.blob)
