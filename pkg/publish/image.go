@@ -272,7 +272,7 @@ func (r *imageRun) push(ctx context.Context, plan *registry.Plan) (compared bool
 	r.Runner.Logger().Info(toSend(plan))
 	add, done := r.Runner.Progress("Sending to the registry", registry.Size(plan.Missing))
 	defer done()
-	plan.Recorded = !r.NoRecord
+	plan.WillRecord = !r.NoRecord
 	return r.repository.Push(ctx, plan, add)
 }
 

@@ -24,9 +24,9 @@ type Plan struct {
 	// Missing are the blobs to send, Reused those that the repository has. A manifest that is present vouches for its
 	// blobs, so those are in neither.
 	Missing, Reused []v1.Descriptor
-	// Recorded says that Record will be called for the image. Then Push also sends the record's blobs, which don't depend
-	// on what sending the image shows.
-	Recorded bool
+	// WillRecord is set by a caller that will call View.Record for the image. Push then also sends the blobs of the
+	// record, whose content depends only on the digest of the image.
+	WillRecord bool
 
 	manifests map[v1.Hash][]byte
 	blobs     map[v1.Hash]blob

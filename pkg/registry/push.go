@@ -59,7 +59,7 @@ func (v *View) SendBlob(ctx context.Context, layer partial.CompressedLayer) erro
 // if the repository had unproven parts of the image before.
 func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compared bool, err error) {
 	defer v.meter.show(progress)()
-	if !p.Recorded || v.decompress == nil || !v.willCompare(p) {
+	if !p.WillRecord || v.decompress == nil || !v.willCompare(p) {
 		return v.push(ctx, p) // the image gets no record, so its blobs would be sent for nothing
 	}
 	ctx, cancel := context.WithCancel(ctx)

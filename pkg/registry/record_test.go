@@ -371,7 +371,7 @@ func TestRecordsBlobsAreSentBesideTheImage(t *testing.T) {
 		v, _ := s.open(t)
 		img := randomImage(t, 100, 2)
 		p := mustPlan(t, v, img)
-		p.Recorded = recorded
+		p.WillRecord = recorded
 		core, logs := observer.New(zap.DebugLevel)
 		v.log = zap.New(core)
 		s.log()
@@ -446,7 +446,7 @@ func TestPushStopsTheRecord(t *testing.T) {
 		return false
 	})
 	p := mustPlan(t, v, img)
-	p.Recorded = true
+	p.WillRecord = true
 	wantError(t, pushError(t, v, p), "sending the manifest")
 }
 
@@ -465,7 +465,7 @@ func TestRecordsBlobsMayFail(t *testing.T) {
 		return isFirst && answer(w, http.StatusForbidden, "DENIED")
 	})
 	p := mustPlan(t, v, img)
-	p.Recorded = true
+	p.WillRecord = true
 	compared, err := v.Push(t.Context(), p, nil)
 	if !refused.Load() || err != nil {
 		t.Fatalf("refused: %t, %v", refused.Load(), err)
