@@ -57,17 +57,17 @@ const (
 // prover makes and verifies the proofs of records. A proof is an HMAC-SHA-256 with a key that only holders of the store
 // token can derive. It covers the whole statement, so it proves nothing about another repository, source or manifest.
 type prover struct {
-	key        []byte // empty makes and believes no proof
+	proofKey   []byte // derived from the store token; if it is empty, no proof is made or believed
 	repository string // its path, which has the charm's id
 }
 
 // proof returns the proof of a statement, "" if the prover has no key or kind is "". The statement is that about (a
 // source or key) is the image in this repository, and that the image has the digest source elsewhere.
 func (p prover) proof(kind string, about, image, source v1.Hash) string {
-	if len(p.key) == 0 || kind == "" {
+	if len(p.proofKey) == 0 || kind == "" {
 		return ""
 	}
-	mac := hmac.New(sha256.New, p.key)
+	mac := hmac.New(sha256.New, p.proofKey)
 	_, _ = fmt.Fprintf(mac, "%s\n%s\n%s\n%s\n%s", kind, p.repository, about, image, source) // a hash never fails to write
 	return hex.EncodeToString(mac.Sum(nil))
 }

@@ -123,7 +123,7 @@ func (s *server) connect(t *testing.T, c *counter) *View {
 }
 
 // again returns a view of the next run, with the same token.
-func (v *View) again() *View { return NewView(v.Repository, v.prover.key, v.progress) }
+func (v *View) again() *View { return NewView(v.Repository, v.prover.proofKey, v.progress) }
 
 // gunzip reads a layer that is compressed by gzip, or not at all.
 func gunzip(blob io.Reader) (io.ReadCloser, bool, error) {

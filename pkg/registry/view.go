@@ -69,13 +69,13 @@ func (v *View) failure() error {
 // the end.
 type Progress func(what string, total int64) (add func(bytes int64), done func())
 
-// NewView returns a view that has requested nothing yet. Key is a secret derived from the store token. Only records
-// with a proof that was made with key are believed; with an empty key no record is believed, and no proof is written.
-// Progress is shown while layers are compared; it must not be nil.
-func NewView(repo *Repository, key []byte, progress Progress) *View {
+// NewView returns a view that has requested nothing yet. ProofKey is a secret derived from the store token. Only records
+// with a proof that was made with it are believed. If it is empty, no record is believed and no proof is written. Progress
+// is shown while layers are compared; it must not be nil.
+func NewView(repo *Repository, proofKey []byte, progress Progress) *View {
 	return &View{
 		Repository: repo,
-		prover:     prover{key, repo.name.RepositoryStr()},
+		prover:     prover{proofKey, repo.name.RepositoryStr()},
 		progress:   progress,
 		slots:      semaphore.NewWeighted(mostSenders),
 	}
