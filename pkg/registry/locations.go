@@ -17,15 +17,15 @@ import (
 
 // The locations record is an image of imgpkg's making: one layer with one file, which says where images were copied.
 const (
-	recordFile       = "image-locations.yml"
-	recordAPIVersion = "imgpkg.carvel.dev/v1alpha1"
-	recordKind       = "ImageLocations"
+	locationsFile       = "image-locations.yml"
+	locationsAPIVersion = "imgpkg.carvel.dev/v1alpha1"
+	locationsKind       = "ImageLocations"
 )
 
 // newRecord returns the record of one image as an image of imgpkg, with annotations; nil means none. Authors, times and
 // modes are those that imgpkg sets.
 func newRecord(image name.Digest, annotations map[string]string) (v1.Image, error) {
-	layer, err := newTar(recordYAML(image.String()))
+	layer, err := newTar(locationsYAML(image.String()))
 	if err != nil {
 		return nil, err
 	}
@@ -40,14 +40,14 @@ func newRecord(image name.Digest, annotations map[string]string) (v1.Image, erro
 	return annotated, nil
 }
 
-// recordYAML returns the content of the record's only file.
-func recordYAML(image string) []byte {
+// locationsYAML returns the content of the record's only file.
+func locationsYAML(image string) []byte {
 	return fmt.Appendf(
 		nil,
 		"---\napiVersion: %s\nimages:\n- image: %s\n  isBundle: false\nkind: %s\n",
-		recordAPIVersion,
+		locationsAPIVersion,
 		image,
-		recordKind,
+		locationsKind,
 	)
 }
 
@@ -59,7 +59,7 @@ func newTar(content []byte) (v1.Layer, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	root := tar.Header{Typeflag: tar.TypeDir, Name: ".", Mode: 0o700}
-	file := tar.Header{Typeflag: tar.TypeReg, Name: recordFile, Mode: 0o600, Size: int64(len(content))}
+	file := tar.Header{Typeflag: tar.TypeReg, Name: locationsFile, Mode: 0o600, Size: int64(len(content))}
 	errs := []error{w.WriteHeader(&root), w.WriteHeader(&file)}
 	_, err := w.Write(content)
 	if err := errors.Join(append(errs, err, w.Close())...); err != nil {

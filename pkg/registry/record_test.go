@@ -88,7 +88,7 @@ func TestRecordGolden(t *testing.T) {
 }
 
 func TestRecordYAML(t *testing.T) {
-	golden(t, "image-locations.yml", recordYAML(goldenImage))
+	golden(t, "image-locations.yml", locationsYAML(goldenImage))
 }
 
 func TestRecordIsWrittenOnce(t *testing.T) {
