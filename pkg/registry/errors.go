@@ -125,11 +125,11 @@ func answerText(answer *registryTransport.Error) string {
 		text = answer.Request.URL.Host
 	}
 	text += fmt.Sprintf(" answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
-	var said []string
+	var diagnostics []string
 	for _, d := range answer.Errors {
-		said = append(said, strings.Trim(fmt.Sprintf("%s: %s", d.Code, strings.TrimSuffix(d.Message, ".")), ": "))
+		diagnostics = append(diagnostics, strings.Trim(fmt.Sprintf("%s: %s", d.Code, strings.TrimSuffix(d.Message, ".")), ": "))
 	}
-	if all := strings.Join(said, ", "); all != "" {
+	if all := strings.Join(diagnostics, ", "); all != "" {
 		text += ": " + strings.ToValidUTF8(all[:min(len(all), maxDiagnostic)], "")
 	}
 	return text

@@ -69,21 +69,21 @@ func found(d *remote.Descriptor, err error) (Found, error) {
 
 // candidates returns the manifests that may be the image of a source: the one tagged latest, and the one in the record
 // of the source. It requests tag and record concurrently. It also returns the record.
-func (v *View) candidates(ctx context.Context, source v1.Hash) (all []*remote.Descriptor, said record) {
+func (v *View) candidates(ctx context.Context, source v1.Hash) (all []*remote.Descriptor, rec record) {
 	var newest *remote.Descriptor
 	var g parallel.Group
 	g.Go(func() error { newest = v.latest(ctx); return nil })
-	g.Go(func() error { said = v.record(ctx, source); return nil })
+	g.Go(func() error { rec = v.record(ctx, source); return nil })
 	_ = g.Wait() // every error is in the log, but that the run was stopped
 	if newest != nil {
 		all = append(all, newest)
 	}
-	if said.image != (v1.Hash{}) && (newest == nil || said.image != newest.Digest) {
-		if d := v.referencedManifest(ctx, said.image); d != nil {
+	if rec.image != (v1.Hash{}) && (newest == nil || rec.image != newest.Digest) {
+		if d := v.referencedManifest(ctx, rec.image); d != nil {
 			all = append(all, d)
 		}
 	}
-	return all, said
+	return all, rec
 }
 
 // findIndex returns an index that lists the same images for runtimes. It returns nil if the candidates have none.
@@ -99,14 +99,14 @@ func (v *View) findIndex(ctx context.Context, images []v1.Descriptor) *remote.De
 
 // findByConfig returns an image with that config whose layers have the diff IDs that the config lists.
 func (v *View) findByConfig(ctx context.Context, config v1.Hash) (Found, error) {
-	all, said := v.candidates(ctx, config)
-	proven := v.prover.believes(said, layersKind, config)
+	all, rec := v.candidates(ctx, config)
+	proven := v.prover.believes(rec, layersKind, config)
 	var unproven []*remote.Descriptor
 	for _, d := range all {
 		m, err := imageManifest(d.MediaType, d.Manifest)
 		switch {
 		case err != nil || m.Config.Digest != config:
-		case proven && d.Digest == said.image:
+		case proven && d.Digest == rec.image:
 			return found(d, nil)
 		default:
 			unproven = append(unproven, d)
@@ -145,11 +145,11 @@ func (v *View) FindKey(ctx context.Context, key v1.Hash) (Keyed, error) {
 		v.log.Debug("No image for this key", zap.Error(why))
 		return Keyed{}, nil
 	}
-	said := v.record(ctx, key)
-	if !v.prover.believes(said, keyKind, key) {
+	rec := v.record(ctx, key)
+	if !v.prover.believes(rec, keyKind, key) {
 		return unknown(errors.New("no record of this store token names an image"))
 	}
-	digest := said.image
+	digest := rec.image
 	img, err := v.image(ctx, digest)
 	if err == nil && img == nil {
 		return unknown(errors.New("the repository has no manifest " + digest.String()))
@@ -163,7 +163,7 @@ func (v *View) FindKey(ctx context.Context, key v1.Hash) (Keyed, error) {
 	if err != nil {
 		return Keyed{}, fmt.Errorf("looking for the image that the key means: %w", v.explain(err))
 	}
-	return Keyed{img, said.source}, nil
+	return Keyed{img, rec.source}, nil
 }
 
 // image returns the image or index with that manifest digest, nil if the repository has none.

@@ -857,8 +857,8 @@ func TestViewForgetsStoppedQuestions(t *testing.T) {
 	if d := v.latest(stopped); d != nil {
 		t.Errorf("latest is %+v", d)
 	}
-	if said := v.record(stopped, configOf(t, img)); said.image != (v1.Hash{}) {
-		t.Errorf("the record says %+v", said)
+	if rec := v.record(stopped, configOf(t, img)); rec.image != (v1.Hash{}) {
+		t.Errorf("the record says %+v", rec)
 	}
 	wantFound(t, v, byID(t, img), img, false)
 	if d := v.latest(t.Context()); d == nil || d.Digest != digestOf(t, img) {

@@ -31,7 +31,7 @@ func (v *View) Layers(ctx context.Context) Layers {
 			return nil, nil
 		}
 		subject := recordedAs(newest.Descriptor, newest.Manifest)
-		if said := v.record(ctx, subject); said.image != newest.Digest || !v.prover.believes(said, layersKind, subject) {
+		if rec := v.record(ctx, subject); rec.image != newest.Digest || !v.prover.believes(rec, layersKind, subject) {
 			return nil, nil
 		}
 		return v.layersBelow(ctx, newest), nil

@@ -33,15 +33,15 @@ func recordTag(about v1.Hash) string {
 }
 
 // parseRecord reads a record from the annotations of its manifest.
-func parseRecord(d *remote.Descriptor) (said record, err error) {
+func parseRecord(d *remote.Descriptor) (rec record, err error) {
 	m, err := imageManifest(d.MediaType, d.Manifest)
 	if err != nil {
-		return said, err
+		return rec, err
 	}
-	said.proofs = parseProofs(m.Annotations[proofsAnnotation])
-	said.source, _ = v1.NewHash(m.Annotations[sourceAnnotation])
-	said.image, err = v1.NewHash(m.Annotations[imageAnnotation])
-	return said, err
+	rec.proofs = parseProofs(m.Annotations[proofsAnnotation])
+	rec.source, _ = v1.NewHash(m.Annotations[sourceAnnotation])
+	rec.image, err = v1.NewHash(m.Annotations[imageAnnotation])
+	return rec, err
 }
 
 // maxProofs is the maximum number of proofs in a record. Several are kept so that pipelines with different tokens don't
@@ -73,9 +73,9 @@ func (p prover) proof(kind string, about, image, source v1.Hash) string {
 }
 
 // believes reports whether a record has a valid proof of its statement about a source or key.
-func (p prover) believes(said record, kind string, about v1.Hash) bool {
-	want := p.proof(kind, about, said.image, said.source)
-	return want != "" && slices.ContainsFunc(said.proofs, func(given string) bool {
+func (p prover) believes(rec record, kind string, about v1.Hash) bool {
+	want := p.proof(kind, about, rec.image, rec.source)
+	return want != "" && slices.ContainsFunc(rec.proofs, func(given string) bool {
 		return hmac.Equal([]byte(given), []byte(want))
 	})
 }

@@ -65,12 +65,12 @@ type statement struct {
 func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statement) error {
 	records := map[string]v1.Image{}
 	for about, s := range statements {
-		said, _ := v.records.peek(about)
-		same := said.image == s.image && said.source == s.source
+		rec, _ := v.records.peek(about)
+		same := rec.image == s.image && rec.source == s.source
 		if !same {
-			said = record{image: s.image, source: s.source}
+			rec = record{image: s.image, source: s.source}
 		}
-		if same && (s.kind == "" || v.prover.believes(said, s.kind, about)) {
+		if same && (s.kind == "" || v.prover.believes(rec, s.kind, about)) {
 			continue
 		}
 		annotations := map[string]string{imageAnnotation: s.image.String()}
@@ -78,7 +78,7 @@ func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statemen
 			annotations[sourceAnnotation] = s.source.String()
 		}
 		if proof := v.prover.proof(s.kind, about, s.image, s.source); proof != "" {
-			annotations[proofsAnnotation] = formatProofs(proof, said.proofs)
+			annotations[proofsAnnotation] = formatProofs(proof, rec.proofs)
 		}
 		written, err := newRecord(v.name.Digest(s.image.String()), annotations)
 		if err != nil {

@@ -145,8 +145,8 @@ func TestRecordKeepsProofs(t *testing.T) {
 	if err := recordImage(t, one, other, true, configOf(t, img)); err != nil {
 		t.Fatal(err)
 	}
-	if said := v.again().record(t.Context(), configOf(t, img)); said.image != digestOf(t, other) || len(said.proofs) != 1 {
-		t.Errorf("recorded %+v, want the other image with one proof", said)
+	if rec := v.again().record(t.Context(), configOf(t, img)); rec.image != digestOf(t, other) || len(rec.proofs) != 1 {
+		t.Errorf("recorded %+v, want the other image with one proof", rec)
 	}
 }
 
@@ -398,8 +398,8 @@ func TestRecordsBlobsAreSentBesideTheImage(t *testing.T) {
 			method, _, _ := strings.Cut(request, " ")
 			requests[n][method]++
 		}
-		if said := v.again().record(t.Context(), configOf(t, img)); said.image != digestOf(t, img) {
-			t.Errorf("the record says %v", said.image)
+		if rec := v.again().record(t.Context(), configOf(t, img)); rec.image != digestOf(t, img) {
+			t.Errorf("the record says %v", rec.image)
 		}
 	}
 	if diff := cmp.Diff(requests[0], requests[1]); diff != "" {
@@ -476,7 +476,7 @@ func TestRecordsBlobsMayFail(t *testing.T) {
 	if err := recordImage(t, v, img, compared); err != nil {
 		t.Error(err)
 	}
-	if said := v.again().record(t.Context(), configOf(t, img)); said.image != digestOf(t, img) {
-		t.Errorf("the record says %v", said.image)
+	if rec := v.again().record(t.Context(), configOf(t, img)); rec.image != digestOf(t, img) {
+		t.Errorf("the record says %v", rec.image)
 	}
 }

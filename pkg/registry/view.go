@@ -165,25 +165,25 @@ func (v *View) hasBlobs(ctx context.Context, all []v1.Descriptor) (map[v1.Hash]b
 
 // record returns the record of a source or key. It returns the zero record if there is no usable one.
 func (v *View) record(ctx context.Context, about v1.Hash) record {
-	said, err := v.records.get(ctx, about, func() (said record, err error) {
+	rec, err := v.records.get(ctx, about, func() (rec record, err error) {
 		d, err := v.get(ctx, v.name.Tag(recordTag(about)))
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return said, err
+			return rec, err
 		case d == nil && err == nil:
 			err = errors.New("not found")
 		case err == nil:
-			said, err = parseRecord(d)
+			rec, err = parseRecord(d)
 		}
 		if err != nil {
 			v.ignore("The record can't be used", zap.Stringer("source", about), err)
 		}
-		return said, nil
+		return rec, nil
 	})
 	if err != nil {
 		return record{}
 	}
-	return said
+	return rec
 }
 
 // readDiffIDs returns the diff IDs that a config in the repository lists.
