@@ -46,20 +46,20 @@ func (v *View) Find(ctx context.Context, id image.Identity) (Found, error) {
 			ask = v.manifestUnlessBlob
 		}
 		if d, err := ask(ctx, id.Manifest); d != nil || err != nil {
-			return found(d, err)
+			return asFound(d, err)
 		}
 	}
 	switch {
 	case len(id.Images) > 0:
-		return found(v.findIndex(ctx, id.Images), context.Cause(ctx))
+		return asFound(v.findIndex(ctx, id.Images), context.Cause(ctx))
 	case id.Config != v1.Hash{}:
 		return v.findByConfig(ctx, id.Config)
 	}
 	return Found{}, nil
 }
 
-// found returns the result for a manifest that the repository has, or for none if d is nil.
-func found(d *remote.Descriptor, err error) (Found, error) {
+// asFound returns the result for a manifest that the repository has, or for none if d is nil.
+func asFound(d *remote.Descriptor, err error) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
@@ -107,7 +107,7 @@ func (v *View) findByConfig(ctx context.Context, config v1.Hash) (Found, error) 
 		switch {
 		case err != nil || m.Config.Digest != config:
 		case proven && d.Digest == rec.image:
-			return found(d, nil)
+			return asFound(d, nil)
 		default:
 			unproven = append(unproven, d)
 		}
@@ -115,7 +115,7 @@ func (v *View) findByConfig(ctx context.Context, config v1.Hash) (Found, error) 
 	for _, d := range unproven {
 		switch err := v.compare(ctx, d); {
 		case err == nil:
-			f, err := found(d, nil)
+			f, err := asFound(d, nil)
 			f.Compared = true
 			return f, err
 		case ctx.Err() != nil:

@@ -25,7 +25,7 @@ const (
 // of another image. If two images of an index have the same diff ID, the first one's blob is returned, so the result is
 // deterministic. What can't be read is left out and logged at debug level.
 func (v *View) Layers(ctx context.Context) Layers {
-	learned, err := v.learned.get(ctx, latest, func() (Layers, error) {
+	learned, err := v.learned.get(ctx, tagLatest, func() (Layers, error) {
 		newest := v.latest(ctx)
 		if newest == nil {
 			return nil, nil

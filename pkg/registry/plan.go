@@ -90,7 +90,7 @@ func (v *View) Plan(ctx context.Context, img image.ImageOrIndex, packedLayers La
 	if p.expectedDiffIDs, err = expectedDiffIDs(nodes); err != nil {
 		return nil, fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
 	}
-	learned, _ := v.learned.peek(latest)
+	learned, _ := v.learned.peek(tagLatest)
 	maps.DeleteFunc(p.expectedDiffIDs, func(blob, diffID v1.Hash) bool {
 		return learned[diffID].Digest == blob || packedLayers[diffID].Digest == blob
 	})
@@ -107,7 +107,7 @@ func (v *View) hasManifest(ctx context.Context, d v1.Descriptor, few []v1.Descri
 	if found, asked := v.manifests.peek(d.Digest); asked {
 		present = found != nil
 	} else {
-		g.Go(func() (err error) { present, err = v.has(ctx, manifests, d); return err })
+		g.Go(func() (err error) { present, err = v.has(ctx, kindManifest, d); return err })
 	}
 	if len(few) <= fewBlobs {
 		g.Go(func() error { _, err := v.hasBlobs(ctx, few); return err })
@@ -120,7 +120,7 @@ func (v *View) lookBelow(ctx context.Context, nodes []*node) error {
 	g, ctx := parallel.WithContext(ctx)
 	g.SetLimit(checkers)
 	for _, n := range nodes[:len(nodes)-1] {
-		g.Go(func() (err error) { n.present, err = v.has(ctx, manifests, n.desc); return err })
+		g.Go(func() (err error) { n.present, err = v.has(ctx, kindManifest, n.desc); return err })
 	}
 	return g.Wait()
 }

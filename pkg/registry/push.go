@@ -250,9 +250,9 @@ func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64))
 		return blobupload.Sent{}, fmt.Errorf("opening the blob: %w", err)
 	}
 	to := blobupload.Destination{
-		Uploads: r.url(blobs, "uploads/"), Hosts: r.hosts, Do: r.do, TokenExpires: r.seen.isTokenAged,
+		Uploads: r.url(kindBlob, "uploads/"), Hosts: r.hosts, Do: r.do, TokenExpires: r.seen.isTokenAged,
 		Decompress: r.decompress, Wait: r.wait, Log: r.log,
-		Has: func(ctx context.Context, d v1.Descriptor) (bool, error) { return r.has(ctx, blobs, d) },
+		Has: func(ctx context.Context, d v1.Descriptor) (bool, error) { return r.has(ctx, kindBlob, d) },
 	}
 	sent := blobupload.Blob{Descriptor: b.desc, Open: layer.Compressed, DiffID: b.diffID, Inspect: b.inspect}
 	sent.From = r.mountSource(layer)

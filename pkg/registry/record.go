@@ -98,7 +98,7 @@ func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statemen
 // image, a record of that image is written, unless another record about its source has a proof. It isn't written
 // earlier, because it isn't needed while the tag names the image.
 func (v *View) moveLatest(ctx context.Context, root *node, recorded map[v1.Hash]statement) (err error) {
-	if old, _ := v.tags.peek(latest); old != nil {
+	if old, _ := v.tags.peek(tagLatest); old != nil {
 		if old.Digest == root.desc.Digest {
 			return nil
 		}
@@ -108,7 +108,7 @@ func (v *View) moveLatest(ctx context.Context, root *node, recorded map[v1.Hash]
 			err = v.writeRecords(ctx, map[v1.Hash]statement{source: {image: old.Digest}})
 		}
 	}
-	return errors.Join(err, v.put(ctx, latest, root.desc, root.raw))
+	return errors.Join(err, v.put(ctx, tagLatest, root.desc, root.raw))
 }
 
 // RecordKey stores that a key means an image of the repository. The key is the digest of a text that names what the

@@ -132,8 +132,8 @@ func keepRedirects(*http.Request, []*http.Request) error { return http.ErrUseLas
 
 // The kinds of entries in a repository, as its URLs name them.
 const (
-	manifests = "manifests"
-	blobs     = "blobs"
+	kindManifest = "manifests"
+	kindBlob     = "blobs"
 )
 
 // get returns the manifest with a tag or digest, after verifying its digest. It returns nil if the repository has none.
@@ -154,7 +154,7 @@ func (r *Repository) has(ctx context.Context, kind string, d v1.Descriptor) (boo
 	if err != nil {
 		return false, err
 	}
-	if kind == manifests {
+	if kind == kindManifest {
 		req.Header.Set("Accept", string(d.MediaType))
 	}
 	res, err := r.do(req, http.StatusOK, http.StatusNotFound, http.StatusFound, http.StatusTemporaryRedirect)
@@ -204,7 +204,7 @@ func (r *Repository) sizeOf(ctx context.Context, digest v1.Hash) (int64, error) 
 
 // put stores a manifest under a tag or digest (OCI distribution spec, "Pushing Manifests").
 func (r *Repository) put(ctx context.Context, identifier string, d v1.Descriptor, raw []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, r.url(manifests, identifier), bytes.NewReader(raw))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, r.url(kindManifest, identifier), bytes.NewReader(raw))
 	if err != nil {
 		return err
 	}

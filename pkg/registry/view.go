@@ -18,8 +18,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// latest is the tag that clients move when they push without naming a tag. It usually names the newest image.
-const latest = "latest"
+// tagLatest is the tag that clients move when they push without naming a tag. It usually names the newest image.
+const tagLatest = "latest"
 
 // View is one run's look at a repository. It requests each tag, record, manifest and blob at most once, so it must not
 // outlive the run: it doesn't notice changes that others make. Its methods may be called from several goroutines. A
@@ -83,8 +83,8 @@ func NewView(repo *Repository, proofKey []byte, progress Progress) *View {
 
 // latest returns the manifest with the tag latest. It returns nil if the tag can't be read.
 func (v *View) latest(ctx context.Context) *remote.Descriptor {
-	d, err := v.tags.get(ctx, latest, func() (*remote.Descriptor, error) {
-		d, err := v.get(ctx, v.name.Tag(latest))
+	d, err := v.tags.get(ctx, tagLatest, func() (*remote.Descriptor, error) {
+		d, err := v.get(ctx, v.name.Tag(tagLatest))
 		if err != nil && ctx.Err() != nil {
 			return nil, err
 		}
@@ -136,7 +136,7 @@ func (v *View) referencedManifest(ctx context.Context, named v1.Hash) *remote.De
 
 // hasBlob reports whether the repository has a blob.
 func (v *View) hasBlob(ctx context.Context, d v1.Descriptor) (bool, error) {
-	return v.blobs.get(ctx, d.Digest, func() (bool, error) { return v.has(ctx, blobs, d) })
+	return v.blobs.get(ctx, d.Digest, func() (bool, error) { return v.has(ctx, kindBlob, d) })
 }
 
 // Lacks reports whether the repository lacks a config. If so, it has no manifest with that config.
