@@ -15,23 +15,23 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// failure is an error of a request to the registry or its token service, worded for users.
-type failure struct {
-	text   string // one cause, without addresses
+// userError is an error of a request to the registry or its token service, worded for users.
+type userError struct {
+	text   string // what went wrong, without URLs
 	advice string // what to do about it; empty if unknown
-	err    error  // as it came
+	err    error  // the original error, for errors.As
 }
 
 // Error returns the cause, and the advice if there is any.
-func (f *failure) Error() string {
-	if f.advice == "" {
-		return f.text
+func (e *userError) Error() string {
+	if e.advice == "" {
+		return e.text
 	}
-	return f.text + "; " + f.advice
+	return e.text + "; " + e.advice
 }
 
 // Unwrap returns the original error.
-func (f *failure) Unwrap() error { return f.err }
+func (e *userError) Unwrap() error { return e.err }
 
 const runAgain = "run this again later"
 
@@ -47,29 +47,29 @@ func (r *Repository) explain(err error) error {
 	case errors.As(err, &untrusted):
 		return untrusted // without what was asked
 	case errors.As(err, &page):
-		return &failure{page.Error(), "", err}
+		return &userError{page.Error(), "", err}
 	case errors.As(err, &answer):
-		f := &failure{text: r.short(err), advice: adviceForStatus(answer.StatusCode), err: err}
+		f := &userError{text: r.short(err), advice: adviceForStatus(answer.StatusCode), err: err}
 		if ociclient.IsDenied(err) {
 			f.text = "the registry refused the credentials that Charmhub gave for " + r.name.RepositoryStr() + ": " + f.text
 		}
 		return f
 	case errors.As(err, &syntax): // only tokens are read as JSON without their digest
-		return &failure{"the registry's token service answered something else than JSON", runAgain, err}
+		return &userError{"the registry's token service answered something else than JSON", runAgain, err}
 	case transport.IsBroken(err):
-		return &failure{
+		return &userError{
 			r.short(err),
 			"check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or " + runAgain,
 			err,
 		}
 	}
-	return &failure{r.short(err), "", err}
+	return &userError{r.short(err), "", err}
 }
 
 // explainSending is explain for a request that sends a part of an image. Its advice says that the next run resumes.
 func (r *Repository) explainSending(err error) error {
 	explained := r.explain(err)
-	if f, ok := errors.AsType[*failure](explained); ok && strings.HasSuffix(f.advice, runAgain) {
+	if f, ok := errors.AsType[*userError](explained); ok && strings.HasSuffix(f.advice, runAgain) {
 		f.advice = "blobs that arrived are kept: " + runAgain + ", which sends the rest"
 	}
 	return explained
