@@ -42,7 +42,7 @@ func (v *View) SendBlob(ctx context.Context, layer partial.CompressedLayer) erro
 	if has, err := v.hasBlob(ctx, *d); has || err != nil {
 		return err
 	}
-	b := blob{desc: *d, open: func() (partial.CompressedLayer, error) { return layer, nil }, inspect: d.MediaType == ""}
+	b := blob{desc: *d, layer: func() (partial.CompressedLayer, error) { return layer, nil }, inspect: d.MediaType == ""}
 	_, err = v.sendOnce(ctx, b)
 	return err
 }
@@ -92,7 +92,7 @@ func (v *View) willCompare(p *Plan) bool {
 		if !missing[digest] {
 			return false
 		}
-		layer, err := p.blobs[digest].open()
+		layer, err := p.blobs[digest].layer()
 		if err != nil || v.mountSource(layer) != "" {
 			return false
 		}
@@ -245,7 +245,7 @@ func (r *Repository) pushBlobs(
 
 // pushBlob sends or mounts one blob. Progress is called with the number of further bytes that were sent.
 func (r *Repository) pushBlob(ctx context.Context, b blob, progress func(int64)) (blobupload.Sent, error) {
-	layer, err := b.open()
+	layer, err := b.layer()
 	if err != nil {
 		return blobupload.Sent{}, fmt.Errorf("opening the blob: %w", err)
 	}

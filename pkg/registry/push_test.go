@@ -128,7 +128,7 @@ func TestWillCompare(t *testing.T) {
 	} {
 		open := func() (partial.CompressedLayer, error) { return test.layer, test.err }
 		p := &Plan{
-			Missing: test.missing, blobs: map[v1.Hash]blob{aKey: {open: open}},
+			Missing: test.missing, blobs: map[v1.Hash]blob{aKey: {layer: open}},
 			expectedDiffIDs: map[v1.Hash]v1.Hash{aKey: aSource},
 		}
 		if got := v.willCompare(p); got != test.want {

@@ -20,13 +20,13 @@ type node struct {
 	present  bool // in the repository
 }
 
-// blob is a blob to which a manifest refers. Open is only called for blobs that are sent.
+// blob is a blob to which a manifest refers.
 type blob struct {
 	desc    v1.Descriptor
-	open    func() (partial.CompressedLayer, error)
-	diffID  v1.Hash // that the image's config gives this layer; zero for what can't be decompressed
-	inspect bool    // it may be a layer whose diff ID nobody knows yet
-	read    bool    // it is a config that was read with its image
+	layer   func() (partial.CompressedLayer, error) // describes the blob; its content is opened when it is sent
+	diffID  v1.Hash                                 // in the image's config; zero if it isn't compared (see diffIDsOf)
+	inspect bool                                    // it may be a layer, and Push has to learn its diff ID
+	read    bool                                    // it is a config, and walking the image has read it
 }
 
 // layered is an index that can open any blob by digest, as those of go-containerregistry can.
@@ -111,11 +111,11 @@ func (n *node) walkImage(img v1.Image) error {
 	if err != nil {
 		return err
 	}
-	openConfig := func() (partial.CompressedLayer, error) { return partial.ConfigLayer(img) }
-	n.blobs = append(n.blobs, blob{desc: m.Config, open: openConfig, read: diffIDs != nil})
+	configLayer := func() (partial.CompressedLayer, error) { return partial.ConfigLayer(img) }
+	n.blobs = append(n.blobs, blob{desc: m.Config, layer: configLayer, read: diffIDs != nil})
 	for i, d := range m.Layers {
 		if d.MediaType.IsDistributable() || len(d.URLs) == 0 {
-			b := blob{desc: d, open: func() (partial.CompressedLayer, error) { return img.LayerByDigest(d.Digest) }}
+			b := blob{desc: d, layer: func() (partial.CompressedLayer, error) { return img.LayerByDigest(d.Digest) }}
 			if diffIDs != nil {
 				b.diffID = diffIDs[i]
 			}
@@ -220,7 +220,7 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 	for _, b := range append(listed.Layers, listed.Blobs...) {
 		n.blobs = append(
 			n.blobs,
-			blob{desc: b, open: func() (partial.CompressedLayer, error) { return source.Layer(b.Digest) }},
+			blob{desc: b, layer: func() (partial.CompressedLayer, error) { return source.Layer(b.Digest) }},
 		)
 	}
 	return n, n.checkSizes()
