@@ -112,9 +112,9 @@ func (c *Challenge) ask(
 	return nil
 }
 
-// answer returns the registry's answer to req. It returns nil if the request has to be sent. A nil Challenge answers
-// nothing.
-func (c *Challenge) answer(req *http.Request) (*http.Response, error) {
+// replay returns the registry's answer to req, if Ask has received it. It returns nil if the request has to be sent, as for a
+// nil Challenge.
+func (c *Challenge) replay(req *http.Request) (*http.Response, error) {
 	if c == nil || req.URL.Path != "/v2/" || req.Method != http.MethodGet {
 		return nil, nil
 	}
@@ -150,7 +150,7 @@ type baseTransport struct {
 // RoundTrip sends req, or answers it from the challenge. It observes how long answers take and how long tokens last,
 // bounds answers, and refuses redirects to other hosts, except those of blobs.
 func (w baseTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if res, err := w.challenge.answer(req); res != nil || err != nil {
+	if res, err := w.challenge.replay(req); res != nil || err != nil {
 		return res, err
 	}
 	req = req.WithContext(req.Context())
@@ -175,7 +175,7 @@ func (w baseTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if w.seen != nil && req.URL.Host == w.host && req.ContentLength == 0 {
-		w.seen.answer(time.Since(asked))
+		w.seen.noteAnswer(time.Since(asked))
 	}
 	if req.URL.Host == w.host && !isTokenRequest(req) {
 		asRenewable(res)
@@ -218,8 +218,8 @@ func (o *observed) readToken(res *http.Response, asked time.Time) error {
 	return err
 }
 
-// answer notes how long an answer took.
-func (o *observed) answer(took time.Duration) {
+// noteAnswer notes how long an answer took.
+func (o *observed) noteAnswer(took time.Duration) {
 	if known := o.fastest.Load(); known == nil || took < *known {
 		o.fastest.Store(&took) // of two at once either will do
 	}
