@@ -202,7 +202,7 @@ func TestManifestsAreAskedForByType(t *testing.T) {
 		return answer(w, http.StatusNotFound, "UNKNOWN")
 	})
 	d := v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: aSource}
-	for kind, want := range map[string]string{manifests: string(types.OCIManifestSchema1), blobs: ""} {
+	for kind, want := range map[string]string{kindManifest: string(types.OCIManifestSchema1), kindBlob: ""} {
 		if has, err := v.has(t.Context(), kind, d); has || err != nil || accepted != want {
 			t.Errorf("%s are asked for as %q, want %q; %t, %v", kind, accepted, want, has, err)
 		}
