@@ -102,7 +102,7 @@ func (r *Repository) short(err error) string {
 		}
 		return ""
 	})
-	if rest, ok := strings.CutSuffix(strings.TrimSuffix(text, "unexpected EOF"), "EOF"); ok || rest != text {
+	if rest := strings.TrimSuffix(strings.TrimSuffix(text, "unexpected EOF"), "EOF"); rest != text {
 		text = rest + "the connection to " + r.name.RegistryStr() + " broke off"
 	}
 	// A registry on this machine is asked by https, and then by http, and the error has both.

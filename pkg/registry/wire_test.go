@@ -1,9 +1,14 @@
 package registry
 
 import (
+	"cmp"
+	"errors"
+	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -58,6 +63,100 @@ func TestSlowAnswers(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// answering is a transport that notes the URLs asked for and always gives the same answer.
+type answering struct {
+	asked  []string
+	status int
+	header http.Header
+	body   io.Reader
+	err    error
+}
+
+func (a *answering) RoundTrip(req *http.Request) (*http.Response, error) {
+	a.asked = append(a.asked, req.URL.String())
+	if a.err != nil {
+		return nil, a.err
+	}
+	return &http.Response{
+		StatusCode: cmp.Or(a.status, http.StatusOK), Header: a.header, Body: io.NopCloser(a.body), Request: req,
+	}, nil
+}
+
+// TestPathOfARegistry: a registry may be below a path of its host, of which nobody else knows.
+func TestPathOfARegistry(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ path, url, want string }{
+		{"/below", "https://registry.example/v2/x", "https://registry.example/below/v2/x"},
+		{"/below", "https://registry.example/token", "https://registry.example/token"},
+		{"/below", "https://other.example/v2/x", "https://other.example/v2/x"},
+		{"", "https://registry.example/v2/x", "https://registry.example/v2/x"},
+		{"", "https://registry.example/v2/x%2Fy", "https://registry.example/v2/x%2Fy"},
+	} {
+		next := &answering{body: http.NoBody}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, test.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := baseTransport{next: next, host: "registry.example", path: test.path}
+		res, err := w.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if want := []string{test.want}; !slices.Equal(next.asked, want) {
+			t.Errorf("%s below %q is asked for as %q", test.url, test.path, next.asked)
+		}
+	}
+}
+
+// TestRoundTripFails: an answer that can't be used is an error, and so is a body that can't be sent again.
+func TestRoundTripFails(t *testing.T) {
+	t.Parallel()
+	elsewhere := http.Header{"Location": {"https://other.example/"}}
+	cut := iotest.ErrReader(errors.New("cut off"))
+	const token, blob = "https://registry.example/token?scope=some", "https://registry.example/v2/x/blobs/sha256:1"
+	for name, test := range map[string]struct {
+		next    answering
+		url     string
+		getBody error
+		want    string // empty for none
+	}{
+		"no answer":        {next: answering{err: errors.New("no answer")}, want: "no answer"},
+		"no body":          {getBody: errors.New("no body"), want: "no body"},
+		"elsewhere":        {next: answering{status: 307, header: elsewhere}, want: "another host"},
+		"a blob elsewhere": {next: answering{status: 307, header: elsewhere}, url: blob},
+		"half a token":     {next: answering{body: cut}, url: token, want: "cut off"},
+		"half a refusal":   {next: answering{status: 403, body: cut}, url: token},
+		"half an answer":   {next: answering{body: cut}},
+	} {
+		if test.next.body == nil {
+			test.next.body = http.NoBody
+		}
+		url := cmp.Or(test.url, "https://registry.example/v2/")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if test.getBody != nil {
+			req.GetBody = func() (io.ReadCloser, error) { return nil, test.getBody }
+		}
+		for _, seen := range []*observed{new(observed), nil} {
+			if seen == nil && test.url == token { // without an observer, tokens aren't read here
+				test.want = ""
+			}
+			res, err := baseTransport{next: &test.next, host: "registry.example", seen: seen}.RoundTrip(req)
+			switch {
+			case test.want != "":
+				wantError(t, err, test.want)
+			case err != nil:
+				t.Errorf("%s: %v", name, err)
+			default:
+				_ = res.Body.Close()
+			}
+		}
 	}
 }
 
