@@ -48,6 +48,9 @@ func (f *Failures) Count(res *http.Response) (pause time.Duration, again bool) {
 // All returns how many failures were counted.
 func (f *Failures) All() int { return f.all }
 
+// Unanswered returns how many failures without an answer were counted.
+func (f *Failures) Unanswered() int { return f.unanswered }
+
 // retrier repeats failed requests, except those with a context of [Once] and those whose body can't be read again (no
 // GetBody).
 //

@@ -31,7 +31,12 @@ const (
 	chunkMin                     = 256 << 10
 	chunkGrowth                  = 16 // a chunk that arrives makes the next larger by this part, up to the first size
 
-	limitMin = 64 << 10        // bytes of the smallest request that is tried after one that was too large
+	limitMin = 64 << 10 // bytes of the smallest request that is tried after one that was too large
+
+	// After so many failures in a row that broke the connection without a byte of progress, a blob is given up. That is
+	// fewer than the transport tries, which repeats the question after each of them.
+	maxBroken = 6
+
 	maxPause = 2 * time.Minute // that a registry may ask for by Retry-After
 
 	// After so many lost uploads that got no further than one before, a blob is given up: often when a connection broke in
@@ -240,7 +245,7 @@ func (s *state) resume(r result) (next step, pause time.Duration, err error) {
 		s.chunk = max(s.chunk/4, chunkMin)
 	}
 	pause, again := s.failed.Count(r.head.Response)
-	if !again {
+	if !again || s.failed.Unanswered() == maxBroken {
 		return done, 0, fmt.Errorf("given up after %d tries without progress: %w", s.failed.All(), r.err)
 	}
 	return ask, min(pause, maxPause), nil

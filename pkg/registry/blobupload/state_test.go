@@ -147,7 +147,7 @@ func TestTake(t *testing.T) {
 			{result{step: begin, head: head(202, "Location", "https://other.example/1")}, done, 0, `another host, "other.example"`},
 		},
 		"mounted":  {{result{step: begin, head: head(201)}, done, 0, ""}},
-		"stalling": append(repeated(taken{broken, ask, 0, ""}, taken{result{step: ask, head: head(204)}, send, 0, ""}, 6), taken{broken, done, 0, "given up after 7 tries"}),
+		"stalling": append(repeated(taken{broken, ask, 0, ""}, taken{result{step: ask, head: head(204)}, send, 0, ""}, 5), taken{broken, done, 0, "given up after 6 tries"}),
 		"forgetful": append(repeated(taken{result{step: send, err: refusal(404)}, begin, 0, ""},
 			taken{result{step: begin, head: head(202, "Location", uploads+"2")}, send, 0, ""}, 3),
 			taken{result{step: send, err: refusal(404)}, done, 0, "lost the upload 4 times"}),
