@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -223,30 +224,51 @@ func (c *cutter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Wherever a run is stopped, under each profile in turn, it has released nothing but its branch, and reports what it
-// found out.
+// atOnce is how many runs that are stopped there are at a time: most of them wait, for failures in passing to pass.
+const atOnce = 44
+
+// Wherever a run is stopped, under each profile, it has released nothing but its branch, and reports what it found out.
+// Before the first line it says what it will do.
 func TestContactIsStopped(t *testing.T) {
-	for lines := range len(assumptions()) - 1 {
-		t.Run(fmt.Sprint(lines+1), func(t *testing.T) {
-			t.Parallel()
-			options, err := server.Profile(server.Profiles()[lines%len(server.Profiles())])
-			if err != nil {
-				t.Fatal(err)
-			}
-			sandbox := start(t, options)
-			c, _, folder := of(t, sandbox)
-			ctx, stop := context.WithCancel(t.Context())
-			out := &cutter{lines: lines + 1, stop: stop}
-			c.out = out
-			if err := c.run(ctx, []string{"-charm", "my-charm", "-yes", "-folder", folder}); !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v", err)
-			}
-			if n := len(results(out.String())); n != lines+1 {
-				t.Errorf("%d lines:\n%s", n, out)
-			}
-			onlyBranch(t, sandbox)
-			read(t, sandbox, folder, out.String())
-		})
+	t.Parallel()
+	slots := make(chan struct{}, atOnce)
+	var running sync.WaitGroup
+	for _, profile := range server.Profiles() {
+		for lines := range len(assumptions()) + 1 {
+			running.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				t.Run(fmt.Sprintf("%s/%d", profile, lines), func(t *testing.T) { testStopped(t, profile, lines) })
+			})
+		}
+	}
+	running.Wait()
+}
+
+// testStopped stops a run against a sandbox of the profile after so many lines.
+func testStopped(t *testing.T, profile string, lines int) {
+	t.Helper()
+	options, err := server.Profile(profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sandbox := start(t, options)
+	c, _, folder := of(t, sandbox)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	out := &cutter{lines: lines, stop: stop}
+	c.out = out
+	if err := c.run(ctx, []string{"-charm", "my-charm", "-yes", "-folder", folder}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if n := len(results(out.String())); n != lines {
+		t.Errorf("%d lines:\n%s", n, out)
+	}
+	onlyBranch(t, sandbox)
+	files := read(t, sandbox, folder, out.String())
+	if n := strings.Count(files["report.md"], "\n| held |") + strings.Count(files["report.md"], "\n| didn't hold |") +
+		strings.Count(files["report.md"], "\n| not tried |"); n != lines {
+		t.Errorf("the report has %d of %d lines:\n%s", n, lines, files["report.md"])
 	}
 }
 
