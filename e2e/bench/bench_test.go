@@ -39,13 +39,16 @@ func TestBench(t *testing.T) {
 	t.Chdir("../..")
 	file := filepath.Join(t.TempDir(), "runs.json")
 	var out bytes.Buffer
-	err := run(t.Context(), []string{"-size", "1", "-rounds", "2", "-rtt", "2ms", "-rate", "1GB/s", "-tools", "action", "-json", file}, &out)
+	err := run(t.Context(), []string{"-size", "1", "-rounds", "2", "-rtt", "2ms", "-rate", "1GB/s", "-tools", "action",
+		"-json", file}, &out)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	for _, said := range []string{
-		"**image in an OCI archive, as a rock is one; 1 MB; 2 ms, 1.0 GB/s**\n", "**image in another registry, by digest; 1 MB;",
-		"**file of 1 % of that; 1 MB;", "| first push | this action |", "| unchanged | this action |", "| one small layer changed | this action |",
+		"**image in an OCI archive, as a rock is one; 1 MB; 2 ms, 1.0 GB/s**\n",
+		"**image in another registry, by digest; 1 MB;",
+		"**file of 1 % of that; 1 MB;", "| first push | this action |", "| unchanged | this action |",
+		"| one small layer changed | this action |",
 		"left out: images in ",
 	} {
 		if !strings.Contains(out.String(), said) {
@@ -98,7 +101,8 @@ func TestMissingToolsAreLeftOut(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for _, args := range [][]string{{"-size", "0"}, {"-size", "x"}, {"-tools", "action,nosuch"}, {"-rows", "disk"}, {"-rate", "fast"}, {"-rounds", "0"}, {"-from", "x"},
+	for _, args := range [][]string{{"-size", "0"}, {"-size", "x"}, {"-tools", "action,nosuch"}, {"-rows", "disk"},
+		{"-rate", "fast"}, {"-rounds", "0"}, {"-from", "x"},
 		{"-registry", "fast"}, {"-docs", ".", "-rtt", "1ms"}, {"-layers", "50,x"}, {"-layers", "60,50"}} {
 		if err := (&bench{}).parse(args); err == nil {
 			t.Errorf("%v was taken", args)
@@ -281,13 +285,16 @@ func TestTable(t *testing.T) {
 	}
 	add(exportAlone, "docker save", measurement{Seconds: 10, RoundTrips: 100})
 	for _, seconds := range []float64{40, 20, 30} {
-		add(unchanged, "skopeo copy", measurement{Seconds: seconds, RoundTrips: seconds * 10, SentBytes: 570e6, Requests: map[string]int{"registry": 19, "auth": 4}})
+		add(unchanged, "skopeo copy", measurement{Seconds: seconds, RoundTrips: seconds * 10, SentBytes: 570e6,
+			Requests: map[string]int{"registry": 19, "auth": 4}})
 	}
 	add(unchanged, "this action", measurement{
-		Seconds: 0.3, Store: 0.123, RoundTrips: 3, Requests: map[string]int{"store": 3, "storage": 1, "registry": 4, "auth": 1},
+		Seconds: 0.3, Store: 0.123, RoundTrips: 3, Requests: map[string]int{"store": 3, "storage": 1, "registry": 4,
+			"auth": 1},
 		MemoryBytes: 15e6, DiskBytes: 2e6,
 	})
-	const want = `|  |  | time (from, to) | of that, store | round trips (time ÷ rtt) | those beyond docker save | × skopeo copy | sent | requests: store + registry + auth | peak memory | peak disk |
+	const want = "|  |  | time (from, to) | of that, store | round trips (time ÷ rtt) | those beyond docker save | " +
+		"× skopeo copy | sent | requests: store + registry + auth | peak memory | peak disk |" + `
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | unchanged | skopeo copy | 30 s (20, 40) | – | 300.0 | 200.0 | 1 | 570 MB | 0 + 19 + 4 | 0 B | 0 B |
 | unchanged | this action | 0.3 s (0.3, 0.3) | 0.12 s | 3.0 | -97.0 | 0.01 | 0 B | 4 + 4 + 1 | 15 MB | 2.0 MB |
@@ -319,7 +326,8 @@ func TestEngineAndPeers(t *testing.T) {
 			t.Errorf("the report lacks %q:\n%s", said, out.String())
 		}
 	}
-	if left, err := exec.Command("docker", "image", "ls", "--quiet", fmt.Sprintf("upload-resource-bench-%d", os.Getpid())).Output(); err != nil || strings.TrimSpace(string(left)) != "" {
+	name := fmt.Sprintf("upload-resource-bench-%d", os.Getpid())
+	if left, err := exec.Command("docker", "image", "ls", "--quiet", name).Output(); err != nil || strings.TrimSpace(string(left)) != "" {
 		t.Errorf("images were left in the engine: %s %v", left, err)
 	}
 }
@@ -339,8 +347,10 @@ func TestFlagsInDocumentation(t *testing.T) {
 		}
 		fmt.Fprintf(&want, "| `-%s` | %s | %s |\n", f.Name, value, f.Usage)
 	})
-	if _, table, _ := strings.Cut(string(page), "| flag | default | for |\n|---|---|---|\n"); !strings.HasPrefix(table, want.String()+"\n") {
-		t.Errorf("docs/benchmarks.md has other flags than the bench:\n%s", cmp.Diff(want.String(), table[:min(len(table), want.Len())]))
+	if _, table, _ := strings.Cut(string(page), "| flag | default | for |\n|---|---|---|\n"); !strings.HasPrefix(table,
+		want.String()+"\n") {
+		t.Errorf("docs/benchmarks.md has other flags than the bench:\n%s",
+			cmp.Diff(want.String(), table[:min(len(table), want.Len())]))
 	}
 }
 
@@ -348,7 +358,8 @@ func TestFlagsInDocumentation(t *testing.T) {
 func TestCharts(t *testing.T) {
 	r := results{Versions: []string{"skopeo 1.9.3", "docker <28>"}}
 	add := func(scenario, situation, tool string, seconds float64) {
-		m := measurement{Scenario: scenario, SizeMB: 10, Situation: situation, Tool: tool, Condition: "90 ms", Seconds: seconds, RoundTrips: seconds / 0.09}
+		m := measurement{Scenario: scenario, SizeMB: 10, Situation: situation, Tool: tool, Condition: "90 ms",
+			Seconds: seconds, RoundTrips: seconds / 0.09}
 		if strings.HasPrefix(tool, ownTool) {
 			m.Store = 0.4
 		}
@@ -391,7 +402,8 @@ func TestCharts(t *testing.T) {
 	}
 }
 
-// TestStoreTime: calls that overlap count once, the wait between questions about a review does, and the registry doesn't.
+// TestStoreTime: calls that overlap count once, the wait between questions about a review does, and the registry
+// doesn't.
 func TestStoreTime(t *testing.T) {
 	start := time.Now()
 	request := func(name string, from, to int, query string) server.Request {
@@ -422,7 +434,8 @@ func TestPages(t *testing.T) {
 	for _, network := range []string{"90 ms", "loopback"} {
 		for n, tool := range []string{"skopeo copy", ownTool, "docker save"} { // as a later round has them
 			for _, situation := range []string{firstPush, unchanged, exportAlone} {
-				m := measurement{Scenario: "rock", SizeMB: 10, Situation: situation, Tool: tool, Condition: network, Seconds: float64(n + 1), MemoryBytes: 15e6}
+				m := measurement{Scenario: "rock", SizeMB: 10, Situation: situation, Tool: tool, Condition: network,
+					Seconds: float64(n + 1), MemoryBytes: 15e6}
 				if tool == ownTool {
 					m.Store = 0.37
 				}
@@ -437,7 +450,8 @@ func TestPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, page := range []string{"README.md", "docs/benchmarks.md"} {
-		if err := os.WriteFile(filepath.Join(folder, page), []byte("before\n<!-- bench:start -->\nold\n<!-- bench:end -->\nafter\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, page), []byte("before\n<!-- bench:start -->\nold\n<!-- "+
+			"bench:end -->\nafter\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -456,14 +470,16 @@ func TestPages(t *testing.T) {
 |  | skopeo copy | 1 s, 0 B | 1 s, 0 B | – | – | 15 MB | 0 B |
 
 `
-	want := "before\n<!-- bench:start -->\n### Image of 10 MB; 90 ms; rounds: 1\n" + table + "### Image of 10 MB; loopback; rounds: 1\n" + table +
+	want := "before\n<!-- bench:start -->\n### Image of 10 MB; 90 ms; rounds: 1\n" + table +
+		"### Image of 10 MB; loopback; rounds: 1\n" + table +
 		"Conditions: here.\n<!-- bench:end -->\nafter\n"
 	got, err := os.ReadFile(filepath.Join(folder, "docs", "benchmarks.md"))
 	if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
 		t.Errorf("docs/benchmarks.md differs (-want +got), %v:\n%s", err, diff)
 	}
 	got, err = os.ReadFile(filepath.Join(folder, "README.md"))
-	if said := "The action took\n2 s (unchanged), 2 s (first push).\n"; err != nil || !strings.Contains(string(got), said) || strings.Contains(string(got), "old") {
+	if said := "The action took\n2 s (unchanged), 2 s (first push).\n"; err != nil ||
+		!strings.Contains(string(got), said) || strings.Contains(string(got), "old") {
 		t.Errorf("README.md doesn't say %q: %v\n%s", said, err, got)
 	}
 	for _, chart := range []string{"summary-dark.svg", "unchanged-light.svg"} {
@@ -486,7 +502,8 @@ func TestPageSettings(t *testing.T) {
 	}
 	var got []string
 	for _, s := range b.pageSettings() {
-		got = append(got, fmt.Sprintf("%d × %d MB in %d layers; %s; %s", s.rounds, s.size, len(s.shares), s.condition(), s.rows))
+		got = append(got, fmt.Sprintf("%d × %d MB in %d layers; %s; %s", s.rounds, s.size, len(s.shares), s.condition(),
+			s.rows))
 	}
 	want := []string{
 		"3 × 200 MB in 4 layers; 90 ms, 100 MB/s; graph,rock", "3 × 200 MB in 4 layers; 90 ms, 30 MB/s; graph",

@@ -39,6 +39,9 @@ var themes = []struct{ name, paper, text, muted, grid, own, store, other string 
 	{"dark", "#0d1117", "#f0f6fc", "#9198a1", "#3d444d", "#4493f8", "#1f6feb", "#656c76"},
 }
 
+// chartFont is the font of a chart's text, in CSS.
+const chartFont = `font: 12px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif`
+
 // draw writes the charts of the results into the folder.
 func draw(folder string, r results) error {
 	errs := []error{os.MkdirAll(folder, 0o750)}
@@ -62,7 +65,8 @@ func charts(r results) (all []chart) {
 	condition := t.conditions[0]
 	notes := []string{condition.text(), strings.Join(r.Versions, "; ")}
 	summary := chart{file: "summary", notes: notes}
-	for _, c := range []chart{{file: "unchanged", title: "Unchanged"}, {file: "changed", title: "One small layer changed"}, {file: "first-push", title: "First push"}} {
+	for _, c := range []chart{{file: "unchanged", title: "Unchanged"}, {file: "changed", title: "One small layer changed"},
+		{file: "first-push", title: "First push"}} {
 		c.notes = notes
 		for _, place := range t.places {
 			g := group{name: place}
@@ -116,13 +120,15 @@ func (c chart) svg(theme int) string {
 	}
 	notes := c.notes
 	if stores {
-		notes = append(slices.Clone(notes), "first part of this action's bars, in another shade: its calls to the store, which the other tools don't make")
+		notes = append(slices.Clone(notes), "first part of this action's bars, in another shade: its calls to the store, "+
+			"which the other tools don't make")
 	}
 	x := func(value float64) float64 { return left + (right-left)*value/most }
 	y := 28
 	var body, grid strings.Builder
 	write := func(x float64, style, format string, args ...any) {
-		_, _ = fmt.Fprintf(&body, "<text x=\"%.1f\" y=\"%d\" %s>%s</text>\n", x, y, style, html.EscapeString(fmt.Sprintf(format, args...)))
+		_, _ = fmt.Fprintf(&body, "<text x=\"%.1f\" y=\"%d\" %s>%s</text>\n", x, y, style,
+			html.EscapeString(fmt.Sprintf(format, args...)))
 	}
 	write(16, `class="head" style="font-size: 16px"`, "%s", c.title)
 	for _, note := range notes {
@@ -139,9 +145,11 @@ func (c chart) svg(theme int) string {
 			if b.own {
 				color = t.own
 			}
-			_, _ = fmt.Fprintf(&body, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"14\" rx=\"2\" fill=\"%s\"/>\n", left, y-11, x(b.value)-left, color)
+			_, _ = fmt.Fprintf(&body, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"14\" rx=\"2\" fill=\"%s\"/>\n", left,
+				y-11, x(b.value)-left, color)
 			if b.store > 0 {
-				_, _ = fmt.Fprintf(&body, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"14\" rx=\"2\" fill=\"%s\"/>\n", left, y-11, x(min(b.store, b.value))-left, t.store)
+				_, _ = fmt.Fprintf(&body, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"14\" rx=\"2\" fill=\"%s\"/>\n", left,
+					y-11, x(min(b.store, b.value))-left, t.store)
 			}
 			write(left-8, `text-anchor="end"`, "%s", b.name)
 			write(x(b.value)+6, "", "%.3g s", b.value)
@@ -154,15 +162,16 @@ func (c chart) svg(theme int) string {
 		_, _ = fmt.Fprintf(&grid, `<path d="M%.1f %dV%d"/>`, x(tick), top, bottom)
 		write(x(tick), `class="note" text-anchor="middle"`, "%.3g s", tick)
 	}
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img">
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg"`+
+		` viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img">
 <title>%[3]s</title>
 <style>
-text { font: 12px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; fill: %[4]s; stroke: %[5]s; stroke-width: 3px; paint-order: stroke }
+text { %[9]s; fill: %[4]s; stroke: %[5]s; stroke-width: 3px; paint-order: stroke }
 .head { font-weight: 600 }
 .note { fill: %[6]s }
 </style>
 <rect width="100%%" height="100%%" rx="6" fill="%[5]s"/>
 %[7]s</g>
 %[8]s</svg>
-`, width, y+14, html.EscapeString(c.title), t.text, t.paper, t.muted, grid.String(), body.String())
+`, width, y+14, html.EscapeString(c.title), t.text, t.paper, t.muted, grid.String(), body.String(), chartFont)
 }

@@ -42,15 +42,16 @@ func (b *bench) findEngines(ctx context.Context) (engines []scenario) {
 		}
 		title := fmt.Sprintf("image by ID, %s (engine %s)", store, answer.Info.ServerVersion)
 		loaded := map[string]string{} // ID by folder
-		engines = append(engines, scenario{kind: kind, name: title, engine: host, put: func(ctx context.Context, image localImage) (string, error) {
-			if id, ok := loaded[image.folder]; ok {
-				return id, nil
-			}
-			id, remove, err := program.Load(ctx, engine, fmt.Sprintf("upload-resource-bench-%d", os.Getpid()), image.Image)
-			b.cleanup = append(b.cleanup, remove)
-			loaded[image.folder] = id
-			return id, err
-		}})
+		engines = append(engines, scenario{kind: kind, name: title, engine: host,
+			put: func(ctx context.Context, image localImage) (string, error) {
+				if id, ok := loaded[image.folder]; ok {
+					return id, nil
+				}
+				id, remove, err := program.Load(ctx, engine, fmt.Sprintf("upload-resource-bench-%d", os.Getpid()), image.Image)
+				b.cleanup = append(b.cleanup, remove)
+				loaded[image.folder] = id
+				return id, err
+			}})
 	}
 	return engines
 }

@@ -26,14 +26,17 @@ import (
 // uploads.
 func (b *bench) places() []scenario {
 	places := slices.Concat(b.engines, []scenario{
-		{kind: "rock", name: "image in an OCI archive, as a rock is one", put: func(_ context.Context, image localImage) (string, error) {
-			return image.folder + ".rock", writeArchive(image.folder+".rock", image.folder)
-		}},
-		{kind: "registry", name: "image in another registry, by digest", put: func(ctx context.Context, image localImage) (string, error) {
-			digest, err := image.Digest()
-			ref := b.source.repository + "@" + digest.String()
-			return ref, errors.Join(err, crane.Push(image, b.source.repository+":"+filepath.Base(image.folder), b.source.options(ctx)...))
-		}},
+		{kind: "rock", name: "image in an OCI archive, as a rock is one",
+			put: func(_ context.Context, image localImage) (string, error) {
+				return image.folder + ".rock", writeArchive(image.folder+".rock", image.folder)
+			}},
+		{kind: "registry", name: "image in another registry, by digest",
+			put: func(ctx context.Context, image localImage) (string, error) {
+				digest, err := image.Digest()
+				ref := b.source.repository + "@" + digest.String()
+				return ref, errors.Join(err, crane.Push(image, b.source.repository+":"+filepath.Base(image.folder),
+					b.source.options(ctx)...))
+			}},
 		{kind: "file", name: "file of 1 % of that", put: func(_ context.Context, image localImage) (string, error) {
 			manifest, err := image.Manifest()
 			if err != nil {
@@ -124,7 +127,8 @@ func makeImage(folder string, content io.ReaderAt, size int64, shares []int64, o
 	for _, share := range shares[kept:] {
 		section := io.NewSectionReader(content, offset, size*share/100)
 		var header bytes.Buffer // writing to it can't fail
-		_ = tar.NewWriter(&header).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "data", Size: section.Size(), Mode: 0o644})
+		_ = tar.NewWriter(&header).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "data", Size: section.Size(),
+			Mode: 0o644})
 		end := make([]byte, -section.Size()&511+1024) // fills the last block, and two more
 		archive := io.NopCloser(io.MultiReader(&header, section, bytes.NewReader(end)))
 		layers = append(layers, stream.NewLayer(archive, stream.WithMediaType(types.OCILayer)))

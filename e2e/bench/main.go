@@ -1,7 +1,8 @@
 // Command bench measures the action beside what a user would pick instead, on
 // this machine, and prints the medians as Markdown tables:
 //
-//	go run ./e2e/bench [-size 1000] [-layers 55,30,14,1] [-rounds 3] [-rtt 90ms] [-rate 30MB/s] [-registry slow] [-rows graph,rock,…] [-tools action,skopeo,…] [-json FILE]
+//	go run ./e2e/bench [-size 1000] [-layers 55,30,14,1] [-rounds 3] [-rtt 90ms] [-rate 30MB/s]
+//		[-registry slow] [-rows graph,rock,…] [-tools action,skopeo,…] [-json FILE]
 //	go run ./e2e/bench -docs . [-size 1000] [-rounds 3] [-rows graph,rock,…] [-tools action,skopeo,…] [-json FILE]
 //	go run ./e2e/bench -docs . -from FILE
 //
@@ -84,15 +85,18 @@ const rowKinds = "graph,containerd,rock,registry,file"
 func (b *bench) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.Int64Var(&b.size, "size", 1000, "size of the image, uncompressed, in MB")
-	flags.StringVar(&b.layers, "layers", "55,30,14,1", "sizes of the image's layers, in per cent of it; the last one changes")
-	flags.StringVar(&b.registry, "registry", "", "slow for a registry that takes 0.5 s for each request, 3 s for the beginning of an upload, and 5 MB/s")
+	flags.StringVar(&b.layers, "layers", "55,30,14,1", "sizes of the image's layers, in per cent of it; the "+
+		"last one changes")
+	flags.StringVar(&b.registry, "registry", "", "slow for a registry that takes 0.5 s for each request, 3 s for the "+
+		"beginning of an upload, and 5 MB/s")
 	flags.StringVar(&b.rows, "rows", rowKinds, "where the image is, separated by commas")
 	flags.StringVar(&b.tools, "tools", toolNames(), "what to measure, separated by commas")
 	flags.StringVar(&b.rate, "rate", "0B/s", "rate of the link to the servers, each way, such as 30MB/s; 0 for no limit")
 	flags.DurationVar(&b.rtt, "rtt", 0, "round-trip time of each connection to a server, such as 90ms")
 	flags.IntVar(&b.rounds, "rounds", 3, "how often each thing is measured")
 	flags.StringVar(&b.json, "json", "", "file to write every run to")
-	flags.StringVar(&b.docs, "docs", "", "folder of the repository: measure what its pages show, and write their tables and charts")
+	flags.StringVar(&b.docs, "docs", "", "folder of the repository: measure what its pages show, and write their "+
+		"tables and charts")
 	flags.StringVar(&b.from, "from", "", "file of runs to write the pages of, instead of measuring")
 	return flags
 }

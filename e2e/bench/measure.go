@@ -52,13 +52,15 @@ func (b *bench) newHome(h *hub, s scenario, u upload) (home, error) {
 		return nil, err
 	}
 	made := home{
-		"PATH": os.Getenv("PATH"), "HOME": dir, "TMPDIR": filepath.Join(dir, "tmp"), "XDG_RUNTIME_DIR": dir, "DOCKER_HOST": s.engine,
-		"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary"),
+		"PATH": os.Getenv("PATH"), "HOME": dir, "TMPDIR": filepath.Join(dir, "tmp"), "XDG_RUNTIME_DIR": dir,
+		"DOCKER_HOST": s.engine, "GITHUB_ACTIONS": "true",
+		"GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary"),
 		"GITHUB_WORKSPACE": b.work, "INPUT_CHARM": charmName, "INPUT_RESOURCE": imageResource,
 		// Makes skopeo keep its cache of blobs in the home, as for every user but
 		// root, whose cache all homes would share.
 		"_CONTAINERS_ROOTLESS_UID": "1000",
-		"ACTION":                   b.program, "REF": u.ref, "REPOSITORY": h.repository, "REGISTRY": h.registry(), "SOURCE_REGISTRY": b.source.registry(),
+		"ACTION":                   b.program, "REF": u.ref, "REPOSITORY": h.repository, "REGISTRY": h.registry(),
+		"SOURCE_REGISTRY": b.source.registry(),
 	}
 	for _, variable := range h.Env() {
 		name, value, _ := strings.Cut(variable, "=")
@@ -77,7 +79,8 @@ func (b *bench) newHome(h *hub, s scenario, u upload) (home, error) {
 	logins := map[string]authn.AuthConfig{h.registry(): h.login, b.source.registry(): b.source.login}
 	config, err := json.Marshal(map[string]any{"auths": logins}) // as docker login leaves them
 	return made, errors.Join(err, os.Mkdir(made["TMPDIR"], 0o700), os.Mkdir(filepath.Join(dir, ".docker"), 0o700),
-		os.WriteFile(filepath.Join(dir, ".docker", "config.json"), config, 0o600), os.WriteFile(made["GITHUB_OUTPUT"], nil, 0o600))
+		os.WriteFile(filepath.Join(dir, ".docker", "config.json"), config, 0o600), os.WriteFile(made["GITHUB_OUTPUT"], nil,
+			0o600))
 }
 
 // measure runs a recipe once, in a home of its own, and records the cost. A

@@ -94,7 +94,8 @@ func (t tabulated) page(conditions string) string {
 			}
 		}
 		_, _ = fmt.Fprintf(&text, "### %s; rounds: %d\n\n", strings.ToUpper(c.text()[:1])+c.text()[1:], rounds)
-		_, _ = fmt.Fprintf(&text, "| image in | tool | %s | store | peak memory | peak disk |\n|---|---|---|---|---|---|---|---|\n", strings.Join(situations[:3], " | "))
+		_, _ = fmt.Fprintf(&text, "| image in | tool | %s | store | peak memory | peak disk "+
+			"|\n|---|---|---|---|---|---|---|---|\n", strings.Join(situations[:3], " | "))
 		for _, place := range t.places {
 			name := place
 			for _, tool := range t.tools {
@@ -142,7 +143,8 @@ func (t tabulated) row(c condition, place, tool string) string {
 
 // result returns the time and the bytes that were sent.
 func result(runs []measurement) string {
-	return fmt.Sprintf("%.3g s, %s", median(runs, seconds), humanBytes(median(runs, func(m measurement) int64 { return m.SentBytes })))
+	return fmt.Sprintf("%.3g s, %s", median(runs, seconds),
+		humanBytes(median(runs, func(m measurement) int64 { return m.SentBytes })))
 }
 
 // readme returns the chart and the short table of README.md, which are of the first place.
@@ -154,13 +156,15 @@ func (t tabulated) readme() string {
 	var text strings.Builder
 	_, _ = fmt.Fprintf(&text, `<picture>
   <source media="(prefers-color-scheme: dark)" srcset="docs/charts/summary-dark.svg">
-  <img alt="Bar chart of the time that each tool takes for an image that is unchanged, changed or new" src="docs/charts/summary-light.svg">
+  <img alt="%s" src="docs/charts/summary-light.svg">
 </picture>
 
 %s: round trips and rate of the network, empty caches, default compression.
-The action's time includes its calls to the store and the store's review of a revision; the other tools stop when the image is in
+The action's time includes its calls to the store and the store's review of a revision; the other tools stop when the `+
+		`image is in
 the registry. The time for an unchanged image doesn't grow with its size. The action took
-`, strings.ToUpper(c.text()[:1])+c.text()[1:])
+`, "Bar chart of the time that each tool takes for an image that is unchanged, changed or new",
+		strings.ToUpper(c.text()[:1])+c.text()[1:])
 	for n, situation := range []string{unchanged, changed, firstPush} {
 		if of := t.runs[cell{c, place, ownTool, situation}]; of != nil {
 			_, _ = fmt.Fprintf(&text, "%s%.3g s (%s)", []string{"", ", ", ", "}[n], median(of, seconds), situation)

@@ -105,7 +105,8 @@ func table(runs []measurement) string {
 		}
 		_, _ = fmt.Fprintf(&text, "| %s |\n", strings.Join(cells, " | "))
 	}
-	line("", "", "time (from, to)", "of that, store", "round trips (time ÷ rtt)", "those beyond docker save", "× skopeo copy",
+	line("", "", "time (from, to)", "of that, store", "round trips (time ÷ rtt)", "those beyond docker save",
+		"× skopeo copy",
 		"sent", "requests: store + registry + auth", "peak memory", "peak disk")
 	line(slices.Repeat([]string{"---"}, 11)...)
 	for _, at := range order {
@@ -121,7 +122,8 @@ func table(runs []measurement) string {
 		slices.SortFunc(runs, func(a, b measurement) int { return cmp.Compare(a.Seconds, b.Seconds) })
 		count := func(server string) int { return median(runs, func(m measurement) int { return m.Requests[server] }) }
 		line(at.situation, at.tool,
-			fmt.Sprintf("%.3g s (%.3g, %.3g)", median(runs, seconds), runs[0].Seconds, runs[len(runs)-1].Seconds), storePart(runs),
+			fmt.Sprintf("%.3g s (%.3g, %.3g)", median(runs, seconds), runs[0].Seconds, runs[len(runs)-1].Seconds),
+			storePart(runs),
 			fmt.Sprintf("%.1f", median(runs, roundTrips)), beyond, ratio,
 			humanBytes(median(runs, func(m measurement) int64 { return m.SentBytes })),
 			fmt.Sprintf("%d + %d + %d", count("store")+count("storage")+count("sso"), count("registry"), count("auth")),
@@ -164,7 +166,8 @@ func humanBytes(n int64) string { return humanize.Bytes(uint64(max(0, n))) }
 
 // conditions says under what the figures were measured, in one paragraph.
 func (b *bench) conditions(ctx context.Context) string {
-	facts := []string{time.Now().UTC().Format(time.DateOnly), fmt.Sprintf("%d CPUs (%s)", runtime.NumCPU(), runtime.GOARCH)}
+	facts := []string{time.Now().UTC().Format(time.DateOnly), fmt.Sprintf("%d CPUs (%s)", runtime.NumCPU(),
+		runtime.GOARCH)}
 	facts = append(facts, ask(ctx, func(name, said string) string { return name + ": " + strings.TrimSpace(said) },
 		"uname -sr", "go version", "git describe --always --dirty")...)
 	facts = append(facts, versions(ctx)...)
@@ -179,7 +182,8 @@ func versions(ctx context.Context) []string {
 	return ask(ctx, func(name, said string) string {
 		words := strings.Fields(said)
 		return name + " " + strings.Join(words[max(0, len(words)-1):], "")
-	}, "skopeo --version", "crane version", "regctl version --format {{.VCSTag}}", "docker version --format {{.Client.Version}}")
+	}, "skopeo --version", "crane version", "regctl version --format {{.VCSTag}}",
+		"docker version --format {{.Client.Version}}")
 }
 
 // ask runs commands and returns what they said, as the function writes it; not of

@@ -34,7 +34,8 @@ func (b *bench) pageSettings() (all []setting) {
 	for _, s := range []setting{
 		{rtt: rtt, rate: "100MB/s", rows: rowKinds, tools: toolNames()},
 		{rtt: rtt, rate: "30MB/s", rows: "graph,containerd", tools: "action,action-zstd,skopeo,crane,regctl,save"},
-		{rtt: rtt, registry: "slow", rows: "rock,registry", tools: "action,skopeo,crane,regctl", layers: "20,15,12,10,9,8,8,6,5,4,2,1", rounds: 1},
+		{rtt: rtt, registry: "slow", rows: "rock,registry", tools: "action,skopeo,crane,regctl",
+			layers: "20,15,12,10,9,8,8,6,5,4,2,1", rounds: 1},
 		{rows: "graph", tools: "action,action-zstd,skopeo,crane,save"},
 	} {
 		s.size, s.rows, s.tools = b.size, both(b.rows, s.rows), both(b.tools, s.tools)
