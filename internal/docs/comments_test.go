@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestDocComments fails for each function, each type, and each exported constant or variable that has no doc comment. It
-// reads the helpers of tests, too, but not the test functions themselves.
+// TestDocComments fails for each function, each type, and each exported constant or variable that has no doc comment.
+// It reads the helpers of tests, too, but not the test functions themselves.
 func TestDocComments(t *testing.T) {
 	files := token.NewFileSet()
 	err := fs.WalkDir(root, ".", func(path string, _ fs.DirEntry, err error) error {
@@ -125,8 +125,8 @@ func undocumentedIn(spec ast.Spec) []*ast.Ident {
 }
 
 // standardMethods are methods of interfaces in Go's standard library.
-var standardMethods = strings.Fields("Accept Addr Close Error Header Is Read ReadAt RoundTrip ServeHTTP String Unwrap " +
-	"Write WriteHeader")
+var standardMethods = strings.Fields(
+	"Accept Addr Close Error Header Is Read ReadAt RoundTrip ServeHTTP String Unwrap Write WriteHeader")
 
 // explained reports whether a function needs no comment: a test has its name, main its package's comment, and the
 // standard interface explains a method by which an unexported type implements it.

@@ -120,20 +120,31 @@ func TestExampleWorkflows(t *testing.T) {
 
 // TestExampleWorkflowMistakes: the check finds each thing that an example may lack.
 func TestExampleWorkflowMistakes(t *testing.T) {
-	for text, want := range map[string]string{
-		"permissions: {contents: read}\njobs: {a: {timeout-minutes: 5, environment: e, steps: [{uses: charmhub-actions/upload-resource/release@v1}]}}": "it lacks concurrency",
-		"concurrency: a\njobs: {a: {timeout-minutes: 5}}":                                                                                              "it lacks permissions",
-		"permissions: {contents: read, issues: write}\nconcurrency: a\njobs: {a: {timeout-minutes: 5}}":                                                "all jobs may write issues; give that to the job that needs it",
-		"permissions: {contents: read}\nconcurrency: a\njobs: {a: {steps: [{run: b}]}}":                                                                "job a lacks timeout-minutes",
-		"permissions: {contents: read}\nconcurrency: a\njobs: {a: {timeout-minutes: 5, steps: [{uses: charmhub-actions/upload-resource/publish@v1}]}}": "job a releases, and lacks an environment",
-		"permissions: {contents: read}\njobs: {a: {uses: x/.github/workflows/y.yml@v1}}":                                                               "",
+	const atOnce = "concurrency: a\n"
+	for name, test := range map[string]struct{ permissions, rest, job, want string }{
+		"no concurrency": {
+			"contents: read", "", "timeout-minutes: 5, environment: e, steps: [{uses: " + ourActions + "/release@v1}]",
+			"it lacks concurrency",
+		},
+		"no permissions": {"", atOnce, "timeout-minutes: 5", "it lacks permissions"},
+		"permission to write": {
+			"contents: read, issues: write", atOnce, "timeout-minutes: 5",
+			"all jobs may write issues; give that to the job that needs it",
+		},
+		"no timeout": {"contents: read", atOnce, "steps: [{run: b}]", "job a lacks timeout-minutes"},
+		"no environment": {
+			"contents: read", atOnce, "timeout-minutes: 5, steps: [{uses: " + ourActions + "/publish@v1}]",
+			"job a releases, and lacks an environment",
+		},
+		"called": {"contents: read", "", "uses: x/.github/workflows/y.yml@v1", ""},
 	} {
+		text := fmt.Sprintf("permissions: {%s}\n%sjobs: {a: {%s}}", test.permissions, test.rest, test.job)
 		var w exampleWorkflow
 		if err := yaml.Unmarshal([]byte(text), &w); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(w.mistakes(), "; "); got != want {
-			t.Errorf("%s: got %q, want %q", text, got, want)
+		if got := strings.Join(w.mistakes(), "; "); got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
 	}
 }

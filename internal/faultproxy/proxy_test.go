@@ -96,11 +96,13 @@ func TestBreak(t *testing.T) {
 		bytes int
 		reset bool
 	}{
-		"limit of the server's": {fault: faultproxy.Fault{Kind: faultproxy.Limit, Bytes: 12_345, Downstream: true}, bytes: 12_345},
-		"limit of nothing":      {fault: faultproxy.Fault{Kind: faultproxy.Limit}},
-		"silence":               {fault: faultproxy.Fault{Kind: faultproxy.Silence, Time: time.Millisecond}},
-		"reset":                 {fault: faultproxy.Fault{Kind: faultproxy.Reset}, reset: true},
-		"late reset":            {fault: faultproxy.Fault{Kind: faultproxy.Reset, Time: time.Millisecond, Downstream: true}, reset: true},
+		"limit of the server's": {fault: faultproxy.Fault{Kind: faultproxy.Limit, Bytes: 12_345, Downstream: true},
+			bytes: 12_345},
+		"limit of nothing": {fault: faultproxy.Fault{Kind: faultproxy.Limit}},
+		"silence":          {fault: faultproxy.Fault{Kind: faultproxy.Silence, Time: time.Millisecond}},
+		"reset":            {fault: faultproxy.Fault{Kind: faultproxy.Reset}, reset: true},
+		"late reset": {fault: faultproxy.Fault{Kind: faultproxy.Reset, Time: time.Millisecond, Downstream: true},
+			reset: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

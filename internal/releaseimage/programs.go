@@ -76,7 +76,8 @@ func toolchain(ctx context.Context, folder string) (string, error) {
 		return "", fmt.Errorf("reading go.mod: %w", err)
 	}
 	if module.Toolchain == "" {
-		return "", errors.New("reading go.mod: it has no line toolchain; add one, so that every machine compiles with the same Go")
+		return "", errors.New("reading go.mod: it has no line toolchain; add one, so that every machine compiles " +
+			"with the same Go")
 	}
 	return module.Toolchain, nil
 }

@@ -86,7 +86,8 @@ func TestWrite(t *testing.T) {
 		got[name] = machineOf(t, content)
 	}
 	want := map[string]string{
-		"upload-resource-linux-amd64": "EM_X86_64", "upload-resource-linux-arm64": "EM_AARCH64", "upload-resource-linux-ppc64le": "EM_PPC64",
+		"upload-resource-linux-amd64": "EM_X86_64", "upload-resource-linux-arm64": "EM_AARCH64",
+		"upload-resource-linux-ppc64le": "EM_PPC64",
 		"upload-resource-linux-riscv64": "EM_RISCV", "upload-resource-linux-s390x": "EM_S390",
 		"upload-resource-darwin-amd64": "CpuAmd64", "upload-resource-darwin-arm64": "CpuArm64",
 	}
@@ -135,14 +136,17 @@ func digests(t *testing.T, folder, version string) map[string]string {
 
 func TestCompileExplainsFailures(t *testing.T) {
 	broken := writeProgram(t)
-	if err := os.WriteFile(filepath.Join(broken, "main.go"), []byte("package main\n\nfunc main() { undefined() }\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(broken, "main.go"), []byte("package main\n\nfunc main() { undefined() }\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Compile(t.Context(), broken, "v1.2.3"); err == nil || !strings.Contains(err.Error(), "undefined: undefined") {
+	if _, err := Compile(t.Context(), broken, "v1.2.3"); err == nil ||
+		!strings.Contains(err.Error(), "undefined: undefined") {
 		t.Errorf("got error %v, want the compiler's", err)
 	}
 	loose := writeProgram(t)
-	if err := os.WriteFile(filepath.Join(loose, "go.mod"), []byte("module example.com/small\n\ngo 1.26.0\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(loose, "go.mod"), []byte("module example.com/small\n\ngo 1.26.0\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Compile(t.Context(), loose, "v1.2.3"); err == nil || !strings.Contains(err.Error(), "toolchain") {

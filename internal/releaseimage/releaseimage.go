@@ -98,7 +98,8 @@ func layer(files ...file) (v1.Layer, error) {
 	}
 	archive := tar.NewWriter(zip)
 	for _, f := range files {
-		header := tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode, Size: int64(len(f.content)), Format: tar.FormatUSTAR}
+		header := tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode, Size: int64(len(f.content)),
+			Format: tar.FormatUSTAR}
 		if strings.HasSuffix(f.name, "/") {
 			header.Typeflag = tar.TypeDir
 			if header.Mode == 0 {

@@ -20,7 +20,8 @@ import (
 )
 
 var machines = map[string]elf.Machine{
-	"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "ppc64le": elf.EM_PPC64, "riscv64": elf.EM_RISCV, "s390x": elf.EM_S390,
+	"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "ppc64le": elf.EM_PPC64, "riscv64": elf.EM_RISCV,
+	"s390x": elf.EM_S390,
 }
 
 // indexOf returns the index of programs' images.
@@ -65,7 +66,8 @@ func checkImage(t *testing.T, img v1.Image, architecture string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.Architecture != architecture || config.OS != "linux" || config.Config.User != "" || !config.Created.IsZero() ||
+	if config.Architecture != architecture || config.OS != "linux" || config.Config.User != "" ||
+		!config.Created.IsZero() ||
 		!slices.Equal(config.Config.Entrypoint, []string{"/upload-resource"}) {
 		t.Errorf("the config for %s is %+v", architecture, config)
 	}

@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// pictureFont is the font of a picture's text, in CSS.
+const pictureFont = `font: 14px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif`
+
 // Measures of a picture, in pixels.
 const (
 	pictureWidth  = 1000
@@ -34,7 +37,8 @@ func Picture(markdown string) string {
 		for n, row := range table {
 			x := float64(pictureMargin)
 			for i, cell := range row {
-				fmt.Fprintf(&body, "<rect x=\"%.0f\" y=\"%d\" width=\"%.0f\" height=\"%d\" class=\"cell\"/>\n", x, y, widths[i], lineHeight)
+				fmt.Fprintf(&body, "<rect x=\"%.0f\" y=\"%d\" width=\"%.0f\" height=\"%d\" class=\"cell\"/>\n", x, y, widths[i],
+					lineHeight)
 				y += 20
 				class := "text"
 				if n == 0 || strings.Contains(cell, "**") {
@@ -82,9 +86,10 @@ func Picture(markdown string) string {
 			y += lineHeight - 8
 		}
 	}
+	height := y + pictureMargin
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d">
 <style>
-text { font: 14px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; fill: #1f2328; white-space: pre }
+text { %s; fill: #1f2328; white-space: pre }
 .heading { font-size: 19px; font-weight: 600 }
 .bold { font-weight: 600 }
 .mono { font: 12px ui-monospace, Menlo, Consolas, monospace }
@@ -93,7 +98,7 @@ text { font: 14px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans
 </style>
 <rect width="%d" height="%d" fill="#fff"/>
 %s</svg>
-`, pictureWidth, y+pictureMargin, pictureWidth, y+pictureMargin, pictureWidth, y+pictureMargin, body.String())
+`, pictureWidth, height, pictureWidth, height, pictureFont, pictureWidth, height, body.String())
 }
 
 // shown is text of Markdown as it is shown, cut where a cell ends.

@@ -32,7 +32,7 @@ func (e Env) With(more Env) Env {
 }
 
 // Token is a store token in the form that charmcraft exports.
-const Token = "eyJ0IjogIm1hY2Fyb29uIiwgInYiOiAiYSB0b2tlbiB0aGF0IG5vYm9keSBzZWVzIn0=" //nolint:gosec // nothing takes it but tests
+const Token = "eyJ0IjogIm1hY2Fyb29uIiwgInYiOiAiYSB0b2tlbiB0aGF0IG5vYm9keSBzZWVzIn0=" //nolint:gosec // for tests only
 
 var update = flag.Bool("update", false, "write the golden files again")
 

@@ -76,7 +76,8 @@ func TestIsScopeRefusal(t *testing.T) {
 func TestWithoutToken(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[error]string{
-		errors.New("no token in bearer response:\n{\"secret\": \"hunter2\"}"): "the token service of quay.io answered without a token; run this again later",
+		errors.New("no token in bearer response:\n{\"secret\": \"hunter2\"}"): "the token service of quay.io answered " +
+			"without a token; run this again later",
 		io.EOF: "EOF",
 	} {
 		if got := WithoutToken(given, "quay.io"); got.Error() != want {
@@ -98,10 +99,11 @@ func TestCheckRedirect(t *testing.T) {
 		"an answer":        {200, "https://evil.example/", ""},
 		"without location": {304, "", ""},
 		"the same host":    {307, "/v2/elsewhere", ""},
-		"another host":     {307, "https://evil.example/v2/", `quay.io redirected a POST to "https://evil.example", another host, which isn't followed`},
-		"another port":     {301, "https://quay.io:8443/", `"https://quay.io:8443", another host`},
-		"without TLS":      {302, "http://quay.io/v2/", `"http://quay.io", another host`},
-		"no URL":           {302, "https://%zz", "quay.io redirected a POST to an invalid URL"},
+		"another host": {307, "https://evil.example/v2/",
+			`quay.io redirected a POST to "https://evil.example", another host, which isn't followed`},
+		"another port": {301, "https://quay.io:8443/", `"https://quay.io:8443", another host`},
+		"without TLS":  {302, "http://quay.io/v2/", `"http://quay.io", another host`},
+		"no URL":       {302, "https://%zz", "quay.io redirected a POST to an invalid URL"},
 	} {
 		req := httptest.NewRequest(http.MethodPost, "https://quay.io/token", nil)
 		res := &http.Response{StatusCode: test.status, Header: http.Header{}, Request: req}

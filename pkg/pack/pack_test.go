@@ -104,7 +104,8 @@ func TestPackSavedByDocker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "sha256:53019c7e8b1a52ddc7307388ad0b2b45ba6a037ec8bbf9b7814b5c897ccc9ed9"; src.Identity().Config.String() != want {
+	const want = "sha256:53019c7e8b1a52ddc7307388ad0b2b45ba6a037ec8bbf9b7814b5c897ccc9ed9"
+	if src.Identity().Config.String() != want {
 		t.Errorf("its ID is %s, want %s", src.Identity().Config, want)
 	}
 	if got := digestOf(t, packed(t, src.(*source.Unpacked), pack.Options{})); got != goldenSaved {
@@ -347,7 +348,8 @@ func TestPackReusesKnownLayers(t *testing.T) {
 		"plain, not reused": {map[v1.Hash]v1.Descriptor{example.DiffIDs[0]: plain}, 2, 0},
 		"of another image":  {map[v1.Hash]v1.Descriptor{imagetest.Sum(nil): big}, 2, 0},
 	} {
-		for dialect, archive := range map[string][]byte{"old": imagetest.Tar(example.DockerOld()...), "new": imagetest.Tar(example.DockerNew()...)} {
+		for dialect, archive := range map[string][]byte{"old": imagetest.Tar(example.DockerOld()...),
+			"new": imagetest.Tar(example.DockerNew()...)} {
 			img := packed(t, uncompressed(example, archive), pack.Options{Known: knowing(try.known)})
 			if got := digestOf(t, img); got != golden {
 				t.Errorf("%s, %s: got %s, want %s", name, dialect, got, golden)

@@ -81,7 +81,8 @@ func (w *zstdWriter) Write(p []byte) (int, error) {
 	return int(n), err
 }
 
-// ReadFrom reads right into the blocks, as io.Copy prefers, so that nothing is copied in between. It fails as Write does.
+// ReadFrom reads right into the blocks, as io.Copy prefers, so that nothing is copied in between. It fails as Write
+// does.
 func (w *zstdWriter) ReadFrom(r io.Reader) (n int64, err error) {
 	for err == nil {
 		if failed := w.failed.Load(); failed != nil {

@@ -90,7 +90,8 @@ func (p *Publisher) recordArchitectures(
 
 // listed returns a revision from the store's list. It waits until the list has it.
 func (p *Publisher) listed(ctx context.Context, t Target, number int) (charmhub.Revision, error) {
-	const advice = "cannot check the architectures of revision %d, which exists: %w; run this again later, which adds what is missing"
+	const advice = "cannot check the architectures of revision %d, which exists: %w; run this again later, which adds " +
+		"what is missing"
 	var waited time.Duration
 	for pause := firstPause; ; pause = min(pause*3/2, longestPause) {
 		revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)

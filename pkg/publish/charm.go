@@ -36,7 +36,8 @@ func (p *Publisher) PublishCharm(ctx context.Context, path, name string) ([]Resu
 	images := metadata.Images()
 	if len(images) == 0 {
 		return nil, fmt.Errorf(
-			"input metadata: %s has no resource of type %s with an upstream-source; add one, or use the inputs resource and image",
+			"input metadata: %s has no resource of type %s with an upstream-source; add one, or use the inputs "+
+				"resource and image",
 			path,
 			charm.TypeImage,
 		)

@@ -52,7 +52,8 @@ func TestCharm(t *testing.T) {
 	h, path := newSet(t)
 	h.DryRun = true
 	results, err := h.Publish(t.Context(), Inputs{Metadata: path})
-	wantError(t, err, "2 of 4 resources failed:\n", "resource 'lost': upstream-source: no such tag", "resource 'wrong': upstream-source: ", "***@ghcr.io")
+	wantError(t, err, "2 of 4 resources failed:\n", "resource 'lost': upstream-source: no such tag",
+		"resource 'wrong': upstream-source: ", "***@ghcr.io")
 	var names []string
 	left := map[string]string{}
 	for _, r := range results {
@@ -69,16 +70,19 @@ func TestCharm(t *testing.T) {
 		t.Errorf("resources (-want +got):\n%s", diff)
 	}
 	wantLeft := map[string]string{
-		"file": "of type file; upload it with the inputs resource and filepath", "unsourced": "without upstream-source; upload it with the inputs resource and image",
+		"file":      "of type file; upload it with the inputs resource and filepath",
+		"unsourced": "without upstream-source; upload it with the inputs resource and image",
 	}
 	if diff := cmp.Diff(wantLeft, left); diff != "" {
 		t.Errorf("left out (-want +got):\n%s", diff)
 	}
-	h.wantLog(t, "Left out: resource 'file' is of type file; upload it with", "Left out: resource 'unsourced' is without upstream-source; upload it with")
+	h.wantLog(t, "Left out: resource 'file' is of type file; upload it with",
+		"Left out: resource 'unsourced' is without upstream-source; upload it with")
 	if h.store.count("Resources") != 1 {
 		t.Errorf("calls of the store: %v", h.store.calls)
 	}
-	h.wantLog(t, "Uploading 4 resources of charm 'my-charm': lost, pinned, tagged, wrong", "tagged: Resolved the tag tag=ghcr.io/x/tagged:1 digest=sha256:")
+	h.wantLog(t, "Uploading 4 resources of charm 'my-charm': lost, pinned, tagged, wrong",
+		"tagged: Resolved the tag tag=ghcr.io/x/tagged:1 digest=sha256:")
 	if h.runner.Logger().Info("pass-word"); !strings.Contains(h.out.String(), "\n***\n") {
 		t.Error("the password in a source isn't masked")
 	}
@@ -114,12 +118,14 @@ func TestPublishSet(t *testing.T) {
 		{Resource: "lost", Key: KeyOf("another text")},
 		{Resource: "wrong", File: "absent"},
 	})
-	wantError(t, err, "1 of 4 resources failed:\nresource 'wrong': resource 'wrong' of charm 'my-charm' is of type oci-image, not file")
+	wantError(t, err, "1 of 4 resources failed:\nresource 'wrong': resource 'wrong' of charm 'my-charm' is of type "+
+		"oci-image, not file")
 	var got []string
 	for _, r := range results {
 		got = append(got, fmt.Sprint(r.Resource, " ", r.Err == nil, " ", r.Revision != nil, " ", r.Unknown))
 	}
-	if diff := cmp.Diff([]string{"pinned true true false", "my-file true true false", "lost true false true", "wrong false false false"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"pinned true true false", "my-file true true false", "lost true false true",
+		"wrong false false false"}, got); diff != "" {
 		t.Errorf("results (-want +got):\n%s", diff)
 	}
 	if h.store.count("Resources") != 1 {
@@ -137,7 +143,8 @@ func TestCharmFails(t *testing.T) {
 		"resources: {a: {type: oci-image, upstream-source: x}}": "has no name; give the charm's with the input charm",
 		"a: [": "charmcraft.yaml: yaml:",
 	} {
-		results, err := newHouse(nil).Publish(t.Context(), Inputs{Metadata: imagetest.TempFile(t, "charmcraft.yaml", []byte(text))})
+		results, err := newHouse(nil).Publish(t.Context(),
+			Inputs{Metadata: imagetest.TempFile(t, "charmcraft.yaml", []byte(text))})
 		if wantError(t, err, want); results != nil {
 			t.Errorf("%s: results %v", text, results)
 		}

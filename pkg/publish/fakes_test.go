@@ -112,7 +112,8 @@ func (s *store) Revisions(context.Context, string, string) ([]charmhub.Revision,
 
 // UploadCredentials returns the name of the resource's repository, without a login.
 func (s *store) UploadCredentials(_ context.Context, charm, resource string) (charmhub.RegistryCredentials, error) {
-	return charmhub.RegistryCredentials{ImageName: "registry.example/" + charm + "/" + resource}, s.called("UploadCredentials")
+	return charmhub.RegistryCredentials{ImageName: "registry.example/" + charm + "/" + resource},
+		s.called("UploadCredentials")
 }
 
 // ImageBlob returns the text that describes an image: the test's, or one made of the digest.
@@ -219,7 +220,8 @@ type repository struct {
 
 // newRepository returns a repository without images.
 func newRepository() *repository {
-	return &repository{images: map[v1.Hash]image.ImageOrIndex{}, located: map[v1.Hash]image.ImageOrIndex{}, fail: map[string]error{}}
+	return &repository{images: map[v1.Hash]image.ImageOrIndex{}, located: map[v1.Hash]image.ImageOrIndex{},
+		fail: map[string]error{}}
 }
 
 // called notes a call, and returns the error that the test has set for it.
@@ -409,7 +411,8 @@ func (h *house) add(tb testing.TB, text string, src source.Source) Part {
 // publish runs the use case for images, and fails the test if that fails.
 func (h *house) publish(tb testing.TB, platform *v1.Platform, parts ...Part) Result {
 	tb.Helper()
-	results, err := h.Publish(tb.Context(), Inputs{Charm: "my-charm", Resource: "my-image", Images: parts, Platform: platform})
+	results, err := h.Publish(tb.Context(), Inputs{Charm: "my-charm", Resource: "my-image", Images: parts,
+		Platform: platform})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -41,7 +41,8 @@ func TestFile(t *testing.T) {
 	t.Parallel()
 	other := charmhub.Revision{Revision: 0, SHA256: "other"}
 	recorded := func(architectures ...string) []charmhub.Revision {
-		return []charmhub.Revision{{Revision: 4, SHA256: "newer"}, {Revision: 3, SHA256: fileHash, Architectures: architectures}, other}
+		return []charmhub.Revision{{Revision: 4, SHA256: "newer"},
+			{Revision: 3, SHA256: fileHash, Architectures: architectures}, other}
 	}
 	tests := map[string]struct {
 		architectures []string
@@ -52,21 +53,31 @@ func TestFile(t *testing.T) {
 		log           string
 		set           string // architectures that were recorded
 	}{
-		"new": {nil, nil, false, Revised{new(0), true, false, true}, []charmhub.NewRevision{{UploadID: "id", Type: charm.TypeFile}}, "Revision 0 created of resource 'my-file'", ""},
+		"new": {nil, nil, false, Revised{new(0), true, false, true},
+			[]charmhub.NewRevision{{UploadID: "id", Type: charm.TypeFile}}, "Revision 0 created of resource 'my-file'", ""},
 		"new, for some": {
 			[]string{"amd64"}, []charmhub.Revision{other}, false, Revised{new(1), true, false, true},
-			[]charmhub.NewRevision{{UploadID: "id", Type: charm.TypeFile, Architectures: []string{"amd64"}}}, "Revision 1 created", "",
+			[]charmhub.NewRevision{{UploadID: "id", Type: charm.TypeFile, Architectures: []string{"amd64"}}},
+			"Revision 1 created", "",
 		},
-		"new, dry":                  {nil, nil, true, Revised{}, nil, "Dry run: would create a revision of resource 'my-file' for charm 'my-charm'", ""},
-		"there":                     {nil, recorded("all"), false, Revised{new(3), false, false, false}, nil, "Revision 3 of resource 'my-file' for charm 'my-charm' is unchanged", ""},
-		"there, store doesn't tell": {[]string{"amd64"}, recorded(), false, Revised{new(3), false, false, false}, nil, "is unchanged", ""},
-		"there, for all":            {[]string{"amd64"}, recorded("all"), false, Revised{new(3), false, false, false}, nil, "is unchanged", ""},
-		"for others":                {[]string{"amd64"}, recorded("arm64"), false, Revised{new(3), false, true, false}, nil, "its architectures were changed", "SetArchitectures 3 [amd64 arm64]"},
-		"for all now":               {[]string{"all"}, recorded("arm64"), false, Revised{new(3), false, true, false}, nil, "now recorded for all instead of arm64", "SetArchitectures 3 [all]"},
-		"for others, dry":           {[]string{"amd64"}, recorded("arm64"), true, Revised{new(3), false, true, false}, nil, "would record revision 3 for amd64, arm64 instead of arm64", ""},
+		"new, dry": {nil, nil, true, Revised{}, nil, "Dry run: would create a revision of resource " +
+			"'my-file' for charm 'my-charm'", ""},
+		"there": {nil, recorded("all"), false, Revised{new(3), false, false, false}, nil,
+			"Revision 3 of resource 'my-file' for charm 'my-charm' is unchanged", ""},
+		"there, store doesn't tell": {[]string{"amd64"}, recorded(), false, Revised{new(3), false, false, false}, nil,
+			"is unchanged", ""},
+		"there, for all": {[]string{"amd64"}, recorded("all"), false, Revised{new(3), false, false, false}, nil,
+			"is unchanged", ""},
+		"for others": {[]string{"amd64"}, recorded("arm64"), false, Revised{new(3), false, true, false}, nil,
+			"its architectures were changed", "SetArchitectures 3 [amd64 arm64]"},
+		"for all now": {[]string{"all"}, recorded("arm64"), false, Revised{new(3), false, true, false}, nil,
+			"now recorded for all instead of arm64", "SetArchitectures 3 [all]"},
+		"for others, dry": {[]string{"amd64"}, recorded("arm64"), true, Revised{new(3), false, true, false}, nil,
+			"would record revision 3 for amd64, arm64 instead of arm64", ""},
 		"twice, the better": {
 			[]string{"amd64"},
-			[]charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}}, {Revision: 2, SHA256: fileHash, Architectures: []string{"amd64"}}},
+			[]charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}},
+				{Revision: 2, SHA256: fileHash, Architectures: []string{"amd64"}}},
 			false, Revised{new(2), false, false, false}, nil, "is unchanged", "",
 		},
 	}
@@ -90,7 +101,8 @@ func TestFile(t *testing.T) {
 				t.Errorf("created (-want +got):\n%s", diff)
 			}
 			h.wantLog(t, test.log)
-			if set := h.store.count(test.set); test.set != "" && set != 1 || test.set == "" && strings.Contains(fmt.Sprint(h.store.calls), "SetArch") {
+			if set := h.store.count(test.set); test.set != "" && set != 1 || test.set == "" &&
+				strings.Contains(fmt.Sprint(h.store.calls), "SetArch") {
 				t.Errorf("calls of the store: %v", h.store.calls)
 			}
 		})
@@ -136,9 +148,10 @@ func TestFileIsNotListedYet(t *testing.T) {
 		waits         int
 		want          string
 	}{
-		"for all":            {1000, nil, 0, ""},
-		"for some":           {3, []string{"amd64"}, 2, ""},
-		"for some, too late": {1000, []string{"amd64"}, 16, "cannot check the architectures of revision 0, which exists: the list of revisions lacks it after 2m"},
+		"for all":  {1000, nil, 0, ""},
+		"for some": {3, []string{"amd64"}, 2, ""},
+		"for some, too late": {1000, []string{"amd64"}, 16, "cannot check the architectures of revision 0, which exists: " +
+			"the list of revisions lacks it after 2m"},
 	} {
 		h := newHouse(nil)
 		h.store.late = test.late
@@ -162,12 +175,17 @@ func TestCreated(t *testing.T) {
 		set  func(*store)
 		want bool
 	}{
-		"new":                                 {func(*store) {}, true},
-		"the review says that it existed":     {func(s *store) { s.existed = true }, false},
-		"of an earlier try, perhaps":          {func(s *store) { s.existed, s.fail, s.late = true, lost, 10 }, true},
-		"older than the run":                  {func(s *store) { s.answer = &charmhub.Revision{Revision: 7, Age: time.Hour} }, false},
-		"as old as the run, or almost":        {func(s *store) { s.answer = &charmhub.Revision{Revision: 7, Age: time.Second} }, true},
-		"older, and the list lacks it, still": {func(s *store) { s.answer, s.late = &charmhub.Revision{Revision: 7, Age: time.Hour}, 10 }, true},
+		"new":                             {func(*store) {}, true},
+		"the review says that it existed": {func(s *store) { s.existed = true }, false},
+		"of an earlier try, perhaps":      {func(s *store) { s.existed, s.fail, s.late = true, lost, 10 }, true},
+		"older than the run": {func(s *store) { s.answer = &charmhub.Revision{Revision: 7, Age: time.Hour} },
+			false},
+		"as old as the run, or almost": {func(s *store) {
+			s.answer = &charmhub.Revision{Revision: 7, Age: time.Second}
+		}, true},
+		"older, and the list lacks it, still": {func(s *store) {
+			s.answer, s.late = &charmhub.Revision{Revision: 7, Age: time.Hour}, 10
+		}, true},
 		"older than one that was listed": {func(s *store) {
 			s.revisions = []charmhub.Revision{{Revision: 8}}
 			s.answer = &charmhub.Revision{Revision: 7}
@@ -176,7 +194,8 @@ func TestCreated(t *testing.T) {
 			s.revisions = []charmhub.Revision{{Revision: 6}}
 			s.answer = &charmhub.Revision{Revision: 7}
 		}, true},
-		"made, and nobody can look at it anymore": {func(s *store) { s.fail["Revisions"] = []error{nil, errors.New("gone")} }, true},
+		"made, and nobody can look at it anymore": {func(s *store) { s.fail["Revisions"] = []error{nil, errors.New("gone")} },
+			true},
 	} {
 		h := newHouse(nil)
 		test.set(h.store)
@@ -200,10 +219,12 @@ func TestArchitecturesAreUndone(t *testing.T) {
 		want     string
 		recorded []string
 	}{
-		"not at all":           {calls: []string{set + "[amd64 arm64]"}, recorded: []string{"amd64", "arm64"}},
-		"at once":              {patched: []string{"arm64", "s390x"}, calls: []string{set + "[amd64 arm64]", set + "[amd64 arm64 s390x]"}, recorded: []string{"amd64", "arm64", "s390x"}},
-		"after the first look": {later: []string{"arm64", "s390x"}, calls: []string{set + "[amd64 arm64]", set + "[amd64 arm64 s390x]"}, recorded: []string{"amd64", "arm64", "s390x"}},
-		"by more":              {patched: []string{"all"}, calls: []string{set + "[amd64 arm64]"}, recorded: []string{"all"}},
+		"not at all": {calls: []string{set + "[amd64 arm64]"}, recorded: []string{"amd64", "arm64"}},
+		"at once": {patched: []string{"arm64", "s390x"}, calls: []string{set + "[amd64 arm64]",
+			set + "[amd64 arm64 s390x]"}, recorded: []string{"amd64", "arm64", "s390x"}},
+		"after the first look": {later: []string{"arm64", "s390x"}, calls: []string{set + "[amd64 arm64]",
+			set + "[amd64 arm64 s390x]"}, recorded: []string{"amd64", "arm64", "s390x"}},
+		"by more": {patched: []string{"all"}, calls: []string{set + "[amd64 arm64]"}, recorded: []string{"all"}},
 		"answer lost": {
 			fail:  map[string][]error{set + "[amd64 arm64]": {fmt.Errorf("%w: lost", charmhub.ErrUnclear)}},
 			calls: []string{set + "[amd64 arm64]", set + "[amd64 arm64]"}, recorded: []string{"amd64", "arm64"},
@@ -261,7 +282,8 @@ func TestArchitecturesAreRemovedOnPurpose(t *testing.T) {
 	if err != nil || results[0].Created {
 		t.Errorf("got %+v, error %v", results, err)
 	}
-	h.wantLog(t, "Warning: Somebody else keeps recording revision 3 for arm64 instead of amd64, arm64, and that is left as it is")
+	h.wantLog(t, "Warning: Somebody else keeps recording revision 3 for arm64 instead of amd64, arm64, and that is "+
+		"left as it is")
 	if n := h.store.count("SetArchitectures 3 [amd64 arm64]"); n != removals {
 		t.Errorf("set %d times, want %d", n, removals)
 	}
@@ -274,7 +296,8 @@ func TestArchitecturesAreIgnored(t *testing.T) {
 	h.store.revisions = []charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}}}
 	h.store.patched = func() { h.store.record(3, "arm64") }
 	_, err := h.publishFile(t.Context(), t, "amd64")
-	wantError(t, err, "cannot record revision 3 of resource 'my-file' for charm 'my-charm' for amd64, arm64", "still lists it for arm64", "; run this again later")
+	wantError(t, err, "cannot record revision 3 of resource 'my-file' for charm 'my-charm' for amd64, arm64",
+		"still lists it for arm64", "; run this again later")
 	if n := h.store.count("SetArchitectures 3 [amd64 arm64]"); n != recordTries {
 		t.Errorf("set %d times, want %d", n, recordTries)
 	}
@@ -288,17 +311,19 @@ func TestFileFails(t *testing.T) {
 		set  func(*house)
 		want []string
 	}{
-		"folder":       {t.TempDir(), nil, []string{"is a folder; give a file", "give a file"}},
-		"missing":      {filepath.Join(t.TempDir(), "x"), nil, []string{"input filepath: ", "cannot find"}},
-		"revisions":    {"", func(h *house) { h.store.fail["Revisions"] = []error{gone} }, []string{"gone"}},
-		"another type": {"", func(h *house) { h.store.resources[1].Type = charm.TypeImage }, []string{"use the input digest or image"}},
-		"upload":       {"", func(h *house) { h.store.fail["Upload"] = []error{gone} }, []string{"gone"}},
-		"rejected":     {"", func(h *house) { h.store.fail["Await"] = []error{gone} }, []string{"gone"}},
+		"folder":    {t.TempDir(), nil, []string{"is a folder; give a file", "give a file"}},
+		"missing":   {filepath.Join(t.TempDir(), "x"), nil, []string{"input filepath: ", "cannot find"}},
+		"revisions": {"", func(h *house) { h.store.fail["Revisions"] = []error{gone} }, []string{"gone"}},
+		"another type": {"", func(h *house) { h.store.resources[1].Type = charm.TypeImage },
+			[]string{"use the input digest or image"}},
+		"upload":   {"", func(h *house) { h.store.fail["Upload"] = []error{gone} }, []string{"gone"}},
+		"rejected": {"", func(h *house) { h.store.fail["Await"] = []error{gone} }, []string{"gone"}},
 		"SetArchitectures": {"", func(h *house) {
 			h.store.revisions = []charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}}}
 			h.store.fail["SetArchitectures 3 [amd64 arm64]"] = []error{gone}
 		}, []string{"gone"}},
-		"architectures of what was made": {"", func(h *house) { h.store.fail["Revisions"] = []error{nil, gone} }, []string{"cannot check the architectures of revision 0, which exists: gone", "run this again later"}},
+		"architectures of what was made": {"", func(h *house) { h.store.fail["Revisions"] = []error{nil, gone} },
+			[]string{"cannot check the architectures of revision 0, which exists: gone", "run this again later"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -310,7 +335,8 @@ func TestFileFails(t *testing.T) {
 			if path == "" {
 				path = imagetest.TempFile(t, "my.txt", []byte(fileText))
 			}
-			_, err := h.Publish(t.Context(), Inputs{Charm: "my-charm", Resource: "my-file", File: path, Architectures: []string{"amd64"}})
+			_, err := h.Publish(t.Context(), Inputs{Charm: "my-charm", Resource: "my-file", File: path,
+				Architectures: []string{"amd64"}})
 			wantError(t, err, test.want...)
 		})
 	}
@@ -333,7 +359,9 @@ type changing struct {
 }
 
 // Upload changes the file, then uploads it.
-func (c changing) Upload(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) (string, error) {
+func (c changing) Upload(
+	ctx context.Context, name string, size int64, open func() (io.ReadCloser, error),
+) (string, error) {
 	if err := os.WriteFile(c.path, []byte("CONTENT"), 0o600); err != nil {
 		return "", err
 	}
@@ -357,9 +385,11 @@ func TestRevisionIsTriedAgain(t *testing.T) {
 		"busy":               {map[string][]error{"CreateRevision": {busy}}, false, nil, []time.Duration{5 * time.Second}, 0},
 		"lost three times": {
 			map[string][]error{"CreateRevision": {unclear, unclear, unclear}}, false,
-			[]string{"the store gave no clear answer: lost; the revision may exist all the same"}, []time.Duration{time.Second, 2 * time.Second}, 0,
+			[]string{"the store gave no clear answer: lost; the revision may exist all the same"},
+			[]time.Duration{time.Second, 2 * time.Second}, 0,
 		},
-		"busy, then rejected": {map[string][]error{"CreateRevision": {busy, errors.New("no")}}, false, []string{"no"}, []time.Duration{5 * time.Second}, 0},
+		"busy, then rejected": {map[string][]error{"CreateRevision": {busy, errors.New("no")}}, false, []string{"no"},
+			[]time.Duration{5 * time.Second}, 0},
 		"lost, then no list": {
 			map[string][]error{"CreateRevision": {unclear}, "Revisions": {nil, errors.New("no list")}}, false,
 			[]string{"lost; and then no list", "may exist all the same"}, []time.Duration{time.Second}, 0,
@@ -392,7 +422,8 @@ func TestRevisionIsTriedAgain(t *testing.T) {
 // A run that is stopped says where it was, and whether there may be a revision.
 func TestStopped(t *testing.T) {
 	t.Parallel()
-	const none, perhaps = "; no revision was created", "the store may still create the revision, and running again picks it up"
+	const none, perhaps = "; no revision was created",
+		"the store may still create the revision, and running again picks it up"
 	for call, want := range map[string][]string{
 		"Revisions":      {"stopped while looking for what is there already: ", none},
 		"Upload":         {"stopped while sending the revision's content to Charmhub: ", none},
@@ -421,7 +452,8 @@ func TestStopped(t *testing.T) {
 	_, err := h.publishFile(ctx, t)
 	wantError(t, err, "stopped while sending the revision's content to Charmhub: the end", none)
 	for call, want := range map[string]string{
-		"Plan": "stopped while looking for what is there already: ", "Push": "stopped while sending the image to the registry: ",
+		"Plan": "stopped while looking for what is there already: ",
+		"Push": "stopped while sending the image to the registry: ",
 	} {
 		ctx, stop := context.WithCancelCause(t.Context())
 		h := newHouse(nil)

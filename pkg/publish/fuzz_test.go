@@ -17,7 +17,8 @@ func FuzzInputs(f *testing.F) {
 	f.Fuzz(func(t *testing.T, charm, resource, digest, image, file, platform, architectures, url string) {
 		r, out := newRunner(env{
 			"INPUT_STORE-TOKEN": aToken,
-			"INPUT_CHARM":       charm, "INPUT_RESOURCE": resource, "INPUT_DIGEST": digest, "INPUT_IMAGE": image, "INPUT_FILEPATH": file,
+			"INPUT_CHARM":       charm, "INPUT_RESOURCE": resource, "INPUT_DIGEST": digest, "INPUT_IMAGE": image,
+			"INPUT_FILEPATH": file,
 			"INPUT_PLATFORM": platform, "INPUT_ARCHITECTURES": architectures, "INPUT_STORE-URL": url, "INPUT_REGISTRY-URL": url,
 		})
 		in, err := read(t, r)
@@ -32,7 +33,8 @@ func FuzzInputs(f *testing.F) {
 				t.Errorf("the name %q passes", name)
 			}
 		}
-		if store := in.Endpoints.Store; store.User != nil || store.Scheme != "https" && !transport.IsLoopback(store.Hostname()) {
+		if store := in.Endpoints.Store; store.User != nil || store.Scheme != "https" &&
+			!transport.IsLoopback(store.Hostname()) {
 			t.Errorf("the address %s passes", store)
 		}
 	})

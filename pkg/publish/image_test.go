@@ -106,7 +106,8 @@ func stored(tb testing.TB, m image.ImageOrIndex, images []v1.Descriptor) *fakeSo
 func unpacked() *source.Unpacked {
 	saved := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: "a", Content: []byte("a\n")}))
 	return &source.Unpacked{
-		ID: saved.ID(), Digest: saved.ID(), DiffIDs: saved.DiffIDs, Platform: v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, Size: 10,
+		ID: saved.ID(), Digest: saved.ID(), DiffIDs: saved.DiffIDs, Platform: v1.Platform{OS: "linux", Architecture: "arm64",
+			Variant: "v8"}, Size: 10,
 		Export: imagetest.Export(imagetest.Tar(saved.DockerOld()...)),
 	}
 }
@@ -157,7 +158,8 @@ func TestImageIsSent(t *testing.T) {
 	if got := h.store.uploaded[1]; got != "my-image.json: description of "+digest {
 		t.Errorf("uploaded %q", got)
 	}
-	h.wantLog(t, "Image uploaded, new remote digest: "+digest, "Revision 0 created of resource 'my-image' for charm 'my-charm'")
+	h.wantLog(t, "Image uploaded, new remote digest: "+digest, "Revision 0 created of resource 'my-image' for "+
+		"charm 'my-charm'")
 }
 
 func TestNothingIsRecordedWhereUnwanted(t *testing.T) {
@@ -205,23 +207,33 @@ func TestImageIsThere(t *testing.T) {
 		calls    []string
 		log      string
 	}{
-		"a digest that the repository alone has": {digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index, []string{"Find config"}, ""},
-		"an ID that the repository alone has":    {id.String(), nil, images["arm64"], id, nil, images["arm64"], []string{"Find config"}, ""},
-		"another registry's":                     {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index, []string{"Find"}, ""},
-		"one of another registry's index":        {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, &arm64, images["arm64"], []string{"Find"}, ""},
-		"a file's":                               {"./image.tar", backed(t, index), index, v1.Hash{}, nil, index, []string{"Find"}, ""},
-		"stored":                                 {"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), index, v1.Hash{}, nil, index, []string{"Find images"}, ""},
-		"stored, of a kind unknown":              {"docker-daemon:" + someDigest, stored(t, index, nil), index, v1.Hash{}, nil, index, []string{"Find"}, ""},
+		"a digest that the repository alone has": {digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index,
+			[]string{"Find config"}, ""},
+		"an ID that the repository alone has": {id.String(), nil, images["arm64"], id, nil, images["arm64"],
+			[]string{"Find config"}, ""},
+		"another registry's": {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, nil, index,
+			[]string{"Find"}, ""},
+		"one of another registry's index": {"x/y@" + digestOf(t, index).String(), nil, index, v1.Hash{}, &arm64,
+			images["arm64"], []string{"Find"}, ""},
+		"a file's": {"./image.tar", backed(t, index), index, v1.Hash{}, nil, index,
+			[]string{"Find"}, ""},
+		"stored": {"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), index,
+			v1.Hash{}, nil, index, []string{"Find images"}, ""},
+		"stored, of a kind unknown": {"docker-daemon:" + someDigest, stored(t, index, nil), index, v1.Hash{},
+			nil, index, []string{"Find"}, ""},
 		"stored, one of an index": {
-			"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), images["arm64"], v1.Hash{}, &arm64, images["arm64"],
+			"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), images["arm64"], v1.Hash{}, &arm64,
+			images["arm64"],
 			[]string{"Find", "Find"}, "",
 		},
 		"built again": {
-			"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), images["arm64"], digestOf(t, images["amd64"]), nil, images["arm64"],
+			"docker-daemon:" + someDigest, stored(t, index, runnable(t, index)), images["arm64"], digestOf(t, images["amd64"]),
+			nil, images["arm64"],
 			[]string{"Find images"}, "only attestations differ",
 		},
 		"built again, of a kind unknown": {
-			"docker-daemon:" + someDigest, stored(t, index, nil), images["arm64"], digestOf(t, images["amd64"]), nil, images["arm64"],
+			"docker-daemon:" + someDigest, stored(t, index, nil), images["arm64"], digestOf(t, images["amd64"]), nil,
+			images["arm64"],
 			[]string{"Find", "Find images"}, "only attestations differ",
 		},
 		"unpacked": {id.String(), unpacked(), images["arm64"], id, nil, images["arm64"], []string{"Find config"}, ""},
@@ -248,7 +260,8 @@ func TestImageIsThere(t *testing.T) {
 				t.Errorf("got %+v, want revision 7 with %s", r, remote)
 			}
 			h.wantCalls(t, append([]string{"Open"}, test.calls...)...)
-			h.wantLog(t, "Using the OCI image from Canonical's registry", "Revision 7 of resource 'my-image' for charm 'my-charm' is unchanged", test.log)
+			h.wantLog(t, "Using the OCI image from Canonical's registry", "Revision 7 of resource 'my-image' for charm "+
+				"'my-charm' is unchanged", test.log)
 			if h.store.count("Upload") > 0 {
 				t.Error("something was uploaded")
 			}
@@ -310,10 +323,12 @@ func TestStoredIsStreamed(t *testing.T) {
 		if test.present {
 			h.repository.images[digestOf(t, img)] = img
 		}
-		src := &streamedSource{fakeSource: stored(t, img, nil), blobs: map[string]string{"a": "small", "b": large, "c": large}}
+		src := &streamedSource{fakeSource: stored(t, img, nil), blobs: map[string]string{"a": "small", "b": large,
+			"c": large}}
 		h.publish(t, test.platform, h.add(t, "docker-daemon:"+someDigest, src))
 		if got := h.repository.early.Load(); src.streamed != test.streamed || got != test.early {
-			t.Errorf("%s: streamed %d times, %d blobs sent early; want %d, %d", name, src.streamed, got, test.streamed, test.early)
+			t.Errorf("%s: streamed %d times, %d blobs sent early; want %d, %d", name, src.streamed, got, test.streamed,
+				test.early)
 		}
 	}
 	h := newHouse(nil)
@@ -453,10 +468,14 @@ func TestStoredIsExported(t *testing.T) {
 		want     image.ImageOrIndex
 		calls    []string
 	}{
-		"index":                    {stored(t, index, runnable(t, index)), nil, index, []string{"Find images", "Plan", "Push", "Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
-		"index, of a kind unknown": {stored(t, index, nil), nil, index, []string{"Find", "Find images", "Plan", "Push", "Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
-		"one of an index":          {stored(t, index, runnable(t, index)), &arm64, images["arm64"], []string{"Find", "Find", "Plan", "Push", "MoveLatest"}},
-		"a platform of no image":   {stored(t, images["arm64"], nil), &arm64, images["arm64"], []string{"Find", "Plan", "Push", "MoveLatest"}},
+		"index": {stored(t, index, runnable(t, index)), nil, index, []string{"Find images", "Plan", "Push",
+			"Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
+		"index, of a kind unknown": {stored(t, index, nil), nil, index, []string{"Find", "Find images", "Plan", "Push",
+			"Record false " + digestOf(t, images["amd64"]).String(), "MoveLatest"}},
+		"one of an index": {stored(t, index, runnable(t, index)), &arm64, images["arm64"],
+			[]string{"Find", "Find", "Plan", "Push", "MoveLatest"}},
+		"a platform of no image": {stored(t, images["arm64"], nil), &arm64, images["arm64"],
+			[]string{"Find", "Plan", "Push", "MoveLatest"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -479,7 +498,8 @@ func TestImagesAreJoined(t *testing.T) {
 	if len(r.Platforms) != 2 || r.SourceDigest != r.RemoteDigest {
 		t.Errorf("got %+v", r)
 	}
-	h.wantCalls(t, "Open", "Find", "Find config", "Layers", "Lacks", "Plan", "Push", "Record true", "Record true", "MoveLatest")
+	h.wantCalls(t, "Open", "Find", "Find config", "Layers", "Lacks", "Plan", "Push", "Record true", "Record true",
+		"MoveLatest")
 	if diff := cmp.Diff([]string{"amd64", "arm64"}, h.store.created[0].Architectures); diff != "" {
 		t.Errorf("architectures (-want +got):\n%s", diff)
 	}
@@ -492,7 +512,8 @@ func TestIndexesAreJoined(t *testing.T) {
 	h := newHouse(nil)
 	index, _ := both(t)
 	other := newImage(t, v1.Platform{OS: "linux", Architecture: "s390x"})
-	r := h.publish(t, nil, h.add(t, "docker-daemon:"+digestOf(t, index).String(), stored(t, index, runnable(t, index))), h.add(t, "./b.tar", backed(t, other)))
+	r := h.publish(t, nil, h.add(t, "docker-daemon:"+digestOf(t, index).String(), stored(t, index, runnable(t, index))),
+		h.add(t, "./b.tar", backed(t, other)))
 	if len(r.Platforms) != 3 {
 		t.Errorf("got %+v", r)
 	}
@@ -521,37 +542,63 @@ func TestImageFails(t *testing.T) {
 		set   func(*house)
 		want  []string
 	}{
-		"not declared":            {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources = h.store.resources[1:] }, []string{"has no resource 'my-image' on Charmhub: the charm has my-file", "declares it first"}},
-		"nothing is declared":     {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources = nil }, []string{"the charm has none"}},
-		"declared as a file":      {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources[0].Type = charm.TypeFile }, []string{"is of type file, not oci-image; use the input filepath"}},
-		"resources":               {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["Resources"] = []error{gone} }, []string{"gone"}},
-		"no credentials":          {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["UploadCredentials"] = []error{gone} }, []string{"gone"}},
-		"no repository":           {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Open"] = gone }, []string{"gone"}},
-		"no file":                 {[]string{"./a"}, nil, func(h *house) { h.sources.fail["./a"] = gone }, []string{"gone"}},
-		"unknown digest":          {[]string{someDigest}, nil, nil, []string{someDigest, "neither the charm's repository registry.example/my-charm/my-image nor the container engine has it", "build, load or pull it"}},
-		"unknown short digest":    {[]string{someDigest[7:20]}, nil, nil, []string{"the container engine has none by that ID or digest", "give the whole digest"}},
-		"no engine":               {[]string{someDigest}, nil, func(h *house) { h.sources.fail[someDigest] = unreachable }, []string{"is not in the charm's repository", "gone"}},
-		"no engine, short digest": {[]string{someDigest[7:20]}, nil, func(h *house) { h.sources.fail[someDigest[7:20]] = unreachable }, []string{"gone"}},
-		"Find":                    {[]string{someDigest}, nil, func(h *house) { h.repository.fail["Find config"] = gone }, []string{"gone"}},
-		"a search that fails":     {[]string{someDigest}, nil, func(h *house) { h.repository.fail["unread"] = gone }, []string{"image " + someDigest + " may be in the charm's repository", "gone; run this again later"}},
-		"Find of an ID":           {[]string{unpacked().ID.String()}, unpacked(), func(h *house) { h.repository.fail["Find config"] = gone }, []string{"gone"}},
-		"Find of a stored one":    {[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Find"] = gone }, []string{"gone"}},
-		"another registry":        {[]string{"x/y@" + someDigest}, nil, func(h *house) { h.sources.fail["x/y@"+someDigest] = gone }, []string{"gone"}},
+		"not declared": {[]string{"./a"}, backed(t, index),
+			func(h *house) { h.store.resources = h.store.resources[1:] },
+			[]string{"has no resource 'my-image' on Charmhub: the charm has my-file", "declares it first"}},
+		"nothing is declared": {[]string{"./a"}, backed(t, index), func(h *house) { h.store.resources = nil },
+			[]string{"the charm has none"}},
+		"declared as a file": {[]string{"./a"}, backed(t, index),
+			func(h *house) { h.store.resources[0].Type = charm.TypeFile },
+			[]string{"is of type file, not oci-image; use the input filepath"}},
+		"resources": {[]string{"./a"}, backed(t, index),
+			func(h *house) { h.store.fail["Resources"] = []error{gone} }, []string{"gone"}},
+		"no credentials": {[]string{"./a"}, backed(t, index),
+			func(h *house) { h.store.fail["UploadCredentials"] = []error{gone} }, []string{"gone"}},
+		"no repository": {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Open"] = gone },
+			[]string{"gone"}},
+		"no file": {[]string{"./a"}, nil, func(h *house) { h.sources.fail["./a"] = gone }, []string{"gone"}},
+		"unknown digest": {[]string{someDigest}, nil, nil, []string{someDigest, "neither the charm's repository " +
+			"registry.example/my-charm/my-image nor the container engine has it", "build, load or pull it"}},
+		"unknown short digest": {[]string{someDigest[7:20]}, nil, nil,
+			[]string{"the container engine has none by that ID or digest", "give the whole digest"}},
+		"no engine": {[]string{someDigest}, nil, func(h *house) { h.sources.fail[someDigest] = unreachable },
+			[]string{"is not in the charm's repository", "gone"}},
+		"no engine, short digest": {[]string{someDigest[7:20]}, nil,
+			func(h *house) { h.sources.fail[someDigest[7:20]] = unreachable }, []string{"gone"}},
+		"Find": {[]string{someDigest}, nil, func(h *house) { h.repository.fail["Find config"] = gone },
+			[]string{"gone"}},
+		"a search that fails": {[]string{someDigest}, nil, func(h *house) { h.repository.fail["unread"] = gone },
+			[]string{"image " + someDigest + " may be in the charm's repository", "gone; run this again later"}},
+		"Find of an ID": {[]string{unpacked().ID.String()}, unpacked(),
+			func(h *house) { h.repository.fail["Find config"] = gone }, []string{"gone"}},
+		"Find of a stored one": {[]string{"docker-daemon:" + someDigest}, stored(t, index, nil),
+			func(h *house) { h.repository.fail["Find"] = gone }, []string{"gone"}},
+		"another registry": {[]string{"x/y@" + someDigest}, nil,
+			func(h *house) { h.sources.fail["x/y@"+someDigest] = gone }, []string{"gone"}},
 		"a lookup of a stored one": {
-			[]string{"docker-daemon:" + someDigest}, stored(t, index, nil), func(h *house) { h.repository.fail["Find images"] = gone }, []string{"gone"},
+			[]string{"docker-daemon:" + someDigest}, stored(t, index, nil),
+			func(h *house) { h.repository.fail["Find images"] = gone }, []string{"gone"},
 		},
-		"an export":                   {[]string{"docker-daemon:" + someDigest}, &fakeSource{err: gone}, nil, []string{"docker-daemon:" + someDigest + ": gone"}},
-		"an index that can't be read": {[]string{"docker-daemon:" + someDigest}, &fakeSource{err: &image.MissingError{}}, nil, []string{"pull or write it again as a whole"}},
+		"an export": {[]string{"docker-daemon:" + someDigest}, &fakeSource{err: gone}, nil,
+			[]string{"docker-daemon:" + someDigest + ": gone"}},
+		"an index that can't be read": {[]string{"docker-daemon:" + someDigest}, &fakeSource{err: &image.MissingError{}}, nil,
+			[]string{"pull or write it again as a whole"}},
 		"an engine's stream": {[]string{unpacked().ID.String()}, &source.Unpacked{
 			DiffIDs: unpacked().DiffIDs, Export: func(context.Context) (io.ReadCloser, error) { return nil, gone },
 		}, nil, []string{"gone"}},
-		"Plan":         {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Plan"] = gone }, []string{"./a: gone"}},
-		"Push":         {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Push"] = gone }, []string{"./a: gone"}},
-		"one of two":   {[]string{"./a", "./b"}, nil, func(h *house) { h.repository.fail["Push"] = gone; two(t, h, images) }, []string{"one of ./a, ./b: gone"}},
-		"both for one": {[]string{"./a", "./b"}, backed(t, images["arm64"]), nil, []string{"cannot join the images", "both for linux/arm64"}},
-		"no image":     {[]string{"./a"}, backed(t, mutate.ConfigMediaType(images["arm64"], "application/x")), nil, []string{"no image to run"}},
-		"no platform":  {[]string{"./a"}, backed(t, empty.Index), nil, []string{"./a: the index lists nothing"}},
-		"ImageBlob":    {[]string{"./a"}, backed(t, index), func(h *house) { h.store.fail["ImageBlob"] = []error{gone, gone} }, []string{"gone"}},
+		"Plan": {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Plan"] = gone },
+			[]string{"./a: gone"}},
+		"Push": {[]string{"./a"}, backed(t, index), func(h *house) { h.repository.fail["Push"] = gone },
+			[]string{"./a: gone"}},
+		"one of two": {[]string{"./a", "./b"}, nil, func(h *house) { h.repository.fail["Push"] = gone; two(t, h, images) },
+			[]string{"one of ./a, ./b: gone"}},
+		"both for one": {[]string{"./a", "./b"}, backed(t, images["arm64"]), nil, []string{"cannot join the images",
+			"both for linux/arm64"}},
+		"no image": {[]string{"./a"}, backed(t, mutate.ConfigMediaType(images["arm64"], "application/x")), nil,
+			[]string{"no image to run"}},
+		"no platform": {[]string{"./a"}, backed(t, empty.Index), nil, []string{"./a: the index lists nothing"}},
+		"ImageBlob": {[]string{"./a"}, backed(t, index),
+			func(h *house) { h.store.fail["ImageBlob"] = []error{gone, gone} }, []string{"gone"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -627,7 +674,8 @@ func TestNoSuchPlatform(t *testing.T) {
 			delete(h.sources.images, part.Text)
 			h.repository.images[digestOf(t, index)] = test.there
 		}
-		_, err := h.PublishImage(t.Context(), Target{"my-charm", "my-image"}, []Part{part}, &v1.Platform{OS: "linux", Architecture: "s390x"})
+		_, err := h.PublishImage(t.Context(), Target{"my-charm", "my-image"}, []Part{part},
+			&v1.Platform{OS: "linux", Architecture: "s390x"})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got error %v, want %q", name, err, test.want)
 		}

@@ -124,7 +124,8 @@ func (r *Reader) checkSource() {
 		r.Complain("inputs %s: given together; keep the one that says what to upload", strings.Join(given, ", "))
 	case given[0] == "metadata" && (r.Given("resource") || r.Given("platform")):
 		r.Complain(
-			"input metadata: given together with resource or platform, but for all images of a charm; leave out resource and platform",
+			"input metadata: given together with resource or platform, but for all images of a charm; leave out " +
+				"resource and platform",
 		)
 	}
 }
@@ -185,7 +186,8 @@ func (r *Reader) key() v1.Hash {
 	}
 	if r.Given("filepath") {
 		r.Complain(
-			"input key: given with filepath, but for images only; leave it out, since an unchanged file is skipped by its content",
+			"input key: given with filepath, but for images only; leave it out, since an unchanged file is skipped " +
+				"by its content",
 		)
 	}
 	if r.Given("metadata") {
@@ -239,7 +241,8 @@ func (r *Reader) platform() *v1.Platform {
 	switch {
 	case r.Given("filepath"):
 		r.Complain(
-			"input platform: given with filepath, but for images only; leave it out, and give architectures to say what a file is for",
+			"input platform: given with filepath, but for images only; leave it out, and give architectures to say what " +
+				"a file is for",
 		)
 	case err != nil:
 		r.Complain("input platform: %q is no platform; write os/arch or os/arch/variant, for example linux/arm64", value)
@@ -260,7 +263,8 @@ func (r *Reader) architectures() []string {
 		image := slices.ContainsFunc([]string{"digest", "image", "metadata", "key"}, r.Given)
 		if image && !slices.Equal(names, []string{charm.AllArchitectures}) {
 			r.Complain(
-				"input architectures: given for an image, but for files only; leave it out, since an image says by itself what it is for",
+				"input architectures: given for an image, but for files only; leave it out, since an image says by itself " +
+					"what it is for",
 			)
 		}
 		return nil

@@ -108,7 +108,8 @@ func TestInputsInFull(t *testing.T) {
 	want := Inputs{
 		Charm: "3scale-k8s", Resource: "My_image.2",
 		Images: []Part{
-			{Reference: source.Reference{Kind: source.KindRegistry, Text: "one@" + someDigest, Name: "docker.io/library/one@" + someDigest}},
+			{Reference: source.Reference{Kind: source.KindRegistry, Text: "one@" + someDigest, Name: "docker.io/library/one@" +
+				someDigest}},
 			{
 				Reference: source.Reference{Kind: source.KindPath, Text: "./a.rock", Path: "./a.rock"},
 				Platform:  &v1.Platform{OS: "linux", Architecture: "arm64"},
@@ -127,7 +128,8 @@ func TestInputsInFull(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if want := "::add-mask::" + aToken[:20] + "\n::add-mask::" + aToken[20:] + "\n::add-mask::open sesame\n"; !strings.HasPrefix(out.String(), want) {
+	if want := "::add-mask::" + aToken[:20] + "\n::add-mask::" + aToken[20:] +
+		"\n::add-mask::open sesame\n"; !strings.HasPrefix(out.String(), want) {
 		t.Errorf("printed %q, want first %q", out, want)
 	}
 }
@@ -184,71 +186,99 @@ func TestComplaints(t *testing.T) {
 		{"hyphen last", good, env{"INPUT_CHARM": "x-"}, []string{"input charm"}},
 		{"two hyphens", good, env{"INPUT_CHARM": "x--y"}, []string{"single hyphens"}},
 		{"long charm", good, env{"INPUT_CHARM": strings.Repeat("x", 41)}, []string{"input charm", "40 characters at most"}},
-		{"long resource", good, env{"INPUT_RESOURCE": strings.Repeat("x", 256)}, []string{"input resource", "255 characters at most"}},
+		{"long resource", good, env{"INPUT_RESOURCE": strings.Repeat("x", 256)},
+			[]string{"input resource", "255 characters at most"}},
 		{"path as charm", good, env{"INPUT_CHARM": "../x"}, []string{"input charm"}},
 		{"no resource", good, env{"INPUT_RESOURCE": ""}, []string{"input resource: missing", "resource: my-image"}},
 		{"path as resource", good, env{"INPUT_RESOURCE": "a/b"}, []string{`input resource: "a/b" is invalid`}},
 		{"dots as resource", good, env{"INPUT_RESOURCE": ".."}, []string{"input resource"}},
 
 		{"no source", good, env{"INPUT_DIGEST": ""}, []string{"inputs digest, image, filepath, metadata: none is given"}},
-		{"empty lines of images", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "\nx@" + someDigest}, []string{"input image: line 1 is empty"}},
-		{"empty line of architectures", goodFile, env{"INPUT_ARCHITECTURES": "amd64\n\narm64"}, []string{"input architectures: line 2 is empty"}},
-		{"empty architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,"}, []string{"input architectures: entry 2 is empty"}},
+		{"empty lines of images", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "\nx@" + someDigest},
+			[]string{"input image: line 1 is empty"}},
+		{"empty line of architectures", goodFile, env{"INPUT_ARCHITECTURES": "amd64\n\narm64"},
+			[]string{"input architectures: line 2 is empty"}},
+		{"empty architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,"},
+			[]string{"input architectures: entry 2 is empty"}},
 		{"two sources", good, env{"INPUT_FILEPATH": "x"}, []string{"inputs digest, filepath: given together"}},
 		{"two images", good, env{"INPUT_IMAGE": "x@" + someDigest}, []string{"inputs digest, image: given together"}},
-		{"metadata and image", good, env{"INPUT_METADATA": "charmcraft.yaml"}, []string{"inputs digest, metadata: given together"}},
+		{"metadata and image", good, env{"INPUT_METADATA": "charmcraft.yaml"},
+			[]string{"inputs digest, metadata: given together"}},
 		{"metadata and resource", goodMetadata, env{"INPUT_RESOURCE": "r"}, []string{"leave out resource and platform"}},
-		{"three sources", good, env{"INPUT_FILEPATH": "x", "INPUT_IMAGE": "y@" + someDigest}, []string{"inputs digest, image, filepath: given together"}},
+		{"three sources", good, env{"INPUT_FILEPATH": "x", "INPUT_IMAGE": "y@" + someDigest},
+			[]string{"inputs digest, image, filepath: given together"}},
 
-		{"tag", good, env{"INPUT_DIGEST": "my-app:1.2"}, []string{`"my-app:1.2"`, "tag", "${{ steps.build.outputs.imageid }}", "docker images --digests", "docker inspect --format '{{.Id}}'"}},
+		{"tag", good, env{"INPUT_DIGEST": "my-app:1.2"}, []string{`"my-app:1.2"`, "tag", "${{ steps.build.outputs.imageid }}",
+			"docker images --digests", "docker inspect --format '{{.Id}}'"}},
 		{"name", good, env{"INPUT_DIGEST": "ubuntu"}, []string{"tag"}},
-		{"repository digest", good, env{"INPUT_DIGEST": "ghcr.io/x@" + someDigest}, []string{`leave out "ghcr.io/x@"`, "input image"}},
+		{"repository digest", good, env{"INPUT_DIGEST": "ghcr.io/x@" + someDigest}, []string{`leave out "ghcr.io/x@"`,
+			"input image"}},
 		{"too short", good, env{"INPUT_DIGEST": "0123456789a"}, []string{"has 11 of 64 digits", "first 12 to 40 digits"}},
 		{"too long", good, env{"INPUT_DIGEST": someDigest + "0"}, []string{"has 65 digits instead of 64"}},
 		{"one digit lost", good, env{"INPUT_DIGEST": someDigest[:len(someDigest)-1]}, []string{"has 63 of 64 digits"}},
 		{"no digit", good, env{"INPUT_DIGEST": someDigest[:len(someDigest)-1] + "g"}, []string{"has a 'g' in it"}},
-		{"no digit, without sha256", good, env{"INPUT_DIGEST": "0" + someDigest[8:len(someDigest)-1] + "o"}, []string{"has a 'o' in it"}},
+		{"no digit, without sha256", good, env{"INPUT_DIGEST": "0" + someDigest[8:len(someDigest)-1] + "o"},
+			[]string{"has a 'o' in it"}},
 		{"tag of digits", good, env{"INPUT_DIGEST": "cafe:123"}, []string{"looks like a name or a tag"}},
 		{"name of digits", good, env{"INPUT_DIGEST": "cafe"}, []string{"looks like a name or a tag"}},
 		{"upper-case digits", good, env{"INPUT_DIGEST": strings.ToUpper(someDigest[7:])}, []string{"lower case"}},
 		{"other hash", good, env{"INPUT_DIGEST": "sha512:00"}, []string{"write sha256:"}},
 
-		{"platform of a file", goodFile, env{"INPUT_PLATFORM": "linux/amd64"}, []string{"input platform: given with filepath, but for images only"}},
-		{"half a platform", good, env{"INPUT_PLATFORM": "arm64"}, []string{`input platform: "arm64" is no platform`, "linux/arm64"}},
+		{"platform of a file", goodFile, env{"INPUT_PLATFORM": "linux/amd64"},
+			[]string{"input platform: given with filepath, but for images only"}},
+		{"half a platform", good, env{"INPUT_PLATFORM": "arm64"}, []string{`input platform: "arm64" is no platform`,
+			"linux/arm64"}},
 		{"four parts", good, env{"INPUT_PLATFORM": "a/b/c/d"}, []string{"input platform"}},
 
 		{"OS version without digits", good, env{"INPUT_PLATFORM": "windows/amd64:"}, []string{"input platform"}},
 
 		{"password alone", good, env{"INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"without source-username", "give both"}},
-		{"username alone", good, env{"INPUT_SOURCE-USERNAME": "me"}, []string{"without source-password", "from a fork", "Dependabot", "give both"}},
-		{"registry alone", good, env{"INPUT_SOURCE-REGISTRY": "ghcr.io"}, []string{"without source-username and source-password", "from a fork", "Dependabot", "give all three"}},
+		{"username alone", good, env{"INPUT_SOURCE-USERNAME": "me"}, []string{"without source-password", "from a fork",
+			"Dependabot", "give both"}},
+		{"registry alone", good, env{"INPUT_SOURCE-REGISTRY": "ghcr.io"},
+			[]string{"without source-username and source-password", "from a fork", "Dependabot", "give all three"}},
 		{
 			"login for metadata", goodMetadata,
 			env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"source-registry: ghcr.io"},
 		},
-		{"login for a file", goodFile, env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}, []string{"for an image's registry", "leave them out"}},
+		{"login for a file", goodFile, env{"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"},
+			[]string{"for an image's registry", "leave them out"}},
 
-		{"architectures of an image", good, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures: given for an image, but for files only"}},
-		{"architectures of a charm's images", goodMetadata, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures: given for an image, but for files only"}},
-		{"architectures of a key", good, env{"INPUT_DIGEST": "", "INPUT_KEY": "k", "INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures: given for an image, but for files only"}},
-		{"unknown architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,vax"}, []string{`"vax"`, "choose from all, amd64"}},
+		{"architectures of an image", good, env{"INPUT_ARCHITECTURES": "amd64"}, []string{"input architectures: given for " +
+			"an image, but for files only"}},
+		{"architectures of a charm's images", goodMetadata, env{"INPUT_ARCHITECTURES": "amd64"},
+			[]string{"input architectures: given for an image, but for files only"}},
+		{"architectures of a key", good, env{"INPUT_DIGEST": "", "INPUT_KEY": "k", "INPUT_ARCHITECTURES": "amd64"},
+			[]string{"input architectures: given for an image, but for files only"}},
+		{"unknown architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,vax"},
+			[]string{`"vax"`, "choose from all, amd64"}},
 		{"Go's architecture", goodFile, env{"INPUT_ARCHITECTURES": "ppc64le"}, []string{`"ppc64le"`, "write ppc64el"}},
 		{"kernel's architecture", goodFile, env{"INPUT_ARCHITECTURES": "x86_64"}, []string{"write amd64"}},
 		{"all and more", goodFile, env{"INPUT_ARCHITECTURES": "amd64 all"}, []string{"keep all, or the others"}},
 
-		{"no token", good, env{"INPUT_STORE-TOKEN": ""}, []string{"charmcraft login --export", "store-token: ${{ secrets.CHARMHUB_TOKEN }}", "from a fork", "Dependabot"}},
-		{"compression", good, env{"INPUT_COMPRESSION": "lzma"}, []string{`input compression: "lzma" is unknown`, "gzip or zstd"}},
-		{"compression of a file", good, env{"INPUT_COMPRESSION": "zstd", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input compression: given with filepath, but for images only"}},
-		{"key of a file", good, env{"INPUT_KEY": "k", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input key: given with filepath, but for images only"}},
-		{"key of a charm's images", goodMetadata, env{"INPUT_KEY": "k"}, []string{"input key: given with metadata, but for one image"}},
-		{"key without records", good, env{"INPUT_KEY": "k", "INPUT_LOCATIONS-RECORD": "false"}, []string{"input key: given with locations-record false"}},
-		{"push-only of a file", good, env{"INPUT_PUSH-ONLY": "true", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"}, []string{"input push-only: given with filepath, but for images only"}},
+		{"no token", good, env{"INPUT_STORE-TOKEN": ""}, []string{"charmcraft login --export",
+			"store-token: ${{ secrets.CHARMHUB_TOKEN }}", "from a fork", "Dependabot"}},
+		{"compression", good, env{"INPUT_COMPRESSION": "lzma"}, []string{`input compression: "lzma" is unknown`,
+			"gzip or zstd"}},
+		{"compression of a file", good, env{"INPUT_COMPRESSION": "zstd", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"},
+			[]string{"input compression: given with filepath, but for images only"}},
+		{"key of a file", good, env{"INPUT_KEY": "k", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"},
+			[]string{"input key: given with filepath, but for images only"}},
+		{"key of a charm's images", goodMetadata, env{"INPUT_KEY": "k"},
+			[]string{"input key: given with metadata, but for one image"}},
+		{"key without records", good, env{"INPUT_KEY": "k", "INPUT_LOCATIONS-RECORD": "false"},
+			[]string{"input key: given with locations-record false"}},
+		{"push-only of a file", good, env{"INPUT_PUSH-ONLY": "true", "INPUT_DIGEST": "", "INPUT_FILEPATH": "f"},
+			[]string{"input push-only: given with filepath, but for images only"}},
 		{"dry-run", good, env{"INPUT_DRY-RUN": "maybe"}, []string{`input dry-run: "maybe" is unknown`, "true or false"}},
 
-		{"relative URL", good, env{"INPUT_STORE-URL": "api.charmhub.io"}, []string{"input store-url", "https://api.charmhub.io"}},
+		{"relative URL", good, env{"INPUT_STORE-URL": "api.charmhub.io"},
+			[]string{"input store-url", "https://api.charmhub.io"}},
 		{"broken URL", good, env{"INPUT_STORAGE-URL": "https://x:y:z"}, []string{"input storage-url"}},
-		{"plain HTTP", good, env{"INPUT_REGISTRY-URL": "http://registry.example"}, []string{"input registry-url", "https://"}},
-		{"address elsewhere", good, env{"INPUT_REGISTRY-URL": "http://192.0.2.1"}, []string{"input registry-url", "https://"}},
+		{"plain HTTP", good, env{"INPUT_REGISTRY-URL": "http://registry.example"},
+			[]string{"input registry-url", "https://"}},
+		{"address elsewhere", good, env{"INPUT_REGISTRY-URL": "http://192.0.2.1"},
+			[]string{"input registry-url", "https://"}},
 		{"near loopback", good, env{"INPUT_SSO-URL": "http://127.0.0.1.example"}, []string{"input sso-url"}},
 		{"other scheme", good, env{"INPUT_STORE-URL": "ftp://localhost"}, []string{"https://"}},
 		{"query", good, env{"INPUT_STORE-URL": "https://x/?a=b"}, []string{"more than a server and a path"}},
@@ -293,7 +323,8 @@ func TestComplaintsKeepSecrets(t *testing.T) {
 	}))
 	_, err := read(t, r)
 	r.Fail(err)
-	if got := out.String(); strings.Contains(got, secret) || strings.Contains(got, "p4ssword") || !strings.Contains(got, `"***_"`) {
+	if got := out.String(); strings.Contains(got, secret) || strings.Contains(got, "p4ssword") ||
+		!strings.Contains(got, `"***_"`) {
 		t.Errorf("printed %q", got)
 	}
 }
@@ -309,13 +340,19 @@ func TestLogin(t *testing.T) {
 		want   source.Login
 		err    string
 	}{
-		"that of the images":     {images("GHCR.io/a", "ghcr.io/b"), source.Login{Registry: "ghcr.io", Username: "me", Password: "hunter2"}, ""},
-		"named":                  {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-REGISTRY": "quay.io"}), source.Login{Registry: "quay.io", Username: "me", Password: "hunter2"}, ""},
-		"none":                   {env{}, source.Login{Registry: "", Username: "me", Password: "hunter2"}, ""},
-		"several":                {images("ghcr.io/a", "b"), source.Login{}, "several registries, ghcr.io, docker.io"},
-		"nothing to log in with": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": "", "INPUT_SOURCE-PASSWORD": ""}), source.Login{}, ""},
-		"two complaints":         {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": ""}), source.Login{}, "give both, or none where an earlier step logged in or the registry asks for none\ninput source-password: the images are in several"},
-		"a registry that isn't":  {env{"INPUT_SOURCE-REGISTRY": "me/you"}, source.Login{}, `input source-registry: "me/you" is no registry`},
+		"that of the images": {images("GHCR.io/a", "ghcr.io/b"), source.Login{Registry: "ghcr.io", Username: "me",
+			Password: "hunter2"}, ""},
+		"named": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-REGISTRY": "quay.io"}),
+			source.Login{Registry: "quay.io", Username: "me", Password: "hunter2"}, ""},
+		"none":    {env{}, source.Login{Registry: "", Username: "me", Password: "hunter2"}, ""},
+		"several": {images("ghcr.io/a", "b"), source.Login{}, "several registries, ghcr.io, docker.io"},
+		"nothing to log in with": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": "",
+			"INPUT_SOURCE-PASSWORD": ""}), source.Login{}, ""},
+		"two complaints": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": ""}), source.Login{},
+			"give both, or none where an earlier step logged in or the registry asks for none\ninput source-password: the " +
+				"images are in several"},
+		"a registry that isn't": {env{"INPUT_SOURCE-REGISTRY": "me/you"}, source.Login{},
+			`input source-registry: "me/you" is no registry`},
 	} {
 		r, _ := newRunner(good.With(login).With(test.change))
 		got, err := read(t, r)
@@ -332,18 +369,21 @@ func TestLogin(t *testing.T) {
 
 // A complaint about a tag says which digest it has. The password goes along only where it is certain whom it is for.
 func TestTagsAreLookedUp(t *testing.T) {
-	tagged := good.With(env{"INPUT_DIGEST": "", "INPUT_IMAGE": "ghcr.io/a:1\ndocker-daemon:b:1", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"})
+	tagged := good.With(env{"INPUT_DIGEST": "", "INPUT_IMAGE": "ghcr.io/a:1\ndocker-daemon:b:1",
+		"INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"})
 	for name, test := range map[string]struct {
 		change env
 		want   source.Login
 	}{
-		"tags alone":                        {nil, source.Login{Registry: "ghcr.io", Username: "me", Password: "hunter2"}},
-		"another complaint":                 {env{"INPUT_CHARM": ""}, source.Login{}},
-		"another complaint, and a registry": {env{"INPUT_CHARM": "", "INPUT_SOURCE-REGISTRY": "ghcr.io"}, source.Login{Registry: "ghcr.io", Username: "me", Password: "hunter2"}},
+		"tags alone":        {nil, source.Login{Registry: "ghcr.io", Username: "me", Password: "hunter2"}},
+		"another complaint": {env{"INPUT_CHARM": ""}, source.Login{}},
+		"another complaint, and a registry": {env{"INPUT_CHARM": "", "INPUT_SOURCE-REGISTRY": "ghcr.io"},
+			source.Login{Registry: "ghcr.io", Username: "me", Password: "hunter2"}},
 	} {
 		r, _ := newRunner(tagged.With(test.change))
 		var asked []string
-		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(_ context.Context, login source.Login, name string) (v1.Hash, error) {
+		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(_ context.Context, login source.Login,
+			name string) (v1.Hash, error) {
 			asked = append(asked, name)
 			if login != test.want {
 				t.Errorf("%s: asked with %v, want %v", name, login, test.want)
@@ -360,7 +400,8 @@ func TestTagsAreLookedUp(t *testing.T) {
 // A name may be that of an image in the local container engine, and then Docker Hub's is another one.
 func TestNamesAreLookedUp(t *testing.T) {
 	const id = "sha256:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
-	engine := "; the container engine has an image of that name: give its ID, " + id + ", as the input digest, or in place of the name"
+	engine := "; the container engine has an image of that name: give its ID, " + id +
+		", as the input digest, or in place of the name"
 	for input, test := range map[string]struct {
 		local, registry string // what is asked for
 		want            string
@@ -371,10 +412,14 @@ func TestNamesAreLookedUp(t *testing.T) {
 		"image=built:1":               {"built:1", "", engine},
 		"image=docker-daemon:built:1": {"built:1", "", engine},
 		"image=docker-daemon:other:1": {"other:1", "", ""},
-		"image=docker://built:1":      {"", "docker.io/library/built:1", "; on Docker Hub, the tag names docker.io/library/built:1@" + someDigest + " right now"},
-		"image=other:1":               {"other:1", "docker.io/library/other:1", "; on Docker Hub, the tag names docker.io/library/other:1@" + someDigest + " right now"},
-		"image=docker.io/me/other:1":  {"docker.io/me/other:1", "docker.io/me/other:1", "; right now the tag names docker.io/me/other:1@" + someDigest},
-		"image=ghcr.io/built:1":       {"ghcr.io/built:1", "ghcr.io/built:1", engine + "; right now the tag names ghcr.io/built:1@" + someDigest},
+		"image=docker://built:1": {"", "docker.io/library/built:1",
+			"; on Docker Hub, the tag names docker.io/library/built:1@" + someDigest + " right now"},
+		"image=other:1": {"other:1", "docker.io/library/other:1",
+			"; on Docker Hub, the tag names docker.io/library/other:1@" + someDigest + " right now"},
+		"image=docker.io/me/other:1": {"docker.io/me/other:1", "docker.io/me/other:1",
+			"; right now the tag names docker.io/me/other:1@" + someDigest},
+		"image=ghcr.io/built:1": {"ghcr.io/built:1", "ghcr.io/built:1",
+			engine + "; right now the tag names ghcr.io/built:1@" + someDigest},
 	} {
 		name, value, _ := strings.Cut(input, "=")
 		r, _ := newRunner(good.With(env{"INPUT_DIGEST": ""}).With(env{"INPUT_" + strings.ToUpper(name): value}))
@@ -392,9 +437,11 @@ func TestNamesAreLookedUp(t *testing.T) {
 			},
 		})
 		if local != test.local || registry != test.registry {
-			t.Errorf("%s: asked the engine for %q and a registry for %q, want %q and %q", input, local, registry, test.local, test.registry)
+			t.Errorf("%s: asked the engine for %q and a registry for %q, want %q and %q", input, local, registry, test.local,
+				test.registry)
 		}
-		if err == nil || test.want != "" && !strings.HasSuffix(err.Error(), test.want) || test.want == "" && strings.Contains(err.Error(), someDigest) {
+		if err == nil || test.want != "" && !strings.HasSuffix(err.Error(), test.want) || test.want == "" &&
+			strings.Contains(err.Error(), someDigest) {
 			t.Errorf("%s: %v, want %q at the end", input, err, test.want)
 		}
 	}
@@ -406,8 +453,10 @@ func TestNoTagIsLookedUp(t *testing.T) {
 		"several registries":        {"INPUT_IMAGE": "ghcr.io/a:1\nquay.io/b:1"},
 		"a registry that isn't one": {"INPUT_IMAGE": "ghcr.io/a:1", "INPUT_SOURCE-REGISTRY": "https://ghcr.io"},
 	} {
-		r, _ := newRunner(good.With(env{"INPUT_DIGEST": "", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "hunter2"}).With(change))
-		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(context.Context, source.Login, string) (v1.Hash, error) {
+		r, _ := newRunner(good.With(env{"INPUT_DIGEST": "", "INPUT_SOURCE-USERNAME": "me",
+			"INPUT_SOURCE-PASSWORD": "hunter2"}).With(change))
+		_, err := ReadInputs(t.Context(), r, Lookup{Engine: noEngine, Registry: func(context.Context, source.Login,
+			string) (v1.Hash, error) {
 			t.Errorf("%s: a registry was asked", name)
 			return v1.Hash{}, nil
 		}})

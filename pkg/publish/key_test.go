@@ -50,14 +50,16 @@ func TestKeyAlone(t *testing.T) {
 	img := newImage(t, arm64)
 	h.Key, h.repository.keyed, h.repository.keyedSource = aKey, img, aKey
 	r := h.publish(t, nil)
-	if digest := digestOf(t, img).String(); r.RemoteDigest != digest || r.SourceDigest != aKey.String() || r.Revision == nil || r.Uploaded {
+	if digest := digestOf(t, img).String(); r.RemoteDigest != digest || r.SourceDigest != aKey.String() ||
+		r.Revision == nil || r.Uploaded {
 		t.Errorf("a known key gives %+v", r)
 	}
 	h.wantCalls(t, "Open", "FindKey")
 
 	h = newHouse(nil)
 	h.Key, h.repository.fail["FindKey"] = aKey, errors.New("down")
-	if _, err := h.PublishImage(t.Context(), Target{"my-charm", "my-image"}, nil, nil); err == nil || !strings.Contains(err.Error(), "down") {
+	if _, err := h.PublishImage(t.Context(), Target{"my-charm", "my-image"}, nil, nil); err == nil ||
+		!strings.Contains(err.Error(), "down") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -109,10 +111,13 @@ func TestReportOfKeyAndPushOnly(t *testing.T) {
 		result Result
 		want   []string
 	}{
-		"unknown key": {Result{Target: Target{"c", "r"}, Unknown: true}, []string{"resources=[]\n", "revision=\n", "digests=\n", "uploaded=false\n"}},
+		"unknown key": {Result{Target: Target{"c", "r"}, Unknown: true}, []string{"resources=[]\n", "revision=\n",
+			"digests=\n", "uploaded=false\n"}},
 		"push-only": {
-			Result{Target: Target{"c", "r"}, PushOnly: true, RemoteDigest: aKey.String(), Digests: []v1.Hash{aKey}, Uploaded: true},
-			[]string{"revision=\n", "remote-digest=" + aKey.String() + "\n", `digests=["` + aKey.String() + `"]`, "uploaded=true\n"},
+			Result{Target: Target{"c", "r"}, PushOnly: true, RemoteDigest: aKey.String(), Digests: []v1.Hash{aKey},
+				Uploaded: true},
+			[]string{"revision=\n", "remote-digest=" + aKey.String() + "\n", `digests=["` + aKey.String() + `"]`,
+				"uploaded=true\n"},
 		},
 	} {
 		runner, out := newRunner(nil)

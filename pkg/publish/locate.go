@@ -60,7 +60,8 @@ type remoteImage struct {
 	present   bool          // the repository provably has it
 	compared  bool          // every layer has the diff ID that the image's config gives it, and no record says so yet
 	platforms []v1.Platform // nil if only the image itself says it
-	indexedBy v1.Hash       // the first image of an index that an engine holds, by which the index is found when it is built again
+	// the first image of an index that an engine holds, by which the index is found when it is built again
+	indexedBy v1.Hash
 	parts     []*remoteImage
 }
 
@@ -456,6 +457,7 @@ func explainNotFound(o openedPart, repository string) error {
 			o.Text, repository, unknown.Place, makeIt)
 	default:
 		return fmt.Errorf("image %s, which %s, is unknown: %s has none by that ID or digest; %s, "+
-			"or give the whole digest of one in the charm's repository", o.Text, source.DigestProblem("sha256:"+o.Hex), unknown.Place, makeIt)
+			"or give the whole digest of one in the charm's repository", o.Text, source.DigestProblem("sha256:"+o.Hex),
+			unknown.Place, makeIt)
 	}
 }

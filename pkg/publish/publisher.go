@@ -189,7 +189,8 @@ func (p *Publisher) checkType(ctx context.Context, t Target, want, instead strin
 	switch {
 	case declared.Name == "":
 		return fmt.Errorf(
-			"charm '%s' has no resource '%s' on Charmhub: the charm has %s; upload a revision of the charm that declares it first",
+			"charm '%s' has no resource '%s' on Charmhub: the charm has %s; upload a revision of the charm that "+
+				"declares it first",
 			t.Charm,
 			t.Resource,
 			list(names),

@@ -67,7 +67,8 @@ func TestReport(t *testing.T) {
 	if err := Report(runner, time.Second, "", []Result{newResult("image-01", 7)}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Warning: cannot add to the step's summary", "Done in 1.00 s, 5.0 MB sent\n", "revision=7\n", "resource-flag=image-01:7\n"} {
+	for _, want := range []string{"Warning: cannot add to the step's summary", "Done in 1.00 s, 5.0 MB sent\n",
+		"revision=7\n", "resource-flag=image-01:7\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q was not printed:\n%s", want, out)
 		}

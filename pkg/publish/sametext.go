@@ -53,7 +53,8 @@ func (p *Publisher) revisionsDescribing(
 		}
 		p.Runner.Logger().Info(
 			fmt.Sprintf(
-				"No revision has this text; a new revision is made, since it can't be seen whether an earlier one describes this image: %v",
+				"No revision has this text; a new revision is made, since it can't be seen whether an earlier one describes "+
+					"this image: %v",
 				err,
 			),
 		)

@@ -21,7 +21,8 @@ func TestTextThatChanges(t *testing.T) {
 	text := fmt.Sprintf(`{"ImageName":%q,"Password":"p"}`, same)
 	size := int64(len(text))
 	listed := func(number int, size int64) charmhub.Revision {
-		return charmhub.Revision{Revision: number, Type: charm.TypeImage, SHA256: fmt.Sprint(number), Size: size, Architectures: []string{"arm64"}}
+		return charmhub.Revision{Revision: number, Type: charm.TypeImage, SHA256: fmt.Sprint(number), Size: size,
+			Architectures: []string{"arm64"}}
 	}
 	without := func(r charmhub.Revision, change func(*charmhub.Revision)) charmhub.Revision { change(&r); return r }
 	const differs = "describes the same image; only Charmhub's text about it differs"
@@ -36,14 +37,18 @@ func TestTextThatChanges(t *testing.T) {
 		log       []string
 	}{
 		"same image": {
-			[]charmhub.Revision{listed(7, size+9), listed(6, size)}, map[int]string{7: "other@sha256:x", 6: same}, nil, "", false,
-			[]int{7, 6}, 6, []string{"Revision 6 " + differs, "Revision 6 of resource 'my-image' for charm 'my-charm' is unchanged"},
+			[]charmhub.Revision{listed(7, size+9), listed(6, size)}, map[int]string{7: "other@sha256:x", 6: same}, nil, "",
+			false,
+			[]int{7, 6}, 6, []string{"Revision 6 " + differs,
+				"Revision 6 of resource 'my-image' for charm 'my-charm' is unchanged"},
 		},
 		"the newest of them": {
-			[]charmhub.Revision{listed(7, size), listed(6, size)}, map[int]string{7: same, 6: same}, nil, "", false, []int{7, 6}, 7, nil,
+			[]charmhub.Revision{listed(7, size), listed(6, size)}, map[int]string{7: same, 6: same}, nil, "", false, []int{7, 6},
+			7, nil,
 		},
 		"not all can be read": {
-			[]charmhub.Revision{listed(7, size), listed(6, size)}, map[int]string{6: same}, errors.New("lost"), "", false, []int{7, 6}, 6, nil,
+			[]charmhub.Revision{listed(7, size), listed(6, size)}, map[int]string{6: same}, errors.New("lost"), "", false,
+			[]int{7, 6}, 6, nil,
 		},
 		"with other architectures": {
 			[]charmhub.Revision{without(listed(7, size), func(r *charmhub.Revision) { r.Architectures = []string{"amd64"} })},
@@ -54,17 +59,21 @@ func TestTextThatChanges(t *testing.T) {
 		},
 		"other images": {
 			[]charmhub.Revision{listed(7, size), listed(6, size)},
-			map[int]string{7: strings.Replace(same, "sha256:", "sha256:0", 1), 6: "evil.example/" + same}, nil, "", false, []int{7, 6}, -1, nil,
+			map[int]string{7: strings.Replace(same, "sha256:", "sha256:0", 1), 6: "evil.example/" + same}, nil, "", false,
+			[]int{7, 6}, -1, nil,
 		},
 		"private": {
 			[]charmhub.Revision{listed(7, size)}, nil, errors.New("cannot read: 404; the charm may be private"), "", false,
-			[]int{7}, -1, []string{"a new revision is made, since it can't be seen whether an earlier one describes this image: cannot read: 404; the charm may be private"},
+			[]int{7}, -1, []string{"a new revision is made, since it can't be seen whether an earlier one describes this " +
+				"image: cannot read: 404; the charm may be private"},
 		},
 		"private, in a dry run": {
-			[]charmhub.Revision{listed(7, size)}, nil, errors.New("cannot read"), "", true, []int{7}, -2, []string{"would create a revision"},
+			[]charmhub.Revision{listed(7, size)}, nil, errors.New("cannot read"), "", true, []int{7}, -2,
+			[]string{"would create a revision"},
 		},
 		"five at most": {
-			[]charmhub.Revision{listed(9, size), listed(8, size), listed(7, size), listed(6, size), listed(5, size), listed(4, size)}, nil, nil, "", false,
+			[]charmhub.Revision{listed(9, size), listed(8, size), listed(7, size), listed(6, size), listed(5, size),
+				listed(4, size)}, nil, nil, "", false,
 			[]int{9, 8, 7, 6, 5}, -1, nil,
 		},
 		"what can't be the text": {
@@ -74,13 +83,18 @@ func TestTextThatChanges(t *testing.T) {
 				without(listed(5, size), func(r *charmhub.Revision) { r.SHA256 = "" }),
 			}, nil, nil, "", false, nil, -1, nil,
 		},
-		"a text of another kind": {[]charmhub.Revision{listed(7, 40)}, nil, nil, strings.Repeat("x", 40), false, nil, -1, nil},
+		"a text of another kind": {[]charmhub.Revision{listed(7, 40)}, nil, nil, strings.Repeat("x", 40), false, nil, -1,
+			nil},
 		"a text of another image": {
-			[]charmhub.Revision{listed(7, 90)}, nil, nil, `{"ImageName":"registry.example/my-charm/my-image@sha256:0"}`, false, nil, -1, nil,
+			[]charmhub.Revision{listed(7, 90)}, nil, nil, `{"ImageName":"registry.example/my-charm/my-image@sha256:0"}`, false,
+			nil, -1, nil,
 		},
 		"the same text": {
 			[]charmhub.Revision{
-				listed(8, size), without(listed(7, size), func(r *charmhub.Revision) { r.SHA256 = imageContent("", []byte(text), nil).sha256 }),
+				listed(8, size), without(listed(7, size), func(r *charmhub.Revision) {
+					r.SHA256 = imageContent("", []byte(text),
+						nil).sha256
+				}),
 			}, nil, nil, "", false, nil, 7, nil,
 		},
 	} {
@@ -102,7 +116,8 @@ func TestTextThatChanges(t *testing.T) {
 				t.Errorf("asked for %v, want %v", h.store.asked, c.asked)
 			}
 			switch {
-			case c.want == -2 && r.Revision != nil, c.want == -1 && !r.Created, c.want >= 0 && (r.Created || r.Revision == nil || *r.Revision != c.want):
+			case c.want == -2 && r.Revision != nil, c.want == -1 && !r.Created, c.want >= 0 && (r.Created || r.Revision == nil ||
+				*r.Revision != c.want):
 				t.Errorf("got %+v, want revision %d:\n%s", r, c.want, h.out)
 			}
 			h.wantLog(t, c.log...)
@@ -138,7 +153,8 @@ func TestReadingTextsIsStopped(t *testing.T) {
 			stop()
 		}
 	}
-	_, err := h.Publish(ctx, Inputs{Charm: "my-charm", Resource: "my-image", Images: []Part{h.add(t, "./image.tar", backed(t, img))}})
+	_, err := h.Publish(ctx, Inputs{Charm: "my-charm", Resource: "my-image",
+		Images: []Part{h.add(t, "./image.tar", backed(t, img))}})
 	wantError(t, err, "stopped while looking for what is there already", "no revision was created")
 	if h.store.count("Upload") > 0 {
 		t.Error("the text was uploaded")

@@ -100,11 +100,15 @@ func TestSummaryEscapes(t *testing.T) {
 	r.Platforms = []v1.Platform{{OS: hostile, Architecture: "amd64"}}
 	failed := newResult("image-02", 0)
 	failed.Resource, failed.Err = hostile, errors.New(hostile)
-	shape := regexp.MustCompile(`^(|### [^<>]*<code>[^<>]*</code> of charm <a href="https://charmhub[.]io/[^<>" ]*"><code>[^<>]*</code></a>|### Resources of charm <a href="[^<>" ]*"><code>[^<>]*</code></a>|\| .* \| .* \||\|(:?---?\|)+|<details(?: open)?><summary><code>[^<>]*</code></summary>|</details>|To release it, .*|<pre>charmcraft release [^<>]*</pre>)$`)
+	const link = `<a href="https://charmhub[.]io/[^<>" ]*"><code>[^<>]*</code></a>`
+	shape := regexp.MustCompile(`^(|### [^<>]*<code>[^<>]*</code> of charm ` + link + `|### Resources of charm ` + link +
+		`|\| .* \| .* \||\|(:?---?\|)+|<details(?: open)?><summary><code>[^<>]*</code></summary>|</details>` +
+		`|To release it, .*|<pre>charmcraft release [^<>]*</pre>)$`)
 	for _, results := range [][]Result{{r}, {r, failed}} {
 		for line := range strings.Lines(Summary(results, "https://charmhub.io") + toRelease(results)) {
 			line = strings.TrimSuffix(line, "\n")
-			if !shape.MatchString(line) || strings.Contains(line, "script>") || strings.Contains(line, "@all") || strings.Contains(line, "](") {
+			if !shape.MatchString(line) || strings.Contains(line, "script>") || strings.Contains(line, "@all") ||
+				strings.Contains(line, "](") {
 				t.Errorf("hostile text got through: %q", line)
 			}
 		}
@@ -132,9 +136,11 @@ func TestLastLine(t *testing.T) {
 			[]Result{dry(planned), dry(recorded), dry(unchangedResult("image-03", 0))},
 			"Dry run: done in 2.50 s, nothing was sent: 1 with other architectures, 1 unchanged, 1 would be created",
 		},
-		"one, and one left out": {[]Result{newResult("image-01", 1), leftOut}, "Done in 2.50 s, 5.0 MB sent: 1 created, 1 left out"},
+		"one, and one left out": {[]Result{newResult("image-01", 1), leftOut},
+			"Done in 2.50 s, 5.0 MB sent: 1 created, 1 left out"},
 		"several": {
-			[]Result{newResult("image-01", 1), newResult("image-02", 1), unchangedResult("image-03", 0), recorded, failed, planned},
+			[]Result{newResult("image-01", 1), newResult("image-02", 1), unchangedResult("image-03", 0), recorded, failed,
+				planned},
 			"Done in 2.50 s, 10 MB sent: 2 created, 1 with other architectures, 1 unchanged, 1 would be created, 1 failed",
 		},
 	}

@@ -192,7 +192,8 @@ func readFile(ctx context.Context, open openFunc, name string) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf(
-		"the archive has no %s, which its manifest.json names: the image is incomplete; write the archive again with `docker save`",
+		"the archive has no %s, which its manifest.json names: the image is incomplete; write the archive again with "+
+			"`docker save`",
 		name,
 	)
 }

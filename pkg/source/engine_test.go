@@ -158,7 +158,8 @@ func TestEngineFinds(t *testing.T) {
 			t.Errorf("%s: opened as %+v", text, src)
 			continue
 		}
-		if u.ID != src.Identity().Digest() || u.Size != 1234 || u.Platform.String() != "linux/arm64/v8" || !slices.Equal(u.DiffIDs, image.DiffIDs) {
+		if u.ID != src.Identity().Digest() || u.Size != 1234 || u.Platform.String() != "linux/arm64/v8" ||
+			!slices.Equal(u.DiffIDs, image.DiffIDs) {
 			t.Errorf("%s: described as %+v", text, u)
 		}
 	}
@@ -218,7 +219,8 @@ func TestImagesOf(t *testing.T) {
 		return m
 	}
 	amd64 := v1.Descriptor{
-		MediaType: types.OCIManifestSchema1, Digest: digest, Size: 7, Platform: &v1.Platform{OS: "linux", Architecture: "amd64"},
+		MediaType: types.OCIManifestSchema1, Digest: digest, Size: 7, Platform: &v1.Platform{OS: "linux",
+			Architecture: "amd64"},
 	}
 	const img, attestation = engineimage.ManifestKindImage, engineimage.ManifestKindAttestation
 	type all = []engineimage.ManifestSummary
@@ -226,12 +228,14 @@ func TestImagesOf(t *testing.T) {
 		listed all
 		want   []v1.Descriptor
 	}{
-		"an image":                         {all{listed(img, "linux/amd64")}, []v1.Descriptor{amd64}},
-		"with an attestation":              {all{listed(img, "linux/amd64"), listed(attestation, "unknown/unknown")}, []v1.Descriptor{amd64}},
-		"an attestation of a platform":     {all{listed(img, "linux/amd64"), listed(attestation, "linux/arm64")}, nil},
-		"an attestation without platform":  {all{listed(img, "linux/amd64"), listed(attestation, "")}, nil},
-		"an image without a platform":      {all{listed(img, "linux/amd64"), listed(img, "")}, nil},
-		"a kind that the engine can't say": {all{listed(img, "linux/amd64"), listed(engineimage.ManifestKindUnknown, "linux/arm64")}, nil},
+		"an image": {all{listed(img, "linux/amd64")}, []v1.Descriptor{amd64}},
+		"with an attestation": {all{listed(img, "linux/amd64"), listed(attestation, "unknown/unknown")},
+			[]v1.Descriptor{amd64}},
+		"an attestation of a platform":    {all{listed(img, "linux/amd64"), listed(attestation, "linux/arm64")}, nil},
+		"an attestation without platform": {all{listed(img, "linux/amd64"), listed(attestation, "")}, nil},
+		"an image without a platform":     {all{listed(img, "linux/amd64"), listed(img, "")}, nil},
+		"a kind that the engine can't say": {all{listed(img, "linux/amd64"),
+			listed(engineimage.ManifestKindUnknown, "linux/arm64")}, nil},
 	} {
 		got, err := imagesOf(test.listed)
 		if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
@@ -311,7 +315,8 @@ func TestEngineContainerdStore(t *testing.T) {
 
 func TestEngineContainerdStoreLacksPlatform(t *testing.T) {
 	l := imagetest.NewLayout()
-	here, gone := imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"), imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
+	here, gone := imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"),
+		imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
 	root := l.Index(here, gone)
 	delete(l, imagetest.BlobName(gone.Digest))
 	engine := &fakeEngine{images: map[string]fakeImage{root.Digest.String(): containerdStore(l, root)}}
@@ -336,8 +341,8 @@ func (e *fakeEngine) exports() int {
 	return len(slices.DeleteFunc(slices.Clone(e.calls), func(call string) bool { return call != "images/get" }))
 }
 
-// TestEngineStream: one export gives every blob that is no document, in turn; manifests and configs are kept from it, and
-// what isn't kept can still be read, from another export.
+// TestEngineStream: one export gives every blob that is no document, in turn; manifests and configs are kept from it,
+// and what isn't kept can still be read, from another export.
 func TestEngineStream(t *testing.T) {
 	l, root := imagetest.Rich()
 	engine := &fakeEngine{images: map[string]fakeImage{root.Digest.String(): containerdStore(l, root)}}
@@ -380,7 +385,8 @@ func TestEngineStream(t *testing.T) {
 // What the engine doesn't have isn't looked for in another export.
 func TestEngineStreamLacksPlatform(t *testing.T) {
 	l := imagetest.NewLayout()
-	here, gone := imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"), imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
+	here, gone := imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"),
+		imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64")
 	root := l.Index(here, gone)
 	delete(l, imagetest.BlobName(gone.Digest))
 	engine := &fakeEngine{images: map[string]fakeImage{root.Digest.String(): containerdStore(l, root)}}
@@ -392,7 +398,8 @@ func TestEngineStreamLacksPlatform(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]v1.Platform{*gone.Platform}, image.Missing(imageOf(t, src))); diff != "" || engine.exports() != 1 {
+	if diff := cmp.Diff([]v1.Platform{*gone.Platform}, image.Missing(imageOf(t, src))); diff != "" ||
+		engine.exports() != 1 {
 		t.Errorf("%d exports, missing (-want +got):\n%s", engine.exports(), diff)
 	}
 }
@@ -408,7 +415,10 @@ func TestEngineStreamBreaks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = src.(Streamed).Stream(t.Context(), func(_ v1.Descriptor, content io.Reader) { _, _ = io.Copy(io.Discard, content) })
+	err = src.(Streamed).Stream(t.Context(), func(_ v1.Descriptor, content io.Reader) {
+		_, _ = io.Copy(io.Discard,
+			content)
+	})
 	imagetest.WantError(t, err, "the container engine at tcp://|its answer broke off")
 }
 

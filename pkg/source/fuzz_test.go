@@ -54,7 +54,8 @@ func readLayers(t *testing.T, u *Unpacked) error {
 func FuzzDockerArchive(f *testing.F) {
 	image := imagetest.NewSaved(imagetest.Tar(imagetest.Entry{Name: "a"}), imagetest.Tar(imagetest.Entry{Name: "b"}))
 	_, _, two := twoImages()
-	for _, entries := range [][]imagetest.Entry{image.DockerOld(), image.DockerNew(), image.Podman(), image.Crane(imagetest.Gzip)} {
+	for _, entries := range [][]imagetest.Entry{image.DockerOld(), image.DockerNew(), image.Podman(),
+		image.Crane(imagetest.Gzip)} {
 		f.Add(imagetest.Tar(entries...))
 		f.Add(imagetest.Gzip(imagetest.Tar(entries...)))
 	}

@@ -24,13 +24,15 @@ import (
 func TestLayoutEveryForm(t *testing.T) {
 	l, root := imagetest.Rich()
 	for text, archive := range map[string][]byte{
-		"a.tar": l.Tar(), "a.rock": l.Tar(), "a.tar.gz": imagetest.Gzip(l.Tar()), "a.tar.zst": imagetest.Zstd(l.Tar()), "": nil,
+		"a.tar": l.Tar(), "a.rock": l.Tar(), "a.tar.gz": imagetest.Gzip(l.Tar()), "a.tar.zst": imagetest.Zstd(l.Tar()),
+		"": nil,
 	} {
 		path, transport := l.Folder(t), "oci:"
 		if text != "" {
 			path, transport = imagetest.TempFile(t, text, archive), "oci-archive:"
 		}
-		for _, ref := range []string{path, transport + path, transport + path + ":latest", transport + path + ":" + root.Digest.String()} {
+		for _, ref := range []string{path, transport + path, transport + path + ":latest", transport + path + ":" +
+			root.Digest.String()} {
 			src, err := openText(t, ref)
 			if err != nil {
 				t.Errorf("%s: %v", ref, err)
@@ -92,17 +94,21 @@ func TestLayoutOfOras(t *testing.T) {
 		want   v1.Hash
 		err    string
 	}{
-		"image and referrers":           {[]v1.Descriptor{signature, named(a, "1.0"), sbom}, a.Digest, ""},
-		"image without name":            {[]v1.Descriptor{sbom, a}, a.Digest, ""},
-		"referrer with name":            {[]v1.Descriptor{named(sbom, "sha256-1.sbom"), named(a, "1.0"), named(a, "latest")}, a.Digest, ""},
-		"index, its images, referrers":  {[]v1.Descriptor{b, sbom, named(index, "1.0"), a, signature}, index.Digest, ""},
-		"list of a tag's referrers":     {[]v1.Descriptor{named(l.Index(sbom), "sha256-"+a.Digest.Hex), named(a, "1.0"), sbom}, a.Digest, ""},
-		"image of another's name":       {[]v1.Descriptor{named(l.Index(b), "sha256-"+b.Digest.Hex), named(a, "1.0")}, v1.Hash{}, "holds 2 images; choose one"},
-		"referrer alone":                {[]v1.Descriptor{sbom}, sbom.Digest, ""},
-		"two images and a referrer":     {[]v1.Descriptor{a, sbom, b}, v1.Hash{}, "holds 2 images; choose one"},
-		"index and image that is named": {[]v1.Descriptor{named(index, "1.0"), named(b, "arm")}, v1.Hash{}, "holds 2 images; choose one"},
-		"referrers alone":               {[]v1.Descriptor{sbom, signature}, v1.Hash{}, "holds 2 images; choose one"},
-		"manifest that isn't there":     {[]v1.Descriptor{a, lost}, v1.Hash{}, "holds 2 images; choose one"},
+		"image and referrers": {[]v1.Descriptor{signature, named(a, "1.0"), sbom}, a.Digest, ""},
+		"image without name":  {[]v1.Descriptor{sbom, a}, a.Digest, ""},
+		"referrer with name": {[]v1.Descriptor{named(sbom, "sha256-1.sbom"), named(a, "1.0"), named(a, "latest")},
+			a.Digest, ""},
+		"index, its images, referrers": {[]v1.Descriptor{b, sbom, named(index, "1.0"), a, signature}, index.Digest, ""},
+		"list of a tag's referrers": {[]v1.Descriptor{named(l.Index(sbom), "sha256-"+a.Digest.Hex), named(a, "1.0"),
+			sbom}, a.Digest, ""},
+		"image of another's name": {[]v1.Descriptor{named(l.Index(b), "sha256-"+b.Digest.Hex), named(a, "1.0")},
+			v1.Hash{}, "holds 2 images; choose one"},
+		"referrer alone":            {[]v1.Descriptor{sbom}, sbom.Digest, ""},
+		"two images and a referrer": {[]v1.Descriptor{a, sbom, b}, v1.Hash{}, "holds 2 images; choose one"},
+		"index and image that is named": {[]v1.Descriptor{named(index, "1.0"), named(b, "arm")}, v1.Hash{},
+			"holds 2 images; choose one"},
+		"referrers alone":           {[]v1.Descriptor{sbom, signature}, v1.Hash{}, "holds 2 images; choose one"},
+		"manifest that isn't there": {[]v1.Descriptor{a, lost}, v1.Hash{}, "holds 2 images; choose one"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := l.Of(test.listed...).Folder(t)
@@ -112,7 +118,8 @@ func TestLayoutOfOras(t *testing.T) {
 			} else if err != nil || src.Identity().Digest() != test.want {
 				t.Errorf("opened %+v, %v", src, err)
 			}
-			if src, err := openText(t, "oci:"+dir+":"+test.listed[0].Digest.String()); err != nil || src.Identity().Digest() != test.listed[0].Digest {
+			if src, err := openText(t, "oci:"+dir+":"+test.listed[0].Digest.String()); err != nil ||
+				src.Identity().Digest() != test.listed[0].Digest {
 				t.Errorf("chosen by digest: %+v, %v", src, err)
 			}
 		})
@@ -130,11 +137,14 @@ func TestLayoutRefusedAtOpen(t *testing.T) {
 		index []byte
 		want  string
 	}{
-		"unknown media type": {imagetest.JSON(v1.IndexManifest{Manifests: []v1.Descriptor{helm}}), `of type "application/vnd.cncf.helm.config.v1+json"`},
-		"no JSON":            {[]byte("index"), "index.json is damaged"},
-		"no digest":          {[]byte(`{"manifests":[{"mediaType":"` + string(types.OCIManifestSchema1) + `","digest":"sha256:../../etc/passwd"}]}`), "index.json is damaged"},
-		"huge":               {bytes.Repeat([]byte(" "), maxManifest+1), "cannot read index.json: larger than"},
-		"too many values":    {[]byte(`{"manifests":[` + strings.Repeat("{},", manifestLimit.values) + `{}]}`), "more than 20000 values"},
+		"unknown media type": {imagetest.JSON(v1.IndexManifest{Manifests: []v1.Descriptor{helm}}),
+			`of type "application/vnd.cncf.helm.config.v1+json"`},
+		"no JSON": {[]byte("index"), "index.json is damaged"},
+		"no digest": {[]byte(`{"manifests":[{"mediaType":"` + string(types.OCIManifestSchema1) +
+			`","digest":"sha256:../../etc/passwd"}]}`), "index.json is damaged"},
+		"huge": {bytes.Repeat([]byte(" "), maxManifest+1), "cannot read index.json: larger than"},
+		"too many values": {[]byte(`{"manifests":[` + strings.Repeat("{},", manifestLimit.values) + `{}]}`),
+			"more than 20000 values"},
 	} {
 		l["index.json"] = try.index
 		for _, ref := range []string{"oci:" + l.Folder(t), "oci-archive:" + imagetest.TempFile(t, "a.tar", l.Tar())} {
@@ -146,7 +156,8 @@ func TestLayoutRefusedAtOpen(t *testing.T) {
 	}
 	l.Of(image)
 	_, err := openArchive(t, "oci-archive:", "", imagetest.Tar(
-		imagetest.Entry{Name: "index.json", Content: l["index.json"]}, imagetest.Entry{Name: "./index.json", Content: []byte("{}")}))
+		imagetest.Entry{Name: "index.json", Content: l["index.json"]}, imagetest.Entry{Name: "./index.json",
+			Content: []byte("{}")}))
 	imagetest.WantError(t, err, `two files named "index.json"`)
 	_, err = openArchive(t, "oci-archive:", "", l.Tar()[:520])
 	imagetest.WantError(t, err, "damaged, cut short")
@@ -175,10 +186,14 @@ func TestLayoutDamaged(t *testing.T) {
 		change func(l imagetest.Layout, image v1.Descriptor)
 		want   string
 	}{
-		"missing manifest":   {func(l imagetest.Layout, d v1.Descriptor) { delete(l, imagetest.BlobName(d.Digest)) }, "is listed, but not there"},
-		"changed manifest":   {func(l imagetest.Layout, d v1.Descriptor) { l[imagetest.BlobName(d.Digest)][1] ^= 1 }, "has the digest|damaged"},
-		"shortened manifest": {func(l imagetest.Layout, d v1.Descriptor) { l[imagetest.BlobName(d.Digest)] = []byte("{}") }, "has 2 bytes where"},
-		"wrong size of it":   {func(l imagetest.Layout, d v1.Descriptor) { d.Size++; l.Of(d) }, "are declared: the image is damaged"},
+		"missing manifest": {func(l imagetest.Layout, d v1.Descriptor) { delete(l, imagetest.BlobName(d.Digest)) },
+			"is listed, but not there"},
+		"changed manifest": {func(l imagetest.Layout, d v1.Descriptor) { l[imagetest.BlobName(d.Digest)][1] ^= 1 },
+			"has the digest|damaged"},
+		"shortened manifest": {func(l imagetest.Layout, d v1.Descriptor) { l[imagetest.BlobName(d.Digest)] = []byte("{}") },
+			"has 2 bytes where"},
+		"wrong size of it": {func(l imagetest.Layout, d v1.Descriptor) { d.Size++; l.Of(d) },
+			"are declared: the image is damaged"},
 		"a huge manifest": {func(l imagetest.Layout, _ v1.Descriptor) {
 			l.Of(l.Blob(types.OCIManifestSchema1, make([]byte, maxManifest+1)))
 		}, "larger than 4194304 bytes"},
@@ -206,7 +221,8 @@ func TestLinkedBlobs(t *testing.T) {
 	for i, name := range slices.Sorted(maps.Keys(l)) {
 		stored, link := "store/"+strconv.Itoa(i), strings.Repeat("../", strings.Count(name, "/"))
 		linked = append(linked, imagetest.Entry{Name: name, Link: link + "links/" + strconv.Itoa(i)},
-			imagetest.Entry{Name: "links/" + strconv.Itoa(i), Link: "../" + stored}, imagetest.Entry{Name: stored, Content: l[name]})
+			imagetest.Entry{Name: "links/" + strconv.Itoa(i), Link: "../" + stored},
+			imagetest.Entry{Name: stored, Content: l[name]})
 	}
 	for _, archive := range [][]byte{imagetest.Tar(linked...), imagetest.Gzip(imagetest.Tar(linked...))} {
 		for _, kind := range []string{"", "oci-archive:"} {
@@ -324,10 +340,12 @@ func TestRecognise(t *testing.T) {
 	l := imagetest.NewLayout()
 	compressed := l.Blob(types.OCILayer, imagetest.Gzip(image.Layers[0]))
 	config := l.Blob(types.OCIConfigJSON, image.Config)
-	manifest := l.Blob(types.OCIManifestSchema1, imagetest.JSON(v1.Manifest{SchemaVersion: 2, Config: config, Layers: []v1.Descriptor{compressed}}))
+	manifest := l.Blob(types.OCIManifestSchema1,
+		imagetest.JSON(v1.Manifest{SchemaVersion: 2, Config: config, Layers: []v1.Descriptor{compressed}}))
 	l.Of(manifest)
 	rock := l.Tar()
-	l["manifest.json"] = image.Contents(imagetest.BlobName(config.Digest), nil, []string{imagetest.BlobName(compressed.Digest)}).Content
+	l["manifest.json"] = image.Contents(imagetest.BlobName(config.Digest), nil,
+		[]string{imagetest.BlobName(compressed.Digest)}).Content
 	containerd := l.Tar()
 	l["manifest.json"] = image.Contents("blobs/sha256/absent", nil, nil).Content
 	otherPlatform := l.Tar()
@@ -339,11 +357,12 @@ func TestRecognise(t *testing.T) {
 		path string
 		want Kind
 	}{
-		"rock":                    {imagetest.TempFile(t, "a", rock), KindOCIArchive},
-		"rock, gzip":              {imagetest.TempFile(t, "a", imagetest.Gzip(rock)), KindOCIArchive},
-		"docker up to 24":         {imagetest.TempFile(t, "a", imagetest.Tar(image.DockerOld()...)), KindDockerArchive},
-		"docker from 25":          {imagetest.TempFile(t, "a", imagetest.Tar(image.DockerNew()...)), KindDockerArchive},
-		"docker from 25, gzip":    {imagetest.TempFile(t, "a", imagetest.Gzip(imagetest.Tar(image.DockerNew()...))), KindDockerArchive},
+		"rock":            {imagetest.TempFile(t, "a", rock), KindOCIArchive},
+		"rock, gzip":      {imagetest.TempFile(t, "a", imagetest.Gzip(rock)), KindOCIArchive},
+		"docker up to 24": {imagetest.TempFile(t, "a", imagetest.Tar(image.DockerOld()...)), KindDockerArchive},
+		"docker from 25":  {imagetest.TempFile(t, "a", imagetest.Tar(image.DockerNew()...)), KindDockerArchive},
+		"docker from 25, gzip": {imagetest.TempFile(t, "a", imagetest.Gzip(imagetest.Tar(image.DockerNew()...))),
+			KindDockerArchive},
 		"containerd":              {imagetest.TempFile(t, "a", containerd), KindOCIArchive},
 		"containerd, zstd":        {imagetest.TempFile(t, "a", imagetest.Zstd(containerd)), KindOCIArchive},
 		"of another platform":     {imagetest.TempFile(t, "a", otherPlatform), KindOCIArchive},

@@ -102,7 +102,8 @@ func TestParseTagError(t *testing.T) {
 }
 
 func TestParseDigest(t *testing.T) {
-	for text, complete := range map[string]bool{"sha256:" + hex64: true, hex64: true, hex64[:40]: false, hex64[:12]: false} {
+	for text, complete := range map[string]bool{"sha256:" + hex64: true, hex64: true, hex64[:40]: false,
+		hex64[:12]: false} {
 		ref, err := ParseDigest(text)
 		if err != nil {
 			t.Errorf("ParseDigest(%q): %v", text, err)
@@ -112,12 +113,14 @@ func TestParseDigest(t *testing.T) {
 			t.Errorf("Digest() of %q: %s, %t", text, hash, ok)
 		}
 	}
-	for _, text := range []string{"", hex64[:11], "latest", "busybox:latest", "./file", "md5:" + hex64, strings.ToUpper(hex64)} {
+	for _, text := range []string{"", hex64[:11], "latest", "busybox:latest", "./file", "md5:" + hex64,
+		strings.ToUpper(hex64)} {
 		if _, err := ParseDigest(text); err == nil {
 			t.Errorf("ParseDigest(%q) is accepted", text)
 		}
 	}
-	if hash, ok := (Reference{Kind: KindRegistry, Name: "docker.io/a/b:1@sha256:" + hex64}).Digest(); !ok || hash.Hex != hex64 {
+	if hash, ok := (Reference{Kind: KindRegistry, Name: "docker.io/a/b:1@sha256:" + hex64}).Digest(); !ok ||
+		hash.Hex != hex64 {
 		t.Errorf("Digest() of a named image: %s, %t", hash, ok)
 	}
 	engine := Reference{Kind: KindEngine, Hex: hex64}
@@ -132,11 +135,14 @@ func nothing(string) bool { return false }
 // TestParseLineOfPaths: what exists tells paths from what is around them.
 func TestParseLineOfPaths(t *testing.T) {
 	digest := "sha256:" + hex64
-	there := []string{"a.rock", "b.rock", "./dir", "dir", "my dir/c.rock", "both.rock a.rock", "my dir", "x:y.tar", "ghcr.io", "a b:c", "plain"}
+	there := []string{"a.rock", "b.rock", "./dir", "dir", "my dir/c.rock", "both.rock a.rock", "my dir", "x:y.tar",
+		"ghcr.io", "a b:c", "plain"}
 	exists := func(path string) bool { return slices.Contains(there, path) }
 	for line, want := range map[string][]Reference{
-		"a.rock b.rock":              {{Kind: KindPath, Text: "a.rock", Path: "a.rock"}, {Kind: KindPath, Text: "b.rock", Path: "b.rock"}},
-		"a.rock  b.rock ./dir":       {{Kind: KindPath, Text: "a.rock", Path: "a.rock"}, {Kind: KindPath, Text: "b.rock", Path: "b.rock"}, {Kind: KindPath, Text: "./dir", Path: "./dir"}},
+		"a.rock b.rock": {{Kind: KindPath, Text: "a.rock", Path: "a.rock"},
+			{Kind: KindPath, Text: "b.rock", Path: "b.rock"}},
+		"a.rock  b.rock ./dir": {{Kind: KindPath, Text: "a.rock", Path: "a.rock"},
+			{Kind: KindPath, Text: "b.rock", Path: "b.rock"}, {Kind: KindPath, Text: "./dir", Path: "./dir"}},
 		"both.rock a.rock":           {{Kind: KindPath, Path: "both.rock a.rock"}},
 		"a.rock missing.rock":        {{Kind: KindPath, Path: "a.rock missing.rock"}},
 		"my dir/c.rock":              {{Kind: KindPath, Path: "my dir/c.rock"}},
@@ -322,7 +328,8 @@ func TestParseLine(t *testing.T) {
 			t.Errorf("ParseLine(%q): %s", line, diff)
 		}
 	}
-	for _, platform := range []string{"", "linux", "/amd64", "linux/", "linux/arm/v7/x", "linux/amd64:1:2", "linux/amd64/"} {
+	for _, platform := range []string{"", "linux", "/amd64", "linux/", "linux/arm/v7/x", "linux/amd64:1:2",
+		"linux/amd64/"} {
 		_, _, err := ParseLine("a.rock platform="+platform, nothing)
 		imagetest.WantError(t, err, "write os/arch[/variant][:osversion]")
 	}
@@ -332,7 +339,8 @@ func TestParseLine(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"sha256:" + hex64, "busybox:1@sha256:" + hex64, "oci-archive:a.rock:b", "./a", "a.rock platform=linux/arm64"} {
+	for _, seed := range []string{"sha256:" + hex64, "busybox:1@sha256:" + hex64, "oci-archive:a.rock:b", "./a",
+		"a.rock platform=linux/arm64"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -157,7 +157,8 @@ func (r *sourceRepository) advise(err error) error {
 		return fmt.Errorf("%w; %s", err, limited.again())
 	case errors.As(err, &limited):
 		return fmt.Errorf(
-			"%w; log in with source-username, source-password and source-registry: %s, which raises the limit of some registries, or %s",
+			"%w; log in with source-username, source-password and source-registry: %s, which raises the limit of some "+
+				"registries, or %s",
 			err,
 			r.registry,
 			limited.again(),
@@ -177,7 +178,8 @@ func (r *sourceRepository) advise(err error) error {
 		)
 	case ociclient.IsDenied(err):
 		return fmt.Errorf("%w; check the name, and if the image isn't public give source-username and source-password, "+
-			"with source-registry: %s, or run `docker login %[2]s` before, where the action can read what that leaves", err, r.registry)
+			"with source-registry: %s, or run `docker login %[2]s` before, where the action can read what that leaves", err,
+			r.registry)
 	case ociclient.IsStatus(err, http.StatusNotFound):
 		return fmt.Errorf(
 			"%w; check that name, tag and digest are right and the image hasn't been deleted from %s",
@@ -316,8 +318,8 @@ func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (So
 // blobsAtOnce is how many blobs are read concurrently while an image is sent; more wait for the registry it is sent to.
 const blobsAtOnce = 4
 
-// connectForBlobs opens the connections that the first blobs need while it is found out which of them are read. Otherwise
-// opening them would take two round trips while the other registry waits for their first bytes.
+// connectForBlobs opens the connections that the first blobs need while it is found out which of them are read.
+// Otherwise opening them would take two round trips while the other registry waits for their first bytes.
 func (a RegistryAccess) connectForBlobs(ctx context.Context, repo *sourceRepository) {
 	if a.Connect == nil || repo.multiplexed.Load() {
 		return

@@ -99,7 +99,8 @@ func (r *testRegistry) put(t *testing.T, m image.ImageOrIndex) {
 func (r *testRegistry) serve(t *testing.T) (l imagetest.Layout, root v1.Descriptor) {
 	t.Helper()
 	l = imagetest.NewLayout()
-	root = l.Index(imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"), imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64"))
+	root = l.Index(imagetest.WithPlatform(l.Image("linux/amd64"), "linux/amd64"),
+		imagetest.WithPlatform(l.Image("linux/arm64"), "linux/arm64"))
 	r.put(t, openLayout(t, l.Of(root)))
 	return l, root
 }
@@ -223,10 +224,13 @@ func TestRegistryRefused(t *testing.T) {
 		text     string
 		want     string
 	}{
-		"another manifest": {[]byte(`{"schemaVersion":2}`), "/repo@" + digest, "opening |does not match requested digest: \"" + digest},
-		"a changed byte":   {bytes.Replace(l[imagetest.BlobName(root.Digest)], []byte("amd64"), []byte("amd65"), 1), "/repo@" + digest, "does not match"},
-		"a huge one":       {make([]byte, 16<<20), "/repo@" + digest, "opening |/repo@" + digest + "|larger than"},
-		"no such digest":   {nil, "/repo@sha256:" + hex64, "opening |MANIFEST_UNKNOWN|; check that name, tag and digest are right"},
+		"another manifest": {[]byte(`{"schemaVersion":2}`), "/repo@" + digest,
+			"opening |does not match requested digest: \"" + digest},
+		"a changed byte": {bytes.Replace(l[imagetest.BlobName(root.Digest)], []byte("amd64"), []byte("amd65"), 1),
+			"/repo@" + digest, "does not match"},
+		"a huge one": {make([]byte, 16<<20), "/repo@" + digest, "opening |/repo@" + digest + "|larger than"},
+		"no such digest": {nil, "/repo@sha256:" + hex64, "opening |MANIFEST_UNKNOWN|; check that name, tag and " +
+			"digest are right"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			delete(r.forge, served)
@@ -256,7 +260,8 @@ func TestRegistryCredentials(t *testing.T) {
 	}
 	imagetest.WantError(t, err, "check that the credentials given for "+r.host)
 	_, _, err = openLogged(t, login("registry.example", "secret"), text)
-	imagetest.WantError(t, err, "give source-username and source-password|source-registry: "+r.host+"|docker login "+r.host)
+	imagetest.WantError(t, err,
+		"give source-username and source-password|source-registry: "+r.host+"|docker login "+r.host)
 }
 
 // Where the registry refuses access, the engine's copy does if it is the image
@@ -275,7 +280,8 @@ func TestRegistryFallsBackToEngine(t *testing.T) {
 	}{
 		"image":            {containerdStore(l, one), one.Digest, one.Digest.String(), http.StatusUnauthorized, ""},
 		"image, forbidden": {containerdStore(l, one), one.Digest, one.Digest.String(), http.StatusForbidden, ""},
-		"index":            {containerdStore(l, several), several.Digest, several.Digest.String(), http.StatusUnauthorized, "of several platforms|give its ID"},
+		"index": {containerdStore(l, several), several.Digest, several.Digest.String(), http.StatusUnauthorized,
+			"of several platforms|give its ID"},
 		"image without its manifest": {
 			graphDriver(unpacked, "source@sha256:"+hex64), unpacked.ID(), "sha256:" + hex64, http.StatusUnauthorized,
 			"docker login|of several platforms|give its ID, " + unpacked.ID().String(),
@@ -283,7 +289,8 @@ func TestRegistryFallsBackToEngine(t *testing.T) {
 		"image that the registry lacks": {
 			containerdStore(l, one), one.Digest, one.Digest.String(), http.StatusNotFound, "check that name, tag and digest",
 		},
-		"registry in trouble": {containerdStore(l, one), one.Digest, one.Digest.String(), http.StatusServiceUnavailable, "503"},
+		"registry in trouble": {containerdStore(l, one), one.Digest, one.Digest.String(), http.StatusServiceUnavailable,
+			"503"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ref, err := Parse(refusing(t, test.status) + "/image@" + test.digest)
@@ -360,7 +367,8 @@ func TestRegistryRedirects(t *testing.T) {
 
 // TestRateLimit: a registry that wants to be left alone for hours is told as that, with what helps.
 func TestRateLimit(t *testing.T) {
-	const limit = `{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your\nunauthenticated pull rate limit."}]}`
+	const limit = `{"errors":[{"code":"TOOMANYREQUESTS",` +
+		`"message":"You have reached your\nunauthenticated pull rate limit."}]}`
 	for name, test := range map[string]struct {
 		retryAfter, body string
 		login            bool
@@ -369,7 +377,8 @@ func TestRateLimit(t *testing.T) {
 	}{
 		"anonymous": {"21600", limit, false, "429 Too Many Requests|" +
 			"; log in with source-username, source-password and source-registry: |, or run this again after ", 6},
-		"a date":    {time.Now().Add(7 * time.Hour).UTC().Format(http.TimeFormat), limit, false, "or run this again after ", 7},
+		"a date": {time.Now().Add(7 * time.Hour).UTC().Format(http.TimeFormat), limit, false, "or run this again after ",
+			7},
 		"logged in": {"21600", limit, true, "; run this again after ", 6},
 		"no date":   {"", "slow down", false, ": 429 Too Many Requests; log in with|, or run this again later", 0},
 		"nonsense":  {"-5", "", true, ": 429 Too Many Requests; run this again later", 0},
@@ -412,7 +421,8 @@ func TestRateLimit(t *testing.T) {
 // TestErrorsOnOneLine: some registries answer with texts of several lines.
 func TestErrorsOnOneLine(t *testing.T) {
 	for _, body := range []string{
-		`{"errors":[{"code":"DENIED","message":"Your authorization token has expired.\n\tReauthenticate\r\nand try again.\n"}]}`,
+		`{"errors":[{"code":"DENIED",` +
+			`"message":"Your authorization token has expired.\n\tReauthenticate\r\nand try again.\n"}]}`,
 		"<html>\n<body>\n  Reauthenticate and try again.</body>",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -666,7 +676,8 @@ func TestRemoteBlobRange(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			res := &http.Response{StatusCode: test.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(test.body))}
+			res := &http.Response{StatusCode: test.status, Header: http.Header{},
+				Body: io.NopCloser(strings.NewReader(test.body))}
 			res.Header.Set("Content-Range", test.header)
 			err := skipTo(res, 4)
 			if (err != nil) != test.fails {

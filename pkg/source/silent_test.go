@@ -51,17 +51,18 @@ func TestSilentRegistry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener := make(pipes)
 		base.DialContext = listener.dial
-		server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/v2/" {
-				return
-			}
-			if r.Header.Get("Range") == "" {
-				w.Header().Set("Content-Length", "4194304")
-				_, _ = w.Write(make([]byte, 2<<20))
-				w.(http.Flusher).Flush()
-			}
-			<-r.Context().Done()
-		})}
+		server := &http.Server{ReadHeaderTimeout: time.Hour,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/v2/" {
+					return
+				}
+				if r.Header.Get("Range") == "" {
+					w.Header().Set("Content-Length", "4194304")
+					_, _ = w.Write(make([]byte, 2<<20))
+					w.(http.Flusher).Flush()
+				}
+				<-r.Context().Done()
+			})}
 		served := make(chan error)
 		go func() { served <- server.Serve(listener) }()
 
@@ -80,7 +81,8 @@ func TestSilentRegistry(t *testing.T) {
 		}
 		began := time.Now()
 		_, err = io.Copy(io.Discard, blob)
-		imagetest.WantError(t, err, "the blob ends after 2097152 of 4194304 bytes|the connection fell silent: nothing from 127.0.0.1:5000")
+		imagetest.WantError(t, err, "the blob ends after 2097152 of 4194304 bytes|the connection fell silent: nothing from "+
+			"127.0.0.1:5000")
 		if took := time.Since(began); took > 10*time.Minute {
 			t.Errorf("that took %s", took)
 		}
@@ -102,27 +104,30 @@ func TestSilentEngine(t *testing.T) {
 		export []byte // what comes before the silence
 		want   string
 	}{
-		"inspect":       {"json", nil, "failed to inspect image|no answer within 15m0s"},
-		"before export": {"get", nil, "failed to export image " + saved.ID().String() + "|the connection fell silent: nothing from tcp://127.0.0.1:2375 for 15m0s"},
-		"within export": {"get", graphDriver(saved).export[:2<<20], "failed to export image " + saved.ID().String() + "|nothing from tcp://127.0.0.1:2375 for 1m0s"},
+		"inspect": {"json", nil, "failed to inspect image|no answer within 15m0s"},
+		"before export": {"get", nil, "failed to export image " + saved.ID().String() +
+			"|the connection fell silent: nothing from tcp://127.0.0.1:2375 for 15m0s"},
+		"within export": {"get", graphDriver(saved).export[:2<<20], "failed to export image " + saved.ID().String() +
+			"|nothing from tcp://127.0.0.1:2375 for 1m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				listener := make(pipes)
-				server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					switch {
-					case r.URL.Path == "/_ping":
-						return
-					case path.Base(r.URL.Path) == test.silent:
-						if len(test.export) > 0 {
-							_, _ = w.Write(test.export)
-							w.(http.Flusher).Flush()
+				server := &http.Server{ReadHeaderTimeout: time.Hour,
+					Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						switch {
+						case r.URL.Path == "/_ping":
+							return
+						case path.Base(r.URL.Path) == test.silent:
+							if len(test.export) > 0 {
+								_, _ = w.Write(test.export)
+								w.(http.Flusher).Flush()
+							}
+							<-r.Context().Done()
+						default:
+							answer(w, http.StatusOK, inspected)
 						}
-						<-r.Context().Done()
-					default:
-						answer(w, http.StatusOK, inspected)
-					}
-				})}
+					})}
 				served := make(chan error)
 				go func() { served <- server.Serve(listener) }()
 				api, err := client.New(client.WithHost("tcp://127.0.0.1:2375"), client.WithDialContext(listener.dial))

@@ -1,13 +1,13 @@
-// Package source opens container images where they are stored: registries, the container engine, OCI layouts and archives,
-// files that `docker save` wrote.
+// Package source opens container images where they are stored: registries, the container engine, OCI layouts and
+// archives, files that `docker save` wrote.
 //
-// [Parse] reads a reference, and [Opener.Open] opens the image that it names, without reading a layer. A [Source] is one of
-// two kinds, which its type says:
+// [Parse] reads a reference, and [Opener.Open] opens the image that it names, without reading a layer. A [Source] is
+// one of two kinds, which its type says:
 //
 //   - [Backed]: the image has its manifest and its compressed blobs already (a registry, an OCI layout or archive, the
 //     containerd image store). It is pushed as it is, and its digest doesn't change.
-//   - [*Unpacked]: the image has a config and layers as they are unpacked (Docker's graph drivers, docker-archive files).
-//     Package pack makes a manifest-backed image of it.
+//   - [*Unpacked]: the image has a config and layers as they are unpacked (Docker's graph drivers, docker-archive
+//     files). Package pack makes a manifest-backed image of it.
 package source
 
 import (

@@ -34,7 +34,8 @@ func main() {
 // push builds the programs and the image, and returns the image's digest.
 func push(ctx context.Context, args []string) (string, error) {
 	if len(args) != 3 {
-		return "", errors.New("reading the arguments: there must be three, the repository, the version and a folder for the programs")
+		return "", errors.New("reading the arguments: there must be three, the repository, the version and a folder " +
+			"for the programs")
 	}
 	repository, version, folder := args[0], args[1], args[2]
 	tag, err := name.NewTag(repository + ":" + version)
