@@ -327,7 +327,8 @@ func TestEngineAndPeers(t *testing.T) {
 		}
 	}
 	name := fmt.Sprintf("upload-resource-bench-%d", os.Getpid())
-	if left, err := exec.Command("docker", "image", "ls", "--quiet", name).Output(); err != nil || strings.TrimSpace(string(left)) != "" {
+	if left, err := exec.Command("docker", "image", "ls", "--quiet", name).Output(); err != nil ||
+		strings.TrimSpace(string(left)) != "" {
 		t.Errorf("images were left in the engine: %s %v", left, err)
 	}
 }
