@@ -26,14 +26,11 @@ var (
 
 // compare downloads the layers of an image and compares them with the diff IDs that its config lists. If it returns
 // nil, the image is what the config describes, whoever pushed it. An uncompressed layer's digest is its diff ID, so
-// only its size is requested.
+// only its size is requested, also if its media type is gzip's, as in the images that charmcraft 4 pushes.
 func (v *View) compare(ctx context.Context, d *remote.Descriptor) error {
-	m, err := imageManifest(d.MediaType, d.Manifest)
-	if err == nil {
-		err = image.CheckManifest(d.MediaType, d.Manifest)
-	}
+	m, err := comparableManifest(d.MediaType, d.Manifest)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errIncomparable, err)
+		return err
 	}
 	diffIDs, err := v.readDiffIDs(ctx, m.Config)
 	if err != nil {
@@ -72,14 +69,19 @@ type layerClaim struct {
 	mediaType    types.MediaType
 }
 
-// layerClaims returns the statements about the layers of an image that have to be verified, each once. It refuses
-// descriptors with urls, data or annotations, because some runtimes take content from there instead of from the blob.
-// It also refuses an image without layers: nothing would show that its config is a config.
-func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, error) {
+// comparableManifest parses the manifest of an image whose layers can be compared with their diff IDs; for others it
+// returns errIncomparable. It refuses descriptors with urls, data or annotations, because some runtimes take content
+// from there instead of from the blob. It also refuses an image without layers: nothing would show that its config is a
+// config.
+func comparableManifest(mediaType types.MediaType, raw []byte) (*v1.Manifest, error) {
+	m, err := imageManifest(mediaType, raw)
+	if err == nil {
+		err = image.CheckManifest(mediaType, raw)
+	}
 	switch {
-	case len(diffIDs) != len(m.Layers):
-		return nil, fmt.Errorf("%w: %d layers, %d diff IDs", errOtherLayers, len(m.Layers), len(diffIDs))
-	case len(diffIDs) == 0:
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errIncomparable, err)
+	case len(m.Layers) == 0:
 		return nil, fmt.Errorf("%w: it has no layers", errIncomparable)
 	case !hasNoOtherSource(m.Config) || !isConfig(m.Config.MediaType):
 		return nil, fmt.Errorf(
@@ -88,20 +90,31 @@ func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, er
 			m.Config.MediaType,
 		)
 	}
-	claims := map[layerClaim]struct{}{}
-	for i, layer := range m.Layers {
+	for _, layer := range m.Layers {
 		switch {
 		case !hasNoOtherSource(layer):
 			return nil, fmt.Errorf("%w: layer %s has urls, data or annotations", errIncomparable, layer.Digest)
-		case isUncompressed(layer.MediaType) && layer.Digest != diffIDs[i]:
+		case !isCompressed(layer.MediaType) && !isUncompressed(layer.MediaType):
+			return nil, fmt.Errorf("%w: layer %s is of type %q", errIncomparable, layer.Digest, layer.MediaType)
+		}
+	}
+	return m, nil
+}
+
+// layerClaims returns the statements about the layers of an image that have to be verified, each once.
+func layerClaims(m *v1.Manifest, diffIDs []v1.Hash) (map[layerClaim]struct{}, error) {
+	if len(diffIDs) != len(m.Layers) {
+		return nil, fmt.Errorf("%w: %d layers, %d diff IDs", errOtherLayers, len(m.Layers), len(diffIDs))
+	}
+	claims := map[layerClaim]struct{}{}
+	for i, layer := range m.Layers {
+		if isUncompressed(layer.MediaType) && layer.Digest != diffIDs[i] {
 			return nil, fmt.Errorf(
 				"%w: layer %s is unpacked and hasn't the diff ID %s",
 				errOtherLayers,
 				layer.Digest,
 				diffIDs[i],
 			)
-		case !isCompressed(layer.MediaType) && !isUncompressed(layer.MediaType):
-			return nil, fmt.Errorf("%w: layer %s is of type %q", errIncomparable, layer.Digest, layer.MediaType)
 		}
 		claims[layerClaim{layer.Digest, diffIDs[i], layer.Size, layer.MediaType}] = struct{}{}
 	}

@@ -72,8 +72,17 @@ func isUncompressed(t types.MediaType) bool {
 }
 
 // isCompressed reports whether the media type is that of a compressed layer that any image may use.
-func isCompressed(t types.MediaType) bool {
-	return t == types.DockerLayer || t == types.OCILayer || t == types.OCILayerZStd
+func isCompressed(t types.MediaType) bool { return compressionOf(t) != "" }
+
+// compressionOf returns the compression that the media type of a layer promises: "gzip", "zstd", or "" for any other.
+func compressionOf(t types.MediaType) string {
+	switch t { //nolint:exhaustive // no other type is a compressed layer's
+	case types.DockerLayer, types.OCILayer:
+		return "gzip"
+	case types.OCILayerZStd:
+		return "zstd"
+	}
+	return ""
 }
 
 // errNotAnImage is the error for a manifest of another media type than an image's.

@@ -47,7 +47,7 @@ func (v *View) layersBelow(ctx context.Context, newest *remote.Descriptor) Layer
 	var images []*v1.Manifest
 	var candidates []v1.Descriptor // each once
 	for _, d := range v.children(ctx, newest) {
-		m, err := imageManifest(d.MediaType, d.Manifest)
+		m, err := comparableManifest(d.MediaType, d.Manifest)
 		if err != nil {
 			v.log.Debug("An image's layers can't be reused", zap.Stringer("manifest", d.Digest), zap.Error(err))
 			continue
@@ -111,9 +111,6 @@ func (v *View) children(ctx context.Context, d *remote.Descriptor) []*remote.Des
 
 // layersOf maps the diff IDs of an image to its compressed layers. Both are listed in the same order.
 func (v *View) layersOf(ctx context.Context, m *v1.Manifest) (Layers, error) {
-	if !isConfig(m.Config.MediaType) {
-		return nil, fmt.Errorf("the image's config is of type %q", m.Config.MediaType)
-	}
 	diffIDs, err := v.readDiffIDs(ctx, m.Config)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,8 @@ type Plan struct {
 	manifests map[v1.Hash][]byte
 	blobs     map[v1.Hash]blob
 
+	// comparable is false if some layer of the image can't be proven to have its diff ID.
+	comparable bool
 	// expectedDiffIDs are those that the layers have to be compared with, by blob.
 	expectedDiffIDs map[v1.Hash]v1.Hash
 }
@@ -91,9 +93,11 @@ func (v *View) Plan(ctx context.Context, img image.ImageOrIndex, packedLayers La
 		return nil, fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
 	}
 	learned, _ := v.learned.peek(tagLatest)
-	maps.DeleteFunc(p.expectedDiffIDs, func(blob, diffID v1.Hash) bool {
-		return learned[diffID].Digest == blob || packedLayers[diffID].Digest == blob
-	})
+	unproven := unprovenBlobs(nodes, learned, packedLayers)
+	maps.DeleteFunc(p.expectedDiffIDs, func(blob, _ v1.Hash) bool { return !unproven[blob] })
+	// Of an index, View.Layers leaves out each image that isn't comparable.
+	_, err = comparableManifest(root.desc.MediaType, root.raw)
+	p.comparable = err == nil || root.desc.MediaType.IsIndex()
 	if err := v.lookBelow(ctx, nodes); err != nil {
 		return nil, err
 	}
@@ -165,9 +169,13 @@ func (p *Plan) collect(nodes []*node) (needed []blob) {
 			continue
 		}
 		for _, b := range n.blobs {
-			if _, twice := p.blobs[b.desc.Digest]; !twice {
+			first, twice := p.blobs[b.desc.Digest]
+			switch {
+			case !twice:
 				p.blobs[b.desc.Digest] = b
 				needed = append(needed, b)
+			case compressionOf(b.desc.MediaType) != compressionOf(first.desc.MediaType): // one of the types is wrong
+				p.comparable = false
 			}
 		}
 		p.manifests[n.desc.Digest] = n.raw

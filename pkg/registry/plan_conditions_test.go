@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -97,6 +98,14 @@ func TestPlanExpectsDiffIDs(t *testing.T) {
 	app := layersOf(t, packed(t, "app"))
 	for name, prepare := range map[string]func(v *View) Layers{
 		"packed": func(*View) Layers { return known },
+		"packed, and labelled otherwise": func(*View) Layers {
+			otherwise := maps.Clone(known)
+			for diffID, d := range otherwise {
+				d.MediaType = types.OCILayerZStd
+				otherwise[diffID] = d
+			}
+			return otherwise
+		},
 		"proven": func(v *View) Layers { uploaded(t, v, packed(t, "base")); v.Layers(t.Context()); return nil },
 	} {
 		v, _ := newServer(t).open(t)
@@ -108,6 +117,11 @@ func TestPlanExpectsDiffIDs(t *testing.T) {
 		want := map[v1.Hash]v1.Hash{}
 		for diffID, blob := range app {
 			want[blob.Digest] = diffID
+		}
+		for diffID, blob := range known {
+			if name == "packed, and labelled otherwise" {
+				want[blob.Digest] = diffID
+			}
 		}
 		if diff := cmp.Diff(want, p.expectedDiffIDs); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
@@ -56,7 +55,8 @@ func (v *View) SendBlob(ctx context.Context, layer partial.CompressedLayer) erro
 //
 // Layers whose diff IDs aren't proven yet are decompressed and compared while they are sent. A wrong diff ID is an
 // error. Compared is true if every layer is proven to have its diff ID, because it was packed or compared. It is false
-// if the repository had unproven parts of the image before.
+// if the repository had unproven parts of the image before, and for an image of a form that Find refuses to compare,
+// such as one with encrypted layers.
 func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compared bool, err error) {
 	defer v.meter.show(progress)()
 	if !p.WillRecord || v.decompress == nil || !v.willCompare(p) {
@@ -84,6 +84,9 @@ func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compa
 // willCompare reports whether every layer whose diff ID isn't proven yet is read when the plan is pushed. A layer
 // that the repository has, or that the registry may mount, is not.
 func (v *View) willCompare(p *Plan) bool {
+	if !p.comparable {
+		return false
+	}
 	missing := map[v1.Hash]bool{}
 	for _, d := range p.Missing {
 		missing[d.Digest] = true
@@ -128,7 +131,7 @@ func (v *View) push(ctx context.Context, p *Plan) (compared bool, err error) {
 		}
 		rest = rest[n:]
 	}
-	compared = true
+	compared = p.comparable
 	for blob := range p.expectedDiffIDs {
 		compared = compared && proven[blob]
 	}
@@ -146,8 +149,7 @@ func (v *View) sendProven(ctx context.Context, b blob) (bool, error) {
 	case sent.DiffID != b.diffID:
 		return false, wrongDiffID(b.desc.Digest, b.diffID, sent.DiffID)
 	}
-	labelledGzip := b.desc.MediaType == types.DockerLayer || b.desc.MediaType == types.OCILayer
-	return sent.Gzip || !labelledGzip, nil
+	return sent.Compression == compressionOf(b.desc.MediaType), nil
 }
 
 // sendOnce sends a blob. If another call sends or has sent it, sendOnce returns that call's result.

@@ -14,12 +14,17 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
 
+	"github.com/charmhub-actions/upload-resource/pkg/compression"
+	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
@@ -76,9 +81,7 @@ func TestMislabelledLayersAreNotVerified(t *testing.T) {
 		t.Fatal(err)
 	}
 	blob := append([]byte("???"), content...) // of a compression of three bytes, and no more
-	for mediaType, want := range map[types.MediaType]bool{
-		types.DockerLayer: false, types.OCILayer: false, types.OCILayerZStd: true,
-	} {
+	for _, mediaType := range []types.MediaType{types.DockerLayer, types.OCILayer, types.OCILayerZStd} {
 		s := newServer(t)
 		r, _ := s.open(t)
 		r.decompress = func(blob io.Reader) (io.ReadCloser, bool, error) {
@@ -87,9 +90,70 @@ func TestMislabelledLayersAreNotVerified(t *testing.T) {
 		}
 		img := mustAppend(t, named{static.NewLayer(blob, mediaType), diffID})
 		verified, err := r.Push(t.Context(), mustPlan(t, r, img), nil)
-		if verified != want || err != nil {
-			t.Errorf("%s without gzip is verified: %t, %v; want %t", mediaType, verified, err, want)
+		if verified || err != nil {
+			t.Errorf("%s of another compression is verified: %t, %v", mediaType, verified, err)
 		}
+	}
+}
+
+// TestPushProvesWhatFindCompares: an image is proven by sending it only if all of it was compared, and if Find would
+// compare an image of that form.
+func TestPushProvesWhatFindCompares(t *testing.T) {
+	t.Parallel()
+	img := randomImage(t, 100, 2)
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const content = "a layer"
+	diffID, _, err := v1.SHA256(strings.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	zstandard := encoder.EncodeAll([]byte(content), nil)
+	of := func(mediaTypes ...types.MediaType) v1.Image {
+		var layers []v1.Layer
+		for _, mediaType := range mediaTypes {
+			layers = append(layers, named{static.NewLayer(zstandard, mediaType), diffID})
+		}
+		return mustAppend(t, layers...)
+	}
+	first := func(change func(layer *v1.Descriptor)) v1.Image {
+		return tamper(t, img, func(m *v1.Manifest) { change(&m.Layers[0]) })
+	}
+	for name, test := range map[string]struct {
+		img  image.ImageOrIndex
+		want bool
+	}{
+		"gzip":                        {img, true},
+		"zstd":                        {of(types.OCILayerZStd), true},
+		"zstd, twice":                 {of(types.OCILayerZStd, types.OCILayerZStd), true},
+		"an index":                    {mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img}), true},
+		"an index with a foreign one": {mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: foreign(t, "https://example.com/layer")}), true},
+		"zstd, labelled gzip":         {of(types.OCILayer), false},
+		"zstd, labelled gzip too":     {of(types.OCILayerZStd, types.OCILayer), false},
+		"gzip, labelled zstd":         {first(func(layer *v1.Descriptor) { layer.MediaType = types.OCILayerZStd }), false},
+		"foreign":                     {foreign(t, "https://example.com/layer"), false},
+		"encrypted":                   {mustAppend(t, layersIn(t, img)[0], static.NewLayer([]byte("?"), types.OCILayer+"+encrypted")), false},
+		"embedded":                    {first(func(layer *v1.Descriptor) { layer.Data = []byte("x") }), false},
+		"annotated":                   {first(func(layer *v1.Descriptor) { layer.Annotations = map[string]string{"x": "y"} }), false},
+		"without layers":              {empty.Image, false},
+		"config of an artifact":       {mutate.ConfigMediaType(img, "application/vnd.artifact"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v, _ := newServer(t).open(t)
+			v.decompress = new(compression.Bounds).Decompress
+			p := mustPlan(t, v, test.img)
+			p.WillRecord = true
+			compared, err := v.Push(t.Context(), p, nil)
+			if err != nil || compared != test.want {
+				t.Errorf("compared: %t, %v; want %t", compared, err, test.want)
+			}
+			if compared, err = v.Push(t.Context(), mustPlan(t, v, test.img), nil); err != nil || compared {
+				t.Errorf("again: compared: %t, %v; want false, since nothing was read", compared, err)
+			}
+		})
 	}
 }
 
@@ -129,14 +193,17 @@ func TestWillCompare(t *testing.T) {
 		open := func() (partial.CompressedLayer, error) { return test.layer, test.err }
 		p := &Plan{
 			Missing: test.missing, blobs: map[v1.Hash]blob{aKey: {layer: open}},
-			expectedDiffIDs: map[v1.Hash]v1.Hash{aKey: aSource},
+			comparable: true, expectedDiffIDs: map[v1.Hash]v1.Hash{aKey: aSource},
 		}
 		if got := v.willCompare(p); got != test.want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}
-	if !v.willCompare(&Plan{}) {
+	if !v.willCompare(&Plan{comparable: true}) {
 		t.Error("a plan without such a layer isn't proven")
+	}
+	if v.willCompare(&Plan{}) {
+		t.Error("an image that can't be compared is proven")
 	}
 }
 

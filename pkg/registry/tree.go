@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
@@ -224,6 +225,23 @@ func newArtifact(index v1.ImageIndex, d v1.Descriptor) (*node, error) {
 		)
 	}
 	return n, n.checkSizes()
+}
+
+// unprovenBlobs returns the blobs that aren't known to be the layers that the images' configs describe, compressed as
+// their media types say.
+func unprovenBlobs(nodes []*node, known ...Layers) map[v1.Hash]bool {
+	unproven := map[v1.Hash]bool{}
+	for _, n := range nodes {
+		for _, b := range n.blobs {
+			if !slices.ContainsFunc(known, func(layers Layers) bool {
+				l := layers[b.diffID]
+				return l.Digest == b.desc.Digest && compressionOf(l.MediaType) == compressionOf(b.desc.MediaType)
+			}) {
+				unproven[b.desc.Digest] = true
+			}
+		}
+	}
+	return unproven
 }
 
 // expectedDiffIDs returns the diff ID of each layer by blob, as the configs of the images list it. It fails if two

@@ -30,8 +30,21 @@ type passingError struct{ error }
 // Unwrap returns the refusal.
 func (e *passingError) Unwrap() error { return e.error }
 
-// gzipMagic is what gzip's format begins with (RFC 1952, section 2.3.1).
-const gzipMagic = "\x1f\x8b"
+const (
+	gzipMagic = "\x1f\x8b"         // gzip's format begins with it (RFC 1952, section 2.3.1)
+	zstdMagic = "\x28\xb5\x2f\xfd" // zstd's format begins with it (RFC 8878, section 3.1.1)
+)
+
+// compressionOf returns the compression of a blob that begins so: "gzip", "zstd", or "" for any other.
+func compressionOf(start []byte) string {
+	switch {
+	case bytes.HasPrefix(start, []byte(gzipMagic)):
+		return "gzip"
+	case bytes.HasPrefix(start, []byte(zstdMagic)):
+		return "zstd"
+	}
+	return ""
+}
 
 // maxRead bounds the bytes of a read, and so what a check may hold in memory.
 const maxRead = 64 << 10
@@ -52,8 +65,9 @@ type source struct {
 	hash    hash.Hash
 	hashed  int64  // bytes that went into hash
 	start   []byte // the first bytes, from prepare
-	gzip    bool   // the blob begins as gzip does
 	err     error  // why the source can't be read
+
+	compression string // of the blob, by its first bytes
 }
 
 // newSource returns a source whose blob is opened by openAhead, or by the first read. A layer is looked into, if
@@ -156,7 +170,7 @@ func (r *sourceReader) Close() error { return nil }
 // read reads bytes at an offset.
 func (s *source) read(p []byte, off int64) (n int, err error) {
 	if err = s.moveTo(off); err == nil {
-		n, err = io.ReadAtLeast(s.content, p, min(len(p), len(gzipMagic)))
+		n, err = io.ReadAtLeast(s.content, p, min(len(p), len(zstdMagic)))
 		s.next += int64(n)
 	}
 	switch {
@@ -171,7 +185,9 @@ func (s *source) read(p []byte, off int64) (n int, err error) {
 		fresh := p[int64(n)-beyond : n]
 		_, _ = s.hash.Write(fresh) // it never fails
 		s.check.Write(fresh)
-		s.gzip = s.gzip || s.hashed == 0 && bytes.HasPrefix(fresh, []byte(gzipMagic))
+		if s.hashed == 0 {
+			s.compression = compressionOf(fresh)
+		}
 		s.hashed += beyond
 		s.fresh(s.hashed)
 	}

@@ -69,8 +69,8 @@ type Blob struct {
 
 // Sent is what was learned about a blob while it was sent. For a mounted blob it is the zero value.
 type Sent struct {
-	DiffID v1.Hash // the digest of what the blob decompresses to; zero if it wasn't looked into
-	Gzip   bool    // the blob begins as gzip does
+	DiffID      v1.Hash // the digest of what the blob decompresses to; zero if it wasn't looked into
+	Compression string  // "gzip" or "zstd" if the blob begins as that format does, else ""
 }
 
 // Send mounts or sends a blob. Progress is called with the number of further bytes that were sent; bytes that are sent
@@ -110,7 +110,7 @@ func (d Destination) Send(ctx context.Context, b Blob, progress func(n int64)) (
 			return Sent{}, nil // mounted
 		}
 	}
-	return Sent{DiffID: u.src.check.DiffID(), Gzip: u.src.gzip}, nil
+	return Sent{DiffID: u.src.check.DiffID(), Compression: u.src.compression}, nil
 }
 
 // humanized returns a number of bytes for messages.

@@ -580,6 +580,7 @@ func TestDiffIDs(t *testing.T) {
 		err        string
 	}{
 		"right":                    {plain, gzipMagic, "right", true, ""},
+		"of zstd":                  {plain, zstdMagic, "right", true, ""},
 		"of another format":        {plain, "BZh", "right", true, ""},
 		"unknown":                  {plain, gzipMagic, "", true, ""},
 		"not compared":             {nil, gzipMagic, "right", false, ""},
@@ -607,7 +608,10 @@ func TestDiffIDs(t *testing.T) {
 				} else if err != nil {
 					t.Fatal(err)
 				}
-				want := Sent{Gzip: test.err == "" && test.begins == gzipMagic}
+				want := Sent{}
+				if test.err == "" {
+					want.Compression = compressionOf([]byte(test.begins))
+				}
 				if test.inspected {
 					want.DiffID = b.Descriptor.Digest
 				}
