@@ -169,6 +169,9 @@ func (r *Repository) readLayer(
 	if is, err := counted.Peek(len(start)); string(is) != start {
 		return 0, diffID, errors.Join(fmt.Errorf("%w: not %s, as its type says", errIncomparable, want), err)
 	}
+	if r.decompress == nil {
+		return 0, diffID, fmt.Errorf("%w: nothing decompresses it", errIncomparable)
+	}
 	layer, _, err := r.decompress(counted)
 	if err != nil {
 		return 0, diffID, err

@@ -35,8 +35,12 @@ func (e *userError) Unwrap() error { return e.err }
 
 const runAgain = "run this again later"
 
-// explain returns err in one short sentence, with advice if there is any. For nil it returns nil.
+// explain returns err in one short sentence, with advice if there is any. For nil it returns nil, and an error that was
+// explained already it returns unchanged.
 func (r *Repository) explain(err error) error {
+	if _, explained := errors.AsType[*userError](err); explained {
+		return err
+	}
 	var untrusted *transport.CertificateError
 	var page *transport.PageError
 	var answer *registryTransport.Error
@@ -129,7 +133,7 @@ func answerText(answer *registryTransport.Error) string {
 	for _, d := range answer.Errors {
 		diagnostics = append(diagnostics, strings.Trim(fmt.Sprintf("%s: %s", d.Code, strings.TrimSuffix(d.Message, ".")), ": "))
 	}
-	if all := strings.Join(diagnostics, ", "); all != "" {
+	if all := strings.Join(strings.Fields(strings.Join(diagnostics, ", ")), " "); all != "" { // on one line
 		text += ": " + strings.ToValidUTF8(all[:min(len(all), maxDiagnostic)], "")
 	}
 	return text

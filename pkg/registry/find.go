@@ -23,7 +23,8 @@ type Found struct {
 	// Compared is true if Find downloaded the image's layers and compared them with their diff IDs. Call [View.Record], so
 	// that the next run can skip that.
 	Compared bool
-	// Unread is why the registry didn't answer a request that might have led to an image. It is nil if Image isn't.
+	// Unread is why the registry didn't answer an earlier request of the view that might have led to an image. It is only
+	// set if Image is nil and the image was looked for by its config.
 	Unread error
 }
 
@@ -139,13 +140,21 @@ type Keyed struct {
 }
 
 // FindKey returns the image that was recorded under a key with the same store token. It returns the zero Keyed if there
-// is no such record, or if the repository lacks the manifest or any blob of the image. It requests each of them.
+// is no such record, or if the repository lacks the manifest or any blob of the image. It requests each of them. It fails
+// if the registry fails or refuses to answer.
 func (v *View) FindKey(ctx context.Context, key v1.Hash) (Keyed, error) {
 	unknown := func(why error) (Keyed, error) {
 		v.log.Debug("No image for this key", zap.Error(why))
 		return Keyed{}, nil
 	}
+	const looking = "looking for the image that the key means: %w"
 	rec := v.record(ctx, key)
+	switch {
+	case ctx.Err() != nil:
+		return Keyed{}, context.Cause(ctx)
+	case rec.unread != nil:
+		return Keyed{}, fmt.Errorf(looking, rec.unread)
+	}
 	if !v.prover.believes(rec, keyKind, key) {
 		return unknown(errors.New("no record of this store token names an image"))
 	}
@@ -161,7 +170,7 @@ func (v *View) FindKey(ctx context.Context, key v1.Hash) (Keyed, error) {
 		return unknown(err)
 	}
 	if err != nil {
-		return Keyed{}, fmt.Errorf("looking for the image that the key means: %w", v.explain(err))
+		return Keyed{}, fmt.Errorf(looking, v.explain(err))
 	}
 	return Keyed{img, rec.source}, nil
 }

@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -197,14 +199,31 @@ func TestKeyOfAnIncompleteAttestation(t *testing.T) {
 
 func TestFindKeyFails(t *testing.T) {
 	img := randomImage(t, 100, 1)
-	for _, path := range []string{"/manifests/" + digestOf(t, img).String(), "/blobs/" + layerOf(t, img).String()} {
-		s := newServer(t)
-		r := keyed(t, s, img)
-		s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
-			return strings.HasSuffix(r.URL.Path, path) && answer(w, http.StatusForbidden, "DENIED")
-		})
-		_, err := r.FindKey(t.Context(), aKey)
-		wantError(t, err, "looking for the image that the key means")
+	for _, path := range []string{
+		"/manifests/" + recordTag(aKey), "/manifests/" + digestOf(t, img).String(), "/blobs/" + layerOf(t, img).String(),
+		"/blobs/" + configOf(t, img).String(),
+	} {
+		for status, advice := range map[int]string{
+			http.StatusForbidden:          "check that the store token's account may upload to this charm",
+			http.StatusServiceUnavailable: runAgain,
+		} {
+			s := newServer(t)
+			r := keyed(t, s, img)
+			s.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+				return strings.HasSuffix(r.URL.Path, path) && answer(w, status, "DENIED")
+			})
+			_, err := r.FindKey(t.Context(), aKey)
+			wantError(t, err, "looking for the image that the key means")
+			if err != nil && (strings.Count(err.Error(), advice) != 1 || strings.Count(err.Error(), "refused the credentials") > 1) {
+				t.Errorf("%d for %s: %v, want %q once", status, path, err, advice)
+			}
+		}
+	}
+	stopped := errors.New("stopped")
+	ctx, stop := context.WithCancelCause(t.Context())
+	stop(stopped)
+	if found, err := keyed(t, newServer(t), img).FindKey(ctx, aKey); !errors.Is(err, stopped) {
+		t.Errorf("got %+v, %v; want the end of the run", found, err)
 	}
 	s := newServer(t)
 	r, _ := s.open(t)

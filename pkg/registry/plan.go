@@ -116,7 +116,8 @@ func (v *View) hasManifest(ctx context.Context, d v1.Descriptor, few []v1.Descri
 	if len(few) <= fewBlobs {
 		g.Go(func() error { _, err := v.hasBlobs(ctx, few); return err })
 	}
-	return present, g.Wait()
+	err = g.Wait()
+	return present, err
 }
 
 // lookBelow requests which manifests below the root the repository has. The root is the last node.

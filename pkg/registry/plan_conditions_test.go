@@ -144,7 +144,7 @@ func TestParseRecord(t *testing.T) {
 			map[string]string{
 				imageAnnotation: aKey.String(), sourceAnnotation: aSource.String(), proofsAnnotation: "a,b",
 			},
-			record{aKey, aSource, proofs}, false,
+			record{image: aKey, source: aSource, proofs: proofs}, false,
 		},
 		"no source": {
 			types.DockerManifestSchema2,

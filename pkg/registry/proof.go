@@ -18,6 +18,7 @@ type record struct {
 	image  v1.Hash // of this repository; zero if the record names none
 	source v1.Hash // of a key's image; zero for others
 	proofs []string
+	unread error // why the registry didn't give the record; nil if it did, or has none
 }
 
 // These annotations of a record's manifest are this program's own; imgpkg leaves them out and doesn't mind them.

@@ -49,7 +49,7 @@ func (v *View) Record(ctx context.Context, moveLatest bool, images ...Recorded) 
 	var moved error
 	var g parallel.Group
 	g.Go(func() error { return v.writeRecords(ctx, statements) })
-	if moveLatest {
+	if moveLatest && len(roots) > 0 {
 		g.Go(func() error { moved = v.moveLatest(ctx, roots[0], statements); return nil })
 	}
 	return errors.Join(g.Wait(), moved)
@@ -70,14 +70,15 @@ func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statemen
 		if !same {
 			rec = record{image: s.image, source: s.source}
 		}
-		if same && (s.kind == "" || v.prover.believes(rec, s.kind, about)) {
+		proof := v.prover.proof(s.kind, about, s.image, s.source)
+		if same && (proof == "" || v.prover.believes(rec, s.kind, about)) {
 			continue
 		}
 		annotations := map[string]string{imageAnnotation: s.image.String()}
 		if s.source != (v1.Hash{}) {
 			annotations[sourceAnnotation] = s.source.String()
 		}
-		if proof := v.prover.proof(s.kind, about, s.image, s.source); proof != "" {
+		if proof != "" {
 			annotations[proofsAnnotation] = formatProofs(proof, rec.proofs)
 		}
 		written, err := newRecord(v.name.Digest(s.image.String()), annotations)
@@ -94,8 +95,8 @@ func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statemen
 
 // moveLatest moves the tag latest to a manifest. It makes no request if the view has seen the tag there.
 //
-// The tag may be the only way to find an image that another tool pushed. Therefore, before the tag leaves a single
-// image, a record of that image is written, unless another record about its source has a proof. It isn't written
+// The tag may be the only way to find an image that another tool pushed. Therefore, before the tag leaves a single image
+// that the view has seen under it, a record of that image is written, unless another record about its source has a proof. It isn't written
 // earlier, because it isn't needed while the tag names the image.
 func (v *View) moveLatest(ctx context.Context, root *node, recorded map[v1.Hash]statement) (err error) {
 	if old, _ := v.tags.peek(tagLatest); old != nil {

@@ -137,6 +137,15 @@ func TestRecordKeepsProofs(t *testing.T) {
 	for n := range maxProofs + 1 {
 		wantFound(t, as(n), byID(t, img), img, n == 0)
 	}
+	// A run that can't make a proof leaves those of others.
+	keyless := NewView(v.Repository, nil, noProgress)
+	keyless.record(t.Context(), configOf(t, img))
+	if err := recordImage(t, keyless, img, true); err != nil {
+		t.Fatal(err)
+	}
+	if rec := v.again().record(t.Context(), configOf(t, img)); len(rec.proofs) != maxProofs {
+		t.Errorf("without a key, %d proofs are left, want %d", len(rec.proofs), maxProofs)
+	}
 	// Proofs of another image aren't kept.
 	other := randomImage(t, 100, 1)
 	mustPush(t, v, other)
@@ -166,6 +175,14 @@ func TestRecordShowsNothing(t *testing.T) {
 	}
 	if bytes.Contains(d.Manifest, aTokensKey) || bytes.Contains(d.Manifest, []byte(hex.EncodeToString(aTokensKey))) {
 		t.Errorf("the key is in %s", d.Manifest)
+	}
+}
+
+func TestRecordOfNothing(t *testing.T) {
+	t.Parallel()
+	v, _ := newServer(t).open(t)
+	if err := v.Record(t.Context(), true); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -60,7 +60,8 @@ type Options struct {
 	Transport http.RoundTripper
 	// Hosts remember what the registry's host can't do; nil remembers nothing of other repositories.
 	Hosts *blobupload.Hosts
-	// Decompress looks into the layers that are compared with their diff IDs, while they are sent or read.
+	// Decompress looks into the layers that are compared with their diff IDs, while they are sent or read. With nil, no
+	// compressed layer is compared.
 	Decompress layercheck.Decompressor
 	Logger     *zap.Logger
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	registryTransport "github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"go.uber.org/zap"
@@ -233,5 +234,16 @@ func TestManifestSpoiled(t *testing.T) {
 				t.Error("found")
 			}
 		})
+	}
+}
+
+// TestAnswersAreOneLine: what a registry says can't begin a line of the log.
+func TestAnswersAreOneLine(t *testing.T) {
+	t.Parallel()
+	got := answerText(&registryTransport.Error{StatusCode: http.StatusConflict, Errors: []registryTransport.Diagnostic{
+		{Code: "DENIED", Message: "no\n::error::\r\nnever"},
+	}})
+	if want := "the registry answered 409 Conflict: DENIED: no ::error:: never"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -177,6 +177,9 @@ func (v *View) record(ctx context.Context, about v1.Hash) record {
 		}
 		if err != nil {
 			v.ignore("The record can't be used", zap.Stringer("source", about), err)
+			if ociclient.IsFailure(err) || ociclient.IsDenied(err) {
+				rec.unread = err
+			}
 		}
 		return rec, nil
 	})
