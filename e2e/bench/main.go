@@ -44,7 +44,7 @@ import (
 
 func main() { program.Main("bench", run) }
 
-// bench is what all measurements share.
+// bench holds what all measurements share: the setting, the program under test, the images and the results so far.
 type bench struct {
 	setting        // what is measured now
 	json    string // file for the runs; empty for none

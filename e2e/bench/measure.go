@@ -22,7 +22,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// measurement is what one run of a tool took.
+// measurement is the cost of one run of a tool: time, bytes, requests, memory and disk.
 type measurement struct {
 	Scenario    string         `json:"scenario"` // where the image was
 	SizeMB      int64          `json:"size_mb"`
@@ -121,10 +121,8 @@ func (b *bench) measure(ctx context.Context, h *hub, s scenario, situation strin
 	return ctx.Err()
 }
 
-// storeTime returns for how long calls to the store were under way, as the caller
-// sees it: each takes a round trip, and asking again what became of an upload
-// goes on from the answer before. Several at once count once, and the opening of
-// connections doesn't.
+// storeTime returns how long the caller waited for the store. It adds a round trip to each call. Concurrent calls
+// count once, the pauses between polls of a review count too, and opening connections doesn't.
 func storeTime(requests []server.Request, rtt time.Duration) (sum time.Duration) {
 	var end time.Time   // of the calls so far
 	var asked time.Time // end of the last question about a review

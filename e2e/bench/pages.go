@@ -18,14 +18,13 @@ type condition struct {
 // text returns the condition as it is printed above a table: the image's size and the network.
 func (c condition) text() string { return fmt.Sprintf("image of %d MB; %s", c.sizeMB, c.network) }
 
-// cell is what one or several rounds measured.
+// cell identifies what was measured, in one or more rounds.
 type cell struct {
 	condition              condition
 	place, tool, situation string
 }
 
-// tabulated is runs by what they measured, with each list in the order in which
-// it was measured.
+// tabulated groups runs by cell. Its lists are in the order of the measurements.
 type tabulated struct {
 	runs          map[cell][]measurement
 	conditions    []condition

@@ -133,8 +133,8 @@ func table(runs []measurement) string {
 	return text.String()
 }
 
-// median returns the middle of what was measured; of an even number of runs,
-// the greater of the two in the middle.
+// median returns the median of a measured value. For an even number of runs, it returns the greater of the two values
+// in the middle.
 func median[T cmp.Ordered](runs []measurement, of func(measurement) T) T {
 	var all []T
 	for _, m := range runs {

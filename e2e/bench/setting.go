@@ -91,7 +91,7 @@ func (s *setting) parse() error {
 	return nil
 }
 
-// condition is what tables and charts call the network and the registry.
+// condition returns the network and the registry as tables and charts name them.
 func (s *setting) condition() string {
 	if s.registry != "" {
 		return s.link.String() + ", slow registry"

@@ -19,11 +19,10 @@ const (
 	slowRate   = 5e6 // bytes a second each way, for all connections together
 )
 
-// slowRegistry is how a hub's registry is slow.
+// slowRegistry makes a hub's registry slow: it delays each request, and limits the rate of its connections.
 type slowRegistry struct{ link *link }
 
-// charmhubRegistry returns how the registry is slow that images are uploaded to,
-// nil if it isn't.
+// charmhubRegistry returns the delays of the registry that images are uploaded to, nil if the setting has none.
 func (s *setting) charmhubRegistry() *slowRegistry {
 	if s.registry == "" {
 		return nil
@@ -31,7 +30,7 @@ func (s *setting) charmhubRegistry() *slowRegistry {
 	return &slowRegistry{newLink(s.rtt, uint64(min(s.link.up.Limit(), rate.Limit(slowRate))))}
 }
 
-// delay delays a request.
+// delay returns the fault that delays a request, nil for none.
 func (*slowRegistry) delay(r server.Request) *server.Fault {
 	switch {
 	case r.Server != "registry":

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// recipe is how a tool brings an upload to the charm's repository. The variables
-// of its command lines are in newHome.
+// recipe is a list of command lines with which a tool uploads an image to the charm's repository. newHome sets the
+// variables in them.
 type recipe struct {
 	tool  string // as -tools has it
 	kinds string // what it can upload
@@ -23,7 +23,7 @@ const (
 	regctl     = "regctl --host reg=$REGISTRY,tls=disabled --host reg=$SOURCE_REGISTRY,tls=disabled image "
 )
 
-// ownTool is how tables name the action.
+// ownTool is the action's name in tables.
 const ownTool = "this action"
 
 // recipes has skopeo-inspect-copy for what charmcraft 4 runs to upload an image,

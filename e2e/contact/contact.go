@@ -19,7 +19,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 )
 
-// contact is what was found out so far. Each assumption may use what those before it found.
+// contact holds the findings of a run so far. An assumption may use those of the assumptions before it.
 type contact struct {
 	command
 	recorder *traffic.Recorder
@@ -69,7 +69,7 @@ type assumption struct {
 	try       func(context.Context, *contact) (finding, error)
 }
 
-// finding is what came of a try. An error of a try means that it couldn't be made.
+// finding is the outcome of trying an assumption. If the try itself wasn't possible, there is an error instead.
 type finding struct {
 	confirmed bool
 	note      string // what was seen; may be empty
@@ -176,7 +176,7 @@ No other channel is changed, and no charm file is uploaded.
 // branch returns the name of the channel that this run releases to.
 func (c *contact) branch() string { return "latest/edge/contact-" + c.date }
 
-// answer is what the store answered.
+// answer is the store's response to a request, read to its end.
 type answer struct {
 	status int
 	header http.Header

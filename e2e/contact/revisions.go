@@ -21,7 +21,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/upload"
 )
 
-// pause is between two questions whose answers are to be the same.
+// pause is the time between two requests whose answers should be equal.
 const pause = 5 * time.Second
 
 // aboutRevisions lists the assumptions about revisions of resources.
@@ -49,7 +49,7 @@ var aboutRevisions = []assumption{
 // sameImageUnread says what follows if the texts of revisions can't be read.
 const sameImageUnread = "if the text about an image changes, a new revision is made, and the log says why"
 
-// made is what came of a request for a revision.
+// made is the outcome of a request to create a revision.
 type made struct {
 	number   int
 	existed  bool // the review says so

@@ -141,7 +141,7 @@ func (a answer) problemOrText() string {
 	return a.problem()
 }
 
-// comparison is what a run with -again tries.
+// comparison returns the assumptions that a run with -again tries.
 func comparison() []assumption {
 	return []assumption{
 		aboutToken[0],
@@ -167,7 +167,7 @@ func tryTextLater(ctx context.Context, c *contact) (finding, error) {
 	return confirmed("on %s and on %s", c.earlier.Date, c.date)
 }
 
-// memory is what a run keeps for one with -again.
+// memory is what a run stores in a file for a later run with -again.
 type memory struct {
 	Date     string `json:"date"`
 	Resource string `json:"resource"`
@@ -181,7 +181,7 @@ func (c *contact) memory() memory {
 	return memory{c.date, c.image, c.images["gzip"], fmt.Sprintf("%x", sha256.Sum256(c.text)), len(c.text)}
 }
 
-// memoryPath returns the path of what a run keeps for later ones.
+// memoryPath returns the path of the file in which a run stores its memory.
 func memoryPath(charm, date string) string { return filepath.Join(folderOf(charm, date), "text.json") }
 
 // readMemory reads what an earlier run kept.

@@ -32,7 +32,7 @@ type step struct {
 	after    int // the number of the step that uploaded the same, or most of it; 0 for none
 }
 
-// outcome is what a run of the action left.
+// outcome is what a run of the action logged, output and sent, and the revisions after it.
 type outcome struct {
 	outputs   map[string]string
 	requests  int

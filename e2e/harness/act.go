@@ -277,7 +277,7 @@ func (c Checkout) write(t *testing.T, name, content string) {
 	WriteFile(t, path, content)
 }
 
-// Job is what a run of a workflow printed.
+// Job is the outcome of a workflow's run: its log, and whether it failed.
 type Job struct {
 	Failed bool
 	Log    string

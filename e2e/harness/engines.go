@@ -265,8 +265,7 @@ func WatchEngine(t *testing.T, host string, env ...string) *Engine {
 	return e
 }
 
-// Exports returns how many images the engine was asked to export, and begins
-// to count anew.
+// Exports returns how many image exports were requested since the last call, and resets the count.
 func (e *Engine) Exports() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -20,9 +20,8 @@ const (
 	ScheduleTime = 90 * time.Second
 )
 
-// EachSchedule runs as many schedules as usual, several at once, and returns when
-// all have ended. UPLOAD_RESOURCE_E2E_SEED replays the schedules of another run,
-// UPLOAD_RESOURCE_E2E_SCHEDULE one of them alone, and
+// EachSchedule runs the usual number of fault schedules, several at once, and returns when all have ended.
+// UPLOAD_RESOURCE_E2E_SEED replays the schedules of another run, UPLOAD_RESOURCE_E2E_SCHEDULE one of them alone, and
 // UPLOAD_RESOURCE_E2E_SCHEDULES runs more or fewer than usual.
 func EachSchedule(t *testing.T, usual int64, run func(t *testing.T, seed, n uint64)) {
 	t.Helper()

@@ -7,8 +7,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/internal/faultproxy"
 )
 
-// Proxies are what stands before the servers of a sandbox, by their names in
-// server.Request.
+// Proxies are the proxies in front of a sandbox's servers, by the names that server.Request gives to the servers.
 type Proxies map[string]*faultproxy.Proxy
 
 // StartBehindProxies starts a sandbox each of whose servers is found at a proxy

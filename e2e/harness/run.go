@@ -15,7 +15,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/e2e/sandbox/server"
 )
 
-// Result is what a run of the action left.
+// Result is what a run of the action printed and wrote, with its exit code.
 type Result struct {
 	Exit    int
 	Log     string
@@ -171,7 +171,7 @@ func DryRun(t *testing.T, sandbox *server.Server, inputs []string) Result {
 	return r
 }
 
-// MaxMemory is what a run may take, in megabytes, whatever it is given.
+// MaxMemory is the most memory that a run may use, in megabytes, with any input.
 const MaxMemory = 128
 
 // Publish runs the program as the action publish does.

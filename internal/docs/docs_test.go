@@ -296,7 +296,7 @@ func TestClaimsAreShown(t *testing.T) {
 	}
 }
 
-// concatenation is where a string of the source goes on in the next line.
+// concatenation matches where a string literal continues in another.
 var concatenation = regexp.MustCompile(`"\s*\+\s*"`)
 
 // quoted finds rows of tables whose first cell quotes the program.

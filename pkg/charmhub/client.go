@@ -17,7 +17,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// Config is what a [Client] is made of.
+// Config configures a [Client].
 type Config struct {
 	// StoreURL, StorageURL and SSOURL are the endpoints: the API, the host that takes content, and the single sign-on that
 	// refreshes credentials.

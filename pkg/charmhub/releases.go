@@ -24,7 +24,7 @@ type Release struct {
 	Resources map[string]int
 }
 
-// Releases is what is released of a charm.
+// Releases holds a charm's channel map, with its tracks and the charm revisions on it.
 type Releases struct {
 	Map       []Release       // sorted by channel and base
 	Tracks    []string        // that the charm has; none if the store doesn't say

@@ -45,7 +45,7 @@ func (c *Client) ResourcesOf(ctx context.Context, charm string, revision int) ([
 	return answer.Resources, err
 }
 
-// ofSeveral reports whether a list is of what several charm revisions declare: it has one name for two of them.
+// ofSeveral reports whether the list has one resource as two charm revisions declare it.
 func ofSeveral(list []Resource) bool {
 	revisions := map[string]int{}
 	for _, r := range list {

@@ -74,8 +74,8 @@ func (s *session) exchange(ctx context.Context) error {
 	return nil
 }
 
-// refresh gets a new discharge from single sign-on, the one party that ever gets the old one, and exchanges the pair
-// anew: POST /api/v2/tokens/refresh.
+// refresh gets a new discharge from single sign-on and exchanges the pair again: POST /api/v2/tokens/refresh. Nobody
+// but single sign-on is sent the old discharge alone.
 func (s *session) refresh(ctx context.Context) error {
 	r := request{
 		doing:  "refresh the store token",

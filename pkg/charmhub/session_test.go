@@ -50,7 +50,7 @@ func (s *sso) start() *Client {
 	})
 }
 
-// freshDischarge discharges the root of the vectors anew.
+// freshDischarge returns another discharge for the root of the vectors.
 func freshDischarge(t *testing.T) string {
 	t.Helper()
 	d, err := macaroon.New([]byte("key shared with single sign-on"), []byte("who is it?"), "login.ubuntu.com", macaroon.V1)

@@ -25,7 +25,7 @@ type Store interface {
 	Releases(ctx context.Context, charm string) (charmhub.Releases, error)
 }
 
-// Result is what came of checking a token.
+// Result is the outcome of checking a token.
 type Result struct {
 	GivenToken
 	Known    charmhub.Token // zero unless the token is valid

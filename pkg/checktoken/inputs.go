@@ -10,7 +10,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 )
 
-// Inputs is what a step was asked to do, checked.
+// Inputs holds a step's inputs after they were checked.
 type Inputs struct {
 	Charm     string       // name on Charmhub
 	Tokens    []GivenToken // one or two

@@ -50,7 +50,7 @@ func actions(t *testing.T) (all []Action) {
 	return all
 }
 
-// TestActionsAreEmbedded: what is embedded is what the action.yml files say. With -update it is written anew.
+// TestActionsAreEmbedded: what is embedded is what the action.yml files say. With -update it is rewritten.
 func TestActionsAreEmbedded(t *testing.T) {
 	var want bytes.Buffer
 	encoder := json.NewEncoder(&want)

@@ -76,7 +76,8 @@ func (p Program) lookup() publish.Lookup {
 	}
 }
 
-// proofPurpose is what the key of the registry's proofs is derived for: another purpose makes another key.
+// proofPurpose is the label with which the key of the registry's proofs is derived from the store token. Another
+// label gives another key.
 const proofPurpose = "upload-resource: proofs of records, version 1"
 
 // repositories returns what opens the repository of an image resource. The registry has been asked for the challenge

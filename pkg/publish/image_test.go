@@ -693,7 +693,7 @@ func TestTagIsChecked(t *testing.T) {
 	}
 }
 
-// TestWanted: of what an engine lists the same image is looked for as would be taken of the index itself.
+// TestWanted: from an engine's list, the same image is chosen as from the index itself.
 func TestWanted(t *testing.T) {
 	t.Parallel()
 	var images []v1.Descriptor

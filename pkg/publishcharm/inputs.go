@@ -20,7 +20,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/source"
 )
 
-// Inputs is what a step was asked to do, checked.
+// Inputs holds a step's inputs after they were checked.
 type Inputs struct {
 	Charm    string              // name, as the charm files have it
 	Paths    []string            // of the charm files

@@ -2,7 +2,7 @@
 // resources, and then releases both with one request. Each of these is a use case of another package; this one reads
 // what the charm files declare, and says what is missing.
 //
-// [ReadInputs] says what is to be published, [Publish] does it and returns a [Result], and [Report] turns this into the
+// [ReadInputs] says what to publish, [Publish] does it and returns a [Result], and [Report] turns this into the
 // log's last lines, the step's summary and its outputs.
 package publishcharm
 
@@ -21,7 +21,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/release/channelmap"
 )
 
-// Result is what came of publishing a charm.
+// Result is the outcome of publishing a charm: the release, and the resources that were uploaded for it.
 type Result struct {
 	Release   release.Result
 	Resources []publish.Result // those that were to be uploaded

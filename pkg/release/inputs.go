@@ -17,7 +17,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/inputs"
 )
 
-// Inputs is what a step was asked to do, checked. Exactly one of Files, Revisions, From and KeepRevisions is set.
+// Inputs holds a step's inputs after they were checked. Exactly one of Files, Revisions, From and KeepRevisions is set.
 type Inputs struct {
 	Charm    string             // name on Charmhub; with Metadata it may be empty
 	Metadata string             // path of charmcraft.yaml or metadata.yaml, which has the name

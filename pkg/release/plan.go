@@ -41,7 +41,7 @@ func (r *Releaser) plan(ctx context.Context, in Inputs, name string, files []Cha
 	return p, err
 }
 
-// wanted is what the inputs say about the channels. Charm files are added to it when they have revisions.
+// wanted returns what the inputs ask of the channels. It lacks the charm files, which have no revisions yet.
 func (in Inputs) wanted() channelmap.Wanted {
 	return channelmap.Wanted{
 		Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources, Bases: in.Bases,

@@ -1,7 +1,7 @@
 // Package release uploads charm files, and puts charm and resource revisions on channels. It changes nothing that is as
 // wanted already.
 //
-// [ReadInputs] says what is to be released, [Releaser.Release] does it and returns a [Result], and [Report] turns this
+// [ReadInputs] says what to release, [Releaser.Release] does it and returns a [Result], and [Report] turns this
 // into the log's last lines, the step's summary and its outputs. Nothing flows back.
 package release
 
@@ -28,7 +28,7 @@ type Store struct {
 	Changes
 }
 
-// Changes is what a release changes: the channels, and the charm files for them.
+// Changes has the store's calls that change something: they upload charm files, create tracks and release.
 type Changes interface {
 	Release(ctx context.Context, charm string, entries []charmhub.Release) error
 	CreateTracks(ctx context.Context, charm string, names []string) error
@@ -36,7 +36,7 @@ type Changes interface {
 	upload.Store
 }
 
-// Lists is what a plan depends on.
+// Lists has the store's calls that read what a plan depends on.
 type Lists interface {
 	Tracks(ctx context.Context, charm string) (charmhub.Tracks, error)
 	CharmRevisions(ctx context.Context, charm string) ([]charmhub.CharmRevision, error)

@@ -53,7 +53,8 @@ func openDockerArchive(ctx context.Context, file *tarFile, selector string) (Sou
 	return u, nil
 }
 
-// contents is what is known about an archive after reading it once.
+// contents holds what one pass over an archive found: the names of its files, its links, and the images that it
+// lists.
 type contents struct {
 	names  map[string]bool
 	links  map[string]string

@@ -32,7 +32,7 @@ func New(mask func(string), log *zap.Logger) *Transport {
 		early, hosts}
 }
 
-// Transport is what [New] returns.
+// Transport sends requests safely, and repeats those that failed in passing. Make one with [New].
 type Transport struct {
 	http.RoundTripper
 	early *early

@@ -33,7 +33,7 @@ type Uploader struct {
 	Wait func(context.Context, time.Duration) error
 }
 
-// Content is what becomes a revision.
+// Content is a file or an image's description that is uploaded to become a revision.
 type Content struct {
 	Title string // says in the progress what is sent
 	Name  string // of the file

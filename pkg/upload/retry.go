@@ -13,8 +13,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/transport"
 )
 
-// Attempts is how often a call that failed in passing is made. AttemptsForAMinute is how often one is made that fails
-// until the store has noticed what happened before.
+// Attempts is the maximum number of attempts for a call that failed in passing. AttemptsForAMinute is the maximum for
+// a call that fails until the store shows an earlier change.
 const (
 	Attempts           = 3
 	AttemptsForAMinute = 11

@@ -25,7 +25,7 @@ import (
 // ErrFolder says that a path names a folder where a file is wanted.
 var ErrFolder = errors.New("not a regular file, but a folder; give a regular file")
 
-// Workspace is where inputs may name files. The zero value is the current folder, outside Actions.
+// Workspace is the folder whose files inputs may name. The zero value is the current folder, outside Actions.
 type Workspace struct {
 	dir     string // empty for the current folder
 	actions bool

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// place is a workspace with much in it, beside a folder that is none of it.
+// place is a workspace with files and links of every kind, and a folder outside it.
 type place struct{ dir, outside string }
 
 // newPlace makes a workspace with files and links, and a folder outside to which some of the links lead.

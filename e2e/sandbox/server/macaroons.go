@@ -74,8 +74,7 @@ func deserialize(text string) (*macaroon.Macaroon, error) {
 	return m, m.UnmarshalBinary(binary)
 }
 
-// identity is what the caveats of a valid token leave: who it is, until when, and to what it is limited. Nil lists
-// don't limit.
+// identity is the owner of a valid token, with the limits that the token's caveats set. A nil list is no limit.
 type identity struct {
 	account     string
 	expires     time.Time

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// registryGrant is what a registry password is good for.
+// registryGrant is what the holder of a registry password may do.
 type registryGrant struct {
 	username string
 	charm    *charm

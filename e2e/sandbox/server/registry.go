@@ -96,7 +96,7 @@ func (s *Server) hasManifest(ctx context.Context, repository string, manifest di
 	for range 10 {
 		answer := httptest.NewRecorder()
 		s.registry.ServeHTTP(answer, request)
-		// Distribution 2 fails while it writes anew what is there already.
+		// Distribution 2 fails while it writes what is there already once more.
 		if answer.Code < http.StatusInternalServerError {
 			return answer.Code == http.StatusOK
 		}

@@ -41,7 +41,7 @@ type release struct {
 	closes    bool // in a request: the channel is closed for the base
 }
 
-// replaced is what was on a charm's channels, and how long the channel map goes on showing it.
+// replaced is a charm's channel map before a release, and the time until which the sandbox goes on showing it.
 type replaced struct {
 	releases []release
 	until    time.Time
@@ -94,7 +94,7 @@ func (s *Server) shown(c *charm) *charm {
 	return &before
 }
 
-// put releases r in the place of what is there.
+// put releases r. It replaces the release on the same channel for the same base.
 func (c *charm) put(r release) {
 	c.close(r.channel, r.base)
 	c.releases = append(c.releases, r)
@@ -308,7 +308,7 @@ func (c *charm) channel(name string) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
-// on is what a channel has for a base; the zero value if that is nothing.
+// on returns the release on a channel for a base, the zero value if there is none.
 func (c *charm) on(channel string, base ReleaseBase) release {
 	for _, r := range c.releases {
 		if r.channel == channel && r.base == base {

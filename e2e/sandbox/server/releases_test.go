@@ -178,7 +178,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// TestReleaseRefuses: and does nothing of what else it was asked for.
+// TestReleaseRefuses: a request with a wrong entry is refused, and none of its other entries is released.
 func TestReleaseRefuses(t *testing.T) {
 	s := startReleasable(t, server.Options{NoReleaseBase: true})
 	const good = `{"channel":"latest/stable","revision":1,"resources":[{"name":"my-image","revision":1},` +

@@ -38,7 +38,8 @@ const (
 	dischargeLife = 24 * time.Hour
 )
 
-// Grant says what a token is to be. The zero value is a token of the publisher for everything, for a day.
+// Grant describes a token to mint. The zero value is a token of the charm's publisher with every permission, valid
+// for a day.
 type Grant struct {
 	Format Format
 	// Account is whose token it is; default Publisher. Others own nothing.

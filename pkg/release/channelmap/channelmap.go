@@ -15,8 +15,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/charmhub"
 )
 
-// Wanted is what is to be on channels. Of Revisions and From at most one is set; without both, the charm revisions that
-// are on each channel now stay there.
+// Wanted describes what the channels should have after the release. At most one of Revisions and From is set. Without
+// both, each channel keeps its charm revisions.
 type Wanted struct {
 	Channels  []charmhub.Channel
 	Revisions []int              // of the charm; see [Planned]
@@ -33,14 +33,14 @@ func (w Wanted) Includes(base charm.Base) bool {
 		func(filter charm.BaseFilter) bool { return filter.Matches(base) })
 }
 
-// Planned returns a number for the nth charm file that is to be uploaded, until the store gives it one. No revision has
-// such a number.
+// Planned returns the placeholder for the revision of the nth charm file, until the file is uploaded. It is negative,
+// so that no revision has it.
 func Planned(n int) int { return -1 - n }
 
-// ToUpload is the revision of a resource that is to be uploaded, until the store gives it one.
+// ToUpload is the placeholder for the revision of a resource until the resource is uploaded.
 const ToUpload = charmhub.NoRevision - 1
 
-// IsPlanned reports whether a charm revision is one that is to be created.
+// IsPlanned reports whether a charm revision is a placeholder that [Planned] returned.
 func IsPlanned(revision int) bool { return revision < 0 }
 
 // Describe names a revision of the charm in a sentence.
@@ -51,7 +51,7 @@ func Describe(revision int) string {
 	return fmt.Sprintf("charm revision %d", revision)
 }
 
-// Known is what the store has of the charm.
+// Known holds what the store says about the charm: its channel map, revisions, tracks and resources.
 type Known struct {
 	Releases  charmhub.Releases
 	Revisions []charmhub.CharmRevision // those that can be released
@@ -69,7 +69,7 @@ type Known struct {
 	Resources map[string][]charmhub.Revision
 }
 
-// Plan is what a release does.
+// Plan describes a release: the channel map before and after it, and the entries to send.
 type Plan struct {
 	Rows []Row // sorted by channel and base; those that stay as they are, too
 

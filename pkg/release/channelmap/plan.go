@@ -194,8 +194,8 @@ func (k Known) someDeclare(name string) bool {
 	})
 }
 
-// charmsFor returns the charm revisions that are to be on a channel, with the resources that they would have there if
-// none was given.
+// charmsFor returns the charm revisions that the channel should have, with the resources that they get unless the
+// inputs give others.
 func charmsFor(channel charmhub.Channel, wanted Wanted, known Known) ([]charmhub.Release, error) {
 	switch {
 	case len(wanted.Revisions) > 0:
@@ -240,8 +240,8 @@ func givenCharms(channel charmhub.Channel, wanted Wanted, known Known) []charmhu
 	return releases
 }
 
-// checkBases complains about filters that match nothing of what could be released to a channel, and about bases for
-// which there would be two charm revisions.
+// checkBases returns an error for each filter that matches no release for the channel, and for each base that would
+// get two charm revisions.
 func checkBases(channel charmhub.Channel, releases []charmhub.Release, wanted Wanted) error {
 	var complaints []error
 	var bases []string

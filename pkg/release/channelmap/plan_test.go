@@ -681,7 +681,7 @@ func TestFilesDeclare(t *testing.T) {
 	}
 }
 
-// TestKept: a row says what it keeps of what the channel had, and what it goes without.
+// TestKept: a row says which resources it keeps from before, and which it goes without.
 func TestKept(t *testing.T) {
 	now := []entry{{"latest/edge", noble, 14, with{"image": 3, "old": 1}}}
 	for name, test := range map[string]struct {
