@@ -197,11 +197,11 @@ func (v *View) checkComplete(ctx context.Context, img image.ImageOrIndex) error 
 	for _, n := range root.all() {
 		unread = append(unread, slices.DeleteFunc(slices.Clone(n.blobs), func(b blob) bool { return b.read })...)
 	}
-	held, err := v.hasBlobs(ctx, distinct(unread))
+	exists, err := v.hasBlobs(ctx, distinct(unread))
 	if err != nil {
 		return err
 	}
-	for digest, has := range held {
+	for digest, has := range exists {
 		if !has {
 			return fmt.Errorf("%w: %s is missing", errIncomplete, digest)
 		}

@@ -25,7 +25,7 @@ const (
 // of another image. If two images of an index have the same diff ID, the first one's blob is returned, so the result is
 // deterministic. What can't be read is left out and logged at debug level.
 func (v *View) Layers(ctx context.Context) Layers {
-	learned, err := v.learned.get(ctx, tagLatest, func() (Layers, error) {
+	layers, err := v.layersByTag.get(ctx, tagLatest, func() (Layers, error) {
 		newest := v.latest(ctx)
 		if newest == nil {
 			return nil, nil
@@ -39,7 +39,7 @@ func (v *View) Layers(ctx context.Context) Layers {
 	if err != nil {
 		return nil
 	}
-	return learned
+	return layers
 }
 
 // layersBelow returns the layers of an image, or of all images in an index, that the repository has.
@@ -60,12 +60,12 @@ func (v *View) layersBelow(ctx context.Context, newest *remote.Descriptor) Layer
 			}
 		}
 	}
-	var held map[v1.Hash]bool
+	var exists map[v1.Hash]bool
 	byImage := make([]Layers, len(images))
 	var g parallel.Group
 	g.SetLimit(checkers)
 	g.Go(func() (err error) {
-		held, err = v.hasBlobs(ctx, candidates)
+		exists, err = v.hasBlobs(ctx, candidates)
 		v.log.Debug("Layers of the tag latest", zap.Int("blobs", len(candidates)), zap.Error(err))
 		return nil
 	})
@@ -79,12 +79,12 @@ func (v *View) layersBelow(ctx context.Context, newest *remote.Descriptor) Layer
 		})
 	}
 	_ = g.Wait() // every error is in the log
-	learned := Layers{}
+	reusable := Layers{}
 	for _, layers := range slices.Backward(byImage) {
-		maps.Copy(learned, layers)
+		maps.Copy(reusable, layers)
 	}
-	maps.DeleteFunc(learned, func(_ v1.Hash, blob v1.Descriptor) bool { return !held[blob.Digest] })
-	return learned
+	maps.DeleteFunc(reusable, func(_ v1.Hash, blob v1.Descriptor) bool { return !exists[blob.Digest] })
+	return reusable
 }
 
 // children returns the images of an index, except those that can't be read. For a single image it returns that image.

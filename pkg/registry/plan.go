@@ -92,8 +92,8 @@ func (v *View) Plan(ctx context.Context, img image.ImageOrIndex, packedLayers La
 	if p.expectedDiffIDs, err = expectedDiffIDs(nodes); err != nil {
 		return nil, fmt.Errorf("reading the image %s: %w", root.desc.Digest, err)
 	}
-	learned, _ := v.learned.peek(tagLatest)
-	unproven := unprovenBlobs(nodes, learned, packedLayers)
+	layers, _ := v.layersByTag.peek(tagLatest)
+	unproven := unprovenBlobs(nodes, layers, packedLayers)
 	maps.DeleteFunc(p.expectedDiffIDs, func(blob, _ v1.Hash) bool { return !unproven[blob] })
 	// Of an index, View.Layers leaves out each image that isn't comparable.
 	_, err = comparableManifest(root.desc.MediaType, root.raw)
@@ -132,9 +132,9 @@ func (v *View) lookBelow(ctx context.Context, nodes []*node) error {
 
 // split adds the needed blobs to the plan: as reused if the repository has them, otherwise as missing.
 func (v *View) split(ctx context.Context, p *Plan, needed []blob) error {
-	held, err := v.hasBlobs(ctx, distinct(needed))
+	exists, err := v.hasBlobs(ctx, distinct(needed))
 	for _, b := range needed {
-		if held[b.desc.Digest] {
+		if exists[b.desc.Digest] {
 			p.Reused = append(p.Reused, b.desc)
 		} else {
 			p.Missing = append(p.Missing, b.desc)

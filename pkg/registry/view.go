@@ -30,12 +30,12 @@ type View struct {
 	prover   prover
 	progress Progress
 
-	tags      memo[string, *remote.Descriptor]
-	manifests memo[v1.Hash, *remote.Descriptor]
-	blobs     memo[v1.Hash, bool]
-	diffIDs   memo[v1.Hash, []v1.Hash] // by the config that lists them
-	records   memo[v1.Hash, record]    // by source or key
-	learned   memo[string, Layers]     // by tag
+	tags        memo[string, *remote.Descriptor]
+	manifests   memo[v1.Hash, *remote.Descriptor]
+	blobs       memo[v1.Hash, bool]
+	diffIDs     memo[v1.Hash, []v1.Hash] // by the config that lists them
+	records     memo[v1.Hash, record]    // by source or key
+	layersByTag memo[string, Layers]
 
 	failed atomic.Pointer[error] // the first failure of the registry that wasn't returned
 
@@ -156,11 +156,11 @@ func (v *View) hasBlobs(ctx context.Context, all []v1.Descriptor) (map[v1.Hash]b
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	held := map[v1.Hash]bool{}
+	exists := map[v1.Hash]bool{}
 	for i, d := range all {
-		held[d.Digest] = has[i]
+		exists[d.Digest] = has[i]
 	}
-	return held, nil
+	return exists, nil
 }
 
 // record returns the record of a source or key. It returns the zero record if there is no usable one.
