@@ -49,7 +49,7 @@ func (p *Publisher) recordArchitectures(
 			removed++
 		}
 		switch {
-		case architecturesToRecord == nil && !changed:
+		case architecturesToRecord == nil && tries == 0:
 			return false, nil
 		case architecturesToRecord == nil:
 			if settled++; settled == settledLooks {
@@ -62,7 +62,7 @@ func (p *Publisher) recordArchitectures(
 				fmt.Sprintf("Somebody else keeps recording revision %d for %s instead of %s, and that is left as it is",
 					now.Revision, list(now.Architectures), list(architecturesToRecord)),
 			)
-			return true, nil
+			return false, nil
 		case tries == recordTries:
 			return changed, fmt.Errorf(
 				"cannot record revision %d of %s for %s: after %d tries Charmhub still lists it for %s; run this again later",
@@ -73,8 +73,9 @@ func (p *Publisher) recordArchitectures(
 				list(now.Architectures),
 			)
 		default:
-			tries, settled, changed = tries+1, 0, true
+			tries, settled = tries+1, 0
 			err := p.Store.SetArchitectures(ctx, t.Charm, t.Resource, now.Revision, architecturesToRecord)
+			changed = changed || err == nil
 			asked, again := upload.RetryAfter(err)
 			if err != nil && (!again || tries == recordTries) {
 				return changed, err

@@ -88,7 +88,7 @@ func (c content) architecturesToRecord(recorded []string) []string {
 			want = []string{charm.AllArchitectures}
 		}
 	}
-	if slices.Equal(want, recorded) {
+	if slices.Equal(want, slices.Sorted(slices.Values(recorded))) {
 		return nil
 	}
 	return want

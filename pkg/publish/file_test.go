@@ -255,6 +255,9 @@ func TestArchitecturesAreUndone(t *testing.T) {
 			results, err := h.publishFile(t.Context(), t, "amd64")
 			if test.want != "" {
 				wantError(t, err, test.want)
+				if results[0].Corrected {
+					t.Error("a change that the store refused is reported")
+				}
 			} else if err != nil || !results[0].Corrected {
 				t.Errorf("got %+v, error %v", results, err)
 			}
@@ -279,7 +282,7 @@ func TestArchitecturesAreRemovedOnPurpose(t *testing.T) {
 		}
 	}
 	results, err := h.publishFile(t.Context(), t, "amd64")
-	if err != nil || results[0].Created {
+	if err != nil || results[0].Created || results[0].Corrected {
 		t.Errorf("got %+v, error %v", results, err)
 	}
 	h.wantLog(t, "Warning: Somebody else keeps recording revision 3 for arm64 instead of amd64, arm64, and that is "+
@@ -316,8 +319,9 @@ func TestFileFails(t *testing.T) {
 		"revisions": {"", func(h *house) { h.store.fail["Revisions"] = []error{gone} }, []string{"gone"}},
 		"another type": {"", func(h *house) { h.store.resources[1].Type = charm.TypeImage },
 			[]string{"use the input digest or image"}},
-		"upload":   {"", func(h *house) { h.store.fail["Upload"] = []error{gone} }, []string{"gone"}},
-		"rejected": {"", func(h *house) { h.store.fail["Await"] = []error{gone} }, []string{"gone"}},
+		"upload":    {"", func(h *house) { h.store.fail["Upload"] = []error{gone} }, []string{"gone"}},
+		"not asked": {"", func(h *house) { h.store.fail["CreateRevision"] = []error{gone} }, []string{"gone"}},
+		"rejected":  {"", func(h *house) { h.store.fail["Await"] = []error{gone} }, []string{"gone"}},
 		"SetArchitectures": {"", func(h *house) {
 			h.store.revisions = []charmhub.Revision{{Revision: 3, SHA256: fileHash, Architectures: []string{"arm64"}}}
 			h.store.fail["SetArchitectures 3 [amd64 arm64]"] = []error{gone}
@@ -335,9 +339,15 @@ func TestFileFails(t *testing.T) {
 			if path == "" {
 				path = imagetest.TempFile(t, "my.txt", []byte(fileText))
 			}
-			_, err := h.Publish(t.Context(), Inputs{Charm: "my-charm", Resource: "my-file", File: path,
+			results, err := h.Publish(t.Context(), Inputs{Charm: "my-charm", Resource: "my-file", File: path,
 				Architectures: []string{"amd64"}})
 			wantError(t, err, test.want...)
+			sent := name == "not asked" || name == "rejected" || name == "architectures of what was made"
+			exists := name == "SetArchitectures"
+			if (results != nil) != (sent || exists) ||
+				results != nil && (results[0].Uploaded != sent || (results[0].Revision != nil) != exists) {
+				t.Errorf("got %+v; want the file sent: %t, and its revision there: %t", results, sent, exists)
+			}
 		})
 	}
 }

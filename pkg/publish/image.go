@@ -300,9 +300,9 @@ func (r *imageRun) record(ctx context.Context, img *remoteImage, pushed bool) {
 	}
 }
 
-// recordKey records the image under its key. In a dry run it does nothing.
+// recordKey records the image under its key, unless nothing may be recorded.
 func (r *imageRun) recordKey(ctx context.Context, img *remoteImage) {
-	if r.Key == (v1.Hash{}) || r.DryRun {
+	if r.Key == (v1.Hash{}) || r.DryRun || r.NoRecord {
 		return
 	}
 	if err := r.repository.RecordKey(ctx, r.Key, img.image, img.source); err != nil {

@@ -14,6 +14,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"go.uber.org/zap"
 
 	"github.com/charmhub-actions/upload-resource/internal/imagetest"
 	"github.com/charmhub-actions/upload-resource/pkg/charm"
@@ -331,9 +333,56 @@ func TestStoredIsStreamed(t *testing.T) {
 				test.early)
 		}
 	}
+	crashed := newHouse(nil)
+	crashed.Repository = func(context.Context, charmhub.RegistryCredentials, *zap.Logger) (Repository, error) {
+		return Repository{crashed.repository, crashing{crashed.repository}}, nil
+	}
+	crashed.fails(t, []Part{crashed.add(t, "docker-daemon:"+someDigest,
+		&streamedSource{fakeSource: stored(t, img, nil), blobs: map[string]string{"b": large}})}, "the action crashed: a bug")
 	h := newHouse(nil)
 	src := &streamedSource{fakeSource: stored(t, img, nil), broken: errors.New("the engine died")}
 	h.fails(t, []Part{h.add(t, "docker-daemon:"+someDigest, src)}, "docker-daemon:"+someDigest+": the engine died")
+}
+
+// crashing is a repository that can't send anything early.
+type crashing struct{ *repository }
+
+// SendBlob panics.
+func (crashing) SendBlob(context.Context, partial.CompressedLayer) error { panic("a bug") }
+
+// TestImageThatTheEngineLacks: of an image that only the engine may have, nothing is said about its digits.
+func TestImageThatTheEngineLacks(t *testing.T) {
+	t.Parallel()
+	ref, err := source.Parse("docker-daemon:" + someDigest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newHouse(nil).fails(t, []Part{{Reference: ref}},
+		"image docker-daemon:"+someDigest+" is unknown: the container engine has none by that name or ID; build")
+}
+
+// TestRevisionOfAnImageExisted: a revision that the store made earlier of the same content gets the image's
+// architectures, also if the list of revisions lags behind.
+func TestRevisionOfAnImageExisted(t *testing.T) {
+	t.Parallel()
+	h := newHouse(nil)
+	h.store.answer = &charmhub.Revision{Revision: 7, Architectures: []string{"all"}}
+	h.store.existed, h.store.late = true, 3
+	r := h.publish(t, nil, h.add(t, "./image.tar", backed(t, newImage(t, arm64))))
+	if h.store.count("SetArchitectures 7 [arm64]") != 1 || !r.Corrected || r.Created {
+		t.Errorf("got %+v after %q", r, h.store.calls)
+	}
+}
+
+// TestArchitecturesInAnyOrder: the order of the recorded architectures means nothing.
+func TestArchitecturesInAnyOrder(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{charm.TypeImage, charm.TypeFile} {
+		c := content{kind: kind, architectures: []string{"amd64", "arm64"}}
+		if got := c.architecturesToRecord([]string{"arm64", "amd64"}); got != nil {
+			t.Errorf("%s: %q would be recorded", kind, got)
+		}
+	}
 }
 
 // The text of an image whose digest is known at the start is asked for together with everything else. If the repository

@@ -28,6 +28,13 @@ func TestKeyIsRecorded(t *testing.T) {
 	refused.publish(t, nil, refused.add(t, "./image.tar", src))
 	refused.wantLog(t, "Could not record the key")
 
+	unrecorded := newHouse(nil)
+	unrecorded.Key, unrecorded.NoRecord = aKey, true
+	unrecorded.publish(t, nil, unrecorded.add(t, "./image.tar", src))
+	if strings.Contains(strings.Join(unrecorded.repository.calls, " "), "RecordKey") {
+		t.Error("the key was recorded, though nothing may be")
+	}
+
 	dry := newHouse(nil)
 	dry.Key, dry.DryRun, dry.repository.images[src.digest] = aKey, true, src.image
 	dry.publish(t, nil, dry.add(t, "./image.tar", src))

@@ -290,8 +290,9 @@ func (r *imageRun) stream(ctx context.Context, src source.Streamed) error {
 		}
 		out, in := io.Pipe()
 		r.early.Go(func() error {
+			defer func() { _ = out.Close() }() // no more is needed, if all wasn't read; also after a panic
 			r.sendEarly(exportedLayer{d, openOnce(out)})
-			return out.Close() // no more is needed, if all wasn't read
+			return nil
 		})
 		_, err := io.Copy(in, content)
 		_ = in.CloseWithError(err)
@@ -455,6 +456,8 @@ func explainNotFound(o openedPart, repository string) error {
 	case full:
 		return fmt.Errorf("image %s is unknown: neither the charm's repository %s nor %s has it; %s",
 			o.Text, repository, unknown.Place, makeIt)
+	case o.Hex == "": // of the engine alone
+		return fmt.Errorf("image %s is unknown: %s has none by that name or ID; %s", o.Text, unknown.Place, makeIt)
 	default:
 		return fmt.Errorf("image %s, which %s, is unknown: %s has none by that ID or digest; %s, "+
 			"or give the whole digest of one in the charm's repository", o.Text, source.DigestProblem("sha256:"+o.Hex),

@@ -134,6 +134,8 @@ func LastLine(took time.Duration, results []Result) string {
 		"unchanged",
 		"pushed",
 		"would be created",
+		"would be pushed",
+		"unknown",
 		"failed",
 		"left out",
 	}
@@ -146,12 +148,16 @@ func LastLine(took time.Duration, results []Result) string {
 			counts["left out"]++
 		case r.Err != nil:
 			counts["failed"]++
+		case r.Unknown:
+			counts["unknown"]++
 		case r.Created:
 			counts["created"]++
 		case r.Corrected:
 			counts["with other architectures"]++
 		case r.Revision != nil:
 			counts["unchanged"]++
+		case r.PushOnly && r.DryRun:
+			counts["would be pushed"]++
 		case r.PushOnly:
 			counts["pushed"]++
 		default:
@@ -159,6 +165,9 @@ func LastLine(took time.Duration, results []Result) string {
 		}
 	}
 	line := fmt.Sprintf("Done in %s, %s sent", action.Duration(took), action.Size(sent))
+	if len(results) == 1 && results[0].Err != nil {
+		line = fmt.Sprintf("Failed after %s, %s sent", action.Duration(took), action.Size(sent))
+	}
 	if dryRun(results) {
 		line = fmt.Sprintf("Dry run: done in %s, nothing was sent", action.Duration(took))
 	}
@@ -326,6 +335,8 @@ func (r Result) transfer() string {
 		return fmt.Sprintf("%s; %s reused", amount(r.Blobs), amount(r.Reused))
 	case len(r.Blobs) > 0:
 		return amount(r.Blobs)
+	case len(r.Reused) > 0:
+		return fmt.Sprintf("only the manifest; %s reused", amount(r.Reused))
 	case r.Uploaded || r.DryRun && r.Revision == nil && r.Size > 0:
 		return action.Size(r.Size)
 	default:

@@ -20,7 +20,7 @@ type Revised struct {
 	Revision  *int // that has the content, from 0 on; nil if there is none
 	Created   bool // the revision is new
 	Corrected bool // the revision is recorded for other architectures than before, or would be but for the dry run
-	Sent      bool // the content, or a part of it
+	Sent      bool // all of the content
 }
 
 // listing is the store's list of a resource's revisions at the beginning of the run.
@@ -52,9 +52,8 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 		log.Info("Dry run: would create a revision of " + t.name())
 		return r, nil
 	case !ok:
-		r.Sent = true
 		var existed bool
-		if found, existed, err = p.create(ctx, t, c); err != nil {
+		if found, existed, err = p.create(ctx, t, c, &r); err != nil {
 			return r, err
 		}
 		r.Created = !existed && !known.had(found)
@@ -94,16 +93,18 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 }
 
 // create creates a revision with the content. If the store's answer is lost, it looks for the revision in the list.
-// Existed is true if the store says that the revision existed before.
+// Existed is true if the store says that the revision existed before. It sets result.Sent when the content was sent.
 func (p *Publisher) create(
 	ctx context.Context,
 	t Target,
 	c content,
+	result *Revised,
 ) (found charmhub.Revision, existed bool, err error) {
 	listed := false
 	reviewed, err := upload.Uploader{Store: p.Store, Runner: p.Runner, Wait: p.Wait}.Create(ctx, upload.Content{
 		Title: "Sending to Charmhub", Name: c.name, Size: c.size, Open: c.verified,
 		Ask: func(ctx context.Context, uploadID string) (string, error) {
+			result.Sent = true
 			return p.Store.CreateRevision(ctx, t.Charm, t.Resource, charmhub.NewRevision{
 				UploadID: uploadID, Type: c.kind, Architectures: c.architectures,
 			})
@@ -120,7 +121,7 @@ func (p *Publisher) create(
 	if listed {
 		return found, false, nil
 	}
-	found, err = p.created(ctx, t, c, reviewed.Revision)
+	found, err = p.created(ctx, t, c, reviewed)
 	return found, reviewed.Existed, err
 }
 
@@ -150,10 +151,16 @@ func (e *unsureError) Error() string {
 // Unwrap returns the cause.
 func (e *unsureError) Unwrap() error { return e.error }
 
-// created returns the created revision from the store's list. Another job may have created it from the same file, for
-// other architectures. If that matters, created waits until the list has the revision.
-func (p *Publisher) created(ctx context.Context, t Target, c content, number int) (charmhub.Revision, error) {
-	if c.kind == charm.TypeFile && len(c.architectures) > 0 {
+// created returns the reviewed revision from the store's list. Another job may have created it from the same content,
+// for other architectures. If that matters, created waits until the list has the revision.
+func (p *Publisher) created(
+	ctx context.Context,
+	t Target,
+	c content,
+	reviewed charmhub.Reviewed,
+) (charmhub.Revision, error) {
+	number := reviewed.Revision
+	if len(c.architectures) > 0 && (c.kind == charm.TypeFile || reviewed.Existed) {
 		found, err := p.listed(ctx, t, number)
 		return found, during(stageRecord, err)
 	}

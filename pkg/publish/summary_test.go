@@ -136,6 +136,12 @@ func TestLastLine(t *testing.T) {
 			[]Result{dry(planned), dry(recorded), dry(unchangedResult("image-03", 0))},
 			"Dry run: done in 2.50 s, nothing was sent: 1 with other architectures, 1 unchanged, 1 would be created",
 		},
+		"failed": {[]Result{failed}, "Failed after 2.50 s, 0 B sent"},
+		"unknown": {[]Result{{Unknown: true}, {Unknown: true, PushOnly: true}},
+			"Done in 2.50 s, 0 B sent: 2 unknown"},
+		"pushed": {[]Result{{PushOnly: true}, {PushOnly: true}}, "Done in 2.50 s, 0 B sent: 2 pushed"},
+		"dry, pushed": {[]Result{dry(Result{PushOnly: true}), dry(planned)},
+			"Dry run: done in 2.50 s, nothing was sent: 1 would be created, 1 would be pushed"},
 		"one, and one left out": {[]Result{newResult("image-01", 1), leftOut},
 			"Done in 2.50 s, 5.0 MB sent: 1 created, 1 left out"},
 		"several": {
@@ -150,5 +156,14 @@ func TestLastLine(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// TestTransferOfAManifest: an image whose blobs the registry has is sent by its manifest alone.
+func TestTransferOfAManifest(t *testing.T) {
+	t.Parallel()
+	r := Result{Uploaded: true, Reused: []v1.Descriptor{{Size: 1000}, {Size: 2000}}}
+	if got, want := r.transfer(), "only the manifest; 2 blobs (3.0 kB) reused"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
