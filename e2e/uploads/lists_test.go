@@ -26,6 +26,8 @@ func TestEmptyLine(t *testing.T) {
 			"input image: line 1 is empty"},
 		"last image": {upload, []string{"resource=" + harness.ImageResource, harness.ImageLines(rock, "", "")},
 			"input image: line 2 is empty"},
+		"image on a line": {upload, []string{"resource=" + harness.ImageResource, "image=" + rock + " "},
+			"input image: two blanks or one at the end"},
 		"architecture": {upload, []string{"resource=" + harness.FileResource, "filepath=" + file, "architectures=amd64,"},
 			"input architectures: entry 2 is empty"},
 		"charm file": {release, []string{"charms=\n" + file + "\n", "channel=latest/edge"},
@@ -39,7 +41,7 @@ func TestEmptyLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := test.run(test.inputs...)
-			r.Failed(t, sandbox, test.want, "; give what belongs there, or leave it out")
+			r.Failed(t, sandbox, test.want, "; give ", ", or leave ", " empty)")
 			if strings.Contains(harness.ErrorText(r), "\n") {
 				t.Errorf("more than one sentence: %s", harness.ErrorText(r))
 			}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -57,7 +58,7 @@ type Lookup struct {
 func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inputs, error) {
 	r := &Reader{Reader: inputs.Reader{Runner: runner}}
 	token := r.Token()
-	lines := r.List("image", r.Lines)
+	lines := r.List("image", r.RawLines)
 	r.MaskPasswords(append(slices.Clone(lines), r.Input("digest"))...)
 
 	in := Inputs{File: r.Input("filepath"), Metadata: r.Input("metadata")}
@@ -70,7 +71,9 @@ func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inpu
 	r.checkSource()
 	in.Images = r.digest()
 	for _, line := range lines {
-		in.Images = append(in.Images, r.Parts("input image", line)...)
+		parts := r.Parts("input image", strings.TrimSpace(line))
+		r.checkBlanks(line, parts)
+		in.Images = append(in.Images, parts...)
 	}
 	in.Architectures = r.architectures()
 	in.Platform = r.platform()
@@ -176,6 +179,31 @@ func (r *Reader) Parts(about, line string) (parts []Part) {
 		parts = append(parts, Part{ref, platform})
 	}
 	return parts
+}
+
+// emptySource matches the blanks that an empty expression leaves before, between or after sources on one line.
+var emptySource = regexp.MustCompile(`^\s|\s\s|\s$`)
+
+// checkBlanks complains about a blank too many in a line of the input image, unless it is part of a path that exists.
+func (r *Reader) checkBlanks(line string, parts []Part) {
+	around := line
+	if len(parts) == 1 && parts[0].Path != "" && r.Workspace().Exists(parts[0].Path) {
+		around = strings.Replace(line, parts[0].Path, "path", 1)
+	}
+	if emptySource.MatchString(around) {
+		r.ComplainOfBlanks("input image", line)
+	}
+}
+
+// ComplainOfBlanks complains about a blank too many in text, where an expression may have been empty. About tells where
+// the text is.
+func (r *Reader) ComplainOfBlanks(about, text string) {
+	where := "two blanks or one at the end"
+	if strings.TrimLeft(text, " \t") != text {
+		where = "a blank at the beginning"
+	}
+	r.Complain("%s: %s of %.80q; a source may be missing there "+
+		"(an expression whose step or output doesn't exist is empty); give it, or leave out the blank", about, where, text)
 }
 
 // key reads the input key: a text that names what an image is made of. It returns the zero Hash if there is none.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -88,7 +90,7 @@ func TestInputsInFull(t *testing.T) {
 	r, out := newRunner(env{
 		"GITHUB_ACTIONS": "true",
 		"INPUT_CHARM":    " 3scale-k8s\n", "INPUT_RESOURCE": "My_image.2",
-		"INPUT_IMAGE":    "  one@" + someDigest + "  \r\n ./a.rock platform=linux/arm64\n",
+		"INPUT_IMAGE":    "one@" + someDigest + "\r\n./a.rock platform=linux/arm64\n",
 		"INPUT_PLATFORM": "linux/arm/v7", "INPUT_DRY-RUN": "True", "INPUT_LOCATIONS-RECORD": "false",
 		"INPUT_SOURCE-REGISTRY": "ghcr.io", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "open sesame",
 		"CHARMCRAFT_AUTH":          aToken[:20] + "\n" + aToken[20:] + "\n",
@@ -171,6 +173,22 @@ func TestDigestsTaken(t *testing.T) {
 	}
 }
 
+// TestPathWithBlanks: blanks that belong to the path of a file hide no missing source.
+func TestPathWithBlanks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "two  blanks.rock")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := newRunner(good.With(env{"INPUT_DIGEST": "", "INPUT_IMAGE": path + " platform=linux/arm64"}))
+	got, err := read(t, r)
+	if err != nil || len(got.Images) != 1 || got.Images[0].Path != path {
+		t.Errorf("got %v, error %v", got.Images, err)
+	}
+	r, _ = newRunner(good.With(env{"INPUT_DIGEST": "", "INPUT_IMAGE": path + " "}))
+	_, err = read(t, r)
+	wantError(t, err, "input image: two blanks or one at the end of ")
+}
+
 // TestComplaints changes one thing about good inputs at a time.
 func TestComplaints(t *testing.T) {
 	for _, tt := range []struct {
@@ -201,6 +219,13 @@ func TestComplaints(t *testing.T) {
 		{"empty architecture", goodFile, env{"INPUT_ARCHITECTURES": "amd64,"},
 			[]string{"input architectures: entry 2 is empty"}},
 		{"two sources", good, env{"INPUT_FILEPATH": "x"}, []string{"inputs digest, filepath: given together"}},
+		{"a blank after an image", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "./a.rock "},
+			[]string{`input image: two blanks or one at the end of "./a.rock "; a source may be missing there ` +
+				"(an expression whose step or output doesn't exist is empty); give it, or leave out the blank"}},
+		{"a blank before an image", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "x@" + someDigest + "\n ./a.rock"},
+			[]string{`input image: a blank at the beginning of " ./a.rock"; a source may be missing there `}},
+		{"two blanks before a platform", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "./a.rock  platform=linux/arm64"},
+			[]string{`input image: two blanks or one at the end of "./a.rock  platform=linux/arm64"; `}},
 		{"two images", good, env{"INPUT_IMAGE": "x@" + someDigest}, []string{"inputs digest, image: given together"}},
 		{"metadata and image", good, env{"INPUT_METADATA": "charmcraft.yaml"},
 			[]string{"inputs digest, metadata: given together"}},

@@ -146,7 +146,8 @@ var (
 	revisionForm = regexp.MustCompile(`^revision\s+([0-9]{1,9})$`)
 	revisionWord = regexp.MustCompile(`^revision(\s|$)`)
 	keyWord      = regexp.MustCompile(`(?:^|\s)key=`)
-	emptySource  = regexp.MustCompile(`\s\s|\s$`) // between sources, or after the last
+	emptySource  = regexp.MustCompile(`\s\s|\s$`)     // between sources, or after the last
+	emptyFirst   = regexp.MustCompile(`^\s\s+(\S|$)`) // between the = and the first source
 )
 
 // keep is the word for the resource that the channel has.
@@ -194,7 +195,7 @@ func (r *reader) readValue(about, name, value, kind string) {
 	if at != nil {
 		key, value = strings.TrimSpace(value[at[1]:]), strings.TrimRight(value[:at[0]], " \t")
 	}
-	raw := strings.TrimLeft(value, " \t")
+	given, raw := value, strings.TrimLeft(value, " \t")
 	value = strings.TrimSpace(raw)
 	number := revisionForm.FindStringSubmatch(value)
 	switch {
@@ -206,6 +207,8 @@ func (r *reader) readValue(about, name, value, kind string) {
 	case value == "" && at == nil:
 		r.Complain("%s: the source is empty; give what belongs there, or keep for the revision that the channel has "+
 			"(an expression whose step or output doesn't exist is empty)", about)
+	case value != "" && emptyFirst.MatchString(given):
+		r.ComplainOfBlanks(about, "="+given)
 	case value == keep:
 	case number != nil:
 		r.in.Revisions[name], _ = strconv.Atoi(number[1]) // nine digits are a number
@@ -233,8 +236,7 @@ func (r *reader) imageParts(about, raw string) (parts []publish.Part) {
 		sources = strings.Fields(value)
 	}
 	if len(sources) > 1 && emptySource.MatchString(raw) || len(sources) == 1 && raw != value {
-		r.Complain("%s: two blanks or one at the end of %.80q; a source may be missing there "+
-			"(an expression whose step or output doesn't exist is empty); give it, or leave out the blank", about, raw)
+		r.ComplainOfBlanks(about, raw)
 	}
 	for _, source := range sources {
 		parts = append(parts, r.Parts(about, source)...)

@@ -96,8 +96,8 @@ func TestInputs(t *testing.T) {
 			"my-image = a.rock\nmy-file = rules.txt",
 			[]string{"copied from ghcr.io/x/copied:1", "my-file file rules.txt", "my-image images a.rock"}, nil,
 		},
-		"joined, with as many blanks as one likes": {
-			"  my-image   =   a.rock b.rock\nmy-file=rules.txt\ncopied=docker://ghcr.io/x/y@" + someDigest,
+		"joined, with blanks before the =": {
+			"  my-image   = a.rock b.rock\nmy-file=rules.txt\ncopied=docker://ghcr.io/x/y@" + someDigest,
 			[]string{"copied images docker://ghcr.io/x/y@" + someDigest, "my-file file rules.txt",
 				"my-image images a.rock, b.rock"}, nil,
 		},
@@ -204,8 +204,15 @@ func TestComplaints(t *testing.T) {
 		"an empty source": {env{"INPUT_RESOURCES": "my-image = \nmy-file = rules.txt"},
 			"input resources: my-image: the source is empty; give what belongs there, or keep for the revision that the " +
 				"channel has " + empty},
-		"an empty first source": {env{"INPUT_RESOURCES": "my-image =  b.rock \nmy-file = rules.txt"},
+		"an empty last source": {env{"INPUT_RESOURCES": "my-image = b.rock \nmy-file = rules.txt"},
 			`input resources: my-image: two blanks or one at the end of "b.rock "; a source may be missing there ` + empty},
+		"an empty first source": {env{"INPUT_RESOURCES": "my-image =  " + someDigest + "\nmy-file = rules.txt"},
+			`input resources: my-image: two blanks or one at the end of "=  ` + someDigest + `"; a source may be missing ` +
+				"there " + empty},
+		"an empty first source before a key": {env{"INPUT_RESOURCES": "my-image =  b.rock key=x\nmy-file = rules.txt"},
+			`input resources: my-image: two blanks or one at the end of "=  b.rock"; `},
+		"an empty part before a file": {env{"INPUT_RESOURCES": "my-image = a.rock\nmy-file =\t rules.txt"},
+			`input resources: my-file: two blanks or one at the end of "=\t rules.txt"; `},
 		"an empty source within": {env{"INPUT_RESOURCES": "my-image = a.rock  b.rock\nmy-file = rules.txt"},
 			"input resources: my-image: two blanks or one at the end"},
 		"an empty key": {env{"INPUT_RESOURCES": "my-image = a.rock key=\nmy-file = rules.txt"},
