@@ -150,7 +150,7 @@ var transports = map[string]Kind{
 }
 
 var (
-	digestPart = regexp.MustCompile(`@(?:(?:sha[0-9]+|blake3):[^/@]*|[0-9a-fA-F]{12,})$`)
+	digestPart = regexp.MustCompile(`@(?:(?:sha[0-9]+|md5|blake3):[^/@]*|[0-9a-fA-F]{12,})$`)
 	schemes    = regexp.MustCompile(`^(?:docker://|docker-daemon:|https?://)+`)
 	paths      = regexp.MustCompile(`^(?:[./]|oci:|oci-archive:|docker-archive:)`)
 )
@@ -354,8 +354,9 @@ func (e *TagError) Error() string {
 
 // parseNamed parses the name of an image in a registry. It requires a digest, because a tag may move.
 func parseNamed(text, name string) (Reference, error) {
-	if _, digest, ok := strings.Cut(name, "@sha256:"); ok {
-		if problem := DigestProblem("sha256:" + digest); problem != "" {
+	digest := name[strings.LastIndex(name, "@")+1:]
+	if digest != name && strings.Contains(digest, ":") {
+		if problem := DigestProblem(digest); problem != "" {
 			return Reference{}, fmt.Errorf("the digest of %q %s; write name@sha256: and 64 hex digits", text, problem)
 		}
 	}

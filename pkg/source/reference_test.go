@@ -78,7 +78,8 @@ func TestParseComplains(t *testing.T) {
 		"docker-archive:":                        "names no file",
 		"oci::name":                              "names no file",
 		"busybox@sha256:" + hex64[:12]:           "the digest of|has 12 of 64 digits",
-		"busybox@sha512:" + hex64:                "is not an image",
+		"busybox@sha512:" + hex64 + hex64:        "begins with sha512:, and images have sha256 digests",
+		"ubuntu:22.04@md5:" + hex64[:32]:         "begins with md5:, and images have sha256 digests",
 		"line\nbreak@sha256:" + hex64:            "is not an image",
 	} {
 		_, err := Parse(text)
@@ -255,6 +256,7 @@ func TestCredentials(t *testing.T) {
 		"ghcr.io/a/b@sha256:0123":                                     nil,
 		"busybox:1@" + hex64:                                          nil,
 		"busybox@latest":                                              nil,
+		"ubuntu:22.04@md5:" + hex64[:32]:                              nil,
 		"./user:secret@host/my.rock":                                  nil,
 		"/user:secret@host/my.rock":                                   nil,
 		"oci-archive:a:b@c/my.rock":                                   nil,

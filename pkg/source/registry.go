@@ -46,7 +46,7 @@ type RegistryAccess struct {
 	Transport http.RoundTripper
 	// Connect begins to open a connection for a later request to a URL; nil opens none early.
 	Connect func(context.Context, *url.URL)
-	// Mask is called with the secrets that `docker login` left before they are used.
+	// Mask is called with the secrets that `docker login` left before they are used. It must not be nil.
 	Mask func(string)
 }
 
@@ -312,7 +312,10 @@ func openRegistry(ctx context.Context, access RegistryAccess, ref Reference) (So
 		return nil, err
 	}
 	access.connectForBlobs(ctx, repo)
-	return &opened{digest: hash, image: m}, image.CheckSize(m)
+	if err := image.CheckSize(m); err != nil {
+		return nil, err
+	}
+	return &opened{digest: hash, image: m}, nil
 }
 
 // blobsAtOnce is how many blobs are read concurrently while an image is sent; more wait for the registry it is sent to.

@@ -572,7 +572,8 @@ func TestRemoteBlob(t *testing.T) {
 		"broken behind it":     {[]part{{10, broken}}, content, nil},
 		"broken at once":       {[]part{{0, broken}}, "", broken},
 		"no progress":          {[]part{{3, broken}, {0, broken}}, "012", broken},
-		"no more of it":        {[]part{{3, broken}, {0, nil}}, "012", nil},
+		"no more of it":        {[]part{{3, broken}, {0, nil}}, "012", io.ErrUnexpectedEOF},
+		"nothing of it":        {[]part{{0, nil}}, "", io.ErrUnexpectedEOF},
 		"can't be asked again": {[]part{{3, io.ErrUnexpectedEOF}, {-1, broken}}, "012", broken},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -621,6 +622,12 @@ func TestRemoteBlobOfUnknownSize(t *testing.T) {
 	if got, err := io.ReadAll(b); string(got) != content || err != nil || opened != 2 {
 		t.Errorf("read %q, %v, in %d answers", got, err, opened)
 	}
+	gone := &remoteBlob{
+		ReadCloser: io.NopCloser(io.MultiReader(strings.NewReader(content), iotest.ErrReader(broken))),
+		open:       func(int64) (io.ReadCloser, error) { return nil, broken },
+	}
+	_, err = io.ReadAll(gone)
+	imagetest.WantError(t, err, "the blob ends after 10 bytes, and can't be read on")
 }
 
 // TestRemoteBlobSeek: what was read can be read again, also where it was broken.

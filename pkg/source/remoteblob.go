@@ -36,21 +36,26 @@ func (b *remoteBlob) Read(p []byte) (int, error) {
 			return n, nil // an error comes again
 		case b.size > 0 && b.offset >= b.size, b.size == 0 && errors.Is(err, io.EOF):
 			return 0, io.EOF
+		case b.offset == b.began && errors.Is(err, io.EOF): // before the blob's end
+			return 0, io.ErrUnexpectedEOF
 		case b.offset == b.began:
 			return 0, err
 		}
 		rest, err := b.open(b.offset)
 		if err != nil {
-			return 0, fmt.Errorf(
-				"the blob ends after %d of %d bytes, and can't be read on from there: %w",
-				b.offset,
-				b.size,
-				err,
-			)
+			return 0, fmt.Errorf("the blob ends after %s, and can't be read on from there: %w", b.read(), err)
 		}
 		_ = b.Close()
 		b.ReadCloser, b.began = rest, b.offset
 	}
+}
+
+// read says for a message how much of the blob was read.
+func (b *remoteBlob) read() string {
+	if b.size == 0 {
+		return fmt.Sprintf("%d bytes", b.offset)
+	}
+	return fmt.Sprintf("%d of %d bytes", b.offset, b.size)
 }
 
 // Seek lets a sender read lost bytes again, so that it needn't keep them. Only [io.SeekStart] is supported.

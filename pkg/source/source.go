@@ -30,9 +30,10 @@ type Source interface {
 // Backed is an image that has a manifest where it is stored.
 type Backed interface {
 	Source
-	// Manifest returns the image or index. Its manifests, config and layers are read, exported or fetched under ctx when
-	// they are asked for, not before. An engine that doesn't tell images from indexes exports the image here, and Identity
-	// knows more afterwards. Manifest isn't safe for concurrent use.
+	// Manifest returns the image or index. Its manifests, config and layers are read, exported or fetched when they are
+	// asked for, not before, under the context that the image was opened with. An engine that doesn't tell images from
+	// indexes exports the image here, under ctx, and Identity knows more afterwards. Manifest isn't safe for concurrent
+	// use.
 	Manifest(ctx context.Context) (image.ImageOrIndex, error)
 	// Local reports whether manifests and configs are read without a request or an export.
 	Local() bool
