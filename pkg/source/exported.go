@@ -30,31 +30,37 @@ type exported struct {
 	err      error
 }
 
-// stream exports the image once. It keeps manifests, indexes and configs. It calls take for every other blob, in the
-// order of the export. Take may leave content unread.
-func (e *exported) stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error {
+// stream exports the image once. It keeps manifests, indexes and configs, unless an earlier call has. It calls take for
+// every other blob, in the order of the export. Take may leave content unread.
+func (e *exported) stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) (err error) {
 	stream, err := e.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = stream.Close() }()
-	kept, err := spool.New()
-	if err != nil {
-		return err
-	}
-	entries := newTarStream(stream)
-	s := &streamed{
-		documents: kept,
-		spans:     map[string]span{},
-		seen:      entries.seen,
-		spooled:   func() (layout, error) { return e.spool(ctx) },
+	entries, s := newTarStream(stream), e.streamed
+	if s == nil {
+		kept, err := spool.New()
+		if err != nil {
+			return err
+		}
+		s = &streamed{
+			documents: kept,
+			spans:     map[string]span{},
+			seen:      entries.seen,
+			links:     entries.links,
+			spooled:   func() (layout, error) { return e.spool(ctx) },
+		}
 	}
 	for header, err := range entries.files() {
 		if err == nil {
 			err = s.read(header, entries, take)
 		}
+		if err != nil && e.streamed == nil {
+			err = errors.Join(err, s.documents.Close())
+		}
 		if err != nil {
-			return errors.Join(err, kept.Close())
+			return err
 		}
 	}
 	e.streamed = s
@@ -65,8 +71,9 @@ func (e *exported) stream(ctx context.Context, take func(d v1.Descriptor, conten
 // spooled in another export when they are read.
 type streamed struct {
 	documents *spool.File
-	spans     map[string]span // of the documents, by name
-	seen      map[string]bool // names of all files
+	spans     map[string]span   // of the documents, by name
+	seen      map[string]bool   // names of all files
+	links     map[string]string // targets of the symbolic links
 	spooled   func() (layout, error)
 }
 
@@ -76,9 +83,11 @@ func (s *streamed) read(header *tar.Header, content io.Reader, take func(v1.Desc
 	first, _ := buffered.Peek(1)
 	digest, isBlob := blobOf(header.Name)
 	isDocument := !isBlob || bytes.Equal(first, []byte("{"))
+	_, isKept := s.spans[header.Name]
 	switch {
 	case !isDocument:
 		take(v1.Descriptor{Digest: digest, Size: header.Size}, buffered)
+	case isKept:
 	case header.Size <= image.MaxConfig:
 		s.spans[header.Name] = span{s.documents.Size(), header.Size}
 		if _, err := io.Copy(s.documents, buffered); err != nil {
