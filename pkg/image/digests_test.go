@@ -19,6 +19,7 @@ type brokenImage struct {
 	digestErr, manifestErr error
 }
 
+// Digest fails if the test says so.
 func (b brokenImage) Digest() (v1.Hash, error) {
 	if b.digestErr != nil {
 		return v1.Hash{}, b.digestErr
@@ -26,6 +27,7 @@ func (b brokenImage) Digest() (v1.Hash, error) {
 	return b.Image.Digest()
 }
 
+// Manifest fails if the test says so.
 func (b brokenImage) Manifest() (*v1.Manifest, error) {
 	if b.manifestErr != nil {
 		return nil, b.manifestErr
@@ -33,6 +35,7 @@ func (b brokenImage) Manifest() (*v1.Manifest, error) {
 	return b.Image.Manifest()
 }
 
+// listing has another name than the method of v1.ImageIndex, so that a struct can embed it.
 type listing = v1.ImageIndex
 
 // indexOf is an index whose images are opened as child, or not at all.
@@ -42,6 +45,7 @@ type indexOf struct {
 	childErr error
 }
 
+// Image returns the test's image, whatever the digest, or the test's error.
 func (i indexOf) Image(v1.Hash) (v1.Image, error) { return i.child, i.childErr }
 
 func TestDigestsFail(t *testing.T) {

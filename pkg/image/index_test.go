@@ -28,10 +28,12 @@ func entry(t *testing.T, digest string, changes ...func(*v1.Descriptor)) v1.Desc
 	return d
 }
 
+// on returns a change to a descriptor that gives it a platform.
 func on(os, architecture string) func(*v1.Descriptor) {
 	return func(d *v1.Descriptor) { d.Platform = &v1.Platform{OS: os, Architecture: architecture} }
 }
 
+// attestation marks a descriptor as an attestation, as BuildKit does.
 func attestation(d *v1.Descriptor) {
 	d.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
 }

@@ -21,6 +21,7 @@ import (
 // goldenIndex is the digest of the index that TestJoin makes.
 const goldenIndex = "sha256:a93e946fceb800347e134a32f24336bcbfe8e1552d0207a46d7d7febc863494d"
 
+// platforms returns the platforms of an image or index as text.
 func platforms(t *testing.T, m image.ImageOrIndex) []string {
 	t.Helper()
 	all, err := image.Platforms(m)
@@ -34,6 +35,7 @@ func platforms(t *testing.T, m image.ImageOrIndex) []string {
 	return names
 }
 
+// digestOf returns the digest of an image or index as text.
 func digestOf(t *testing.T, m image.ImageOrIndex) string {
 	t.Helper()
 	digest, err := m.Digest()
@@ -62,6 +64,7 @@ func openLayout(t *testing.T, l imagetest.Layout) image.ImageOrIndex {
 	return m
 }
 
+// part returns a part to be joined: what the layout has under the descriptor.
 func part(t *testing.T, name string, l imagetest.Layout, d v1.Descriptor) image.Part {
 	t.Helper()
 	return image.Part{Name: name, Image: openLayout(t, l.Of(d))}
@@ -298,6 +301,7 @@ type opened struct {
 
 type index = v1.ImageIndex // which can't be embedded by its name, that of a method
 
+// Image notes the digest and returns the image of the index.
 func (o *opened) Image(digest v1.Hash) (v1.Image, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

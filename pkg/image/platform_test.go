@@ -22,10 +22,13 @@ type walked struct {
 	typeErr, rawErr, listErr, nestedErr error
 }
 
+// Digest returns no digest.
 func (w walked) Digest() (v1.Hash, error) { return v1.Hash{}, nil }
 
+// MediaType returns that of an OCI index, with the test's error.
 func (w walked) MediaType() (types.MediaType, error) { return types.OCIImageIndex, w.typeErr }
 
+// IndexManifest lists the test's descriptors. The version is 2 unless the test has set another.
 func (w walked) IndexManifest() (*v1.IndexManifest, error) {
 	version := int64(2)
 	if w.version != 0 {
@@ -34,6 +37,7 @@ func (w walked) IndexManifest() (*v1.IndexManifest, error) {
 	return &v1.IndexManifest{SchemaVersion: version, Manifests: w.listed}, w.listErr
 }
 
+// RawManifest returns the manifest as JSON, or the test's error.
 func (w walked) RawManifest() ([]byte, error) {
 	if w.rawErr != nil {
 		return nil, w.rawErr
@@ -43,10 +47,13 @@ func (w walked) RawManifest() ([]byte, error) {
 	return json.Marshal(manifest)
 }
 
+// ImageIndex returns the nested index, whatever the digest.
 func (w walked) ImageIndex(v1.Hash) (v1.ImageIndex, error) { return w.nested, w.nestedErr }
 
+// ofSize returns a change to a descriptor that sets its size.
 func ofSize(size int64) func(*v1.Descriptor) { return func(d *v1.Descriptor) { d.Size = size } }
 
+// nestedIndex turns a descriptor into that of an index.
 func nestedIndex(d *v1.Descriptor) { d.MediaType = types.OCIImageIndex }
 
 // TestIndexFails: whoever wants something of an index hears why it can't be read.

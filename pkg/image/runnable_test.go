@@ -16,6 +16,7 @@ const (
 	digestB = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 )
 
+// object is a JSON object.
 type object = map[string]any
 
 // plainImage returns a manifest and a config of one layer, changed as asked.
@@ -35,10 +36,12 @@ func plainImage(change func(manifest, config object)) (manifest, config []byte) 
 	return imagetest.JSON(m), imagetest.JSON(c)
 }
 
+// configType returns a change to a manifest that sets the media type of its config.
 func configType(t string) func(manifest, config object) {
 	return func(m, _ object) { m["config"] = object{"mediaType": t, "digest": digestA, "size": 2} }
 }
 
+// artifactType returns a change to a manifest that gives it an empty config and an artifactType.
 func artifactType(t string) func(manifest, config object) {
 	return func(m, c object) {
 		configType("application/vnd.oci.empty.v1+json")(m, c)
@@ -46,6 +49,7 @@ func artifactType(t string) func(manifest, config object) {
 	}
 }
 
+// layerType returns a change to a manifest that gives it one layer of the media type.
 func layerType(t string) func(manifest, config object) {
 	return func(m, _ object) { m["layers"] = []object{{"mediaType": t, "digest": digestB, "size": 3}} }
 }

@@ -19,12 +19,14 @@ type connections struct {
 	hosts []string
 }
 
+// open notes the host of a URL.
 func (c *connections) open(_ context.Context, u *url.URL) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hosts = append(c.hosts, u.Host)
 }
 
+// openWith opens the repository of the server with a challenge, and returns a view of it.
 func openWith(t *testing.T, s *server, challenge *Challenge) *View {
 	t.Helper()
 	r, err := Open(t.Context(), Options{

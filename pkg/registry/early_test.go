@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
+// layersIn returns the layers of an image.
 func layersIn(t *testing.T, img v1.Image) []v1.Layer {
 	t.Helper()
 	layers, err := img.Layers()
@@ -88,6 +89,7 @@ func TestSendBlobFails(t *testing.T) {
 // undigested is a layer whose digest can't be computed.
 type undigested struct{ v1.Layer }
 
+// Digest always fails.
 func (undigested) Digest() (v1.Hash, error) { return v1.Hash{}, errors.New("gone") }
 
 func TestLacks(t *testing.T) {
@@ -111,6 +113,7 @@ func TestLacks(t *testing.T) {
 // unnamed is a layer of which the digest and the size are known alone.
 type unnamed struct{ v1.Layer }
 
+// MediaType returns no media type.
 func (unnamed) MediaType() (types.MediaType, error) { return "", nil }
 
 // TestSendBlobComparesLater: a layer that is sent before its image is known is compared with the image's config by

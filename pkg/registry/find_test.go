@@ -30,6 +30,7 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
+// configOf returns the digest of an image's config.
 func configOf(t *testing.T, img v1.Image) v1.Hash {
 	t.Helper()
 	h, err := img.ConfigName()
@@ -39,6 +40,7 @@ func configOf(t *testing.T, img v1.Image) v1.Hash {
 	return h
 }
 
+// layerOf returns the digest of an image's first layer.
 func layerOf(t *testing.T, img v1.Image) v1.Hash {
 	t.Helper()
 	layers, err := img.Layers()
@@ -192,15 +194,25 @@ type tampered struct {
 	manifest *v1.Manifest
 }
 
+// Manifest returns the changed manifest.
 func (i tampered) Manifest() (*v1.Manifest, error) { return i.manifest, nil }
-func (i tampered) RawManifest() ([]byte, error)    { return jsonOf(i.manifest), nil }
+
+// RawManifest returns the changed manifest as JSON.
+func (i tampered) RawManifest() ([]byte, error) { return jsonOf(i.manifest), nil }
+
+// Digest returns the digest of the changed manifest.
 func (i tampered) Digest() (v1.Hash, error) {
 	h, _, err := v1.SHA256(bytes.NewReader(jsonOf(i.manifest)))
 	return h, err
 }
-func (i tampered) Size() (int64, error)                { return int64(len(jsonOf(i.manifest))), nil }
+
+// Size returns the size of the changed manifest.
+func (i tampered) Size() (int64, error) { return int64(len(jsonOf(i.manifest))), nil }
+
+// MediaType returns that of the changed manifest.
 func (i tampered) MediaType() (types.MediaType, error) { return i.manifest.MediaType, nil }
 
+// tamper returns an image whose manifest is changed, and nothing else.
 func tamper(t *testing.T, img v1.Image, change func(*v1.Manifest)) v1.Image {
 	t.Helper()
 	m, err := img.Manifest()
@@ -400,7 +412,10 @@ type asConfig struct {
 	config []byte
 }
 
+// RawConfigFile returns the bytes that the test passes off as a config.
 func (i asConfig) RawConfigFile() ([]byte, error) { return i.config, nil }
+
+// ConfigName returns the digest of these bytes.
 func (i asConfig) ConfigName() (v1.Hash, error) {
 	h, _, err := v1.SHA256(bytes.NewReader(i.config))
 	return h, err

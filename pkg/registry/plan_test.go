@@ -150,6 +150,7 @@ func TestForeignLayersStayWhereTheyAre(t *testing.T) {
 // altered is an image with another manifest than its digest says.
 type altered struct{ v1.Image }
 
+// RawManifest returns a manifest other than the one that has the digest.
 func (altered) RawManifest() ([]byte, error) { return []byte(`{"schemaVersion":2}`), nil }
 
 func TestPlanErrors(t *testing.T) {
@@ -190,16 +191,19 @@ type renamed struct {
 	digest v1.Hash
 }
 
+// Digest returns the test's digest.
 func (r renamed) Digest() (v1.Hash, error) { return r.digest, nil }
 
 // illegible is an image whose manifest can't be parsed.
 type illegible struct{ v1.Image }
 
+// Manifest always fails.
 func (illegible) Manifest() (*v1.Manifest, error) { return nil, errors.New("gone") }
 
 // unlisted is an index whose manifest can't be parsed.
 type unlisted struct{ index }
 
+// IndexManifest always fails.
 func (unlisted) IndexManifest() (*v1.IndexManifest, error) { return nil, errors.New("gone") }
 
 // index is embedded under another name than that of its method.
@@ -214,6 +218,7 @@ type shelf struct {
 	blobs map[v1.Hash]v1.Layer
 }
 
+// Layer returns the blob with the digest, nil if there is none.
 func (s shelf) Layer(h v1.Hash) (v1.Layer, error) { return s.blobs[h], nil }
 
 func TestArtifactsTravelWithTheirBlobs(t *testing.T) {
@@ -267,6 +272,7 @@ type shelfOf struct {
 	err  error
 }
 
+// Layer returns the test's blob, whatever the digest, and the test's error.
 func (s shelfOf) Layer(v1.Hash) (v1.Layer, error) { return s.blob, s.err }
 
 // unreadableLayer is a layer that can't be opened, or read.
@@ -276,6 +282,7 @@ type unreadableLayer struct {
 	err     error
 }
 
+// Compressed returns the test's content and error.
 func (l unreadableLayer) Compressed() (io.ReadCloser, error) { return io.NopCloser(l.content), l.err }
 
 // TestTreeDepth: indexes nest as deep as image.MaxDepth.

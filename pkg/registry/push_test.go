@@ -163,6 +163,7 @@ type named struct {
 	diffID v1.Hash
 }
 
+// DiffID returns the test's diff ID.
 func (n named) DiffID() (v1.Hash, error) { return n.diffID, nil }
 
 // TestWillCompare: each layer that has to be compared is sent, and not mounted.

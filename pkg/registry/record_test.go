@@ -271,9 +271,14 @@ func TestRecordOfMany(t *testing.T) {
 // unreadable is an image of which nothing can be read.
 type unreadable struct{ v1.Image }
 
+// RawConfigFile always fails.
 func (unreadable) RawConfigFile() ([]byte, error) { return nil, errors.New("gone") }
-func (unreadable) RawManifest() ([]byte, error)   { return nil, errors.New("gone") }
-func (unreadable) Digest() (v1.Hash, error)       { return v1.Hash{}, errors.New("gone") }
+
+// RawManifest always fails.
+func (unreadable) RawManifest() ([]byte, error) { return nil, errors.New("gone") }
+
+// Digest always fails.
+func (unreadable) Digest() (v1.Hash, error) { return v1.Hash{}, errors.New("gone") }
 
 // TestRecordReplacesLatest: an image with the same config that somebody tagged latest doesn't get the record that the
 // run writes at the same time.

@@ -45,6 +45,7 @@ type server struct {
 	intercept func(w http.ResponseWriter, r *http.Request) bool // true: answered
 }
 
+// newServer starts an empty registry in memory, which stops when the test ends.
 func newServer(t *testing.T) *server {
 	t.Helper()
 	logrus.SetOutput(io.Discard)
@@ -88,15 +89,18 @@ func (s *server) log() []string {
 	return requests
 }
 
+// count returns how many of the requests begin with the prefix.
 func count(requests []string, prefix string) int {
 	return len(slices.DeleteFunc(slices.Clone(requests), func(r string) bool { return !strings.HasPrefix(r, prefix) }))
 }
 
+// host returns the registry's host and port.
 func (s *server) host() string { return strings.TrimPrefix(s.URL, "http://") }
 
 // aTokensKey is the key of proofs of the store token that tests publish with, unless they say otherwise.
 var aTokensKey = []byte("a key that is derived from a store token")
 
+// noProgress is a Progress that shows nothing.
 func noProgress(string, int64) (func(int64), func()) { return func(int64) {}, func() {} }
 
 // open opens a view of the test repository over a transport that counts the bytes of request bodies.
@@ -155,6 +159,7 @@ type counter struct {
 	waits []time.Duration
 }
 
+// transport returns a transport whose connections count what is written to them.
 func (c *counter) transport() *http.Transport {
 	return &http.Transport{
 		ExpectContinueTimeout: 10 * time.Second,
@@ -165,12 +170,14 @@ func (c *counter) transport() *http.Transport {
 	}
 }
 
+// waited notes a pause.
 func (c *counter) waited(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waits = append(c.waits, d)
 }
 
+// countedConn is a connection that counts what is written to it.
 type countedConn struct {
 	net.Conn
 	c *counter
@@ -182,6 +189,7 @@ func (c countedConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// digestOf returns the digest of an image, index or layer.
 func digestOf(t *testing.T, img interface{ Digest() (v1.Hash, error) }) v1.Hash {
 	t.Helper()
 	h, err := img.Digest()
@@ -191,6 +199,7 @@ func digestOf(t *testing.T, img interface{ Digest() (v1.Hash, error) }) v1.Hash 
 	return h
 }
 
+// randomImage returns an image of random layers, each of size bytes.
 func randomImage(t *testing.T, size, layers int64) v1.Image {
 	t.Helper()
 	img, err := random.Image(size, layers)
@@ -200,6 +209,7 @@ func randomImage(t *testing.T, size, layers int64) v1.Image {
 	return img
 }
 
+// mustAppend returns an image of the layers.
 func mustAppend(t *testing.T, layers ...v1.Layer) v1.Image {
 	t.Helper()
 	img, err := mutate.AppendLayers(empty.Image, layers...)
@@ -219,6 +229,7 @@ func mustPlan(t *testing.T, v *View, img image.ImageOrIndex) *Plan {
 	return p
 }
 
+// mustPush plans and pushes an image, and returns the plan. It fails the test on an error.
 func mustPush(t *testing.T, v *View, img image.ImageOrIndex) *Plan {
 	t.Helper()
 	p := mustPlan(t, v, img)
@@ -228,16 +239,19 @@ func mustPush(t *testing.T, v *View, img image.ImageOrIndex) *Plan {
 	return p
 }
 
+// recordImage records one image with its sources, without moving the tag latest.
 func recordImage(t *testing.T, v *View, img image.ImageOrIndex, compared bool, sources ...v1.Hash) error {
 	t.Helper()
 	return v.Record(t.Context(), false, Recorded{img, compared, sources})
 }
 
+// moveLatest records nothing but moves the tag latest to the image.
 func moveLatest(t *testing.T, v *View, img image.ImageOrIndex) error {
 	t.Helper()
 	return v.Record(t.Context(), true, Recorded{Image: img})
 }
 
+// pushError pushes a plan and returns the error. It fails the test if a failed push reports a comparison.
 func pushError(t *testing.T, v *View, p *Plan) error {
 	t.Helper()
 	compared, err := v.Push(t.Context(), p, nil)
@@ -247,6 +261,7 @@ func pushError(t *testing.T, v *View, p *Plan) error {
 	return err
 }
 
+// wantError fails the test unless the error contains all parts.
 func wantError(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
@@ -267,6 +282,7 @@ func answer(w http.ResponseWriter, status int, code string) bool {
 	return true
 }
 
+// jsonOf returns a value as JSON.
 func jsonOf(value any) []byte {
 	raw, err := json.Marshal(value)
 	if err != nil {

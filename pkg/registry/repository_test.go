@@ -27,6 +27,7 @@ type guard struct {
 	scope []string
 }
 
+// newGuard starts a registry that asks for bearer tokens, each of which is good for life requests.
 func newGuard(t *testing.T, life int) *guard {
 	t.Helper()
 	g := &guard{server: newServer(t), life: life, used: map[string]int{}}
@@ -34,6 +35,7 @@ func newGuard(t *testing.T, life int) *guard {
 	return g
 }
 
+// check answers a request for a token, and refuses one without a valid token. It reports whether it answered.
 func (g *guard) check(w http.ResponseWriter, r *http.Request) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -51,6 +53,7 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request) bool {
 	return answer(w, http.StatusUnauthorized, "UNAUTHORIZED")
 }
 
+// issue answers with a new token if the request has the right password.
 func (g *guard) issue(w http.ResponseWriter, r *http.Request) {
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("user:hunter2"))
 	if r.Header.Get("Authorization") != want {

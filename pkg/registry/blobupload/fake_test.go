@@ -48,6 +48,7 @@ type fakeRequest struct {
 	received atomic.Int64 // bytes of its body
 }
 
+// newFake starts a registry without blobs, which stops when the test ends.
 func newFake(t *testing.T) *fakeRegistry {
 	t.Helper()
 	f := &fakeRegistry{uploads: map[string][]byte{}, blobs: map[string][]byte{}}
@@ -73,6 +74,7 @@ func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.handle(w, r)
 }
 
+// countedBody is a request's body that counts what is read of it.
 type countedBody struct {
 	io.ReadCloser
 	request *fakeRequest
@@ -84,6 +86,7 @@ func (b countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// handle answers a request as the distribution specification says.
 func (f *fakeRegistry) handle(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	content, known := f.uploads[path]
@@ -126,6 +129,7 @@ func (f *fakeRegistry) handle(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// store ends an upload. It keeps the bytes as a blob if they have the digest.
 func (f *fakeRegistry) store(w http.ResponseWriter, path, digest string) {
 	content := f.uploads[path]
 	delete(f.uploads, path)
@@ -138,12 +142,14 @@ func (f *fakeRegistry) store(w http.ResponseWriter, path, digest string) {
 	w.WriteHeader(http.StatusCreated)
 }
 
+// accept answers that an upload goes on at the location and has the content so far.
 func accept(w http.ResponseWriter, location string, content []byte, status int) {
 	w.Header().Set("Location", location+"?_state=secret")
 	w.Header().Set("Range", fmt.Sprintf("0-%d", max(len(content)-1, 0)))
 	w.WriteHeader(status)
 }
 
+// refuse answers with an error of the code. It returns true, for tests that handle a request with it.
 func refuse(w http.ResponseWriter, status int, code registryTransport.ErrorCode) bool {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -159,6 +165,7 @@ func (f *fakeRegistry) cut(r *fakeRequest, n int64) {
 	f.handle(httptest.NewRecorder(), r.Request)
 }
 
+// brokenBody is a body that can't be read.
 type brokenBody struct{}
 
 func (brokenBody) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
@@ -184,6 +191,7 @@ func (f *fakeRegistry) received() (n int64) {
 	return n
 }
 
+// has reports whether the registry has stored the blob.
 func (f *fakeRegistry) has(b Blob) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -198,6 +206,7 @@ type destination struct {
 	progress int64
 }
 
+// destination returns a destination at the registry, which notes its pauses without pausing.
 func (f *fakeRegistry) destination(t *testing.T) *destination {
 	t.Helper()
 	base := &http.Transport{
@@ -227,12 +236,14 @@ func (f *fakeRegistry) destination(t *testing.T) *destination {
 	return d
 }
 
+// send sends a blob and counts its progress.
 func (d *destination) send(t *testing.T, b Blob) (Sent, error) {
 	t.Helper()
 	d.progress = 0
 	return d.Send(t.Context(), b, func(n int64) { d.progress += n })
 }
 
+// mustSend sends a blob, and fails the test on an error or a progress other than its size.
 func (d *destination) mustSend(t *testing.T, b Blob) {
 	t.Helper()
 	if _, err := d.send(t, b); err != nil {
@@ -243,6 +254,7 @@ func (d *destination) mustSend(t *testing.T, b Blob) {
 	}
 }
 
+// doer returns a function that sends a request over a transport. It fails for a status that isn't expected.
 func doer(over http.RoundTripper) func(*http.Request, ...int) (Head, error) {
 	client := &http.Client{Transport: over, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return func(req *http.Request, statuses ...int) (Head, error) {
@@ -259,6 +271,7 @@ func doer(over http.RoundTripper) func(*http.Request, ...int) (Head, error) {
 	}
 }
 
+// writtenConn is a connection that tells the fake registry what is written to it.
 type writtenConn struct {
 	net.Conn
 	fake *fakeRegistry

@@ -168,6 +168,7 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// repeated returns a and b, n times in turn.
 func repeated[T any](a, b T, n int) (all []T) {
 	for range n {
 		all = append(all, a, b)

@@ -534,6 +534,7 @@ func TestDamaged(t *testing.T) {
 	notStored(t, b, "md4")
 }
 
+// notStored sends a blob, and fails the test unless that fails as wanted and the registry isn't asked to store it.
 func notStored(t *testing.T, b Blob, want string) {
 	t.Helper()
 	f := newFake(t)
@@ -695,6 +696,7 @@ func TestReadFromBehind(t *testing.T) {
 	}
 }
 
+// wantError fails the test unless the error contains all parts.
 func wantError(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
@@ -736,6 +738,7 @@ func TestOpensAhead(t *testing.T) {
 	}
 }
 
+// closing is a reader that calls a function when it is closed.
 type closing struct {
 	io.Reader
 	closed func()
