@@ -13,7 +13,7 @@ import (
 )
 
 // Publish publishes what the inputs name and returns a result for each resource. If a resource in a set fails, the
-// results are still complete. They are nil if nothing was done before the error.
+// results are still complete. They are nil if the one resource failed: such a step has no outputs.
 func (p *Publisher) Publish(ctx context.Context, in Inputs) ([]Result, error) {
 	var r Result
 	t := Target{in.Charm, in.Resource}
@@ -25,10 +25,10 @@ func (p *Publisher) Publish(ctx context.Context, in Inputs) ([]Result, error) {
 	default:
 		r = p.attempt(ctx, t, func() (Result, error) { return p.PublishImage(ctx, t, in.Images, in.Platform) })
 	}
-	if r.Err != nil && !r.Uploaded && r.Revision == nil {
+	if r.Err != nil { // a failed step has no outputs
 		return nil, r.Err
 	}
-	return []Result{r}, r.Err
+	return []Result{r}, nil
 }
 
 // attempt calls publish and returns its result, with its error or panic in it.

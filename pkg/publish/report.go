@@ -165,9 +165,6 @@ func LastLine(took time.Duration, results []Result) string {
 		}
 	}
 	line := fmt.Sprintf("Done in %s, %s sent", action.Duration(took), action.Size(sent))
-	if len(results) == 1 && results[0].Err != nil {
-		line = fmt.Sprintf("Failed after %s, %s sent", action.Duration(took), action.Size(sent))
-	}
 	if dryRun(results) {
 		line = fmt.Sprintf("Dry run: done in %s, nothing was sent", action.Duration(took))
 	}

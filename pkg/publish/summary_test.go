@@ -136,7 +136,6 @@ func TestLastLine(t *testing.T) {
 			[]Result{dry(planned), dry(recorded), dry(unchangedResult("image-03", 0))},
 			"Dry run: done in 2.50 s, nothing was sent: 1 with other architectures, 1 unchanged, 1 would be created",
 		},
-		"failed": {[]Result{failed}, "Failed after 2.50 s, 0 B sent"},
 		"unknown": {[]Result{{Unknown: true}, {Unknown: true, PushOnly: true}},
 			"Done in 2.50 s, 0 B sent: 2 unknown"},
 		"pushed": {[]Result{{PushOnly: true}, {PushOnly: true}}, "Done in 2.50 s, 0 B sent: 2 pushed"},
