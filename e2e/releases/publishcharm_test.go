@@ -66,6 +66,13 @@ func TestPublishCharm(t *testing.T) {
 			t.Errorf("resources %s: %v", first.Outputs["resources"], err)
 		}
 
+		planned = harness.Publish(t, sandbox, append(inputs, "dry-run=true")...)
+		planned.Succeeded(t)
+		if releases := planned.Outputs["releases"]; strings.Contains(releases, `"changed":true`) ||
+			!strings.Contains(releases, `"my-image":1`) {
+			t.Errorf("a dry run where all is unchanged plans %s", releases)
+		}
+
 		reads := 0
 		for _, inputs := range [][]string{
 			{"resource=" + harness.ImageResource, "image=" + p.Rocks[0] + "\n" + p.Rocks[1]},
@@ -236,9 +243,16 @@ func TestPublishMistakes(t *testing.T) {
 	r.ReleaseFailed(t, "input channel: missing", "input resources: my-image: "+text+
 		": the archive is damaged, cut short or no image at all",
 		"input resources: my-fil: the charm files declare no such resource, but my-file, my-image", "input dry-run: ")
+	r = harness.Publish(t, sandbox, "charms="+harness.WriteCharmFile(t, harness.CharmMetadata, harness.Noble),
+		"channel=latest/edge", "resources=my-image =  "+harness.WriteRock(t, harness.PlatformImage(t, "linux/amd64"))+
+			"\nmy-file = "+text)
+	r.ReleaseFailed(t, "input resources: my-image: two blanks or one at the end of ")
 	if n := len(sandbox.Requests()); n > 0 {
 		t.Errorf("%d requests", n)
 	}
+	r = harness.Publish(t, sandbox, "charms="+harness.WriteCharmFile(t, harness.CharmMetadata, harness.Noble),
+		"channel=latest/edge", "resources=my-image = keep\nmy-file = keep")
+	r.ReleaseFailed(t, "; in the input resources, write my-image = IMAGE, or my-image = revision NUMBER")
 }
 
 // TestPublishPartly: what failed stops the release, not the other uploads. A rerun takes up what is there.

@@ -168,12 +168,19 @@ func (r *Reader) digest() []Part {
 	return nil
 }
 
+// linuxArchitectures are those that Charmhub knows, by the names that they have in platforms.
+var linuxArchitectures = []string{"386", "amd64", "arm", "arm64", "ppc64le", "riscv64", "s390x"}
+
 // Parts parses a line of an input and returns its images. An image with a tag but no digest is returned too, because
 // its registry matters for the login. About tells in complaints where the line is.
 func (r *Reader) Parts(about, line string) (parts []Part) {
 	refs, platform, err := source.ParseLine(line, r.Workspace().Exists)
 	if err != nil {
 		r.Complain("%s: %w", about, err)
+	}
+	if platform != nil && platform.OS == "linux" && !slices.Contains(linuxArchitectures, platform.Architecture) {
+		r.Complain("%s: %q is for no architecture that Charmhub knows; write one of linux/%s", about, platform,
+			strings.Join(linuxArchitectures, ", linux/"))
 	}
 	for _, ref := range refs {
 		parts = append(parts, Part{ref, platform})

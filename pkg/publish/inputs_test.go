@@ -226,6 +226,11 @@ func TestComplaints(t *testing.T) {
 			[]string{`input image: a blank at the beginning of " ./a.rock"; a source may be missing there `}},
 		{"two blanks before a platform", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "./a.rock  platform=linux/arm64"},
 			[]string{`input image: two blanks or one at the end of "./a.rock  platform=linux/arm64"; `}},
+		{"unknown architecture of an image", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "./a.rock platform=linux/amd46"},
+			[]string{`input image: "linux/amd46" is for no architecture that Charmhub knows; write one of linux/386, ` +
+				"linux/amd64, linux/arm, linux/arm64, linux/ppc64le, "}},
+		{"Charmhub's name in a platform", good, env{"INPUT_DIGEST": "", "INPUT_IMAGE": "./a.rock platform=linux/ppc64el"},
+			[]string{`input image: "linux/ppc64el" is for no architecture`}},
 		{"two images", good, env{"INPUT_IMAGE": "x@" + someDigest}, []string{"inputs digest, image: given together"}},
 		{"metadata and image", good, env{"INPUT_METADATA": "charmcraft.yaml"},
 			[]string{"inputs digest, metadata: given together"}},

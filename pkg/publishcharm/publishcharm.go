@@ -46,18 +46,24 @@ func Publish(
 	}
 	to := release.Inputs{
 		Charm: in.Charm, Channels: in.Channels, Files: in.Paths, Read: in.Files, Resources: maps.Clone(in.Revisions),
-		KeepResources: true,
-		Upload:        upload, DryRun: in.DryRun,
+		KeepResources: true, HasLines: true,
+		Upload: upload, DryRun: in.DryRun,
 	}
 	for _, item := range in.Items {
 		to.Resources[item.Resource] = channelmap.ToUpload
 	}
+	var planErr error
+	if in.DryRun {
+		result.Resources, planErr = in.planUploads(ctx, uploader)
+		for _, planned := range result.Resources {
+			if planned.Revision != nil {
+				to.Resources[planned.Resource] = *planned.Revision
+			}
+		}
+	}
 	result.Release, err = releaser.Release(ctx, to)
 	result.Release.Digests = digests(result.Resources)
-	if err == nil && in.DryRun {
-		result.Resources, err = in.planUploads(ctx, uploader)
-	}
-	return result, err
+	return result, errors.Join(planErr, err)
 }
 
 // revisions returns the revisions that the uploads found or made, by the resources' names.

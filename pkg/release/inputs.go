@@ -35,6 +35,7 @@ type Inputs struct {
 	Resources     map[string]int    // revisions by name, or [channelmap.ToUpload]
 	Digests       map[string]string // of images, by the resource's name, where an upload's output has them
 	KeepResources bool              // the charm revisions get the resources that the channel has
+	HasLines      bool              // the input resources has lines name = source, for advice about it
 
 	// Read has the content of Files, if they were read before; else it is nil.
 	Read []CharmFile

@@ -45,7 +45,7 @@ func (r *Releaser) plan(ctx context.Context, in Inputs, name string, files []Cha
 func (in Inputs) wanted() channelmap.Wanted {
 	return channelmap.Wanted{
 		Channels: in.Channels, Revisions: in.Revisions, From: in.From, Resources: in.Resources, Bases: in.Bases,
-		CreateTracks: in.CreateTracks,
+		CreateTracks: in.CreateTracks, HasLines: in.HasLines,
 	}
 }
 

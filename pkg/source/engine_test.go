@@ -122,13 +122,17 @@ func containerdStore(l imagetest.Layout, d v1.Descriptor) fakeImage {
 
 func TestLocalID(t *testing.T) {
 	image := imagetest.Example()
-	engine := &fakeEngine{images: map[string]fakeImage{"my-image:1": graphDriver(image)}}
+	tagged := graphDriver(image)
+	tagged.inspect["RepoTags"] = []string{"my-image:1", "localhost/built:latest"}
+	engine := &fakeEngine{images: map[string]fakeImage{"my-image:1": tagged, "docker.io/library/my-image:1": tagged,
+		"built": tagged, "49": tagged}} // the engine takes the beginning of an ID for it
 	engine.start(t)
-	id, err := LocalID(t.Context(), "my-image:1")
-	if err != nil || id != image.ID() {
-		t.Errorf("got %s, error %v, want %s", id, err, image.ID())
+	for _, name := range []string{"my-image:1", "docker.io/library/my-image:1", "built"} {
+		if id, err := LocalID(t.Context(), name); err != nil || id != image.ID() {
+			t.Errorf("%s: got %s, error %v, want %s", name, id, err, image.ID())
+		}
 	}
-	for _, name := range []string{"my-image:2", "../my-image:1", "", "A"} {
+	for _, name := range []string{"my-image:2", "../my-image:1", "", "A", "49"} {
 		if id, err := LocalID(t.Context(), name); err == nil {
 			t.Errorf("%q has the ID %s", name, id)
 		}

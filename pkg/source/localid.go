@@ -3,15 +3,17 @@ package source
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/containers/image/v5/docker/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // LocalID returns the ID of the image that the container engine has under a name, as a reference takes it in place of
-// the name.
+// the name. The beginning of an ID is no name.
 func LocalID(ctx context.Context, name string) (v1.Hash, error) {
-	if _, err := reference.ParseNormalizedNamed(name); err != nil {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
 		return v1.Hash{}, fmt.Errorf("%q is not the name of an image: %w", name, err)
 	}
 	engine, err := newEngine()
@@ -22,5 +24,16 @@ func LocalID(ctx context.Context, name string) (v1.Hash, error) {
 	if err != nil {
 		return v1.Hash{}, err
 	}
+	full := reference.TagNameOnly(named)
+	if !slices.ContainsFunc(found.RepoTags, func(tag string) bool { return isTag(tag, full) }) {
+		return v1.Hash{}, fmt.Errorf("the container engine has no image of the name %q", name)
+	}
 	return v1.NewHash(found.ID)
+}
+
+// isTag reports whether a tag, as a container engine lists it, is that of the name. Podman lists what it built under a
+// name without a host as localhost/name.
+func isTag(tag string, name reference.Named) bool {
+	listed, err := reference.ParseNormalizedNamed(tag)
+	return err == nil && listed.String() == name.String() || tag == "localhost/"+reference.FamiliarString(name)
 }

@@ -25,6 +25,19 @@ type Wanted struct {
 	Bases     []charm.BaseFilter // that are released for; none for all
 
 	CreateTracks bool // those that the charm lacks
+	HasLines     bool // Resources are written as lines name = source, not as name:revision
+}
+
+// adviceFor says how to write a revision of a resource that is missing.
+func (w Wanted) adviceFor(declared charmhub.Resource) string {
+	switch {
+	case !w.HasLines:
+		return fmt.Sprintf("give one with the input resources, as %s:REVISION", declared.Name)
+	case declared.Type == charm.TypeFile:
+		return fmt.Sprintf("in the input resources, write %[1]s = PATH, or %[1]s = revision NUMBER", declared.Name)
+	default:
+		return fmt.Sprintf("in the input resources, write %[1]s = IMAGE, or %[1]s = revision NUMBER", declared.Name)
+	}
 }
 
 // Includes reports whether the release is for the base.

@@ -290,9 +290,7 @@ func assignResources(rows []Row, wanted Wanted, known Known) error {
 				number = charmhub.NoRevision
 			default:
 				err = fmt.Errorf("release %s to %s for %s: this charm revision needs resource '%s', of which no revision is "+
-					"there; "+
-					"give one with the input resources, as %s:REVISION", Describe(after.Revision), after.Channel, after.Base,
-					declared.Name, declared.Name)
+					"there; %s", Describe(after.Revision), after.Channel, after.Base, declared.Name, wanted.adviceFor(declared))
 			}
 			after.Resources[declared.Name] = number
 			// Bases that lack the same are not worth a line each.

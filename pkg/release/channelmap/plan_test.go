@@ -563,6 +563,12 @@ func TestImpossiblePlans(t *testing.T) {
 			want: []string{"release charm revision 1 to latest/edge for ubuntu 22.04 (amd64): this charm revision needs " +
 				"resource 'image', of which no revision is there; give one with the input resources, as image:REVISION"},
 		},
+		"missing, in a list of lines": {
+			wanted: Wanted{Revisions: []int{1}, HasLines: true}, to: "latest/edge",
+			want: []string{"release charm revision 1 to latest/edge for ubuntu 22.04 (amd64): this charm revision needs " +
+				"resource 'image', of which no revision is there; in the input resources, write image = IMAGE, or image = " +
+				"revision NUMBER"},
+		},
 		"two that are for one base": {
 			wanted: Wanted{Revisions: []int{1, 15}, Resources: with{"image": 3}}, to: "latest/edge",
 			want: []string{"release to latest/edge: charm revision 1 and charm revision 15 are both for ubuntu 24.04 (amd64), " +
