@@ -256,7 +256,8 @@ func (d *destination) mustSend(t *testing.T, b Blob) {
 
 // doer returns a function that sends a request over a transport. It fails for a status that isn't expected.
 func doer(over http.RoundTripper) func(*http.Request, ...int) (Head, error) {
-	client := &http.Client{Transport: over, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	noRedirects := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client := &http.Client{Transport: over, CheckRedirect: noRedirects}
 	return func(req *http.Request, statuses ...int) (Head, error) {
 		res, err := client.Do(req)
 		if err != nil {

@@ -254,7 +254,8 @@ func (s *state) resume(r result) (next step, pause time.Duration, err error) {
 // following returns the step after one that the registry accepted, or found too large.
 func (s *state) following(r result) step {
 	switch {
-	case r.err == nil && (r.step == finish || r.step == whole || r.step == begin && r.head.StatusCode == http.StatusCreated):
+	case r.err == nil &&
+		(r.step == finish || r.step == whole || r.step == begin && r.head.StatusCode == http.StatusCreated):
 		return done
 	case s.received == 0 && s.size <= smallMax && s.length() == s.size:
 		return whole

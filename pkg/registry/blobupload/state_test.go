@@ -15,6 +15,13 @@ import (
 
 var errReset = errors.New("connection reset by peer")
 
+// Error codes of the OCI distribution specification, "Error Codes".
+const (
+	unknownUpload = registryTransport.BlobUploadUnknownErrorCode
+	invalidUpload = registryTransport.BlobUploadInvalidErrorCode
+	invalidDigest = registryTransport.DigestInvalidErrorCode
+)
+
 // refusal is the error of an answer.
 func refusal(status int, codes ...registryTransport.ErrorCode) *registryTransport.Error {
 	e := &registryTransport.Error{StatusCode: status}
@@ -33,10 +40,11 @@ func TestClassify(t *testing.T) {
 		again bool
 		want  verdict
 	}{
-		"taken":                          {all, nil, false, goOn},
-		"taken after a refusal":          {all, nil, true, goOn},
-		"a broken body":                  {brings, errReset, false, resume},
-		"other broken requests":          {[]step{begin, ask, finish}, errReset, false, giveUp}, // the transport has repeated them
+		"taken":                 {all, nil, false, goOn},
+		"taken after a refusal": {all, nil, true, goOn},
+		"a broken body":         {brings, errReset, false, resume},
+		// The transport has repeated them.
+		"other broken requests":          {[]step{begin, ask, finish}, errReset, false, giveUp},
 		"no progress":                    {[]step{send}, errStuck, false, resume},
 		"busy at a body":                 {brings, refusal(503), false, resume},
 		"busy":                           {[]step{begin, ask, finish}, refusal(503), false, giveUp},
@@ -52,10 +60,10 @@ func TestClassify(t *testing.T) {
 		"nothing there":                  {[]step{send, ask, finish}, refusal(404), false, restart},
 		"nothing there, wrapped":         {[]step{send, ask, finish}, fmt.Errorf("asking: %w", refusal(404)), false, restart},
 		"no such repository":             {[]step{begin}, refusal(404), false, giveUp},
-		"unknown upload":                 {[]step{send, ask, finish}, refusal(400, registryTransport.BlobUploadUnknownErrorCode), false, restart},
-		"invalid upload":                 {[]step{send, ask, finish}, refusal(400, registryTransport.BlobUploadInvalidErrorCode), false, restart},
-		"other bytes":                    {[]step{finish, whole}, refusal(400, registryTransport.DigestInvalidErrorCode), false, restart},
-		"lost by a failing registry":     {[]step{send, finish}, refusal(500, registryTransport.BlobUploadUnknownErrorCode), false, restart},
+		"unknown upload":                 {[]step{send, ask, finish}, refusal(400, unknownUpload), false, restart},
+		"invalid upload":                 {[]step{send, ask, finish}, refusal(400, invalidUpload), false, restart},
+		"other bytes":                    {[]step{finish, whole}, refusal(400, invalidDigest), false, restart},
+		"lost by a failing registry":     {[]step{send, finish}, refusal(500, unknownUpload), false, restart},
 		"a chunk out of order":           {[]step{send}, refusal(416), false, resume},
 		"the same chunk out of order":    {[]step{send}, refusal(416), true, restart},
 		"anything else out of order":     {[]step{ask, finish}, refusal(416), false, restart},
@@ -144,10 +152,12 @@ func TestTake(t *testing.T) {
 			{result{step: send, end: 100, head: head(416), err: refusal(416)}, begin, 50, ""},
 		},
 		"another host": {
-			{result{step: begin, head: head(202, "Location", "https://other.example/1")}, done, 0, `another host, "other.example"`},
+			{result{step: begin, head: head(202, "Location", "https://other.example/1")}, done, 0,
+				`another host, "other.example"`},
 		},
-		"mounted":  {{result{step: begin, head: head(201)}, done, 0, ""}},
-		"stalling": append(repeated(taken{broken, ask, 0, ""}, taken{result{step: ask, head: head(204)}, send, 0, ""}, 5), taken{broken, done, 0, "given up after 6 tries"}),
+		"mounted": {{result{step: begin, head: head(201)}, done, 0, ""}},
+		"stalling": append(repeated(taken{broken, ask, 0, ""}, taken{result{step: ask, head: head(204)}, send, 0, ""}, 5),
+			taken{broken, done, 0, "given up after 6 tries"}),
 		"forgetful": append(repeated(taken{result{step: send, err: refusal(404)}, begin, 0, ""},
 			taken{result{step: begin, head: head(202, "Location", uploads+"2")}, send, 0, ""}, 3),
 			taken{result{step: send, err: refusal(404)}, done, 0, "lost the upload 4 times"}),

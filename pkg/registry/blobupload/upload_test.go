@@ -39,20 +39,22 @@ func TestRequests(t *testing.T) {
 		learned learned
 		want    []string // between POST and PUT, and the PUT
 	}{
-		"empty":                         {0, learned{}, []string{"PUT 0"}},
-		"a byte":                        {1, learned{}, []string{"PUT 1"}},
-		"small":                         {mb, learned{}, []string{"PUT 1048576"}},
-		"larger":                        {mb + 1, learned{}, []string{"PATCH 1048577", "PUT 0"}},
-		"large":                         {40 * mb, learned{}, append(chunks(1, 40*mb), "PUT 0")},
-		"large, with a smallest chunk":  {9 * mb, learned{minimum: "6291456"}, append(chunks(1, 9*mb), "PUT 0")},
-		"small, careful":                {mb, learned{careful: true}, []string{"PUT 1048576"}},
-		"careful":                       {12 * mb, learned{careful: true}, append(chunks(3, 4*mb), "PUT 0")},
-		"careful, smallest chunk":       {9 * mb, learned{careful: true, minimum: "6291456"}, []string{"PATCH 6291456", "PATCH 3145728", "PUT 0"}},
-		"careful, a large smallest one": {80 * mb, learned{careful: true, minimum: "52428800"}, []string{"PATCH 52428800", "PATCH 31457280", "PUT 0"}},
-		"limited":                       {5 * mb, learned{limit: 2 * mb}, append(chunks(2, 2*mb), "PATCH 1048576", "PUT 0")},
-		"small, limited":                {mb, learned{limit: mb / 2}, append(chunks(2, mb/2), "PUT 0")},
-		"small, within the limit":       {mb, learned{limit: mb}, []string{"PUT 1048576"}},
-		"careful and limited":           {6 * mb, learned{careful: true, limit: 3 * mb}, append(chunks(2, 3*mb), "PUT 0")},
+		"empty":                        {0, learned{}, []string{"PUT 0"}},
+		"a byte":                       {1, learned{}, []string{"PUT 1"}},
+		"small":                        {mb, learned{}, []string{"PUT 1048576"}},
+		"larger":                       {mb + 1, learned{}, []string{"PATCH 1048577", "PUT 0"}},
+		"large":                        {40 * mb, learned{}, append(chunks(1, 40*mb), "PUT 0")},
+		"large, with a smallest chunk": {9 * mb, learned{minimum: "6291456"}, append(chunks(1, 9*mb), "PUT 0")},
+		"small, careful":               {mb, learned{careful: true}, []string{"PUT 1048576"}},
+		"careful":                      {12 * mb, learned{careful: true}, append(chunks(3, 4*mb), "PUT 0")},
+		"careful, smallest chunk": {9 * mb, learned{careful: true, minimum: "6291456"},
+			[]string{"PATCH 6291456", "PATCH 3145728", "PUT 0"}},
+		"careful, a large smallest one": {80 * mb, learned{careful: true, minimum: "52428800"},
+			[]string{"PATCH 52428800", "PATCH 31457280", "PUT 0"}},
+		"limited":                 {5 * mb, learned{limit: 2 * mb}, append(chunks(2, 2*mb), "PATCH 1048576", "PUT 0")},
+		"small, limited":          {mb, learned{limit: mb / 2}, append(chunks(2, mb/2), "PUT 0")},
+		"small, within the limit": {mb, learned{limit: mb}, []string{"PUT 1048576"}},
+		"careful and limited":     {6 * mb, learned{careful: true, limit: 3 * mb}, append(chunks(2, 3*mb), "PUT 0")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -79,9 +81,10 @@ func TestBreaks(t *testing.T) {
 		at      []int64 // of the bytes that arrived, over all uploads
 		most    int64   // bytes that arrive in the end
 	}{
-		"kept":           {false, []int64{36 * mb}, size},
-		"kept, 10 times": {false, []int64{mb, 3 * mb, 7 * mb, 11 * mb, 15 * mb, 19 * mb, 23 * mb, 27 * mb, 31 * mb, 35 * mb}, size},
-		"forgotten":      {true, []int64{36 * mb}, size + 36*mb},
+		"kept": {false, []int64{36 * mb}, size},
+		"kept, 10 times": {false,
+			[]int64{mb, 3 * mb, 7 * mb, 11 * mb, 15 * mb, 19 * mb, 23 * mb, 27 * mb, 31 * mb, 35 * mb}, size},
+		"forgotten": {true, []int64{36 * mb}, size + 36*mb},
 		"forgotten, 10 times": {
 			true, []int64{mb, 2 * mb, 3 * mb, 4 * mb, 5 * mb, 6 * mb, 7 * mb, 8 * mb, 9 * mb, 10 * mb}, size + 10*mb,
 		},
@@ -165,8 +168,8 @@ func TestProgressEarnsTries(t *testing.T) {
 	}
 }
 
-// TestTooLarge: a request that doesn't fit is halved until it does; later blobs know. Only the first one that is refused
-// brings bytes.
+// TestTooLarge: a request that doesn't fit is halved until it does; later blobs know. Only the first one that is
+// refused brings bytes.
 func TestTooLarge(t *testing.T) {
 	t.Parallel()
 	const size, largest = 40 * mb, 3 * mb
@@ -230,7 +233,9 @@ func TestSmallBlobTooLarge(t *testing.T) {
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	const size = 20 * mb
-	unauthorized := func(r *fakeRequest) bool { return r.Method == http.MethodPatch && r.Header.Get("Authorization") == "" }
+	unauthorized := func(r *fakeRequest) bool {
+		return r.Method == http.MethodPatch && r.Header.Get("Authorization") == ""
+	}
 	for name, test := range map[string]struct {
 		expires, late bool
 		twice         int64 // bytes that are sent twice
@@ -643,7 +648,8 @@ func TestMount(t *testing.T) {
 			t.Parallel()
 			f := newFake(t)
 			f.spoil = func(w http.ResponseWriter, r *fakeRequest) bool {
-				return test.refuse && r.URL.Query().Get("from") == "other" && refuse(w, http.StatusForbidden, registryTransport.DeniedErrorCode)
+				return test.refuse && r.URL.Query().Get("from") == "other" &&
+					refuse(w, http.StatusForbidden, registryTransport.DeniedErrorCode)
 			}
 			b := newBlob(t, noise(100), sources["file"])
 			b.From = "other"

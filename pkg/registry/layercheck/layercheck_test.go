@@ -34,11 +34,12 @@ func TestCheck(t *testing.T) {
 		err        string
 		got        v1.Hash
 	}{
-		"right":            {diffID, plain, "", diffID},
-		"not compared":     {v1.Hash{}, plain, "", diffID},
-		"wrong":            {v1.Hash{Algorithm: "sha256", Hex: "00"}, plain, "but it has " + diffID.String(), v1.Hash{}},
-		"not decompressed": {diffID, func(io.Reader) (io.ReadCloser, bool, error) { return nil, true, damaged }, "damaged", v1.Hash{}},
-		"panic":            {diffID, func(io.Reader) (io.ReadCloser, bool, error) { panic("bug") }, "bug", v1.Hash{}},
+		"right":        {diffID, plain, "", diffID},
+		"not compared": {v1.Hash{}, plain, "", diffID},
+		"wrong":        {v1.Hash{Algorithm: "sha256", Hex: "00"}, plain, "but it has " + diffID.String(), v1.Hash{}},
+		"not decompressed": {diffID, func(io.Reader) (io.ReadCloser, bool, error) { return nil, true, damaged }, "damaged",
+			v1.Hash{}},
+		"panic": {diffID, func(io.Reader) (io.ReadCloser, bool, error) { panic("bug") }, "bug", v1.Hash{}},
 		"too large to open": {diffID, func(io.Reader) (io.ReadCloser, bool, error) {
 			return io.NopCloser(iotest.ErrReader(compression.ErrZstdWindow)), true, nil
 		}, "", v1.Hash{}},
@@ -80,7 +81,10 @@ func TestAbandoned(t *testing.T) {
 func TestWaitBegun(t *testing.T) {
 	t.Parallel()
 	memory := make(chan struct{})
-	waiting := Start(v1.Hash{}, func(r io.Reader) (io.ReadCloser, bool, error) { <-memory; return io.NopCloser(r), false, nil })
+	waiting := Start(v1.Hash{}, func(r io.Reader) (io.ReadCloser, bool, error) {
+		<-memory
+		return io.NopCloser(r), false, nil
+	})
 	defer waiting.Abandon()
 	stopped := errors.New("stopped")
 	ctx, stop := context.WithCancelCause(t.Context())
