@@ -20,7 +20,7 @@ import (
 var (
 	// errOtherLayers is about an image whose layers aren't those that its config lists.
 	errOtherLayers = errors.New("its layers aren't those of its config")
-	// errIncomparable is about an image of a form that can't be compared, or that runtimes may read elsewhere.
+	// errIncomparable is about an image that can't be compared, or whose content some runtimes may take from elsewhere.
 	errIncomparable = errors.New("the image is of a form that can't be compared")
 )
 

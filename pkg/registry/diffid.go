@@ -17,9 +17,11 @@ import (
 // unpack a layer verify diff IDs. A blob that is known by its diff ID becomes part of other images. Therefore layers
 // are compared with their diff IDs while they are sent.
 
-// diffIDsOf returns the diff IDs to compare with an image's layers, in the same order. It is zero for a layer that
-// needs no comparison (uncompressed) or allows none (encrypted, or not a file system). It returns nil without reading
-// the config if no layer has to be compared. It fails if the config doesn't match the layers.
+// diffIDsOf returns the diff IDs with which an image's layers have to be compared, in the order of the layers. The
+// zero Hash stands for a layer that isn't compared: the digest of an uncompressed layer is its diff ID, and an
+// encrypted layer or one that isn't a file system can't be decompressed. It returns nil, without reading the config,
+// if configs of its type list no diff IDs or if no layer is of a known type. It fails if the config doesn't match the
+// layers.
 func diffIDsOf(img v1.Image, m *v1.Manifest) ([]v1.Hash, error) {
 	isLayer := func(d v1.Descriptor) bool { return isCompressed(d.MediaType) || isUncompressed(d.MediaType) }
 	if !isConfig(m.Config.MediaType) || !slices.ContainsFunc(m.Layers, isLayer) {

@@ -58,7 +58,7 @@ func (r *Repository) explain(err error) error {
 			f.text = "the registry refused the credentials that Charmhub gave for " + r.name.RepositoryStr() + ": " + f.text
 		}
 		return f
-	case errors.As(err, &syntax): // only tokens are read as JSON without their digest
+	case errors.As(err, &syntax): // other JSON is parsed after its digest was verified; this is a token
 		return &userError{"the registry's token service answered something else than JSON", runAgain, err}
 	case transport.IsBroken(err):
 		return &userError{

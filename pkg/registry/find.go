@@ -23,15 +23,15 @@ type Found struct {
 	// Compared is true if Find downloaded the image's layers and compared them with their diff IDs. Call [View.Record], so
 	// that the next run can skip that.
 	Compared bool
-	// Unread is why the registry didn't answer an earlier request of the view that might have led to an image. It is only
-	// set if Image is nil and the image was looked for by its config.
+	// Unread is the first failure of the registry that the view ignored so far. Because of it, an image may not have
+	// been found. It is only set if Image is nil and the image was looked for by its config.
 	Unread error
 }
 
 // Find returns the image with an identity if the repository provably has it. There are three proofs:
 //
 //   - The digest of its manifest is id.Manifest.
-//   - It is an index that lists exactly the images id.Images for runtimes.
+//   - It is an index whose runnable images are exactly id.Images. Attestations may differ.
 //   - The digest of its config is id.Config, and its layers have the diff IDs that the config lists. A record with a
 //     proof of this store token says so, or Find downloads the layers and compares them.
 //
@@ -75,7 +75,7 @@ func (v *View) candidates(ctx context.Context, source v1.Hash) (all []*remote.De
 	var g parallel.Group
 	g.Go(func() error { newest = v.latest(ctx); return nil })
 	g.Go(func() error { rec = v.record(ctx, source); return nil })
-	_ = g.Wait() // every error is in the log, but that the run was stopped
+	_ = g.Wait() // latest and record log errors, except that the run was stopped
 	if newest != nil {
 		all = append(all, newest)
 	}
@@ -87,7 +87,8 @@ func (v *View) candidates(ctx context.Context, source v1.Hash) (all []*remote.De
 	return all, rec
 }
 
-// findIndex returns an index that lists the same images for runtimes. It returns nil if the candidates have none.
+// findIndex returns the candidate that is an index with exactly these runnable images. It returns nil if there is
+// none.
 func (v *View) findIndex(ctx context.Context, images []v1.Descriptor) *remote.Descriptor {
 	all, _ := v.candidates(ctx, images[0].Digest)
 	for _, d := range all {
@@ -139,9 +140,10 @@ type Keyed struct {
 	Source v1.Hash            // the digest that the image had where it came from
 }
 
-// FindKey returns the image that was recorded under a key with the same store token. It returns the zero Keyed if there
-// is no such record, or if the repository lacks the manifest or any blob of the image. It requests each of them. It fails
-// if the registry fails or refuses to answer.
+// FindKey returns the image that RecordKey recorded under a key with the same store token. The key is not the secret
+// of NewView, but the digest of a text. FindKey returns the zero Keyed if there is no such record, or if the
+// repository lacks the manifest or any blob of the image. It requests each of them. It fails if the registry fails or
+// refuses to answer.
 func (v *View) FindKey(ctx context.Context, key v1.Hash) (Keyed, error) {
 	unknown := func(why error) (Keyed, error) {
 		v.log.Debug("No image for this key", zap.Error(why))

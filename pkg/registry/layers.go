@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	maxChildren = 32  // images of an index whose layers are reused
-	maxLearned  = 256 // layers of a tag that are reused
+	maxChildren = 32  // entries of an index that are considered, attestations included
+	maxLearned  = 256 // layers that are reused
 )
 
 // Layers returns the reusable layers of the image or index tagged latest, at most maxLearned of them. They are reusable

@@ -19,10 +19,10 @@ type Plan struct {
 	Image v1.Descriptor
 	// Present is true if the repository has the image already. All other lists are then empty.
 	Present bool
-	// Manifests are missing, children before the indexes that name them, Image last.
+	// Manifests are the missing manifests, children before the indexes that list them. The last is Image.
 	Manifests []v1.Descriptor
-	// Missing are the blobs to send, Reused those that the repository has. A manifest that is present vouches for its
-	// blobs, so those are in neither.
+	// Missing are the blobs to send, Reused those that the repository has. Both leave out the blobs of manifests that
+	// are present, because a registry keeps the blobs to which its manifests refer.
 	Missing, Reused []v1.Descriptor
 	// WillRecord is set by a caller that will call View.Record for the image. Push then also sends the blobs of the
 	// record, whose content depends only on the digest of the image.
@@ -33,7 +33,7 @@ type Plan struct {
 
 	// comparable is false if some layer of the image can't be proven to have its diff ID.
 	comparable bool
-	// expectedDiffIDs are those that the layers have to be compared with, by blob.
+	// expectedDiffIDs maps the digests of blobs to the diff IDs with which they have to be compared.
 	expectedDiffIDs map[v1.Hash]v1.Hash
 }
 
@@ -76,7 +76,7 @@ func (v *View) Plan(ctx context.Context, img image.ImageOrIndex, packedLayers La
 		return nil
 	})
 	var few []v1.Descriptor
-	if _, single := img.(v1.Image); single && len(packedLayers) > 0 { // then reading the image costs nothing
+	if _, single := img.(v1.Image); single && len(packedLayers) > 0 { // a packed image's manifest and config are in memory
 		if err := read(); err != nil {
 			return nil, err
 		}

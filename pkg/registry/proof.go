@@ -15,8 +15,8 @@ import (
 // record is the content of a record about a source or key. Anyone who may push can write records, so only a record with
 // a proof is believed.
 type record struct {
-	image  v1.Hash // of this repository; zero if the record names none
-	source v1.Hash // of a key's image; zero for others
+	image  v1.Hash // manifest digest of an image in this repository; zero if the record names none
+	source v1.Hash // in a key's record, the digest of the image at its source; zero in other records
 	proofs []string
 	unread error // why the registry didn't give the record; nil if it did, or has none
 }

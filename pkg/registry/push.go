@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// Blobs or manifests are under way at once: mostSenders if answers take long, so that one sender's bytes fill the wait
-	// of another.
+	// The number of blobs or manifests that are sent concurrently. It is mostSenders if the registry answers slowly, so
+	// that some senders send while others wait for an answer.
 	senders, mostSenders = 4, 8
 
 	manifestTries = 6 // of a manifest whose blobs the registry doesn't find yet
@@ -54,13 +54,13 @@ func (v *View) SendBlob(ctx context.Context, layer partial.CompressedLayer) erro
 // called. It is never called concurrently. The sum may be below the plan's total, because blobs can be mounted.
 //
 // Layers whose diff IDs aren't proven yet are decompressed and compared while they are sent. A wrong diff ID is an
-// error. Compared is true if every layer is proven to have its diff ID, because it was packed or compared. It is false
-// if the repository had unproven parts of the image before, and for an image of a form that Find refuses to compare,
-// such as one with encrypted layers.
+// error. Compared is true if every layer is proven to have its diff ID, because it was packed or compared. It is
+// false, for example, if a layer was mounted, if the repository had it before without a proof, or if the image has a
+// form that Find refuses to compare, such as one with encrypted layers.
 func (v *View) Push(ctx context.Context, p *Plan, progress func(n int64)) (compared bool, err error) {
 	defer v.meter.show(progress)()
 	if !p.WillRecord || v.decompress == nil || !v.willCompare(p) {
-		return v.push(ctx, p) // the image gets no record, so its blobs would be sent for nothing
+		return v.push(ctx, p) // Record may write no record of this image, and the record's blobs would be sent in vain
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -155,7 +155,7 @@ func (v *View) sendProven(ctx context.Context, b blob) (bool, error) {
 // sendOnce sends a blob. If another call sends or has sent it, sendOnce returns that call's result.
 func (v *View) sendOnce(ctx context.Context, b blob) (blobupload.Sent, error) {
 	return v.sent.get(ctx, b.desc.Digest, func() (blobupload.Sent, error) {
-		share := int64(mostSenders / v.senders())
+		share := int64(mostSenders / v.senders()) // so that v.senders() calls take all slots
 		if err := v.slots.Acquire(ctx, share); err != nil {
 			return blobupload.Sent{}, context.Cause(ctx)
 		}

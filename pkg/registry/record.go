@@ -61,7 +61,8 @@ type statement struct {
 	kind          string // of the proof; "" for none
 }
 
-// writeRecords writes records about sources and keys. It keeps older proofs of the same statement.
+// writeRecords writes records about sources and keys. If the view has read a record with the same statement, its
+// proofs are kept.
 func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statement) error {
 	records := map[string]v1.Image{}
 	for about, s := range statements {
@@ -93,11 +94,12 @@ func (v *View) writeRecords(ctx context.Context, statements map[v1.Hash]statemen
 	return nil
 }
 
-// moveLatest moves the tag latest to a manifest. It makes no request if the view has seen the tag there.
+// moveLatest moves the tag latest to a manifest. It makes no request if the view has read the tag and the tag is
+// there already.
 //
-// The tag may be the only way to find an image that another tool pushed. Therefore, before the tag leaves a single image
-// that the view has seen under it, a record of that image is written, unless another record about its source has a proof. It isn't written
-// earlier, because it isn't needed while the tag names the image.
+// The tag may be the only way to find an image that another tool pushed. So before the tag moves away from an image
+// (not an index) that the view has read under it, a record of that image is written under the digest of its config,
+// unless a proven record is there already. While the tag names the image, the record isn't needed.
 func (v *View) moveLatest(ctx context.Context, root *node, recorded map[v1.Hash]statement) (err error) {
 	if old, _ := v.tags.peek(tagLatest); old != nil {
 		if old.Digest == root.desc.Digest {
@@ -137,7 +139,8 @@ func (v *View) sendRecordBlobs(ctx context.Context, img v1.Hash) error {
 	return v.pushRecordBlobs(ctx, root.blobs)
 }
 
-// pushRecords sends records under their tags. It doesn't check what the repository has.
+// pushRecords sends records under their tags. It doesn't check what the repository has. It uses an empty plan only to
+// send each distinct blob of the records once.
 func (v *View) pushRecords(ctx context.Context, records map[string]v1.Image) error {
 	p := newPlan(v1.Descriptor{})
 	roots := map[string]*node{}

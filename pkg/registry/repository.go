@@ -1,7 +1,7 @@
 // Package registry finds and stores images in a charm's repository of Charmhub's registry.
 //
-// A [View] is one run's look at the repository. It asks for each tag, manifest and blob once, however many callers
-// want it:
+// A [View] is one run's look at the repository. It caches answers, so that most tags, manifests and blobs are
+// requested only once, however many callers need them:
 //
 //   - [View.Find] returns the image of an identity, if the repository provably has it. It reads no layer of an image
 //     that an earlier run with the same store token recorded.
@@ -10,12 +10,12 @@
 //
 //   - [View.Plan] returns which manifests and blobs of an image are missing.
 //
-//   - [View.Push] sends what a plan says, and nothing else. [View.SendBlob] may send layers before the plan is known.
+//   - [View.Push] sends what a plan says is missing. [View.SendBlob] may send layers before the plan is known.
 //
-//   - [View.Record] and [View.RecordKey] write what the image is found by next time.
+//   - [View.Record] and [View.RecordKey] write records, by which the next run finds the image.
 //
-// The package never lists, deletes or rewrites anything but records and the tag latest; the bytes of an image stay as
-// they are. It follows the OCI distribution specification v1.1 and CNCF distribution's token authentication.
+// The package lists and deletes nothing, and overwrites only records and the tag latest. It follows the OCI
+// distribution specification v1.1 and CNCF distribution's token authentication.
 package registry
 
 import (
@@ -47,18 +47,20 @@ import (
 // Options select the repository to open. Username and Password are secrets. They are only sent to the registry's token
 // service, or to the registry if it has none.
 type Options struct {
-	// Image is the repository as Charmhub's upload credentials name it: registry.jujucharms.com/charm/<id>/<resource>.
+	// Image is the name of the repository in Charmhub's upload credentials:
+	// registry.jujucharms.com/charm/<id>/<resource>.
 	Image string
-	// Path is where the registry is on its host, for one that isn't at the root: its API is below Path + "/v2/".
+	// Path is the path before /v2/ in the URLs of a registry that isn't at the root of its host; usually "".
 	Path               string
 	Username, Password string
-	// Challenge is that of the registry, which was asked beforehand; nil asks now.
+	// Challenge is the registry's challenge if [Ask] was called before; with nil, Open requests it.
 	Challenge *Challenge
-	// Transport carries every request. Repeating requests, save those under transport.Once, is left to it, and so is
-	// giving up those that fell silent. Its ExpectContinueTimeout should not be zero, else a token that expires costs a
-	// part of a blob.
+	// Transport sends every request. It has to repeat failed requests, except those under transport.Once, and to give up
+	// connections without traffic. Its ExpectContinueTimeout should not be zero: the registry can then refuse an expired
+	// token before a part of a blob is sent in vain.
 	Transport http.RoundTripper
-	// Hosts remember what the registry's host can't do; nil remembers nothing of other repositories.
+	// Hosts remembers what the registry's host doesn't support. Repositories that share it share what they learn. Nil
+	// stands for a new one.
 	Hosts *blobupload.Hosts
 	// Decompress looks into the layers that are compared with their diff IDs, while they are sent or read. With nil, no
 	// compressed layer is compared.
@@ -131,7 +133,7 @@ func (r *Repository) remoteOptions(ctx context.Context) []remote.Option {
 // keepRedirects makes an http.Client return redirects instead of following them.
 func keepRedirects(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// The kinds of entries in a repository, as its URLs name them.
+// The kinds of entries in a repository, as they are written in its URLs.
 const (
 	kindManifest = "manifests"
 	kindBlob     = "blobs"

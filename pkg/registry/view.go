@@ -21,9 +21,10 @@ import (
 // tagLatest is the tag that clients move when they push without naming a tag. It usually names the newest image.
 const tagLatest = "latest"
 
-// View is one run's look at a repository. It requests each tag, record, manifest and blob at most once, so it must not
-// outlive the run: it doesn't notice changes that others make. Its methods may be called from several goroutines. A
-// method that is called early makes later calls cheaper.
+// View is one run's look at a repository. It caches what the registry answers and shares the answers between its
+// methods: calling Layers early, for example, saves requests of Find. It must not outlive the run, because it doesn't
+// notice what others, or it itself, change in the repository afterwards. Its methods may be called from several
+// goroutines.
 type View struct {
 	*Repository
 
@@ -69,9 +70,9 @@ func (v *View) failure() error {
 // the end.
 type Progress func(what string, total int64) (add func(bytes int64), done func())
 
-// NewView returns a view that has requested nothing yet. ProofKey is a secret derived from the store token. Only records
-// with a proof that was made with it are believed. If it is empty, no record is believed and no proof is written. Progress
-// is shown while layers are compared; it must not be nil.
+// NewView returns a view that has requested nothing yet. ProofKey is a secret derived from the store token. Only
+// records with a proof that was made with it are believed. If it is empty, no record is believed and no proof is
+// written. Progress is shown while layers are compared; it must not be nil.
 func NewView(repo *Repository, proofKey []byte, progress Progress) *View {
 	return &View{
 		Repository: repo,
@@ -163,7 +164,7 @@ func (v *View) hasBlobs(ctx context.Context, all []v1.Descriptor) (map[v1.Hash]b
 	return exists, nil
 }
 
-// record returns the record of a source or key. It returns the zero record if there is no usable one.
+// record returns the record of a source or key. If there is no usable record, its image is the zero Hash.
 func (v *View) record(ctx context.Context, about v1.Hash) record {
 	rec, err := v.records.get(ctx, about, func() (rec record, err error) {
 		d, err := v.get(ctx, v.name.Tag(recordTag(about)))
