@@ -129,11 +129,11 @@ func answerText(answer *registryTransport.Error) string {
 		text = answer.Request.URL.Host
 	}
 	text += fmt.Sprintf(" answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
-	var diagnostics []string
+	var codes []string
 	for _, d := range answer.Errors {
-		diagnostics = append(diagnostics, strings.Trim(fmt.Sprintf("%s: %s", d.Code, strings.TrimSuffix(d.Message, ".")), ": "))
+		codes = append(codes, strings.Trim(fmt.Sprintf("%s: %s", d.Code, strings.TrimSuffix(d.Message, ".")), ": "))
 	}
-	if all := strings.Join(strings.Fields(strings.Join(diagnostics, ", ")), " "); all != "" { // on one line
+	if all := strings.Join(strings.Fields(strings.Join(codes, ", ")), " "); all != "" { // on one line
 		text += ": " + strings.ToValidUTF8(all[:min(len(all), maxDiagnostic)], "")
 	}
 	return text
