@@ -160,7 +160,7 @@ func (e *engine) keepsManifests(ctx context.Context) bool {
 
 // stored returns an image of the containerd image store, which keeps manifests and compressed layers.
 func (e *engine) stored(ctx context.Context, digest v1.Hash, found engineimage.InspectResponse) (*storedImage, error) {
-	src := &storedImage{digest: digest, export: exported{open: e.exporter(digest)}}
+	src := &storedImage{digest: digest, export: exportStore{export: e.exporter(digest)}}
 	if found.Descriptor == nil { // before version 1.48 of the API
 		return src, nil
 	}

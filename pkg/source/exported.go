@@ -18,79 +18,82 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/spool"
 )
 
-// exported is a store over an engine's export of an image: an OCI layout in a tar stream. The export is spooled when
-// the first object is read, unless [exported.stream] has kept it.
-type exported struct {
-	open openFunc
+// exportStore is a store over an OCI layout in a tar stream: an engine's export of an image, or a compressed archive. The
+// whole stream is written to a temporary file when the first manifest or blob is read, unless [exportStore.stream] has
+// kept what is read.
+type exportStore struct {
+	export openFunc
 
-	streamed *streamed // nil if stream hasn't read the export to its end
-	once     sync.Once
-	spooled  *spool.File
-	content  layout
-	err      error
+	kept *keptDocuments // nil if stream hasn't read the export to its end
+
+	spoolOnce sync.Once // sets the fields below
+	spoolFile *spool.File
+	spooled   layout // over spoolFile
+	err       error
 }
 
-// stream exports the image once. It keeps manifests, indexes and configs, unless an earlier call has. It calls take for
-// every other blob, in the order of the export. Take may leave content unread.
-func (e *exported) stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) (err error) {
-	stream, err := e.open(ctx)
+// stream exports the image once. It calls take for every blob that doesn't begin with {, as manifests, indexes and configs
+// do and layers don't, in the order of the export. Take may leave content unread. It keeps the other files, unless an
+// earlier call has, or they exceed image.MaxConfig bytes.
+func (e *exportStore) stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) (err error) {
+	stream, err := e.export(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = stream.Close() }()
-	entries, s := newTarStream(stream), e.streamed
-	if s == nil {
-		kept, err := spool.New()
+	entries, kept := newTarStream(stream), e.kept
+	if kept == nil {
+		file, err := spool.New()
 		if err != nil {
 			return err
 		}
-		s = &streamed{
-			documents: kept,
-			spans:     map[string]span{},
-			seen:      entries.seen,
-			links:     entries.links,
-			spooled:   func() (layout, error) { return e.spool(ctx) },
+		kept = &keptDocuments{
+			file:       file,
+			spans:      map[string]span{},
+			seen:       entries.seen,
+			links:      entries.links,
+			spoolAgain: func() (layout, error) { return e.spool(ctx) },
 		}
 	}
 	for header, err := range entries.files() {
 		if err == nil {
-			err = s.read(header, entries, take)
+			err = kept.read(header, entries, take)
 		}
-		if err != nil && e.streamed == nil {
-			err = errors.Join(err, s.documents.Close())
+		if err != nil && e.kept == nil {
+			err = errors.Join(err, kept.file.Close())
 		}
 		if err != nil {
 			return err
 		}
 	}
-	e.streamed = s
+	e.kept = kept
 	return nil
 }
 
-// streamed holds the documents of an export that was read once, and the names of the other files. Other blobs are
-// spooled in another export when they are read.
-type streamed struct {
-	documents *spool.File
-	spans     map[string]span   // of the documents, by name
-	seen      map[string]bool   // names of all files
-	links     map[string]string // targets of the symbolic links
-	spooled   func() (layout, error)
+// keptDocuments are the manifests, indexes and configs of an export that was read once, and the names of its other
+// files. If one of these is read, the image is exported again, to a temporary file.
+type keptDocuments struct {
+	file       *spool.File
+	spans      map[string]span   // of the documents in file, by name
+	seen       map[string]bool   // names of all files in the export
+	links      map[string]string // targets of the symbolic links in the export
+	spoolAgain func() (layout, error)
 }
 
-// read keeps a document. It calls take for another blob.
-func (s *streamed) read(header *tar.Header, content io.Reader, take func(v1.Descriptor, io.Reader)) error {
+// read keeps the file if it is a manifest, an index or a config. It calls take for any other blob.
+func (k *keptDocuments) read(header *tar.Header, content io.Reader, take func(v1.Descriptor, io.Reader)) error {
 	buffered := bufio.NewReader(content)
 	first, _ := buffered.Peek(1)
 	digest, isBlob := blobOf(header.Name)
 	isDocument := !isBlob || bytes.Equal(first, []byte("{"))
-	_, isKept := s.spans[header.Name]
+	_, isKept := k.spans[header.Name]
 	switch {
 	case !isDocument:
 		take(v1.Descriptor{Digest: digest, Size: header.Size}, buffered)
 	case isKept:
 	case header.Size <= image.MaxConfig:
-		s.spans[header.Name] = span{s.documents.Size(), header.Size}
-		if _, err := io.Copy(s.documents, buffered); err != nil {
+		k.spans[header.Name] = span{k.file.Size(), header.Size}
+		if _, err := io.Copy(k.file, buffered); err != nil {
 			return fmt.Errorf("cannot read the content to its end: %w", err)
 		}
 	}
@@ -106,11 +109,11 @@ func blobOf(name string) (v1.Hash, bool) {
 }
 
 // open opens a file of the layout and returns its size in bytes.
-func (s *streamed) open(name string) (io.ReadCloser, int64, error) {
-	if _, kept := s.spans[name]; kept || !s.seen[name] {
-		return archive{file: s.documents.Open(), entries: s.spans}.open(name)
+func (k *keptDocuments) open(name string) (io.ReadCloser, int64, error) {
+	if _, kept := k.spans[name]; kept || !k.seen[name] {
+		return archive{file: k.file.Open(), entries: k.spans}.open(name)
 	}
-	content, err := s.spooled()
+	content, err := k.spoolAgain()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -118,7 +121,7 @@ func (s *streamed) open(name string) (io.ReadCloser, int64, error) {
 }
 
 // manifest returns the image or index with that digest. Only the export shows which of them it is.
-func (e *exported) manifest(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, error) {
+func (e *exportStore) manifest(ctx context.Context, digest v1.Hash) (image.ImageOrIndex, error) {
 	content, err := e.layout(ctx)
 	if err != nil {
 		return nil, err
@@ -127,7 +130,7 @@ func (e *exported) manifest(ctx context.Context, digest v1.Hash) (image.ImageOrI
 }
 
 // fetch opens a manifest or blob. It implements store.
-func (e *exported) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+func (e *exportStore) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	content, err := e.layout(ctx)
 	if err != nil {
 		return nil, err
@@ -135,38 +138,38 @@ func (e *exported) fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, e
 	return content.fetch(ctx, d)
 }
 
-// layout returns the layout in the export: what stream kept, or all of it.
-func (e *exported) layout(ctx context.Context) (layout, error) {
-	if e.streamed != nil {
-		return layout{e.streamed}, nil
+// layout returns the layout over what stream kept, or over a spooled export.
+func (e *exportStore) layout(ctx context.Context) (layout, error) {
+	if e.kept != nil {
+		return layout{e.kept}, nil
 	}
 	return e.spool(ctx)
 }
 
 // spool exports the image to a temporary file, once.
-func (e *exported) spool(ctx context.Context) (layout, error) {
-	e.once.Do(func() {
-		stream, err := e.open(ctx)
+func (e *exportStore) spool(ctx context.Context) (layout, error) {
+	e.spoolOnce.Do(func() {
+		stream, err := e.export(ctx)
 		if err != nil {
 			e.err = err
 			return
 		}
 		defer func() { _ = stream.Close() }()
-		if e.spooled, e.err = spool.Copy(stream); e.err == nil {
-			e.content.files, e.err = indexArchive(ctx, e.spooled.Open().SectionReader)
+		if e.spoolFile, e.err = spool.Copy(stream); e.err == nil {
+			e.spooled.files, e.err = indexArchive(ctx, e.spoolFile.Open().SectionReader)
 		}
 	})
-	return e.content, e.err
+	return e.spooled, e.err
 }
 
 // Close frees the disk space of the export.
-func (e *exported) Close() error {
+func (e *exportStore) Close() error {
 	var errs []error
-	if e.streamed != nil {
-		errs = append(errs, e.streamed.documents.Close())
+	if e.kept != nil {
+		errs = append(errs, e.kept.file.Close())
 	}
-	if e.spooled != nil {
-		errs = append(errs, e.spooled.Close())
+	if e.spoolFile != nil {
+		errs = append(errs, e.spoolFile.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -177,7 +180,7 @@ type storedImage struct {
 	digest v1.Hash
 	images []v1.Descriptor    // of an index, without attestations; nil if they aren't known
 	image  image.ImageOrIndex // nil if only the export shows whether it is an image or an index
-	export exported
+	export exportStore
 }
 
 // Identity returns the digests by which the image can be found. See [Source].

@@ -257,7 +257,7 @@ func TestCompressedArchiveStream(t *testing.T) {
 		t.Fatalf("opened as %T, local %t, %s", src, ok && streamed.Local(), src.Identity().Digest())
 	}
 	export := src.(*compressedArchive).export
-	documents := export.streamed.documents.Size()
+	documents := export.kept.file.Size()
 	for range 2 {
 		given := 0
 		err := streamed.Stream(t.Context(), func(d v1.Descriptor, content io.Reader) {
@@ -272,9 +272,9 @@ func TestCompressedArchiveStream(t *testing.T) {
 		}
 	}
 	m := imageOf(t, src)
-	if _, err := image.Digests(m); err != nil || export.spooled != nil || export.streamed.documents.Size() != documents {
+	if _, err := image.Digests(m); err != nil || export.spoolFile != nil || export.kept.file.Size() != documents {
 		t.Errorf("error %v, spooled %v, %d bytes kept, %d before", err, export.spooled,
-			export.streamed.documents.Size(), documents)
+			export.kept.file.Size(), documents)
 	}
 	imagetest.SameTree(t, m, l)
 	if err := src.Close(); err != nil {

@@ -119,24 +119,24 @@ func openOCIArchive(ctx context.Context, file *tarFile, selector string) (Source
 // decompressed once for its manifests and configs, and again to send its layers.
 type compressedArchive struct {
 	*opened
-	export *exported
+	export *exportStore
 }
 
 // openCompressedArchive opens an OCI archive that is compressed as a whole, and closes the file with the image.
 func openCompressedArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
-	export := &exported{open: file.open}
+	export := &exportStore{export: file.open}
 	closer := closers{export, file}
 	if err := export.stream(ctx, func(v1.Descriptor, io.Reader) {}); err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
-	if len(export.streamed.links) > 0 { // only an index of the whole archive says what they lead to
+	if len(export.kept.links) > 0 { // only an index of the whole archive says what they lead to
 		content, err := export.spool(ctx)
 		if err != nil {
 			return nil, errors.Join(err, closer.Close())
 		}
 		return openFiles(ctx, content, selector, closer)
 	}
-	content, err := readLayout(ctx, export.streamed, selector)
+	content, err := readLayout(ctx, export.kept, selector)
 	if err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
