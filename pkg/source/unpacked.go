@@ -64,7 +64,7 @@ func (u *Unpacked) Read(ctx context.Context, done func() bool, layer LayerVisito
 		return nil, err
 	}
 	defer func() { _ = stream.Close() }()
-	w := walker{Unpacked: u, config: u.config, entries: newTarStream(stream), legacy: map[string]v1.Hash{}}
+	w := walker{Unpacked: u, got: u.config, entries: newTarStream(stream), legacy: map[string]v1.Hash{}}
 	for header, err := range w.entries.files() {
 		if err != nil {
 			return nil, err
@@ -72,17 +72,17 @@ func (u *Unpacked) Read(ctx context.Context, done func() bool, layer LayerVisito
 		if err := w.visit(header, layer); err != nil {
 			return nil, err
 		}
-		if w.config != nil && done() {
+		if w.got != nil && done() {
 			break
 		}
 	}
-	return w.config, nil
+	return w.got, nil
 }
 
 // walker reads a stream in any variant of the format of `docker save`.
 type walker struct {
 	*Unpacked
-	config  []byte // nil until it was read
+	got     []byte // the config; nil until it was read
 	entries *tarStream
 	legacy  map[string]v1.Hash // diff IDs by folder, proven by v1 JSON
 }
@@ -91,7 +91,7 @@ type walker struct {
 func (w *walker) visit(header *tar.Header, layer LayerVisitor) error {
 	dir, base := path.Split(header.Name)
 	switch {
-	case w.config == nil && strings.Contains(base, w.ID.Hex):
+	case w.got == nil && strings.Contains(base, w.ID.Hex):
 		return w.readConfig(header)
 	case base == "json" && w.layers == nil:
 		doc, err := w.entries.document(header, manifestLimit)
@@ -148,7 +148,7 @@ func (w *walker) readConfig(header *tar.Header) error {
 	if !slices.Equal(parsed.RootFS.DiffIDs, w.DiffIDs) {
 		return fmt.Errorf("the config of image %s lists other layers than the engine does; build or pull it again", w.ID)
 	}
-	w.config = config
+	w.got = config
 	return nil
 }
 
