@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -33,9 +34,13 @@ func (s savedImage) hex() string {
 }
 
 // openDockerArchive opens the image that selector names by a tag, an ID, or the beginning of an ID. If the archive has
-// one image, selector may be "". It reads no layer. Closing the image closes the file; after an error the file stays
-// open.
-func openDockerArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
+// one image, selector may be "". It reads no layer. Closing the image closes the file, as does an error.
+func openDockerArchive(ctx context.Context, file *tarFile, selector string) (_ Source, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}()
 	toc, err := readContents(ctx, file.open)
 	if err != nil {
 		return nil, err

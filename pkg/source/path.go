@@ -37,19 +37,14 @@ func openPath(ctx context.Context, files workspace.Workspace, ref Reference) (sr
 	}
 	kind := ref.Kind
 	if kind == KindPath {
-		kind, err = recognise(ctx, file)
+		if kind, err = recognise(ctx, file); err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
 	}
-	switch {
-	case err != nil:
-	case kind == KindOCIArchive:
+	if kind == KindOCIArchive {
 		return openOCIArchive(ctx, file, ref.Select)
-	default:
-		src, err = openDockerArchive(ctx, file, ref.Select)
 	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return src, nil
+	return openDockerArchive(ctx, file, ref.Select)
 }
 
 // recognise returns what kind of archive a file is, by its content.
