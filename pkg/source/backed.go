@@ -16,7 +16,8 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 )
 
-// store returns the manifests and blobs of an image by descriptor. The caller verifies the content.
+// store returns the manifests and blobs of an image by descriptor. The caller verifies the content: read does for
+// manifests and configs, and whoever reads a layer does for the layer.
 type store interface {
 	fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
 }
@@ -246,7 +247,8 @@ func (x backedIndex) Layer(digest v1.Hash) (v1.Layer, error) {
 	}
 	if listed {
 		asked := d
-		asked.MediaType = types.OCIManifestSchema1 // a store distinguishes manifests from blobs by their media types
+		// remoteStore requests a manifest only for a media type that it knows as a manifest's, otherwise a blob.
+		asked.MediaType = types.OCIManifestSchema1
 		raw, err := read(x.ctx, x.store, asked, manifestLimit)
 		return static.NewLayer(raw, d.MediaType), err
 	}

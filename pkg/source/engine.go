@@ -137,8 +137,8 @@ func (e *engine) unpacked(id v1.Hash, found engineimage.InspectResponse) (*Unpac
 	if len(u.DiffIDs) > 0 {
 		return u, nil
 	}
-	// Docker exports no image without layers, so that its config can't be had to the byte. One with the same fields is
-	// made of what the engine reports.
+	// Docker can't export an image without layers, so the exact bytes of its config can't be read. A config with the
+	// same fields is made from what the engine reports.
 	var err error
 	u.config, err = json.Marshal(map[string]any{
 		"architecture": found.Architecture, "variant": found.Variant, "os": found.Os, "os.version": found.OsVersion,

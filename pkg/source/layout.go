@@ -101,7 +101,8 @@ func (l layout) image(ctx context.Context, selector string) (image.ImageOrIndex,
 	return newBacked(ctx, l, d)
 }
 
-// onePerPlatform reports whether an index.json lists one image for several platforms, rather than several images.
+// onePerPlatform reports whether an index.json is the index of one image: its entries have the same name, and each is
+// an image for another platform, or an attestation. One platform is enough if it has an attestation.
 func onePerPlatform(manifests []v1.Descriptor) bool {
 	var names []string
 	taken := map[string]bool{}
@@ -188,10 +189,15 @@ func sameDigest(manifests []v1.Descriptor) bool {
 	return !slices.ContainsFunc(manifests, func(d v1.Descriptor) bool { return d.Digest != manifests[0].Digest })
 }
 
-// choices returns the entries of an index.json that can be meant by who names no image: all, but for those whose
-// manifest has a subject, such as signatures of another entry, lists of referrers under the tag of another entry's
-// digest (OCI distribution spec, Referrers Tag Schema), and those without a name that an index among them lists. oras
-// writes an entry for each manifest that it copies. If nothing else is there, it returns all.
+// choices returns the entries of an index.json from which one may be selected. oras writes an entry for each manifest
+// that it copies, so choices leaves out:
+//
+//   - manifests with a subject, such as the signature of another entry
+//   - lists of referrers, which are tagged with the digest of another entry (OCI distribution spec, "Referrers Tag
+//     Schema")
+//   - unnamed entries that an index in the layout lists
+//
+// If no entry is left, it returns all of them.
 func (l layout) choices(ctx context.Context, listed []v1.Descriptor) []v1.Descriptor {
 	hasSubject := map[v1.Hash]bool{}
 	inIndex := map[v1.Hash]bool{}

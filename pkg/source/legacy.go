@@ -13,7 +13,8 @@ import (
 )
 
 // Engines up to 24 save a layer as <v1 ID>/layer.tar, after <v1 ID>/json. The v1 ID is a hash over that JSON, the
-// parent's ID and the layer's chain ID, so it proves which layer is coming before a byte of it was read.
+// parent's ID and the layer's chain ID, so it announces which layer follows before the layer is read. It proves
+// nothing: whoever uses the layer compares its diff ID.
 
 // legacyLayer returns the diff ID of a layer that was saved under the name id with the v1 JSON doc. It returns false if
 // none of diffIDs hashes to id.

@@ -9,8 +9,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// LocalID returns the ID of the image that the container engine has under a name, as a reference takes it in place of
-// the name. The beginning of an ID is no name.
+// LocalID returns the ID of the image that the container engine has under a name. Parse accepts the ID as a reference.
+// The beginning of an ID isn't a name.
 func LocalID(ctx context.Context, name string) (v1.Hash, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {

@@ -56,8 +56,8 @@ func (o *Opener) openEngine(ctx context.Context, hex string) (Source, error) {
 	return engine.find(ctx, hex)
 }
 
-// openNamed opens an image in its registry. Where that refuses access, the engine's copy of the same image takes its
-// place.
+// openNamed opens an image in its registry. If the registry refuses access, it opens the container engine's copy of
+// the same image.
 func (o *Opener) openNamed(ctx context.Context, ref Reference) (Source, error) {
 	src, err := openRegistry(ctx, o.access, ref)
 	if err == nil {
@@ -71,7 +71,8 @@ func (o *Opener) openNamed(ctx context.Context, ref Reference) (Source, error) {
 	if engineErr != nil {
 		return nil, err
 	}
-	// An engine without manifests calls the one image that it pulled of an index by the index's digest, too.
+	// Docker's graph drivers list the digest of an index as a RepoDigest of the one platform that was pulled, so a
+	// matching digest doesn't prove which image that is. The containerd image store has the image of that digest itself.
 	if !isImage(local) || local.Identity().Manifest.Hex != hexOf(ref.Name) {
 		_ = local.Close()
 		return nil, fmt.Errorf(
@@ -100,7 +101,7 @@ func (o *Opener) Resolve(ctx context.Context, tagged string) (v1.Hash, error) {
 	return o.access.Resolve(ctx, tagged)
 }
 
-// TagTimeout bounds a request that only improves a message.
+// TagTimeout bounds look-ups of tags. Their results are only shown in messages.
 const TagTimeout = 10 * time.Second
 
 // CheckTag logs a warning if ref has a tag next to its digest and that tag names another digest now.

@@ -66,16 +66,18 @@ func recognise(ctx context.Context, file *tarFile) (Kind, error) {
 	}
 }
 
-// recogniseSaved decides about what engines from 25 on save: a docker archive and an OCI layout in one. Where its
-// layers are called by other digests than their diff IDs, they are compressed: it comes from the containerd image
-// store, and the layout's digest is the image's. Else that digest exists in this file alone.
+// recogniseSaved decides whether an archive that is both a docker archive and an OCI layout, as engines from 25 on
+// save it, is read as one or the other. If the layers are named by other digests than their diff IDs, they are
+// compressed: the archive comes from the containerd image store, and the layout has the manifest that a registry may
+// have, too. Otherwise `docker save` made up the layout's manifest, which no registry has, so the file is read as a
+// docker archive.
 func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 	if len(toc.images) > 1 {
 		var index v1.IndexManifest
 		if json.Unmarshal(toc.index, &index) == nil && onePerPlatform(index.Manifests) {
 			return KindOCIArchive
 		}
-		return KindDockerArchive // whose table of contents names each of them
+		return KindDockerArchive // its manifest.json lists each of the images
 	}
 	saved, err := toc.selectImage("")
 	if err != nil {
@@ -83,7 +85,7 @@ func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 	}
 	u, err := toc.unpacked(ctx, saved, open)
 	if err != nil {
-		return KindOCIArchive // of another platform than the engine's, perhaps
+		return KindOCIArchive // perhaps an image for another platform than the engine's
 	}
 	for name, diffID := range u.layers {
 		if path.Base(name) != diffID.Hex {
@@ -93,7 +95,8 @@ func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 	return KindDockerArchive
 }
 
-// openOCIArchive opens a tar file by its headers, and closes it with the image.
+// openOCIArchive opens an OCI layout in a tar file. If the file isn't compressed, only the headers in it are read. Closing
+// the image closes the file, as does an error.
 func openOCIArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
 	stream, err := file.open(ctx)
 	if err != nil {
@@ -159,7 +162,7 @@ func (c closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// openFiles opens what a layout holds, and closes the layout with it.
+// openFiles opens the image in a layout that selector names. Closing the image closes the layout, as does an error.
 func openFiles(ctx context.Context, from files, selector string, closer io.Closer) (Source, error) {
 	content, err := readLayout(ctx, from, selector)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // Kind is the kind of place that a reference points to.
 type Kind int
 
-// The kinds of references, in the order in which Parse tries them.
+// The kinds of references.
 const (
 	// KindDigest is a bare digest or image ID, complete or shortened.
 	KindDigest Kind = iota
@@ -43,11 +43,12 @@ type Reference struct {
 	Text string
 	// Hex is the hex part of a KindDigest, 12 to 64 digits.
 	Hex string
-	// Name is the name[:tag]@digest of a KindRegistry image, the name or ID of an Engine image.
+	// Name is the name[:tag]@digest of a KindRegistry image, and the name or ID of a KindEngine image.
 	Name string
 	// Path is the file or folder of the remaining kinds.
 	Path string
-	// Select chooses one image of several in Path: a tag, a name or a digest. Empty where there is no choice to make.
+	// Select chooses one image of several in Path: a tag, a name or a digest. It is empty if the reference doesn't
+	// choose.
 	Select string
 }
 
@@ -85,7 +86,7 @@ func registryOf(named reference.Named) string { return strings.ToLower(reference
 // returns it as [Reference.Registry] does.
 func ParseRegistry(text string) (string, error) {
 	named, err := reference.ParseNormalizedNamed(text + "/image")
-	// What names no host is taken for the first part of a name on Docker Hub.
+	// Text that isn't a host is parsed as a namespace of Docker Hub.
 	if err != nil || registryOf(named) != strings.ToLower(text) && text != "index.docker.io" {
 		return "", fmt.Errorf("%q is no registry; write its host as the names of its images begin, for example ghcr.io", text)
 	}
@@ -93,9 +94,10 @@ func ParseRegistry(text string) (string, error) {
 }
 
 var (
-	// digestForm is a digest, or the beginning of one: nobody shortens it by a few digits.
+	// digestForm is a whole digest, or its first 12 to 40 digits. A text with 41 to 63 digits is a mistake: nobody
+	// shortens a digest by only a few digits.
 	digestForm = regexp.MustCompile(`^(?:sha256:)?([0-9a-f]{12,40}|[0-9a-f]{64})$`)
-	// digestAttempt is what was meant as a digest.
+	// digestAttempt matches texts that were meant as a digest, correct or not.
 	digestAttempt = regexp.MustCompile(`^(?:(sha[0-9]+|md5|blake3):(.*)|[0-9a-fA-F]{8,}|[0-9a-zA-Z]{32,})$`)
 )
 
@@ -113,8 +115,9 @@ func ParseDigest(text string) (Reference, error) {
 	return Reference{Kind: KindDigest, Text: text, Hex: m[1]}, nil
 }
 
-// DigestProblem says what keeps a text that was meant as a digest from being one: "has 63 of 64 digits". It is empty
-// for a digest, and for a text that was meant as something else.
+// DigestProblem says why a text that was meant as a digest isn't a whole one: "has 63 of 64 digits". It says so of a
+// shortened digest, too, which Parse accepts. It is empty for a whole digest, and for a text that was meant as
+// something else.
 func DigestProblem(text string) string {
 	m := digestAttempt.FindStringSubmatch(text)
 	switch {
@@ -171,7 +174,8 @@ func Credentials(text string) []string {
 	user, host := text[:at], text[at+1:]
 	_, password, two := strings.Cut(user, ":")
 	switch beginsName := strings.Contains(host, "/"); {
-	case two && (beginsName || !strings.Contains(user, "/")): // not name:tag@… with a wrong digest
+	case two && (beginsName || !strings.Contains(user, "/")):
+		// A name such as host/image:tag@digest, whose digest is malformed, isn't user:password@host.
 	case scheme != "" && beginsName && !strings.Contains(user, "/"):
 		password = user // a token
 	default:
@@ -193,10 +197,11 @@ func Parse(text string) (Reference, error) {
 	return parse(text, func(string) bool { return false })
 }
 
-// ParseLine reads a reference that may be followed by the platform that it has in a joined index: `
-// platform=os/arch[/variant][:osversion]`. Several paths that exist, with blanks between them, are a reference each: so
-// do steps name the files that they made. What exists also shows where a path ends, and the name or digest of one image
-// in it begins. For a tag without a digest it returns the reference and a [*TagError].
+// ParseLine reads a reference that may be followed by the platform that the image gets in a joined index: a blank and
+// `platform=os/arch[/variant][:osversion]`. Several existing paths with blanks between them are one reference each,
+// because other steps print the files that they made in that form. Which paths exist also decides where a path ends,
+// and a selector (the name or digest of one image in it) begins. For a tag without a digest it returns the reference
+// and a [*TagError].
 func ParseLine(line string, exists func(path string) bool) ([]Reference, *v1.Platform, error) {
 	text, platform, given := strings.Cut(line, " platform=")
 	text = strings.TrimSpace(text)
@@ -262,8 +267,8 @@ func parse(text string, exists func(string) bool) (Reference, error) {
 		return Reference{Kind: KindPath, Text: text, Path: path, Select: selector}, nil
 	}
 	ref, err := parseNamed(text, text)
-	// What can be an image in a registry isn't a file: a folder in the workspace must not replace it. A tag alone can't be
-	// one.
+	// A text that is a valid reference to an image in a registry is never taken for a path, so that a folder in the
+	// workspace can't replace the image. A name with only a tag isn't a valid reference here, so it may be a path.
 	if err != nil && found &&
 		(isPath(path) || strings.Contains(path, " ") || selector == "" && strings.Contains(path, ".")) {
 		return Reference{Kind: KindPath, Text: text, Path: path, Select: selector}, nil
@@ -319,7 +324,8 @@ func parseTransport(kind Kind, text, rest string, exists func(string) bool) (Ref
 	}
 }
 
-// parseEngine accepts an ID, and a name only with its digest, for the same reason as parseNamed.
+// parseEngine parses an image ID, or a name with its digest. It requires the digest for the same reason as
+// parseNamed.
 func parseEngine(text, rest string) (Reference, error) {
 	if digestForm.MatchString(rest) {
 		return Reference{Kind: KindEngine, Text: text, Name: rest}, nil
@@ -336,9 +342,9 @@ func parseEngine(text, rest string) (Reference, error) {
 type TagError struct {
 	// Text is the reference as written, Name its name and tag, with the host of the registry.
 	Text, Name string
-	// Local is what the container engine may know the image by; empty if a registry is meant.
+	// Local is the name under which the container engine may have the image. It is empty for docker:// references.
 	Local string
-	// Hostless is whether the text names no registry, so that Name is of Docker Hub, where the image need not be.
+	// Hostless is true if the text names no registry. Name then begins with Docker Hub's host, which may not be meant.
 	Hostless bool
 }
 

@@ -28,9 +28,9 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/ociclient"
 )
 
-// Login is for one registry, and the zero Login for none.
+// Login has the credentials for one registry. The zero Login has none.
 type Login struct {
-	Registry           string // as [Reference.Registry] names it; empty where no image is in a registry
+	Registry           string // host, as [Reference.Registry] returns it; empty if no image is in a registry
 	Username, Password string
 }
 
@@ -82,7 +82,7 @@ func (a RegistryAccess) Resolve(ctx context.Context, tagged string) (v1.Hash, er
 // sourceRepository is a repository that an image comes from.
 type sourceRepository struct {
 	name     name.Repository
-	registry string // as image names have it
+	registry string // host as users write it: docker.io, for which name has index.docker.io
 	loggedIn bool
 	client   *http.Client // authenticated
 
@@ -144,8 +144,8 @@ func (r *sourceRepository) options(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(r.client.Transport)}
 }
 
-// advise adds to an error what to do about it, and takes from it the address that was asked: where a redirect leads can
-// hold a secret.
+// advise adds to an error what to do about it. It removes the URL that was requested, because the target of a
+// redirect can contain a secret.
 func (r *sourceRepository) advise(err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok && wrapped.Op != "parse" {
 		err = fmt.Errorf("asking %s: %w", r.registry, wrapped.Err)
@@ -190,8 +190,8 @@ func (r *sourceRepository) advise(err error) error {
 	return ociclient.WithoutToken(err, r.registry)
 }
 
-// rateLimitError is the answer 429 of a registry that is asked too often, after the transport has repeated the request
-// as long as it does.
+// rateLimitError is the error for a registry's answer 429 (Too Many Requests), after the transport has given up
+// repeating the request.
 type rateLimitError struct {
 	text  string
 	until time.Time // zero if the registry doesn't say
@@ -364,8 +364,9 @@ func (s *remoteStore) failed(what string, d v1.Descriptor, err error) error {
 	return fmt.Errorf("reading the %s %s from %s: %w", what, d.Digest, s.name, withoutAnswer(s.advise(err)))
 }
 
-// withoutAnswer returns an error that says the same as err on one line, but in which nobody finds the answer of a
-// registry: while an image is sent, answers are those of the registry that it is sent to.
+// withoutAnswer returns an error with the text of err on one line, but without a *registryTransport.Error in it.
+// Otherwise errors.As in package registry would mistake the answer of the registry that an image comes from for an
+// answer of the charm's registry.
 func withoutAnswer(err error) error {
 	if _, ok := errors.AsType[*registryTransport.Error](err); ok {
 		return errors.New(oneLine(err.Error()))

@@ -18,11 +18,11 @@ import (
 // remoteBlob reads a blob from a registry. If the connection breaks, it continues at the same offset (OCI distribution
 // spec, "Pulling blobs"), as long as every attempt yields more bytes. The caller verifies the digest.
 type remoteBlob struct {
-	io.ReadCloser       // the answer that it comes in now
-	began         int64 // offset of that
+	io.ReadCloser       // the body of the current response
+	began         int64 // offset in the blob at which that body began
 
 	open   func(offset int64) (io.ReadCloser, error)
-	size   int64 // 0 where it isn't known
+	size   int64 // 0 if unknown
 	offset int64 // of the next byte
 }
 
@@ -33,7 +33,7 @@ func (b *remoteBlob) Read(p []byte) (int, error) {
 		b.offset += int64(n)
 		switch {
 		case n > 0 || err == nil:
-			return n, nil // an error comes again
+			return n, nil // the next Read returns the error again
 		case b.size > 0 && b.offset >= b.size, b.size == 0 && errors.Is(err, io.EOF):
 			return 0, io.EOF
 		case b.offset == b.began && errors.Is(err, io.EOF): // before the blob's end
@@ -88,7 +88,7 @@ func (r *sourceRepository) blob(ctx context.Context, d v1.Descriptor, offset int
 		return nil, err
 	}
 	if offset > 0 {
-		last := "" // is left out where it isn't known; some registries require it
+		last := "" // left out if the size is unknown; otherwise sent, because some registries require it
 		if d.Size > 0 {
 			last = strconv.FormatInt(d.Size-1, 10)
 		}

@@ -1,13 +1,13 @@
-// Package source opens container images where they are stored: registries, the container engine, OCI layouts and
-// archives, files that `docker save` wrote.
+// Package source opens container images where they are stored: in registries, in the container engine, in OCI layouts
+// and archives, and in files that `docker save` wrote.
 //
 // [Parse] reads a reference, and [Opener.Open] opens the image that it names, without reading a layer. A [Source] is
-// one of two kinds, which its type says:
+// of one of two types:
 //
-//   - [Backed]: the image has its manifest and its compressed blobs already (a registry, an OCI layout or archive, the
-//     containerd image store). It is pushed as it is, and its digest doesn't change.
-//   - [*Unpacked]: the image has a config and layers as they are unpacked (Docker's graph drivers, docker-archive
-//     files). Package pack makes a manifest-backed image of it.
+//   - [Backed]: the image has a manifest and compressed blobs (a registry, an OCI layout or archive, the containerd
+//     image store). It is pushed unchanged, and so its digest stays the same.
+//   - [*Unpacked]: the image has a config and uncompressed layers (Docker's graph drivers, docker-archive files).
+//     Package pack compresses the layers and makes a manifest.
 package source
 
 import (
@@ -23,17 +23,18 @@ import (
 type Source interface {
 	// Identity returns the digests by which a registry can be asked for the image. It makes no request.
 	Identity() image.Identity
-	// Close releases what the source holds open. Nothing is read of the image afterwards.
+	// Close releases what the source holds open. The image must not be read afterwards.
 	Close() error
 }
 
-// Backed is an image that has a manifest where it is stored.
+// Backed is an image that has a manifest where it is stored. Its manifests and configs are verified by their digests
+// when they are read; whoever reads a layer has to verify the layer's digest.
 type Backed interface {
 	Source
-	// Manifest returns the image or index. Its manifests, config and layers are read, exported or fetched when they are
-	// asked for, not before, under the context that the image was opened with. An engine that doesn't tell images from
-	// indexes exports the image here, under ctx, and Identity knows more afterwards. Manifest isn't safe for concurrent
-	// use.
+	// Manifest returns the image or index. Its manifests, configs and layers are read, exported or fetched when they are
+	// used, under the context of the call that created them: Open, or Manifest if it had to export the image. It has to
+	// if the engine didn't say whether it is an image or an index (API < 1.48); Identity then also has the Images of an
+	// index afterwards. Manifest isn't safe for concurrent use.
 	Manifest(ctx context.Context) (image.ImageOrIndex, error)
 	// Local reports whether manifests and configs are read without a request or an export.
 	Local() bool
@@ -42,8 +43,8 @@ type Backed interface {
 // Streamed is a backed image whose store gives all of its blobs in one stream, and none of them alone.
 type Streamed interface {
 	Backed
-	// Stream reads the image once. It gives each blob that is no manifest or config to take, which need not read all of
-	// the content. What take didn't read can be read later, from another stream.
+	// Stream reads the image once. It calls take for each blob other than manifests and configs. Take need not read all
+	// of the content: it can be read later, which takes another stream. Stream isn't safe for concurrent use.
 	Stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error
 }
 

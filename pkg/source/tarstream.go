@@ -36,9 +36,9 @@ var (
 // openFunc opens a tar stream at its beginning.
 type openFunc func(ctx context.Context) (io.ReadCloser, error)
 
-// tarStream reads the regular files of a tar stream. It refuses what no tool writes: two files with one name, of which
-// other readers may take the other; sparse files, whose holes can be of any size; names and links that lead out of the
-// archive; and anything but files, folders and symbolic links.
+// tarStream reads the regular files of a tar stream. It refuses what no tool writes: two files of the same name, of
+// which different readers would use different ones; sparse files, whose holes can be of any size; names and links
+// that lead out of the archive; and anything but files, folders and symbolic links.
 type tarStream struct {
 	*tar.Reader
 	seen  map[string]bool

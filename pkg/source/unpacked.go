@@ -21,7 +21,9 @@ import (
 type Unpacked struct {
 	// ID is the digest of the config.
 	ID v1.Hash
-	// Digest is what the store calls the image: its ID, unless the store has no config to the byte.
+	// Digest is the digest by which the store identifies the image. It differs from ID only for an image without layers
+	// in an engine: the engine doesn't export its config, so another config with the same fields is made, and ID is the
+	// digest of that.
 	Digest v1.Hash
 	// DiffIDs are the digests of the uncompressed layers, lowest first.
 	DiffIDs []v1.Hash
@@ -33,8 +35,8 @@ type Unpacked struct {
 	// Export opens the image as a tar stream in the form that `docker save` writes.
 	Export func(ctx context.Context) (io.ReadCloser, error)
 
-	config []byte             // nil where only the export has it
-	layers map[string]v1.Hash // diff IDs by file name, where they are known beforehand
+	config []byte             // nil if only the export has it
+	layers map[string]v1.Hash // diff IDs by file name; nil if they aren't known before the export is read
 	close  func() error       // nil if nothing is held open
 }
 
@@ -84,7 +86,7 @@ type walker struct {
 	*Unpacked
 	got     []byte // the config; nil until it was read
 	entries *tarStream
-	legacy  map[string]v1.Hash // diff IDs by folder, proven by v1 JSON
+	legacy  map[string]v1.Hash // diff IDs by folder, as v1 JSON announces them
 }
 
 // visit reads a file of the stream, and calls layer if it may be a layer.
