@@ -201,7 +201,7 @@ func (r *imageRun) close() {
 
 // describe adds to the result what is known about an image before anything is sent. If the repository has the image, it
 // also returns the text that describes the image to Juju, which is requested concurrently.
-func (r *imageRun) describe(ctx context.Context, img *remoteImage, result *Result) (text []byte, err error) {
+func (r *imageRun) describe(ctx context.Context, img *targetImage, result *Result) (text []byte, err error) {
 	digest, err := img.image.Digest()
 	if err != nil {
 		return nil, explain(r.parts, img.image, err)
@@ -229,7 +229,7 @@ func (r *imageRun) describe(ctx context.Context, img *remoteImage, result *Resul
 }
 
 // runsOn returns the platforms of an image. It fails for an artifact that can't be run.
-func (img *remoteImage) runsOn() ([]v1.Platform, error) {
+func (img *targetImage) runsOn() ([]v1.Platform, error) {
 	if img.platforms != nil {
 		return img.platforms, nil
 	}
@@ -238,7 +238,7 @@ func (img *remoteImage) runsOn() ([]v1.Platform, error) {
 
 // digests returns the digests under which a runtime may report the image. The digest at its source is one of them: a
 // node that has an index may report the index's digest for the manifest of its platform.
-func (img *remoteImage) digests() ([]v1.Hash, error) {
+func (img *targetImage) digests() ([]v1.Hash, error) {
 	digests, err := image.Digests(img.image)
 	if err == nil && !slices.Contains(digests, img.source) {
 		digests = append(digests, img.source)
@@ -247,7 +247,7 @@ func (img *remoteImage) digests() ([]v1.Hash, error) {
 }
 
 // plan returns which parts of an image the repository lacks.
-func (r *imageRun) plan(ctx context.Context, img *remoteImage) (*registry.Plan, error) {
+func (r *imageRun) plan(ctx context.Context, img *targetImage) (*registry.Plan, error) {
 	if img.present {
 		return &registry.Plan{Present: true}, nil
 	}
@@ -283,12 +283,12 @@ func toSend(plan *registry.Plan) string {
 
 // record stores how the next run can find the image. If the image was pushed, it also moves the tag latest, as
 // charmcraft does. Errors are only logged: the next run is slower then.
-func (r *imageRun) record(ctx context.Context, img *remoteImage, pushed bool) {
+func (r *imageRun) record(ctx context.Context, img *targetImage, pushed bool) {
 	if r.DryRun || r.NoRecord {
 		return
 	}
 	var all []registry.Recorded
-	for _, one := range append([]*remoteImage{img}, img.parts...) {
+	for _, one := range append([]*targetImage{img}, img.parts...) {
 		recorded := registry.Recorded{Image: one.image, Compared: one.compared}
 		if one.indexedBy != (v1.Hash{}) {
 			recorded.Sources = append(recorded.Sources, one.indexedBy)
@@ -301,7 +301,7 @@ func (r *imageRun) record(ctx context.Context, img *remoteImage, pushed bool) {
 }
 
 // recordKey records the image under its key, unless nothing may be recorded.
-func (r *imageRun) recordKey(ctx context.Context, img *remoteImage) {
+func (r *imageRun) recordKey(ctx context.Context, img *targetImage) {
 	if r.Key == (v1.Hash{}) || r.DryRun || r.NoRecord {
 		return
 	}

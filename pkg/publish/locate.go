@@ -53,8 +53,8 @@ type openedPart struct {
 	remoteSource source.Source                 // what remote has opened
 }
 
-// remoteImage is an image that is in the charm's repository, or will be.
-type remoteImage struct {
+// targetImage is an image that is in the charm's repository, or will be.
+type targetImage struct {
 	image     image.ImageOrIndex
 	source    v1.Hash       // the digest that it has where it comes from
 	present   bool          // the repository provably has it
@@ -62,12 +62,12 @@ type remoteImage struct {
 	platforms []v1.Platform // nil if only the image itself says it
 	// the first image of an index that an engine holds, by which the index is found when it is built again
 	indexedBy v1.Hash
-	parts     []*remoteImage
+	parts     []*targetImage
 }
 
 // locate returns the image to publish: found in the repository, read from its source, packed, or joined from several.
 // With no parts, it returns the image recorded under the key, or nil if none is recorded.
-func (r *imageRun) locate(ctx context.Context, platform *v1.Platform) (*remoteImage, error) {
+func (r *imageRun) locate(ctx context.Context, platform *v1.Platform) (*targetImage, error) {
 	switch {
 	case len(r.parts) == 0:
 		keyed, err := r.repository.FindKey(ctx, r.Key)
@@ -82,8 +82,8 @@ func (r *imageRun) locate(ctx context.Context, platform *v1.Platform) (*remoteIm
 }
 
 // join locates all parts and joins them into an index.
-func (r *imageRun) join(ctx context.Context, platform *v1.Platform) (*remoteImage, error) {
-	joined := &remoteImage{}
+func (r *imageRun) join(ctx context.Context, platform *v1.Platform) (*targetImage, error) {
+	joined := &targetImage{}
 	var parts []image.Part
 	for _, part := range r.parts {
 		one, err := r.locatePart(ctx, part, platform)
@@ -107,7 +107,7 @@ func (r *imageRun) join(ctx context.Context, platform *v1.Platform) (*remoteImag
 }
 
 // locatePart finds a part in the repository. If it isn't there, it reads or packs the part.
-func (r *imageRun) locatePart(ctx context.Context, part *openedPart, platform *v1.Platform) (*remoteImage, error) {
+func (r *imageRun) locatePart(ctx context.Context, part *openedPart, platform *v1.Platform) (*targetImage, error) {
 	found, err := r.find(ctx, part, platform)
 	if err != nil || found != nil {
 		return found, err
@@ -127,7 +127,7 @@ func (r *imageRun) locatePart(ctx context.Context, part *openedPart, platform *v
 }
 
 // find returns a part that the repository provably has, nil otherwise.
-func (r *imageRun) find(ctx context.Context, part *openedPart, platform *v1.Platform) (*remoteImage, error) {
+func (r *imageRun) find(ctx context.Context, part *openedPart, platform *v1.Platform) (*targetImage, error) {
 	// A source is opened already, unless only the repository may have the image. What an engine knows as an image ID can't
 	// be a manifest's digest.
 	if digest, full := part.Digest(); full && (part.source == nil || storeDigest(part.source) != digest) {
@@ -164,7 +164,7 @@ func (r *imageRun) findUnpacked(
 	part *openedPart,
 	src *source.Unpacked,
 	platform *v1.Platform,
-) (*remoteImage, error) {
+) (*targetImage, error) {
 	if platform != nil && !image.Satisfies(src.Platform, *platform) {
 		return nil, fmt.Errorf(
 			"%s runs on %s, not on %s",
@@ -186,7 +186,7 @@ func (r *imageRun) findUnpacked(
 
 // findStored finds an image of the containerd image store in the repository: by its digest, as an index in which only
 // attestations differ, or as the image of an index for the requested platform.
-func (r *imageRun) findStored(ctx context.Context, id image.Identity, platform *v1.Platform) (*remoteImage, error) {
+func (r *imageRun) findStored(ctx context.Context, id image.Identity, platform *v1.Platform) (*targetImage, error) {
 	source, images := id.Manifest, id.Images
 	if platform != nil {
 		id.Images = nil
@@ -227,7 +227,7 @@ func (r *imageRun) read(
 	part *openedPart,
 	src source.Backed,
 	platform *v1.Platform,
-) (*remoteImage, error) {
+) (*targetImage, error) {
 	known := src.Identity()
 	if streamed, ok := src.(source.Streamed); ok && platform == nil {
 		if err := r.stream(ctx, streamed); err != nil {
@@ -241,7 +241,7 @@ func (r *imageRun) read(
 	if err != nil {
 		return nil, explain([]*openedPart{part}, m, err)
 	}
-	img := &remoteImage{image: m, source: known.Digest()}
+	img := &targetImage{image: m, source: known.Digest()}
 	if src.Local() {
 		digest, err := m.Digest()
 		if err != nil {
@@ -335,7 +335,7 @@ func (l exportedLayer) MediaType() (types.MediaType, error) { return l.descripto
 
 // pack compresses an unpacked image. If the repository lacks the image's config, it can't have any manifest of the
 // image. Then each layer is sent as soon as it is compressed. Otherwise nothing is sent before the manifest is known.
-func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpacked) (*remoteImage, error) {
+func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpacked) (*targetImage, error) {
 	defer r.Runner.Group("Pack the image")()
 	known := async(func() registry.Layers { return r.repository.Layers(ctx) })
 	absent := async(func() bool {
@@ -358,7 +358,7 @@ func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpac
 	r.packed = append(r.packed, packed)
 	r.Runner.Logger().Info(fmt.Sprintf("Packed %s: %s compressed, %d known to the registry",
 		src.Digest, plural(packed.Compressed, "layer"), packed.Reused))
-	return &remoteImage{image: packed, source: src.Digest, compared: true, platforms: []v1.Platform{src.Platform}}, nil
+	return &targetImage{image: packed, source: src.Digest, compared: true, platforms: []v1.Platform{src.Platform}}, nil
 }
 
 // sendEarly sends a layer before the plan is known. If that fails, Push sends it again.
@@ -385,16 +385,16 @@ func choose(m image.ImageOrIndex, platform *v1.Platform) (image.ImageOrIndex, er
 
 // present returns an image that was found in the repository. An image selected from an index in the repository is also
 // there.
-func present(found registry.Found, source v1.Hash, platform *v1.Platform) (*remoteImage, error) {
+func present(found registry.Found, source v1.Hash, platform *v1.Platform) (*targetImage, error) {
 	m, err := choose(found.Image, platform)
 	if err != nil {
 		return nil, fmt.Errorf("%s in the charm's repository: %w", source, err)
 	}
-	return &remoteImage{image: m, source: source, present: true, compared: found.Compared}, nil
+	return &targetImage{image: m, source: source, present: true, compared: found.Compared}, nil
 }
 
 // presentOrNil returns present's result, or nil if no image was found.
-func presentOrNil(found registry.Found, err error, source v1.Hash, platform *v1.Platform) (*remoteImage, error) {
+func presentOrNil(found registry.Found, err error, source v1.Hash, platform *v1.Platform) (*targetImage, error) {
 	if err != nil || found.Image == nil {
 		return nil, err
 	}
