@@ -290,8 +290,8 @@ func (r *imageRun) record(ctx context.Context, img *targetImage, pushed bool) {
 	var all []registry.Recorded
 	for _, one := range append([]*targetImage{img}, img.parts...) {
 		recorded := registry.Recorded{Image: one.image, Compared: one.compared}
-		if one.indexedBy != (v1.Hash{}) {
-			recorded.Sources = append(recorded.Sources, one.indexedBy)
+		if one.recordUnder != (v1.Hash{}) {
+			recorded.Sources = append(recorded.Sources, one.recordUnder)
 		}
 		all = append(all, recorded)
 	}

@@ -61,8 +61,8 @@ type targetImage struct {
 	compared  bool          // every layer has the diff ID that the image's config gives it, and no record says so yet
 	platforms []v1.Platform // nil if only the image itself says it
 	// the first image of an index that an engine holds, by which the index is found when it is built again
-	indexedBy v1.Hash
-	parts     []*targetImage
+	recordUnder v1.Hash
+	parts       []*targetImage
 }
 
 // locate returns the image to publish: found in the repository, read from its source, packed, or joined from several.
@@ -261,7 +261,7 @@ func (r *imageRun) read(
 			return found, err
 		}
 	}
-	img.indexedBy = images[0].Digest
+	img.recordUnder = images[0].Digest
 	return img, nil
 }
 
