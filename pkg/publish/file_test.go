@@ -120,7 +120,7 @@ func TestFileIsThereAfterAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Revised{Revision: new(3), Corrected: true, Sent: true}, results[0].Revised); diff != "" {
+	if diff := cmp.Diff(Revised{Revision: new(3), ArchitecturesChanged: true, Sent: true}, results[0].Revised); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
 	if h.store.count("SetArchitectures 3 [amd64 arm64]") != 1 {
@@ -255,7 +255,7 @@ func TestArchitecturesAreUndone(t *testing.T) {
 			results, err := h.publishFile(t.Context(), t, "amd64")
 			if test.want != "" {
 				wantError(t, err, test.want)
-			} else if err != nil || !results[0].Corrected {
+			} else if err != nil || !results[0].ArchitecturesChanged {
 				t.Errorf("got %+v, error %v", results, err)
 			}
 			calls := slices.DeleteFunc(h.store.calls, func(call string) bool { return !strings.HasPrefix(call, set) })
@@ -279,7 +279,7 @@ func TestArchitecturesAreRemovedOnPurpose(t *testing.T) {
 		}
 	}
 	results, err := h.publishFile(t.Context(), t, "amd64")
-	if err != nil || results[0].Created || results[0].Corrected {
+	if err != nil || results[0].Created || results[0].ArchitecturesChanged {
 		t.Errorf("got %+v, error %v", results, err)
 	}
 	h.wantLog(t, "Warning: Somebody else keeps recording revision 3 for arm64 instead of amd64, arm64, and that is "+
@@ -340,7 +340,7 @@ func TestFileFails(t *testing.T) {
 			wantError(t, err, test.want...)
 			sent := name == "not asked" || name == "rejected" || name == "architectures of what was made"
 			exists := name == "SetArchitectures"
-			if r.Uploaded != sent || (r.Revision != nil) != exists || r.Corrected {
+			if r.Uploaded != sent || (r.Revision != nil) != exists || r.ArchitecturesChanged {
 				t.Errorf("got %+v; want the file sent: %t, and its revision there: %t", r, sent, exists)
 			}
 		})

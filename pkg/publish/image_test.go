@@ -369,7 +369,7 @@ func TestRevisionOfAnImageExisted(t *testing.T) {
 	h.store.answer = &charmhub.Revision{Revision: 7, Architectures: []string{"all"}}
 	h.store.existed, h.store.late = true, 3
 	r := h.publish(t, nil, h.add(t, "./image.tar", backed(t, newImage(t, arm64))))
-	if h.store.count("SetArchitectures 7 [arm64]") != 1 || !r.Corrected || r.Created {
+	if h.store.count("SetArchitectures 7 [arm64]") != 1 || !r.ArchitecturesChanged || r.Created {
 		t.Errorf("got %+v after %q", r, h.store.calls)
 	}
 }

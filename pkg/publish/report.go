@@ -152,7 +152,7 @@ func LastLine(took time.Duration, results []Result) string {
 			counts["unknown"]++
 		case r.Created:
 			counts["created"]++
-		case r.Corrected:
+		case r.ArchitecturesChanged:
 			counts["with other architectures"]++
 		case r.Revision != nil:
 			counts["unchanged"]++
@@ -306,9 +306,9 @@ func (r Result) state() string {
 		return "would be created (dry run)"
 	case r.Created:
 		return fmt.Sprintf("**%d**, new", *r.Revision)
-	case r.Corrected && r.DryRun:
+	case r.ArchitecturesChanged && r.DryRun:
 		return fmt.Sprintf("**%d**, would get other architectures (dry run)", *r.Revision)
-	case r.Corrected:
+	case r.ArchitecturesChanged:
 		return fmt.Sprintf("**%d**, with other architectures", *r.Revision)
 	default:
 		return fmt.Sprintf("**%d**, unchanged", *r.Revision)

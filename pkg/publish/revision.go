@@ -17,10 +17,10 @@ import (
 
 // Revised is the result of making content a revision.
 type Revised struct {
-	Revision  *int // that has the content, from 0 on; nil if there is none
-	Created   bool // the revision is new
-	Corrected bool // the revision is recorded for other architectures than before, or would be but for the dry run
-	Sent      bool // all of the content
+	Revision             *int // that has the content, from 0 on; nil if there is none
+	Created              bool // the revision is new
+	ArchitecturesChanged bool // of an existing revision; in a dry run, they would change
+	Sent                 bool // all of the content
 }
 
 // listing is the store's list of a resource's revisions at the beginning of the run.
@@ -66,7 +66,7 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 	switch architecturesToRecord := c.architecturesToRecord(found.Architectures); {
 	case architecturesToRecord == nil:
 	case p.DryRun:
-		r.Corrected = true
+		r.ArchitecturesChanged = true
 		log.Info(
 			fmt.Sprintf(
 				"Dry run: would record revision %d for %s instead of %s",
@@ -76,15 +76,15 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 			),
 		)
 	default:
-		if r.Corrected, err = p.recordArchitectures(ctx, t, c, found); err != nil {
+		if r.ArchitecturesChanged, err = p.recordArchitectures(ctx, t, c, found); err != nil {
 			return r, during(stageRecord, err)
 		}
 	}
 	switch {
 	case r.Created:
 		log.Info(fmt.Sprintf("Revision %d created of %s", found.Revision, t.name()))
-	case r.Corrected && p.DryRun: // it was said what would change
-	case r.Corrected:
+	case r.ArchitecturesChanged && p.DryRun: // it was said what would change
+	case r.ArchitecturesChanged:
 		log.Info(fmt.Sprintf("Revision %d of %s has this content; its architectures were changed", found.Revision, t.name()))
 	default:
 		log.Info(fmt.Sprintf("Revision %d of %s is unchanged", found.Revision, t.name()))

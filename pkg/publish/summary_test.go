@@ -65,7 +65,7 @@ func TestSummary(t *testing.T) {
 	failed.Err = errors.New("the store rejected the upload: no | pipes\nand `no` <b>bold</b>")
 	leftOut := Result{Target: Target{"my-charm", "my-file"}, LeftOut: "of type file; upload it with the input filepath"}
 	plannedSet := []Result{planned, unchangedResult("image-02", 3), leftOut}
-	plannedSet[1].DryRun, plannedSet[1].Corrected = true, true
+	plannedSet[1].DryRun, plannedSet[1].ArchitecturesChanged = true, true
 	tests := map[string][]Result{
 		"left-out":      {newResult("image-01", 7), leftOut},
 		"charm-dry-run": plannedSet,
@@ -117,7 +117,7 @@ func TestSummaryEscapes(t *testing.T) {
 
 func TestLastLine(t *testing.T) {
 	recorded := unchangedResult("image-06", 0)
-	recorded.Corrected = true
+	recorded.ArchitecturesChanged = true
 	failed := newResult("image-04", 0)
 	failed.Err, failed.Uploaded = errors.New("no"), false
 	planned := newResult("image-05", 0)
