@@ -38,7 +38,7 @@ func (p *Publisher) PublishFile(
 	file.architectures = architectures
 	result.SourceDigest, result.Size = "sha256:"+file.sha256, file.size
 	result.Revised, err = p.revise(ctx, t, file, known)
-	result.Uploaded = result.Sent
+	result.Uploaded = result.ContentSent
 	return result, err
 }
 

@@ -94,7 +94,7 @@ func TestFile(t *testing.T) {
 			if diff := cmp.Diff(test.want, r.Revised); diff != "" {
 				t.Errorf("result (-want +got):\n%s", diff)
 			}
-			if r.SourceDigest != "sha256:"+fileHash || r.Size != int64(len(fileText)) || r.Uploaded != test.want.Sent {
+			if r.SourceDigest != "sha256:"+fileHash || r.Size != int64(len(fileText)) || r.Uploaded != test.want.ContentSent {
 				t.Errorf("got %+v", r)
 			}
 			if diff := cmp.Diff(test.created, h.store.created); diff != "" {
@@ -120,7 +120,7 @@ func TestFileIsThereAfterAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Revised{Revision: new(3), ArchitecturesChanged: true, Sent: true}, results[0].Revised); diff != "" {
+	if diff := cmp.Diff(Revised{Revision: new(3), ArchitecturesChanged: true, ContentSent: true}, results[0].Revised); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
 	if h.store.count("SetArchitectures 3 [amd64 arm64]") != 1 {

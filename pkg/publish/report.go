@@ -35,8 +35,8 @@ type Result struct {
 	Err           error // why there is no more to say
 }
 
-// sent returns the number of bytes that were sent.
-func (r Result) sent() int64 {
+// bytesSent returns the number of bytes that were sent.
+func (r Result) bytesSent() int64 {
 	if !r.Uploaded {
 		return 0
 	}
@@ -142,7 +142,7 @@ func LastLine(took time.Duration, results []Result) string {
 	counts := map[string]int{}
 	var sent int64
 	for _, r := range results {
-		sent += r.sent()
+		sent += r.bytesSent()
 		switch {
 		case r.LeftOut != "":
 			counts["left out"]++
@@ -220,7 +220,7 @@ func overview(results []Result, website string) string {
 	}
 	b.WriteString("| Resource | Revision | Remote digest | Sent | Time |\n|---|---|---|---|---|\n")
 	for _, r := range results {
-		digest, sent, took := short(r.RemoteDigest), action.Size(r.sent()), action.Duration(r.Took)
+		digest, sent, took := short(r.RemoteDigest), action.Size(r.bytesSent()), action.Duration(r.Took)
 		if r.Err != nil {
 			digest, sent = "", ""
 		}

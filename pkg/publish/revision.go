@@ -20,7 +20,7 @@ type Revised struct {
 	Revision             *int // that has the content, from 0 on; nil if there is none
 	Created              bool // the revision is new
 	ArchitecturesChanged bool // of an existing revision; in a dry run, they would change
-	Sent                 bool // all of the content
+	ContentSent          bool // all of the content was sent to Charmhub; of an image, that is a small text
 }
 
 // listing is the store's list of a resource's revisions at the beginning of the run.
@@ -93,7 +93,7 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 }
 
 // create creates a revision with the content. If the store's answer is lost, it looks for the revision in the list.
-// Existed is true if the store says that the revision existed before. It sets result.Sent when the content was sent.
+// Existed is true if the store says that the revision existed before. It sets result.ContentSent when the content was sent.
 func (p *Publisher) create(
 	ctx context.Context,
 	t Target,
@@ -104,7 +104,7 @@ func (p *Publisher) create(
 	reviewed, err := upload.Uploader{Store: p.Store, Runner: p.Runner, Wait: p.Wait}.Create(ctx, upload.Content{
 		Title: "Sending to Charmhub", Name: c.name, Size: c.size, Open: c.verified,
 		Ask: func(ctx context.Context, uploadID string) (string, error) {
-			result.Sent = true
+			result.ContentSent = true
 			return p.Store.CreateRevision(ctx, t.Charm, t.Resource, charmhub.NewRevision{
 				UploadID: uploadID, Type: c.kind, Architectures: c.architectures,
 			})

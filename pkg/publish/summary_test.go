@@ -52,7 +52,7 @@ func TestSummary(t *testing.T) {
 	planned.Revision, planned.DryRun, planned.Created, planned.Uploaded = nil, true, false, false
 	file := Result{
 		Target: Target{"my-charm", "my-file"}, Size: 1_234_567, Took: 75 * time.Second,
-		Revised: Revised{Revision: new(3), Created: true, Sent: true}, Uploaded: true, SourceDigest: "sha256:ef",
+		Revised: Revised{Revision: new(3), Created: true, ContentSent: true}, Uploaded: true, SourceDigest: "sha256:ef",
 	}
 	fromRegistry := newResult("image-01", 7)
 	fromRegistry.SourceDigest = fromRegistry.RemoteDigest
