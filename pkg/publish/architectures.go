@@ -54,13 +54,13 @@ func (p *Publisher) recordArchitectures(
 		case architecturesToRecord == nil:
 			if settled++; settled == settledLooks {
 				p.Runner.Logger().Info(fmt.Sprintf("Revision %d is now recorded for %s instead of %s",
-					now.Revision, list(now.Architectures), list(before.Architectures)))
+					now.Revision, joinNames(now.Architectures), joinNames(before.Architectures)))
 				return true, nil
 			}
 		case removed == removals:
 			p.Runner.Logger().Warn(
 				fmt.Sprintf("Somebody else keeps recording revision %d for %s instead of %s, and that is left as it is",
-					now.Revision, list(now.Architectures), list(architecturesToRecord)),
+					now.Revision, joinNames(now.Architectures), joinNames(architecturesToRecord)),
 			)
 			return false, nil
 		case tries == recordTries:
@@ -68,9 +68,9 @@ func (p *Publisher) recordArchitectures(
 				"cannot record revision %d of %s for %s: after %d tries Charmhub still lists it for %s; run this again later",
 				now.Revision,
 				t.name(),
-				list(architecturesToRecord),
+				joinNames(architecturesToRecord),
 				tries,
-				list(now.Architectures),
+				joinNames(now.Architectures),
 			)
 		default:
 			tries, settled = tries+1, 0

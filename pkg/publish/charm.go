@@ -48,7 +48,7 @@ func (p *Publisher) PublishCharm(ctx context.Context, path, name string) ([]Resu
 		}
 	}
 	leftOut := p.leftOut(metadata, name)
-	p.Runner.Logger().Info(fmt.Sprintf("Uploading %d resources of charm '%s': %s", len(images), name, list(images)))
+	p.Runner.Logger().Info(fmt.Sprintf("Uploading %d resources of charm '%s': %s", len(images), name, joinNames(images)))
 	var items []Item
 	for _, resource := range images {
 		items = append(items, Item{Resource: resource, Upstream: metadata.Resources[resource].Source})

@@ -27,7 +27,7 @@ func (p *Publisher) PublishFile(
 	err = parallel.All(
 		func() error { return p.checkType(ctx, t, charm.TypeFile, "digest or image") },
 		func() (err error) { file, err = p.readFile(ctx, path); return err },
-		func() (err error) { known, err = p.list(ctx, t); return err },
+		func() (err error) { known, err = p.requestRevisions(ctx, t); return err },
 	)
 	if err != nil {
 		return result, err

@@ -107,7 +107,7 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part, platform 
 		},
 		func() (err error) {
 			if !p.PushOnly {
-				run.known, err = p.list(ctx, t)
+				run.known, err = p.requestRevisions(ctx, t)
 			}
 			return err
 		},

@@ -359,7 +359,7 @@ func (r *Reader) Login(images []Part) source.Login {
 	case len(named) > 1 && password != "":
 		r.ambiguous = true
 		r.Complain("input source-password: the images are in several registries, %s, and it is for one of them; "+
-			"name that with source-registry, for example source-registry: %s", list(named), named[0])
+			"name that with source-registry, for example source-registry: %s", joinNames(named), named[0])
 	}
 	if password == "" || len(r.Complaints) > before {
 		return source.Login{}

@@ -422,7 +422,7 @@ func explain(parts []*openedPart, m image.ImageOrIndex, err error) error {
 		}
 		if len(platforms) > 0 {
 			err = fmt.Errorf("the image lists %s, but doesn't hold it: %w; pull what is missing first, "+
-				"or choose what is there with the input platform", list(platforms), err)
+				"or choose what is there with the input platform", joinNames(platforms), err)
 		} else {
 			err = fmt.Errorf("%w; pull or write it again as a whole", err)
 		}
@@ -437,7 +437,7 @@ func explain(parts []*openedPart, m image.ImageOrIndex, err error) error {
 	for _, part := range parts {
 		texts = append(texts, part.Text)
 	}
-	return fmt.Errorf("one of %s: %w", list(texts), err)
+	return fmt.Errorf("one of %s: %w", joinNames(texts), err)
 }
 
 // explainNotFound returns the error for a digest that neither the repository nor the engine has. A shortened digest was

@@ -193,7 +193,7 @@ func (p *Publisher) checkType(ctx context.Context, t Target, want, instead strin
 				"declares it first",
 			t.Charm,
 			t.Resource,
-			list(names),
+			joinNames(names),
 		)
 	case declared.Type != want:
 		return fmt.Errorf("resource '%s' of charm '%s' is of type %s, not %s; use the input %s for it",
@@ -207,8 +207,8 @@ func newer(a, b charmhub.Resource) bool {
 	return a.CharmRevision != nil && (b.CharmRevision == nil || *a.CharmRevision > *b.CharmRevision)
 }
 
-// list joins names for a sentence.
-func list(names []string) string {
+// joinNames joins names for a sentence.
+func joinNames(names []string) string {
 	if len(names) == 0 {
 		return "none"
 	}

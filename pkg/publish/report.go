@@ -81,7 +81,7 @@ func Outputs(results []Result) ([]action.Output, error) {
 	resources, flags := []resource{}, []string{}
 	var one Result
 	revision, flag := "", ""
-	published := published(results)
+	published := withoutLeftOut(results)
 	for _, r := range published {
 		created, uploaded = created || r.Created, uploaded || r.Uploaded
 		if r.Err != nil || r.Unknown {
@@ -121,8 +121,8 @@ func Outputs(results []Result) ([]action.Output, error) {
 	}, err
 }
 
-// published returns the results of resources that weren't left out.
-func published(results []Result) []Result {
+// withoutLeftOut returns the results of resources that weren't left out.
+func withoutLeftOut(results []Result) []Result {
 	return slices.DeleteFunc(slices.Clone(results), func(r Result) bool { return r.LeftOut != "" })
 }
 
@@ -201,7 +201,7 @@ func Summary(results []Result, website string) string {
 		)
 	} else {
 		b.WriteString(overview(results, website))
-		for _, r := range published(results) {
+		for _, r := range withoutLeftOut(results) {
 			folded := "<details>"
 			if r.Err != nil {
 				folded = "<details open>"
@@ -344,7 +344,7 @@ func (r Result) transfer() string {
 // toRelease says how to release what has a revision, as Markdown.
 func toRelease(results []Result) string {
 	var flags strings.Builder
-	for _, r := range published(results) {
+	for _, r := range withoutLeftOut(results) {
 		if r.Err == nil && r.Revision != nil {
 			fmt.Fprintf(&flags, " --resource=%s:%d", action.Escape(r.Resource), *r.Revision)
 		}

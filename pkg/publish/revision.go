@@ -29,8 +29,8 @@ type listing struct {
 	asked     time.Time
 }
 
-// list requests the revisions of the resource.
-func (p *Publisher) list(ctx context.Context, t Target) (listing, error) {
+// requestRevisions requests the revisions of the resource.
+func (p *Publisher) requestRevisions(ctx context.Context, t Target) (listing, error) {
 	asked := time.Now()
 	revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)
 	return listing{revisions, asked}, err
@@ -71,8 +71,8 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 			fmt.Sprintf(
 				"Dry run: would record revision %d for %s instead of %s",
 				found.Revision,
-				list(architecturesToRecord),
-				list(found.Architectures),
+				joinNames(architecturesToRecord),
+				joinNames(found.Architectures),
 			),
 		)
 	default:
