@@ -74,7 +74,7 @@ func (r *imageRun) locate(ctx context.Context, platform *v1.Platform) (*targetIm
 		if err != nil || keyed.Image == nil {
 			return nil, err
 		}
-		return present(registry.Found{Image: keyed.Image}, keyed.Source, platform)
+		return foundImage(registry.Found{Image: keyed.Image}, keyed.Source, platform)
 	case len(r.parts) == 1 && r.parts[0].Platform == nil:
 		return r.locatePart(ctx, r.parts[0], platform)
 	}
@@ -136,7 +136,7 @@ func (r *imageRun) find(ctx context.Context, part *openedPart, platform *v1.Plat
 			id.Config = digest
 		}
 		if found, err := r.repository.Find(ctx, id); err != nil || found.Image != nil {
-			return presentOrNil(found, err, digest, platform)
+			return foundOrNil(found, err, digest, platform)
 		} else if found.Unread != nil && part.source == nil {
 			return nil, fmt.Errorf(
 				"image %s may be in the charm's repository %s, which couldn't be searched: %w; run this again later",
@@ -177,7 +177,7 @@ func (r *imageRun) findUnpacked(
 	if err != nil || found.Image == nil {
 		return nil, err
 	}
-	img, err := present(found, src.Digest, platform)
+	img, err := foundImage(found, src.Digest, platform)
 	if err == nil {
 		img.platforms = []v1.Platform{src.Platform}
 	}
@@ -202,7 +202,7 @@ func (r *imageRun) findStored(ctx context.Context, id image.Identity, platform *
 		r.Runner.Logger().Info("The registry has the images of this index: only attestations differ",
 			zap.Stringer("source", source), zap.Stringer("remote", digest))
 	}
-	return present(found, source, platform)
+	return foundImage(found, source, platform)
 }
 
 // imageForPlatform returns the image for the requested platform, and whether there is one.
@@ -383,9 +383,9 @@ func choose(m image.ImageOrIndex, platform *v1.Platform) (image.ImageOrIndex, er
 	return image.SelectPlatform(m, *platform)
 }
 
-// present returns an image that was found in the repository. An image selected from an index in the repository is also
+// foundImage returns an image that was found in the repository. An image selected from an index in the repository is also
 // there.
-func present(found registry.Found, source v1.Hash, platform *v1.Platform) (*targetImage, error) {
+func foundImage(found registry.Found, source v1.Hash, platform *v1.Platform) (*targetImage, error) {
 	m, err := choose(found.Image, platform)
 	if err != nil {
 		return nil, fmt.Errorf("%s in the charm's repository: %w", source, err)
@@ -393,12 +393,12 @@ func present(found registry.Found, source v1.Hash, platform *v1.Platform) (*targ
 	return &targetImage{image: m, source: source, present: true, compared: found.Compared}, nil
 }
 
-// presentOrNil returns present's result, or nil if no image was found.
-func presentOrNil(found registry.Found, err error, source v1.Hash, platform *v1.Platform) (*targetImage, error) {
+// foundOrNil returns foundImage's result, or nil if no image was found.
+func foundOrNil(found registry.Found, err error, source v1.Hash, platform *v1.Platform) (*targetImage, error) {
 	if err != nil || found.Image == nil {
 		return nil, err
 	}
-	return present(found, source, platform)
+	return foundImage(found, source, platform)
 }
 
 // storeDigest returns the digest by which the source's store identifies the image.
