@@ -23,11 +23,11 @@ func (p *Publisher) PublishFile(
 	architectures []string,
 ) (result Result, err error) {
 	var file content
-	var known listing
+	var earlier listing
 	err = parallel.All(
 		func() error { return p.checkType(ctx, t, charm.TypeFile, "digest or image") },
 		func() (err error) { file, err = p.readFile(ctx, path); return err },
-		func() (err error) { known, err = p.requestRevisions(ctx, t); return err },
+		func() (err error) { earlier, err = p.requestRevisions(ctx, t); return err },
 	)
 	if err != nil {
 		return result, err
@@ -37,7 +37,7 @@ func (p *Publisher) PublishFile(
 	}
 	file.architectures = architectures
 	result.SourceDigest, result.Size = "sha256:"+file.sha256, file.size
-	result.Revised, err = p.revise(ctx, t, file, known)
+	result.Revised, err = p.revise(ctx, t, file, earlier)
 	result.Uploaded = result.ContentSent
 	return result, err
 }

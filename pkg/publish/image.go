@@ -79,7 +79,7 @@ func (p *Publisher) PublishImage(
 		func() error { run.record(ctx, img, result.Uploaded); return nil },
 		func() (err error) {
 			if !p.PushOnly {
-				result.Revised, err = p.reviseImage(ctx, t, result, text, run.known)
+				result.Revised, err = p.reviseImage(ctx, t, result, text, run.earlier)
 			}
 			return err
 		},
@@ -107,7 +107,7 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part, platform 
 		},
 		func() (err error) {
 			if !p.PushOnly {
-				run.known, err = p.requestRevisions(ctx, t)
+				run.earlier, err = p.requestRevisions(ctx, t)
 			}
 			return err
 		},
@@ -312,7 +312,7 @@ func (r *imageRun) recordKey(ctx context.Context, img *targetImage) {
 
 // reviseImage creates a revision with the text that describes an image to Juju, unless one has it. It requests the text
 // if text is nil.
-func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []byte, known listing) (Revised, error) {
+func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []byte, earlier listing) (Revised, error) {
 	if text == nil {
 		var err error
 		if text, err = p.Store.ImageBlob(ctx, t.Charm, t.Resource, r.RemoteDigest); err != nil {
@@ -320,17 +320,17 @@ func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []
 		}
 	}
 	content := imageContent(t.Resource+".json", text, r.Platforms)
-	if _, ok := content.find(known.revisions); !ok && !r.Uploaded { // no revision is of an image that wasn't there
+	if _, ok := content.find(earlier.revisions); !ok && !r.Uploaded { // no revision is of an image that wasn't there
 		var err error
 		if content.revisionsDescribing, err = p.revisionsDescribing(
 			ctx,
 			t,
 			text,
 			r.RemoteDigest,
-			known.revisions,
+			earlier.revisions,
 		); err != nil {
 			return Revised{}, err
 		}
 	}
-	return p.revise(ctx, t, content, known)
+	return p.revise(ctx, t, content, earlier)
 }

@@ -27,7 +27,7 @@ import (
 type imageRun struct {
 	*Publisher
 	target     Target
-	known      listing
+	earlier    listing
 	login      charmhub.RegistryCredentials
 	repository Repository
 	parts      []*openedPart
@@ -228,7 +228,7 @@ func (r *imageRun) read(
 	src source.Backed,
 	platform *v1.Platform,
 ) (*targetImage, error) {
-	known := src.Identity()
+	opened := src.Identity()
 	if streamed, ok := src.(source.Streamed); ok && platform == nil {
 		if err := r.stream(ctx, streamed); err != nil {
 			return nil, fmt.Errorf("%s: %w", part.Text, err)
@@ -241,7 +241,7 @@ func (r *imageRun) read(
 	if err != nil {
 		return nil, explain([]*openedPart{part}, m, err)
 	}
-	img := &targetImage{image: m, source: known.Digest()}
+	img := &targetImage{image: m, source: opened.Digest()}
 	if src.Local() {
 		digest, err := m.Digest()
 		if err != nil {
@@ -255,8 +255,8 @@ func (r *imageRun) read(
 	if platform != nil || len(images) == 0 {
 		return img, nil
 	}
-	if known.Images == nil { // the export has shown what is in the index
-		found, err := r.findStored(ctx, image.Identity{Manifest: known.Manifest, Images: images}, nil)
+	if opened.Images == nil { // the export has shown what is in the index
+		found, err := r.findStored(ctx, image.Identity{Manifest: opened.Manifest, Images: images}, nil)
 		if err != nil || found != nil {
 			return found, err
 		}
@@ -337,7 +337,7 @@ func (l exportedLayer) MediaType() (types.MediaType, error) { return l.descripto
 // image. Then each layer is sent as soon as it is compressed. Otherwise nothing is sent before the manifest is known.
 func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpacked) (*targetImage, error) {
 	defer r.Runner.Group("Pack the image")()
-	known := async(func() registry.Layers { return r.repository.Layers(ctx) })
+	remoteLayers := async(func() registry.Layers { return r.repository.Layers(ctx) })
 	absent := async(func() bool {
 		lacks, err := r.repository.Lacks(ctx, src.ID)
 		return lacks && err == nil && !r.DryRun
@@ -345,7 +345,7 @@ func (r *imageRun) pack(ctx context.Context, part *openedPart, src *source.Unpac
 	add, done := r.Runner.Progress("Compressing layers", src.Size)
 	defer done()
 	packed, err := pack.Image(ctx, src, pack.Options{
-		Compression: r.Compression, Known: known, Progress: add,
+		Compression: r.Compression, Known: remoteLayers, Progress: add,
 		Packed: func(layer v1.Layer) {
 			if absent() {
 				r.early.Go(func() error { r.sendEarly(layer); return nil })

@@ -44,9 +44,9 @@ func (l listing) had(r charmhub.Revision) bool {
 }
 
 // revise makes the content a revision of the resource, unless a known revision has it.
-func (p *Publisher) revise(ctx context.Context, t Target, c content, known listing) (r Revised, err error) {
+func (p *Publisher) revise(ctx context.Context, t Target, c content, earlier listing) (r Revised, err error) {
 	log := p.Runner.Logger()
-	found, ok := c.find(known.revisions)
+	found, ok := c.find(earlier.revisions)
 	switch {
 	case !ok && p.DryRun:
 		log.Info("Dry run: would create a revision of " + t.name())
@@ -56,7 +56,7 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, known listi
 		if found, existed, err = p.create(ctx, t, c, &r); err != nil {
 			return r, err
 		}
-		r.Created = !existed && !known.had(found)
+		r.Created = !existed && !earlier.had(found)
 	}
 	r.Revision = &found.Revision
 	if slices.Contains(c.revisionsDescribing, found.Revision) {
