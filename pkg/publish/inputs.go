@@ -56,7 +56,7 @@ type Lookup struct {
 // one failed run is enough to correct them all. Secrets are masked before anything else is read. It makes no requests
 // but those of lookup, for a complaint about a name.
 func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inputs, error) {
-	r := &Reader{Reader: inputs.Reader{Runner: runner}}
+	r := &UploadReader{Reader: inputs.Reader{Runner: runner}}
 	token := r.Token()
 	lines := r.List("image", r.RawLines)
 	r.MaskPasswords(append(slices.Clone(lines), r.Input("digest"))...)
@@ -84,12 +84,12 @@ func ReadInputs(ctx context.Context, runner *action.Runner, lookup Lookup) (Inpu
 	}
 	in.Endpoints = r.Endpoints()
 	in.Credentials = r.Credentials("store-token", token, in.Charm, false)
-	return in, r.Complaint(ctx, in.Login, lookup)
+	return in, r.Finish(ctx, in.Login, lookup)
 }
 
 // MaskPasswords masks the password for a registry, and passwords that references contain by mistake. Call it before the
 // references are parsed, so that no complaint shows one.
-func (r *Reader) MaskPasswords(references ...string) {
+func (r *UploadReader) MaskPasswords(references ...string) {
 	r.Mask(r.Input("source-password"))
 	maskCredentials(r.Mask, append(references, r.Input("source-registry")+"/")...)
 }
@@ -103,14 +103,14 @@ func maskCredentials(mask func(string), references ...string) {
 	}
 }
 
-// Reader reads and checks the inputs of uploads, and collects complaints.
-type Reader struct {
+// UploadReader reads and checks the inputs of uploads, and collects complaints.
+type UploadReader struct {
 	inputs.Reader
 	ambiguous bool // which registry the password is for isn't known
 }
 
 // checkSource complains unless exactly one input says what to upload.
-func (r *Reader) checkSource() {
+func (r *UploadReader) checkSource() {
 	var given []string
 	for _, name := range []string{"digest", "image", "filepath", "metadata"} {
 		if r.Given(name) {
@@ -140,7 +140,7 @@ type nameError struct {
 }
 
 // digest reads the input digest. The most common mistake is a tag.
-func (r *Reader) digest() []Part {
+func (r *UploadReader) digest() []Part {
 	value := r.Input("digest")
 	if value == "" {
 		return nil
@@ -173,7 +173,7 @@ var linuxArchitectures = []string{"386", "amd64", "arm", "arm64", "ppc64le", "ri
 
 // Parts parses a line of an input and returns its images. An image with a tag but no digest is returned too, because
 // its registry matters for the login. About tells in complaints where the line is.
-func (r *Reader) Parts(about, line string) (parts []Part) {
+func (r *UploadReader) Parts(about, line string) (parts []Part) {
 	refs, platform, err := source.ParseLine(line, r.Workspace().Exists)
 	if err != nil {
 		r.Complain("%s: %w", about, err)
@@ -192,7 +192,7 @@ func (r *Reader) Parts(about, line string) (parts []Part) {
 var emptySource = regexp.MustCompile(`^\s|\s\s|\s$`)
 
 // checkBlanks complains about a blank too many in a line of the input image, unless it is part of a path that exists.
-func (r *Reader) checkBlanks(line string, parts []Part) {
+func (r *UploadReader) checkBlanks(line string, parts []Part) {
 	around := line
 	if len(parts) == 1 && parts[0].Path != "" && r.Workspace().Exists(parts[0].Path) {
 		around = strings.Replace(line, parts[0].Path, "path", 1)
@@ -204,7 +204,7 @@ func (r *Reader) checkBlanks(line string, parts []Part) {
 
 // ComplainOfBlanks complains about a blank too many in text, where an expression may have been empty. About tells where
 // the text is.
-func (r *Reader) ComplainOfBlanks(about, text string) {
+func (r *UploadReader) ComplainOfBlanks(about, text string) {
 	where := "two blanks or one at the end"
 	if strings.TrimLeft(text, " \t") != text {
 		where = "a blank at the beginning"
@@ -214,7 +214,7 @@ func (r *Reader) ComplainOfBlanks(about, text string) {
 }
 
 // key reads the input key: a text that names what an image is made of. It returns the zero Hash if there is none.
-func (r *Reader) key() v1.Hash {
+func (r *UploadReader) key() v1.Hash {
 	text := r.Input("key")
 	if text == "" {
 		return v1.Hash{}
@@ -244,7 +244,7 @@ func KeyOf(text string) v1.Hash {
 }
 
 // pushOnly reads whether to create no revision.
-func (r *Reader) pushOnly() bool {
+func (r *UploadReader) pushOnly() bool {
 	only := r.Bool("push-only", false)
 	if only && r.Given("filepath") {
 		r.Complain("input push-only: given with filepath, but for images only; leave it out")
@@ -253,7 +253,7 @@ func (r *Reader) pushOnly() bool {
 }
 
 // Compression reads the compression of layers.
-func (r *Reader) Compression() pack.Compression {
+func (r *UploadReader) Compression() pack.Compression {
 	value := pack.Compression(cmp.Or(r.Input("compression"), string(pack.Gzip)))
 	switch {
 	case value != pack.Gzip && value != pack.Zstd:
@@ -267,7 +267,7 @@ func (r *Reader) Compression() pack.Compression {
 }
 
 // platform reads the platform to select from an image. It returns nil if there is none.
-func (r *Reader) platform() *v1.Platform {
+func (r *UploadReader) platform() *v1.Platform {
 	value := r.Input("platform")
 	if value == "" {
 		return nil
@@ -287,7 +287,7 @@ func (r *Reader) platform() *v1.Platform {
 
 // architectures reads the architectures of a file. It returns nil if the input is empty, which differs from "all" if a
 // revision with the file exists. For an image it accepts "all", which adds nothing to what the image says.
-func (r *Reader) architectures() []string {
+func (r *UploadReader) architectures() []string {
 	names := r.List("architectures", r.Words)
 	slices.Sort(names)
 	names = slices.Compact(names)
@@ -316,7 +316,7 @@ func (r *Reader) architectures() []string {
 }
 
 // Login reads the credentials for a registry and determines which registry they are for.
-func (r *Reader) Login(images []Part) source.Login {
+func (r *UploadReader) Login(images []Part) source.Login {
 	registry, username, password := r.Input("source-registry"), r.Input("source-username"), r.Input("source-password")
 	before := len(r.Complaints)
 	switch {
@@ -367,11 +367,11 @@ func (r *Reader) Login(images []Part) source.Login {
 	return login
 }
 
-// Complaint joins all complaints, nil if there are none. To a complaint about a name it adds the ID of the image in the
+// Finish returns all complaints as one error, nil if there are none. To a complaint about a name it adds the ID of the image in the
 // container engine and the tag's current digest, if they are found in time. If there are other complaints, the password
 // may be meant for something that couldn't be read. It is then only sent to a registry that source-registry names. No
 // registry is asked while it isn't clear for which of several the password is.
-func (r *Reader) Complaint(ctx context.Context, login source.Login, lookup Lookup) error {
+func (r *UploadReader) Finish(ctx context.Context, login source.Login, lookup Lookup) error {
 	ctx, cancel := context.WithTimeout(ctx, source.TagTimeout)
 	defer cancel()
 	if !r.Given("source-registry") && slices.ContainsFunc(r.Complaints, func(err error) bool {
@@ -392,7 +392,7 @@ func (r *Reader) Complaint(ctx context.Context, login source.Login, lookup Looku
 }
 
 // lookUp adds to a complaint about a name what to write instead.
-func (r *Reader) lookUp(ctx context.Context, complaint error, login source.Login, lookup Lookup) error {
+func (r *UploadReader) lookUp(ctx context.Context, complaint error, login source.Login, lookup Lookup) error {
 	var local string
 	tag, tagged := errors.AsType[*source.TagError](complaint)
 	if tagged {

@@ -44,7 +44,7 @@ type Inputs struct {
 // them. The error joins every complaint there is, each with what to write instead. The only calls are those of lookup,
 // for a complaint about a name. Close [Inputs.Opened], also after an error.
 func ReadInputs(ctx context.Context, runner *action.Runner, lookup publish.Lookup, open OpenFunc) (Inputs, error) {
-	r := &reader{Reader: publish.Reader{Reader: inputs.Reader{Runner: runner}},
+	r := &reader{UploadReader: publish.UploadReader{Reader: inputs.Reader{Runner: runner}},
 		in: Inputs{Revisions: map[string]int{}, Opened: Opened{}}}
 	token, releaseToken := r.Token(), r.Input("release-token")
 	r.Mask(releaseToken)
@@ -70,12 +70,12 @@ func ReadInputs(ctx context.Context, runner *action.Runner, lookup publish.Looku
 		in.ReleaseCredentials = r.Credentials("release-token", releaseToken, in.Charm, true)
 	}
 	r.openAll(ctx, open)
-	return *in, r.Complaint(ctx, in.Login, lookup)
+	return *in, r.Finish(ctx, in.Login, lookup)
 }
 
 // reader reads the inputs.
 type reader struct {
-	publish.Reader
+	publish.UploadReader
 	in       Inputs
 	declared map[string]charm.Resource // by the charm files; nil if one of them can't be read
 	given    map[string]bool           // resources that have a line
