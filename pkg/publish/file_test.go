@@ -120,7 +120,8 @@ func TestFileIsThereAfterAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Revised{Revision: new(3), ArchitecturesChanged: true, ContentSent: true}, results[0].Revised); diff != "" {
+	want := Revised{Revision: new(3), ArchitecturesChanged: true, ContentSent: true}
+	if diff := cmp.Diff(want, results[0].Revised); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
 	if h.store.count("SetArchitectures 3 [amd64 arm64]") != 1 {

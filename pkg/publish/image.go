@@ -312,7 +312,13 @@ func (r *imageRun) recordKey(ctx context.Context, img *targetImage) {
 
 // reviseImage creates a revision with the text that describes an image to Juju, unless one has it. It requests the text
 // if text is nil.
-func (p *Publisher) reviseImage(ctx context.Context, t Target, r Result, text []byte, earlier listing) (Revised, error) {
+func (p *Publisher) reviseImage(
+	ctx context.Context,
+	t Target,
+	r Result,
+	text []byte,
+	earlier listing,
+) (Revised, error) {
 	if text == nil {
 		var err error
 		if text, err = p.Store.ImageBlob(ctx, t.Charm, t.Resource, r.RemoteDigest); err != nil {

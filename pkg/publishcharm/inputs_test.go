@@ -283,7 +283,7 @@ func FuzzLines(f *testing.F) {
 	f.Add("my-image = a.rock b.rock platform=linux/arm64 key=x\nmy-file = revision 3")
 	f.Add("a=b=c\n=\n = key=\nmy-image = \tkeep ")
 	f.Fuzz(func(t *testing.T, lines string) {
-		r := &reader{UploadReader: publish.UploadReader{}, in: Inputs{Revisions: map[string]int{}}, declared: map[string]charm.Resource{
+		r := &reader{in: Inputs{Revisions: map[string]int{}}, declared: map[string]charm.Resource{
 			"my-image": {Type: charm.TypeImage}, "my-file": {Type: charm.TypeFile},
 		}}
 		r.Runner = action.New(env{"GITHUB_WORKSPACE": t.TempDir(), "GITHUB_ACTIONS": "true"}.Get, new(bytes.Buffer))
