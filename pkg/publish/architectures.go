@@ -12,15 +12,16 @@ import (
 )
 
 const (
-	// listLag is how long the list of revisions may lack one that was approved. Usually it takes seconds.
+	// listLag is how long an approved revision may be missing from the list of revisions. Usually it is there within
+	// seconds.
 	listLag = 2 * time.Minute
 	// recordTries is how often the architectures of a revision are set, with growing pauses.
 	recordTries = 15
-	// settledLooks is how many looks, a second or more apart, must find the architectures recorded: a job that read them
-	// before this run set them sets others right afterwards.
+	// settledLooks is how many looks in a row, a second or more apart, must find the architectures recorded before the
+	// run believes that they stay. A job that read the record before this run set it may overwrite it right afterwards.
 	settledLooks = 2
-	// removals is how often the architectures must be removed after a look that found them, to have been removed on
-	// purpose.
+	// removals is how often the architectures may vanish after a look that found them. Then the run concludes that
+	// somebody removes them on purpose, and leaves the record as it is.
 	removals = 3
 
 	firstPause, longestPause = time.Second, 10 * time.Second

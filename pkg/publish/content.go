@@ -21,10 +21,10 @@ type content struct {
 	name   string // file name to upload it under
 	size   int64
 	sha256 string // hex
-	// architectures are what an image says by itself; of a file, what was asked for: nil leaves the record of a revision
-	// as it is, and makes a new one for "all".
+	// architectures are those of the image's platforms, or those given for a file. If none were given, an existing
+	// revision keeps the architectures that Charmhub has recorded for it, and a new revision is created for "all".
 	architectures       []string
-	revisionsDescribing []int // the revisions that describe the image in another text
+	revisionsDescribing []int // revisions whose text differs, but names the same image
 	open                func() (io.ReadCloser, error)
 }
 

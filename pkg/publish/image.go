@@ -19,9 +19,10 @@ import (
 )
 
 // PublishImage uploads an image to a resource: the one image that the parts name, or the index that joins theirs. If
-// platform isn't nil, it selects one platform of an index. With no parts, it uses the image recorded under the key; if
-// none is recorded, result.Unknown is true. If Charmhub already has the content, it changes nothing. After an error the
-// result says what was done before it.
+// platform isn't nil, it selects one platform of an index. With no parts, it uses the image recorded under the key;
+// if none is recorded, result.Unknown is true. If Charmhub already has the content, it changes nothing. After an
+// error, the result says which steps were completed before; blobs may have been sent even if result.Uploaded is
+// false.
 func (p *Publisher) PublishImage(
 	ctx context.Context,
 	t Target,
@@ -53,6 +54,8 @@ func (p *Publisher) PublishImage(
 		return result, explain(run.parts, img.image, err)
 	}
 	result.Blobs, result.Reused = plan.Missing, plan.Reused
+	// The specification has the words of these lines. Its local registry is wherever the image comes from, and
+	// Canonical's is the one that has the charm's repository.
 	switch {
 	case plan.Present:
 		log.Info("Using the OCI image from Canonical's registry")
@@ -100,7 +103,7 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part, platform 
 	run.single = len(parts) == 1 && parts[0].Platform == nil && platform == nil
 	steps := []func() error{
 		func() error {
-			if len(parts) == 0 { // it was checked when the key was recorded
+			if len(parts) == 0 { // the run that recorded the key has checked the type
 				return nil
 			}
 			return p.checkType(ctx, t, charm.TypeImage, "filepath")
@@ -128,8 +131,9 @@ func (p *Publisher) begin(ctx context.Context, t Target, parts []Part, platform 
 	return run, parallel.All(steps...)
 }
 
-// open opens the source of a part. It fails only if the image can't be found anywhere else. An image in another
-// registry is opened later, when the charm's repository seems to lack it.
+// open opens the source of a part. If that fails for a whole digest, open keeps the error in the part and doesn't
+// fail, because the charm's repository may have the image. An image in another registry is opened later, when the
+// charm's repository seems to lack it.
 func (r *imageRun) open(ctx context.Context, part *openedPart) error {
 	if part.Kind == source.KindRegistry {
 		r.askText(part)
@@ -259,7 +263,7 @@ func (r *imageRun) plan(ctx context.Context, img *targetImage) (*registry.Plan, 
 	if err == nil && plan.Present {
 		return plan, nil
 	}
-	// What is wrong with an image says more than why it can't be planned.
+	// If the image itself is wrong, that is the more useful error.
 	return plan, cmp.Or(image.Check(img.image), err)
 }
 
@@ -326,7 +330,7 @@ func (p *Publisher) reviseImage(
 		}
 	}
 	content := imageContent(t.Resource+".json", text, r.Platforms)
-	if _, ok := content.find(earlier.revisions); !ok && !r.Uploaded { // no revision is of an image that wasn't there
+	if _, ok := content.find(earlier.revisions); !ok && !r.Uploaded { // no earlier one describes a new image
 		var err error
 		if content.revisionsDescribing, err = p.revisionsDescribing(
 			ctx,

@@ -106,7 +106,7 @@ func maskCredentials(mask func(string), references ...string) {
 // UploadReader reads and checks the inputs of uploads, and collects complaints.
 type UploadReader struct {
 	inputs.Reader
-	ambiguous bool // which registry the password is for isn't known
+	ambiguous bool // it isn't known for which registry the password is
 }
 
 // checkSource complains unless exactly one input says what to upload.
@@ -367,10 +367,11 @@ func (r *UploadReader) Login(images []Part) source.Login {
 	return login
 }
 
-// Finish returns all complaints as one error, nil if there are none. To a complaint about a name it adds the ID of the image in the
-// container engine and the tag's current digest, if they are found in time. If there are other complaints, the password
-// may be meant for something that couldn't be read. It is then only sent to a registry that source-registry names. No
-// registry is asked while it isn't clear for which of several the password is.
+// Finish returns all complaints as one error, nil if there are none. To a complaint about a name it adds the ID of
+// the image in the container engine and the tag's current digest, if they are found in time. If there are other
+// complaints, an image that couldn't be read may be the one in whose registry the password is valid. The password is
+// then only sent to a registry that source-registry names. If it isn't clear for which of several registries the
+// password is, none is asked.
 func (r *UploadReader) Finish(ctx context.Context, login source.Login, lookup Lookup) error {
 	ctx, cancel := context.WithTimeout(ctx, source.TagTimeout)
 	defer cancel()

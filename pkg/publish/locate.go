@@ -33,11 +33,13 @@ type imageRun struct {
 	parts      []*openedPart
 	packed     []*pack.Packed // their layers are needed until the image is sent
 
-	single bool          // the image is the one part, whole
-	digest v1.Hash       // of the image, if it was known at the start; else zero
-	text   func() []byte // that describes that image to Juju; nil if the store didn't give it
+	single bool    // there is one part, and no platform is selected
+	digest v1.Hash // of the image's manifest, if it was known at the start; else zero
+	// text returns the text that describes the image with that digest to Juju, or nil if the store gave none. It is nil
+	// if digest is zero.
+	text func() []byte
 
-	ctx    context.Context //nolint:containedctx // of what is sent early, until the run is closed
+	ctx    context.Context //nolint:containedctx // for blobs that are sent early; it ends when the run is closed
 	cancel context.CancelFunc
 	early  parallel.Group
 }
@@ -46,7 +48,7 @@ type imageRun struct {
 // it.
 type openedPart struct {
 	Part
-	source source.Source // nil after a failure, and for an image in a registry before it is needed
+	source source.Source // nil if it couldn't be opened, or is in a registry and isn't needed yet
 	err    error
 
 	remote       func() (source.Source, error) // opens an image in a registry, and returns the same from then on; else nil
@@ -58,7 +60,7 @@ type targetImage struct {
 	image     image.ImageOrIndex
 	source    v1.Hash       // the digest that it has where it comes from
 	present   bool          // the repository provably has it
-	compared  bool          // every layer has the diff ID that the image's config gives it, and no record says so yet
+	compared  bool          // this run has proven that every layer has the diff ID in the image's config
 	platforms []v1.Platform // nil if only the image itself says it
 	// the first image of an index that an engine holds, by which the index is found when it is built again
 	recordUnder v1.Hash
@@ -91,7 +93,7 @@ func (r *imageRun) join(ctx context.Context, platform *v1.Platform) (*targetImag
 			return nil, err
 		}
 		parts = append(parts, image.Part{Name: part.Text, Image: one.image, Platform: part.Platform})
-		if _, index := one.image.(v1.ImageIndex); !index { // what an index lists is joined; itself it isn't pushed
+		if _, index := one.image.(v1.ImageIndex); !index { // of an index, only the entries become part of the joined index
 			joined.parts = append(joined.parts, one)
 		}
 	}
@@ -128,11 +130,13 @@ func (r *imageRun) locatePart(ctx context.Context, part *openedPart, platform *v
 
 // find returns a part that the repository provably has, nil otherwise.
 func (r *imageRun) find(ctx context.Context, part *openedPart, platform *v1.Platform) (*targetImage, error) {
-	// A source is opened already, unless only the repository may have the image. What an engine knows as an image ID can't
-	// be a manifest's digest.
+	// Search the repository for a manifest with the digest in the reference. If the source was opened and its store
+	// identifies the image by that digest, the search below covers it: the digest is an image ID, which no manifest has,
+	// or the manifest's digest. If no source was opened, the image is in another registry, or only the charm's
+	// repository may have it.
 	if digest, full := part.Digest(); full && (part.source == nil || storeDigest(part.source) != digest) {
 		id := image.Identity{Manifest: digest}
-		if part.Kind == source.KindDigest && part.source == nil { // it may be an image ID that no engine has any more
+		if part.Kind == source.KindDigest && part.source == nil { // perhaps the ID of an image that the engine had
 			id.Config = digest
 		}
 		if found, err := r.repository.Find(ctx, id); err != nil || found.Image != nil {
@@ -276,7 +280,7 @@ func (r *imageRun) stream(ctx context.Context, src source.Streamed) error {
 	r.Runner.Logger().Info("Reading the image as one stream, and sending each layer that the registry lacks")
 	small := make(chan struct{}, smallAtOnce)
 	return src.Stream(ctx, func(d v1.Descriptor, content io.Reader) {
-		if d.Size <= smallBlob { // is held in memory, so that the export goes on while it is sent
+		if d.Size <= smallBlob { // held in memory, so that the export goes on while the blob is sent
 			small <- struct{}{}
 			raw, err := io.ReadAll(content)
 			r.early.Go(func() error {
@@ -290,7 +294,7 @@ func (r *imageRun) stream(ctx context.Context, src source.Streamed) error {
 		}
 		out, in := io.Pipe()
 		r.early.Go(func() error {
-			defer func() { _ = out.Close() }() // no more is needed, if all wasn't read; also after a panic
+			defer func() { _ = out.Close() }() // ends io.Copy below if not all was read, or after a panic
 			r.sendEarly(exportedLayer{d, openOnce(out)})
 			return nil
 		})
@@ -309,7 +313,7 @@ func openOnce(content io.ReadCloser) func() (io.ReadCloser, error) {
 	var opened atomic.Bool
 	return func() (io.ReadCloser, error) {
 		if opened.Swap(true) {
-			return nil, errors.New("the export went on meanwhile")
+			return nil, errors.New("a large blob of an export can be read only once")
 		}
 		return content, nil
 	}
@@ -327,7 +331,7 @@ func (l exportedLayer) Digest() (v1.Hash, error) { return l.descriptor.Digest, n
 // Size returns the size of the blob in bytes.
 func (l exportedLayer) Size() (int64, error) { return l.descriptor.Size, nil }
 
-// Compressed opens the blob, once.
+// Compressed opens the blob. A large blob can be opened only once.
 func (l exportedLayer) Compressed() (io.ReadCloser, error) { return l.open() }
 
 // MediaType returns "" because an export names no types before its manifest.
@@ -371,7 +375,7 @@ func (r *imageRun) sendEarly(layer partial.CompressedLayer) {
 // async calls f in a goroutine and returns a function that waits for its result.
 func async[T any](f func() T) (result func() T) {
 	result = sync.OnceValue(f)
-	go func() { _ = parallel.Guard(func() error { result(); return nil }) }() // who waits for it panics, too
+	go func() { _ = parallel.Guard(func() error { result(); return nil }) }() // the caller of result panics again
 	return result
 }
 
@@ -383,8 +387,8 @@ func choose(m image.ImageOrIndex, platform *v1.Platform) (image.ImageOrIndex, er
 	return image.SelectPlatform(m, *platform)
 }
 
-// foundImage returns an image that was found in the repository. An image selected from an index in the repository is also
-// there.
+// foundImage returns an image that was found in the repository. An image selected from an index in the repository is
+// also there.
 func foundImage(found registry.Found, source v1.Hash, platform *v1.Platform) (*targetImage, error) {
 	m, err := choose(found.Image, platform)
 	if err != nil {

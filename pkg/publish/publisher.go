@@ -94,7 +94,7 @@ type Publisher struct {
 	Sources Sources
 	Files   Files
 	Runner  Runner
-	// Repository opens the repository of an image resource, which logs there.
+	// Repository opens the repository of an image resource. The repository writes to the logger.
 	Repository func(context.Context, charmhub.RegistryCredentials, *zap.Logger) (Repository, error)
 	// Wait pauses, as [transport.Sleep] does.
 	Wait func(context.Context, time.Duration) error
@@ -107,8 +107,8 @@ type Options struct {
 	Key         v1.Hash          // digest of a text that names what an image is made of; zero for none
 	PushOnly    bool             // push an image, and make no revision
 	DryRun      bool             // plan only
-	NoRecord    bool             // leave no hints for later runs in the registry
-	Declared    bool             // that the charm declares the resources is known, and as which type
+	NoRecord    bool             // write no records of images to the registry, and don't move its tag latest
+	Declared    bool             // don't check the types of the resources, because the caller has checked them
 }
 
 // Target is the resource of a charm to publish to.
@@ -128,11 +128,11 @@ func during(doing string, err error) error {
 }
 
 const (
-	stageLocate   = "looking for what is there already" // unless an error says something else
+	stageLocate   = "looking for what is there already" // the default, for errors without a stage
 	stageCompress = "compressing layers"
 	stageSend     = "sending the image to the registry"
 	stageContent  = "sending the revision's content to Charmhub"
-	stageCreate   = "creating the revision" // the store was asked for it
+	stageCreate   = "creating the revision" // from the moment when the store is asked for it
 	stageRecord   = "recording the architectures of the revision"
 )
 

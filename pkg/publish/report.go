@@ -30,9 +30,9 @@ type Result struct {
 	DryRun        bool            // nothing was sent: Blobs, Reused and Size say what would have been
 	PushOnly      bool            // no revision was asked for
 	Unknown       bool            // no image is recorded under the key
-	LeftOut       string          // why a resource of the charm was not published; empty if it was
+	LeftOut       string          // why the resource is not published; empty if it is
 	Took          time.Duration
-	Err           error // why there is no more to say
+	Err           error // why publishing failed; the other fields say what was done before
 }
 
 // bytesSent returns the number of bytes that were sent.
@@ -53,7 +53,7 @@ type Reporter interface {
 // Report ends the log, and writes the step's summary and its outputs. The website has a page for each charm; it may be
 // empty.
 func Report(to Reporter, took time.Duration, website string, results []Result) error {
-	if err := to.AddSummary(Summary(results, website) + toRelease(results)); err != nil { // what it would say has happened
+	if err := to.AddSummary(Summary(results, website) + toRelease(results)); err != nil { // not worth a failure
 		to.Logger().Warn(err.Error())
 	}
 	to.Logger().Info(LastLine(took, results))

@@ -17,16 +17,16 @@ import (
 
 // Revised is the result of making content a revision.
 type Revised struct {
-	Revision             *int // that has the content, from 0 on; nil if there is none
+	Revision             *int // number of the revision with the content, which may be 0; nil if there is none
 	Created              bool // the revision is new
-	ArchitecturesChanged bool // of an existing revision; in a dry run, they would change
+	ArchitecturesChanged bool // those that are recorded for the revision; in a dry run, they would be
 	ContentSent          bool // all of the content was sent to Charmhub; of an image, that is a small text
 }
 
 // listing is the store's list of a resource's revisions at the beginning of the run.
 type listing struct {
 	revisions []charmhub.Revision // newest first
-	asked     time.Time
+	asked     time.Time           // when the list was requested
 }
 
 // requestRevisions requests the revisions of the resource.
@@ -83,7 +83,7 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, earlier lis
 	switch {
 	case r.Created:
 		log.Info(fmt.Sprintf("Revision %d created of %s", found.Revision, t.name()))
-	case r.ArchitecturesChanged && p.DryRun: // it was said what would change
+	case r.ArchitecturesChanged && p.DryRun: // the log has what would change
 	case r.ArchitecturesChanged:
 		log.Info(fmt.Sprintf("Revision %d of %s has this content; its architectures were changed", found.Revision, t.name()))
 	default:
@@ -93,7 +93,8 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, earlier lis
 }
 
 // create creates a revision with the content. If the store's answer is lost, it looks for the revision in the list.
-// Existed is true if the store says that the revision existed before. It sets result.ContentSent when the content was sent.
+// Existed is true if the store says that the revision existed before. It sets result.ContentSent when the content was
+// sent.
 func (p *Publisher) create(
 	ctx context.Context,
 	t Target,
@@ -137,7 +138,7 @@ func createError(err error) error {
 	return during(stageCreate, err)
 }
 
-// unsureError is an error after which the revision may exist.
+// unsureError is an error after which the revision may exist, because the store's answer to the request was lost.
 type unsureError struct{ error }
 
 // Error returns the cause and says that the revision may exist.
@@ -165,7 +166,7 @@ func (p *Publisher) created(
 		return found, during(stageRecord, err)
 	}
 	revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)
-	if err != nil { // it would say how old the revision is, and no more
+	if err != nil { // then it isn't known how old the revision is, nor for which architectures it is recorded
 		p.Runner.Logger().Debug("could not look at the new revision", zap.Error(err))
 	}
 	found, _ := findByNumber(revisions, number)

@@ -20,9 +20,9 @@ const (
 	textPatience  = 30 * time.Second // for reading all of them
 )
 
-// revisionsDescribing returns the numbers of the revisions whose text names the image by the digest, although the text
-// differs from today's. It only reads texts of about the same size. If texts can't be read, as those of a private
-// charm, it logs that, and that a new revision is made therefore.
+// revisionsDescribing returns the numbers of the revisions whose text names the image by the digest, although the
+// text differs from today's. It only reads texts of about the same size. If the texts can't be read, as with a
+// private charm, it logs the reason and that a new revision will be created.
 func (p *Publisher) revisionsDescribing(
 	ctx context.Context,
 	t Target,

@@ -33,8 +33,8 @@ func (s savedImage) hex() string {
 	return ""
 }
 
-// openDockerArchive opens the image that selector names by a tag, an ID, or the beginning of an ID. If the archive has
-// one image, selector may be "". It reads no layer. Closing the image closes the file, as does an error.
+// openDockerArchive opens the image that selector names by a tag, an ID, or the beginning of an ID. If the archive
+// has one image, selector may be "". It reads no layer. Closing the image closes the file, as does an error.
 func openDockerArchive(ctx context.Context, file *tarFile, selector string) (_ Source, err error) {
 	defer func() {
 		if err != nil {

@@ -18,9 +18,9 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/spool"
 )
 
-// exportStore is a store over an OCI layout in a tar stream: an engine's export of an image, or a compressed archive. The
-// whole stream is written to a temporary file when the first manifest or blob is read, unless [exportStore.stream] has
-// kept what is read.
+// exportStore is a store over an OCI layout in a tar stream: an engine's export of an image, or a compressed archive.
+// The whole stream is written to a temporary file when the first manifest or blob is read, unless
+// [exportStore.stream] has kept what is read.
 type exportStore struct {
 	export openFunc
 
@@ -32,9 +32,9 @@ type exportStore struct {
 	err       error
 }
 
-// stream exports the image once. It calls take for every blob that doesn't begin with {, as manifests, indexes and configs
-// do and layers don't, in the order of the export. Take may leave content unread. It keeps the other files, unless an
-// earlier call has, or they exceed image.MaxConfig bytes.
+// stream exports the image once. It calls take for every blob that doesn't begin with {, as manifests, indexes and
+// configs do and layers don't, in the order of the export. Take may leave content unread. It keeps the other files,
+// unless an earlier call has, or they exceed image.MaxConfig bytes.
 func (e *exportStore) stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) (err error) {
 	stream, err := e.export(ctx)
 	if err != nil {

@@ -95,8 +95,8 @@ func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 	return KindDockerArchive
 }
 
-// openOCIArchive opens an OCI layout in a tar file. If the file isn't compressed, only the headers in it are read. Closing
-// the image closes the file, as does an error.
+// openOCIArchive opens an OCI layout in a tar file. If the file isn't compressed, only the headers in it are read.
+// Closing the image closes the file, as does an error.
 func openOCIArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
 	stream, err := file.open(ctx)
 	if err != nil {
