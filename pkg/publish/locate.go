@@ -62,7 +62,8 @@ type targetImage struct {
 	present   bool          // the repository provably has it
 	compared  bool          // this run has proven that every layer has the diff ID in the image's config
 	platforms []v1.Platform // nil if only the image itself says it
-	// the first image of an index that an engine holds, by which the index is found when it is built again
+	// recordUnder is the digest of the first image in an engine's index, under which the index is recorded: if the index
+	// is built again with other attestations, it still has this image. It is zero for other images.
 	recordUnder v1.Hash
 	parts       []*targetImage
 }
