@@ -434,7 +434,7 @@ func TestForgedKey(t *testing.T) {
 				forge(t, sandbox, newPusher(t, sandbox), other)
 				asked := harness.Upload(t, sandbox, harness.NoEngine(t), "resource="+harness.ImageResource, "key="+key)
 				asked.Succeeded(t)
-				asked.Logged(t, "No image is recorded under this key, and none is given: nothing to upload")
+				asked.Logged(t, "No image is recorded under this key; digest and image are empty, so this was a look-up")
 				asked.HasOutputs(t, map[string]string{"revision": "", "remote-digest": "", "uploaded": "false"})
 				built := keyed(t, sandbox)
 				known := harness.Upload(t, sandbox, harness.NoEngine(t), "resource="+harness.ImageResource, "key="+key)

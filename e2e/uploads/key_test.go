@@ -33,7 +33,7 @@ func TestKey(t *testing.T) {
 			return r
 		}
 		unknown := ask(t, "rock at commit 1")
-		unknown.Logged(t, "No image is recorded under this key, and none is given: nothing to upload")
+		unknown.Logged(t, "No image is recorded under this key; digest and image are empty, so this was a look-up")
 		unknown.HasOutputs(t, map[string]string{
 			"revision": "", "remote-digest": "", "remote-image": "", "source-digest": "", "digests": "", "resources": "[]",
 			"resource-flag": "", "resource-flags": "", "revision-created": "false", "uploaded": "false",

@@ -105,6 +105,9 @@ func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	if args[0] == "true" || args[0] == "false" {
+		return errors.New("a value of true or false needs the =, as in --dry-run=true")
+	}
 	if commandForm.MatchString(args[0]) {
 		return fmt.Errorf("unknown command %q", args[0])
 	}

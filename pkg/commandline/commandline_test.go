@@ -143,16 +143,16 @@ func TestVersion(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for want, args := range map[string][]string{
-		"unknown flag: --chanel":          {"release", "--chanel", "latest/edge"},
-		"unknown flag: --channel":         {"--channel", "latest/edge"},
-		`unknown command "relase"`:        {"relase"},
-		`unknown command "true"`:          {"--dry-run", "true"},
-		"flag needs an argument: --charm": {"--charm"},
-		`unknown command "completion"`:    {"completion", "bash"},
-		"an argument is neither":          {"--image", "a.rock", "My/b.rock"},
+		"unknown flag: --chanel":                                       {"release", "--chanel", "latest/edge"},
+		"unknown flag: --channel":                                      {"--channel", "latest/edge"},
+		`unknown command "relase"`:                                     {"relase"},
+		"a value of true or false needs the =, as in --dry-run=true; ": {"--dry-run", "true"},
+		"flag needs an argument: --charm":                              {"--charm"},
+		`unknown command "completion"`:                                 {"completion", "bash"},
+		"an argument is neither":                                       {"--image", "a.rock", "My/b.rock"},
 	} {
 		_, err := Parse(args, "")
-		testkit.WantError(t, err, "read the command line: ", want, "; `upload-resource --help` lists the flags and commands")
+		testkit.WantError(t, err, "read the command line: ", want, "`upload-resource --help` lists the flags and commands")
 		if strings.Contains(err.Error(), "My/") {
 			t.Errorf("an argument is repeated: %v", err)
 		}

@@ -4,6 +4,7 @@ package inputs
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 
 	"github.com/charmhub-actions/upload-resource/pkg/action"
@@ -77,6 +78,9 @@ func (r *Reader) Token() string {
 	return token
 }
 
+// pathForm matches the path of a text file, which no token looks like.
+var pathForm = regexp.MustCompile(`^[^\s]*\.[a-z]{2,5}$`)
+
 // Credentials parses the text of the store's credentials in an input, and masks the secrets in it. A complaint that
 // there are none says how to make those that a run needs for the charm; releases is whether it releases.
 func (r *Reader) Credentials(input, token, charm string, releases bool) *charmhub.Credentials {
@@ -92,6 +96,10 @@ func (r *Reader) Credentials(input, token, charm string, releases bool) *charmhu
 		return nil
 	}
 	credentials, err := charmhub.ParseCredentials(token)
+	if err != nil && pathForm.MatchString(token) {
+		r.Complain("input %s: the secret is the path of a file, not its content; store what the file holds", input)
+		return nil
+	}
 	if err != nil {
 		r.Complain("input %s: %w", input, err)
 		return nil

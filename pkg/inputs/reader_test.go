@@ -92,6 +92,15 @@ func TestToken(t *testing.T) {
 	complained(t, r, "cannot read the store token")
 }
 
+// TestPathAsToken: advice that contains the path would be masked.
+func TestPathAsToken(t *testing.T) {
+	r, _ := newReader(env{"INPUT_STORE-TOKEN": "secrets/token.txt"})
+	if r.Credentials("store-token", r.Token(), "my-charm", false) != nil {
+		t.Error("credentials of a path")
+	}
+	complained(t, r, "input store-token: the secret is the path of a file, not its content; store what the file holds")
+}
+
 func TestNoToken(t *testing.T) {
 	for want, releases := range map[string]bool{
 		"--permission=package-view-revisions --ttl=7776000`, store what that file holds as a secret of the repository, and " +

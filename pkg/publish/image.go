@@ -41,7 +41,7 @@ func (p *Publisher) PublishImage(
 		return result, err
 	}
 	if img == nil {
-		log.Info("No image is recorded under this key, and none is given: nothing to upload")
+		log.Info("No image is recorded under this key; digest and image are empty, so this was a look-up")
 		return Result{Unknown: true}, nil
 	}
 	text, err := run.describe(ctx, img, &result)

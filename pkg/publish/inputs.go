@@ -122,7 +122,8 @@ func (r *UploadReader) checkSource() {
 	case len(given) == 0:
 		r.Complain("inputs digest, image, filepath, metadata: none is given; give digest or image for a resource " +
 			"of type oci-image, filepath for one of type file, metadata for all images of a charm, or key alone to look up an " +
-			"earlier upload (hashFiles gives an empty key where no file matches)")
+			"earlier upload (hashFiles gives an empty key where no file matches; an expression whose step or " +
+			"output doesn't exist is empty)")
 	case len(given) > 1:
 		r.Complain("inputs %s: given together; keep the one that says what to upload", strings.Join(given, ", "))
 	case given[0] == "metadata" && (r.Given("resource") || r.Given("platform")):
@@ -353,6 +354,10 @@ func (r *UploadReader) Login(images []Part) source.Login {
 		if login.Registry, err = source.ParseRegistry(registry); err != nil {
 			r.ambiguous = true
 			r.Complain("input source-registry: %w", err)
+		} else if len(named) > 0 && !slices.Contains(named, login.Registry) {
+			r.ambiguous = true
+			r.Complain("input source-registry: no image is in %s, but in %s; name the registry that the password is for, or "+
+				"leave out the login", login.Registry, joinNames(named))
 		}
 	case len(named) == 1:
 		login.Registry = named[0]

@@ -90,7 +90,7 @@ func TestInputsInFull(t *testing.T) {
 	r, out := newRunner(env{
 		"GITHUB_ACTIONS": "true",
 		"INPUT_CHARM":    " 3scale-k8s\n", "INPUT_RESOURCE": "My_image.2",
-		"INPUT_IMAGE":    "one@" + someDigest + "\r\n./a.rock platform=linux/arm64\n",
+		"INPUT_IMAGE":    "ghcr.io/one@" + someDigest + "\r\n./a.rock platform=linux/arm64\n",
 		"INPUT_PLATFORM": "linux/arm/v7", "INPUT_DRY-RUN": "True", "INPUT_LOCATIONS-RECORD": "false",
 		"INPUT_SOURCE-REGISTRY": "ghcr.io", "INPUT_SOURCE-USERNAME": "me", "INPUT_SOURCE-PASSWORD": "open sesame",
 		"CHARMCRAFT_AUTH":          aToken[:20] + "\n" + aToken[20:] + "\n",
@@ -110,8 +110,8 @@ func TestInputsInFull(t *testing.T) {
 	want := Inputs{
 		Charm: "3scale-k8s", Resource: "My_image.2",
 		Images: []Part{
-			{Reference: source.Reference{Kind: source.KindRegistry, Text: "one@" + someDigest, Name: "docker.io/library/one@" +
-				someDigest}},
+			{Reference: source.Reference{Kind: source.KindRegistry, Text: "ghcr.io/one@" + someDigest,
+				Name: "ghcr.io/one@" + someDigest}},
 			{
 				Reference: source.Reference{Kind: source.KindPath, Text: "./a.rock", Path: "./a.rock"},
 				Platform:  &v1.Platform{OS: "linux", Architecture: "arm64"},
@@ -372,8 +372,10 @@ func TestLogin(t *testing.T) {
 	}{
 		"that of the images": {images("GHCR.io/a", "ghcr.io/b"), source.Login{Registry: "ghcr.io", Username: "me",
 			Password: "hunter2"}, ""},
-		"named": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-REGISTRY": "quay.io"}),
-			source.Login{Registry: "quay.io", Username: "me", Password: "hunter2"}, ""},
+		"named": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-REGISTRY": "index.docker.io"}),
+			source.Login{Registry: "docker.io", Username: "me", Password: "hunter2"}, ""},
+		"named, without an image": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-REGISTRY": "quay.io"}),
+			source.Login{}, "input source-registry: no image is in quay.io, but in ghcr.io, docker.io; name the registry "},
 		"none":    {env{}, source.Login{Registry: "", Username: "me", Password: "hunter2"}, ""},
 		"several": {images("ghcr.io/a", "b"), source.Login{}, "several registries, ghcr.io, docker.io"},
 		"nothing to log in with": {images("ghcr.io/a", "b").With(env{"INPUT_SOURCE-USERNAME": "",

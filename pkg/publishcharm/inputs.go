@@ -249,6 +249,10 @@ func (r *reader) imageParts(about, raw string) (parts []publish.Part) {
 func (r *reader) checkFile(about, path string) {
 	file, err := r.Workspace().Open(path)
 	if err != nil {
+		if _, problem := source.ParseDigest(path); problem == nil {
+			name := strings.TrimPrefix(about, "input resources: ")
+			err = fmt.Errorf("%s is an image's digest, and %s is of type file; give the path of a file", path, name)
+		}
 		r.Complain("%s: %w", about, err)
 		return
 	}

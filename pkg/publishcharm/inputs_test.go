@@ -239,6 +239,9 @@ func TestComplaints(t *testing.T) {
 			"input resources: my-image: rules.txt: neither a rock nor anything else"},
 		"an image as file": {env{"INPUT_RESOURCES": "my-image = a.rock\nmy-file = ghcr.io/x/y@" + someDigest},
 			"input resources: my-file: cannot find ghcr.io/x/y@sha256:"},
+		"a digest as file": {env{"INPUT_RESOURCES": "my-image = a.rock\nmy-file = " + someDigest},
+			"input resources: my-file: " + someDigest + " is an image's digest, and my-file is of type file; give the path of " +
+				"a file"},
 		"a folder as file": {env{"INPUT_RESOURCES": "my-image = a.rock\nmy-file = ."}, "input resources: my-file: "},
 		"a misspelt digest": {env{"INPUT_RESOURCES": "my-image = sha256:0123\nmy-file = rules.txt"},
 			`input resources: my-image: "sha256:0123" is not a digest`},

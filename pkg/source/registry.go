@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -149,6 +150,10 @@ func (r *sourceRepository) options(ctx context.Context) []remote.Option {
 func (r *sourceRepository) advise(err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok && wrapped.Op != "parse" {
 		err = fmt.Errorf("asking %s: %w", r.registry, wrapped.Err)
+		if _, ok := errors.AsType[*net.OpError](err); ok {
+			err = fmt.Errorf("%w; check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run "+
+				"this again later", err)
+		}
 	}
 	var large *http.MaxBytesError
 	var limited *rateLimitError

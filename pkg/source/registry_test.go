@@ -359,7 +359,8 @@ func TestRegistryRedirects(t *testing.T) {
 	_, err := anonymous.Resolve(t.Context(), image)
 	_, messages, openErr := openLogged(t, anonymous, image+"@"+imagetest.Sum(nil).String())
 	for _, text := range append(messages, fmt.Sprint(err), fmt.Sprint(openErr)) {
-		if strings.Contains(text, "confidential") || !strings.Contains(text, "refused") {
+		if strings.Contains(text, "confidential") || !strings.Contains(text, "refused") ||
+			!strings.Contains(text, "; check that this machine reaches it, by the proxy of HTTPS_PROXY if there is one, or run ") {
 			t.Errorf("the message is %q", text)
 		}
 	}

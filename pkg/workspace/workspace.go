@@ -116,7 +116,7 @@ func (e *workspaceError) Error() string { return fmt.Sprintf("cannot open the wo
 func (e *workspaceError) Unwrap() error { return e.error }
 
 // errOutside is about a path that leads out by itself, without a link.
-var errOutside = fmt.Errorf("the path leads out of the workspace: %w", fs.ErrNotExist)
+var errOutside error = &missingError{"the path leads out of the workspace"}
 
 // explain says what to do about a path that can't be opened. The runner doesn't show all of its folders to a container
 // action.
