@@ -49,11 +49,11 @@ func TestStop(t *testing.T) {
 			&server.Fault{Status: 503, Header: http.Header{"Retry-After": {"60"}}}, "looking for what is there"},
 		"waiting for a bearer token": {image, at("auth", "GET", "/token"), hang, "looking for what is there"},
 		"looking in the registry":    {image, at("registry", "GET", "/manifests/"), hang, "looking for what is there"},
-		// The first of these may be a blob of the record, which is sent while the store is still being asked.
+		// A blob may be sent while the repository is still being asked: a record's, or a layer that is packed.
 		"beginning to send a blob": {image, at("registry", "POST", "/blobs/uploads/"), hang, "no revision was created"},
-		"sending a blob":           {image, at("registry", "PATCH", "/blobs/uploads/"), hang, "sending the image"},
+		"sending a blob":           {image, at("registry", "PATCH", "/blobs/uploads/"), hang, "no revision was created"},
 		"sending, between two tries": {image, at("registry", "PATCH", "/blobs/uploads/"),
-			&server.Fault{Status: 429, Header: http.Header{"Retry-After": {"60"}}}, "sending the image"},
+			&server.Fault{Status: 429, Header: http.Header{"Retry-After": {"60"}}}, "no revision was created"},
 		"finishing a blob":             {image, at("registry", "PUT", "/blobs/uploads/"), hang, "no revision was created"},
 		"sending the manifest":         {image, at("registry", "PUT", "/manifests/"), hang, "sending the image"},
 		"sending the image's text":     {image, at("storage", "POST", ""), hang, "no revision was created"},
