@@ -25,9 +25,13 @@ type Part struct {
 // are for the same platform, or if an image has no platform.
 func Join(parts []Part) (v1.ImageIndex, error) {
 	var adds []mutate.IndexAddendum
-	taken := map[string]string{}
+	type entry struct {
+		part   int
+		digest v1.Hash
+	}
+	taken := map[string]entry{}
 	mediaType := types.DockerManifestList
-	for _, part := range parts {
+	for n, part := range parts {
 		leaves, err := part.leaves()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", part.Name, err)
@@ -35,11 +39,16 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 		for _, leaf := range leaves {
 			if leaf.runnable {
 				platform := Normalize(*leaf.Platform).String()
-				if other, ok := taken[platform]; ok {
+				other, ok := taken[platform]
+				switch {
+				case ok && other.part != n && other.digest == leaf.Digest:
+					return nil, fmt.Errorf("images %d and %d are the same, %s; give each platform's own", other.part+1, n+1,
+						leaf.Digest)
+				case ok:
 					return nil, fmt.Errorf("%s and %s are both for %s; name each platform once, "+
-						"or distinguish them with ` platform=os/arch/variant` after the image", other, part.Name, platform)
+						"or distinguish them with ` platform=os/arch/variant` after the image", parts[other.part].Name, part.Name, platform)
 				}
-				taken[platform] = part.Name
+				taken[platform] = entry{n, leaf.Digest}
 			}
 			if leaf.MediaType != types.DockerManifestSchema2 {
 				mediaType = types.OCIImageIndex

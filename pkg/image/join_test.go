@@ -243,6 +243,7 @@ func TestJoinRefuses(t *testing.T) {
 		parts []image.Part
 		want  string
 	}{
+		"one image twice":         {[]image.Part{amd, amd}, "images 1 and 2 are the same, sha256:"},
 		"one platform twice":      {[]image.Part{amd, again}, "first and second are both for linux/amd64"},
 		"the same by an override": {[]image.Part{amd, disguised}, "first and third are both for linux/amd64"},
 		"a platform for an index": {[]image.Part{index}, "index: an index of several images|linux/s390x"},
