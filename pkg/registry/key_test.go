@@ -214,7 +214,8 @@ func TestFindKeyFails(t *testing.T) {
 			})
 			_, err := r.FindKey(t.Context(), aKey)
 			wantError(t, err, "looking for the image that the key means")
-			if err != nil && (strings.Count(err.Error(), advice) != 1 || strings.Count(err.Error(), "refused the credentials") > 1) {
+			if err != nil && (strings.Count(err.Error(), advice) != 1 ||
+				strings.Count(err.Error(), "refused the credentials") > 1) {
 				t.Errorf("%d for %s: %v, want %q once", status, path, err, advice)
 			}
 		}

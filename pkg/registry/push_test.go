@@ -125,20 +125,24 @@ func TestPushProvesWhatFindCompares(t *testing.T) {
 		img  image.ImageOrIndex
 		want bool
 	}{
-		"gzip":                        {img, true},
-		"zstd":                        {of(types.OCILayerZStd), true},
-		"zstd, twice":                 {of(types.OCILayerZStd, types.OCILayerZStd), true},
-		"an index":                    {mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img}), true},
-		"an index with a foreign one": {mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: foreign(t, "https://example.com/layer")}), true},
-		"zstd, labelled gzip":         {of(types.OCILayer), false},
-		"zstd, labelled gzip too":     {of(types.OCILayerZStd, types.OCILayer), false},
-		"gzip, labelled zstd":         {first(func(layer *v1.Descriptor) { layer.MediaType = types.OCILayerZStd }), false},
-		"foreign":                     {foreign(t, "https://example.com/layer"), false},
-		"encrypted":                   {mustAppend(t, layersIn(t, img)[0], static.NewLayer([]byte("?"), types.OCILayer+"+encrypted")), false},
-		"embedded":                    {first(func(layer *v1.Descriptor) { layer.Data = []byte("x") }), false},
-		"annotated":                   {first(func(layer *v1.Descriptor) { layer.Annotations = map[string]string{"x": "y"} }), false},
-		"without layers":              {empty.Image, false},
-		"config of an artifact":       {mutate.ConfigMediaType(img, "application/vnd.artifact"), false},
+		"gzip":        {img, true},
+		"zstd":        {of(types.OCILayerZStd), true},
+		"zstd, twice": {of(types.OCILayerZStd, types.OCILayerZStd), true},
+		"an index":    {mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img}), true},
+		"an index with a foreign one": {mutate.AppendManifests(empty.Index,
+			mutate.IndexAddendum{Add: foreign(t, "https://example.com/layer")}), true},
+		"zstd, labelled gzip":     {of(types.OCILayer), false},
+		"zstd, labelled gzip too": {of(types.OCILayerZStd, types.OCILayer), false},
+		"gzip, labelled zstd":     {first(func(layer *v1.Descriptor) { layer.MediaType = types.OCILayerZStd }), false},
+		"foreign":                 {foreign(t, "https://example.com/layer"), false},
+		"encrypted": {mustAppend(t, layersIn(t, img)[0],
+			static.NewLayer([]byte("?"), types.OCILayer+"+encrypted")), false},
+		"embedded": {first(func(layer *v1.Descriptor) { layer.Data = []byte("x") }), false},
+		"annotated": {first(func(layer *v1.Descriptor) {
+			layer.Annotations = map[string]string{"x": "y"}
+		}), false},
+		"without layers":        {empty.Image, false},
+		"config of an artifact": {mutate.ConfigMediaType(img, "application/vnd.artifact"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
