@@ -24,7 +24,7 @@ func engineWith(t *testing.T, name, id string) string {
 		case strings.HasSuffix(r.URL.Path, "/images/json"):
 			_, _ = w.Write([]byte("[]"))
 		case strings.HasSuffix(r.URL.Path, "/images/"+name+"/json"):
-			_ = json.NewEncoder(w).Encode(map[string]any{"Id": id})
+			_ = json.NewEncoder(w).Encode(map[string]any{"Id": id, "RepoTags": []string{name}})
 		default:
 			w.WriteHeader(http.StatusNotFound)
 			_ = json.NewEncoder(w).Encode(map[string]string{"message": "No such image"})
