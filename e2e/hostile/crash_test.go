@@ -14,10 +14,10 @@ import (
 // crashes are functions of the program and their packages, one for each way in
 // which they are run: by main, by goroutines of ours, and by one of net/http.
 var crashes = map[string]string{
-	"func (r *Reader) Login(":     harness.Root + "/pkg/publish",
-	"func (c *Client) Revisions(": harness.Root + "/pkg/charmhub",
-	"func (r *Repository) has(":   harness.Root + "/pkg/registry",
-	"func (e *exactly) Read(":     harness.Root + "/pkg/charmhub",
+	"func (r *UploadReader) Login(":   harness.Root + "/pkg/publish",
+	"func (c *Client) Revisions(":     harness.Root + "/pkg/charmhub",
+	"func (r *Repository) has(":       harness.Root + "/pkg/registry",
+	"func (r *exactSizeReader) Read(": harness.Root + "/pkg/charmhub",
 }
 
 // crashingProgram is the program, built so that the function that CRASH names
