@@ -642,7 +642,7 @@ func TestImageFails(t *testing.T) {
 		"one of two": {[]string{"./a", "./b"}, nil, func(h *house) { h.repository.fail["Push"] = gone; two(t, h, images) },
 			[]string{"one of ./a, ./b: gone"}},
 		"both for one": {[]string{"./a", "./b"}, backed(t, images["arm64"]), nil, []string{"cannot join the images",
-			"both for linux/arm64"}},
+			"images 1 and 2 are the same"}},
 		"no image": {[]string{"./a"}, backed(t, mutate.ConfigMediaType(images["arm64"], "application/x")), nil,
 			[]string{"no image to run"}},
 		"no platform": {[]string{"./a"}, backed(t, empty.Index), nil, []string{"./a: the index lists nothing"}},

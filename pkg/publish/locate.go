@@ -270,15 +270,15 @@ func (r *imageRun) read(
 	return img, nil
 }
 
-// stream reads an image that its store gives as one stream: an engine's export, or an archive that is compressed as a
-// whole. It sends each blob that the repository lacks while it reads it, so the stream is no faster than the registry.
-// Manifests and configs are kept; Push sends them. In a dry run nothing is sent.
+// stream reads an image that its engine exports as one stream. It sends each blob that the repository lacks while it
+// reads it, so the export is no faster than the registry. Manifests and configs are kept; Push sends them. In a dry run
+// nothing is sent.
 func (r *imageRun) stream(ctx context.Context, src source.Streamed) error {
-	defer r.Runner.Group("Read the image")()
+	defer r.Runner.Group("Export the image")()
 	if r.DryRun {
 		return src.Stream(ctx, func(v1.Descriptor, io.Reader) {})
 	}
-	r.Runner.Logger().Info("Reading the image as one stream, and sending each layer that the registry lacks")
+	r.Runner.Logger().Info("Exporting the image from the engine, and sending each layer that the registry lacks")
 	small := make(chan struct{}, smallAtOnce)
 	return src.Stream(ctx, func(d v1.Descriptor, content io.Reader) {
 		if d.Size <= smallBlob { // held in memory, so that the export goes on while the blob is sent

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -241,44 +240,6 @@ func TestLinkedBlobs(t *testing.T) {
 	} {
 		_, err := openArchive(t, "oci-archive:", "", imagetest.Tar(imagetest.Entry{Name: "blobs/a"}, entry))
 		imagetest.WantError(t, err, want)
-	}
-}
-
-// TestCompressedArchiveStream: an archive that is compressed as a whole gives its layers in one stream, and nothing of
-// them is stored on disk. What isn't taken from the stream can still be read.
-func TestCompressedArchiveStream(t *testing.T) {
-	l, root := imagetest.Rich()
-	src, err := openArchive(t, "", "", imagetest.Gzip(l.Tar()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	streamed, ok := src.(Streamed)
-	if !ok || streamed.Local() || src.Identity().Digest() != root.Digest {
-		t.Fatalf("opened as %T, local %t, %s", src, ok && streamed.Local(), src.Identity().Digest())
-	}
-	export := src.(*compressedArchive).export
-	documents := export.kept.file.Size()
-	for range 2 {
-		given := 0
-		err := streamed.Stream(t.Context(), func(d v1.Descriptor, content io.Reader) {
-			raw, err := io.ReadAll(content)
-			if err != nil || int64(len(raw)) != d.Size || imagetest.Sum(raw) != d.Digest {
-				t.Errorf("%s of %d bytes: read %d, %v", d.Digest, d.Size, len(raw), err)
-			}
-			given++
-		})
-		if err != nil || given < 2 {
-			t.Fatalf("%d blobs, error %v", given, err)
-		}
-	}
-	m := imageOf(t, src)
-	if _, err := image.Digests(m); err != nil || export.spoolFile != nil || export.kept.file.Size() != documents {
-		t.Errorf("error %v, spooled %v, %d bytes kept, %d before", err, export.spooled,
-			export.kept.file.Size(), documents)
-	}
-	imagetest.SameTree(t, m, l)
-	if err := src.Close(); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/spool"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
 )
 
@@ -96,91 +97,40 @@ func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 }
 
 // openOCIArchive opens an OCI layout in a tar file. If the file isn't compressed, only the headers in it are read.
-// Closing the image closes the file, as does an error.
+// Otherwise there are no offsets to read at, and the archive is decompressed to a temporary file first. Closing the
+// image closes the file, as does an error.
 func openOCIArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
 	stream, err := file.open(ctx)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
+	content, closer := io.NewSectionReader(file, 0, file.size), io.Closer(file)
 	if _, plain := stream.(contextSection); !plain {
-		src, err := openCompressedArchive(ctx, file, selector)
-		return src, errors.Join(err, stream.Close())
-	}
-	indexed, err := indexArchive(ctx, io.NewSectionReader(file, 0, file.size))
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return openFiles(ctx, indexed, selector, file)
-}
-
-// compressedArchive is an OCI archive that is compressed as a whole, so it has no offsets to read at. It is
-// decompressed once for its manifests and configs, and again to send its layers.
-type compressedArchive struct {
-	*opened
-	export *exportStore
-}
-
-// openCompressedArchive opens an OCI archive that is compressed as a whole, and closes the file with the image.
-func openCompressedArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
-	export := &exportStore{export: file.open}
-	closer := closers{export, file}
-	if err := export.stream(ctx, func(v1.Descriptor, io.Reader) {}); err != nil {
-		return nil, errors.Join(err, closer.Close())
-	}
-	if len(export.kept.links) > 0 { // only an index of the whole archive says what they lead to
-		content, err := export.spool(ctx)
-		if err != nil {
-			return nil, errors.Join(err, closer.Close())
+		spooled, err := spool.Copy(stream)
+		if err = errors.Join(err, stream.Close(), file.Close()); err != nil {
+			return nil, err
 		}
-		return openFiles(ctx, content, selector, closer)
+		content, closer = spooled.Open().SectionReader, spooled
 	}
-	content, err := readLayout(ctx, export.kept, selector)
+	indexed, err := indexArchive(ctx, content)
 	if err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
-	content.close = closer.Close
-	return &compressedArchive{opened: content, export: export}, nil
-}
-
-// Stream decompresses the archive once. See [Streamed].
-func (a *compressedArchive) Stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error {
-	return a.export.stream(ctx, take)
-}
-
-// Local returns false, so that the archive isn't streamed if the repository has the image.
-func (a *compressedArchive) Local() bool { return false }
-
-// closers closes several files.
-type closers []io.Closer
-
-// Close closes all files and returns their errors.
-func (c closers) Close() error {
-	var errs []error
-	for _, closer := range c {
-		errs = append(errs, closer.Close())
-	}
-	return errors.Join(errs...)
+	return openFiles(ctx, indexed, selector, closer)
 }
 
 // openFiles opens the image in a layout that selector names. Closing the image closes the layout, as does an error.
 func openFiles(ctx context.Context, from files, selector string, closer io.Closer) (Source, error) {
-	content, err := readLayout(ctx, from, selector)
+	m, err := layout{from}.image(ctx, selector)
+	var digest v1.Hash
+	if err == nil {
+		digest, err = m.Digest()
+	}
+	if err == nil {
+		err = image.CheckSize(m)
+	}
 	if err != nil {
 		return nil, errors.Join(err, closer.Close())
 	}
-	content.close = closer.Close
-	return content, nil
-}
-
-// readLayout reads the manifest of the image in a layout.
-func readLayout(ctx context.Context, from files, selector string) (*opened, error) {
-	m, err := layout{from}.image(ctx, selector)
-	if err != nil {
-		return nil, err
-	}
-	digest, err := m.Digest()
-	if err != nil {
-		return nil, err
-	}
-	return &opened{digest: digest, image: m, local: true}, image.CheckSize(m)
+	return &opened{digest: digest, image: m, local: true, close: closer.Close}, nil
 }

@@ -244,7 +244,11 @@ func (s *state) resume(r result) (next step, pause time.Duration, err error) {
 	if r.length <= s.chunk {
 		s.chunk = max(s.chunk/4, chunkMin)
 	}
-	pause, again := s.failed.Count(r.head.Response)
+	answer := r.head.Response
+	if errors.Is(r.err, errStuck) { // no server in trouble answers so
+		answer = nil
+	}
+	pause, again := s.failed.Count(answer)
 	if !again || s.failed.Unanswered() == maxBroken {
 		return done, 0, fmt.Errorf("given up after %d tries without progress: %w", s.failed.All(), r.err)
 	}
