@@ -46,7 +46,8 @@ func Join(parts []Part) (v1.ImageIndex, error) {
 						leaf.Digest)
 				case ok:
 					return nil, fmt.Errorf("%s and %s are both for %s; name each platform once, "+
-						"or distinguish them with ` platform=os/arch/variant` after the image", parts[other.part].Name, part.Name, platform)
+						"or distinguish them with ` platform=os/arch/variant` after the image",
+						parts[other.part].Name, part.Name, platform)
 				}
 				taken[platform] = entry{n, leaf.Digest}
 			}
