@@ -15,8 +15,9 @@ const (
 	pictureWidth  = 1000
 	pictureMargin = 24
 	lineHeight    = 30
-	charWidth     = 7.4
-	maxCell       = 84 // characters of a cell that fit
+	charWidth     = 9.2
+	maxCell       = 84  // characters of a cell that fit
+	maxCode       = 110 // characters of a line of code that fit
 )
 
 var (
@@ -30,7 +31,8 @@ func Picture(markdown string) string {
 	var body strings.Builder
 	y, code, table := pictureMargin, false, [][]string(nil)
 	text := func(x float64, class, text string) {
-		fmt.Fprintf(&body, "<text x=\"%.0f\" y=\"%d\" class=\"%s\">%s</text>\n", x, y, class, html.EscapeString(shown(text)))
+		fmt.Fprintf(&body, "<text x=\"%.0f\" y=\"%d\" class=\"%s\">%s</text>\n", x, y, class,
+			html.EscapeString(cut(class, shown(text))))
 	}
 	drawTable := func() {
 		widths := columnWidths(table)
@@ -101,11 +103,19 @@ text { %s; fill: #1f2328; white-space: pre }
 `, pictureWidth, height, pictureWidth, height, pictureFont, pictureWidth, height, body.String())
 }
 
-// shown is text of Markdown as it is shown, cut where a cell ends.
+// shown returns text of Markdown as it is shown.
 func shown(text string) string {
-	text = html.UnescapeString(strings.ReplaceAll(tag.ReplaceAllString(text, ""), "**", ""))
-	if cut := []rune(text); len(cut) > maxCell+26 {
-		text = string(cut[:maxCell+25]) + "…"
+	return html.UnescapeString(strings.ReplaceAll(tag.ReplaceAllString(text, ""), "**", ""))
+}
+
+// cut shortens text to what fits into the picture. Code is narrower than other text.
+func cut(class, text string) string {
+	most := maxCell
+	if class == "mono" {
+		most = maxCode
+	}
+	if all := []rune(text); len(all) > most {
+		return string(all[:most-1]) + "…"
 	}
 	return text
 }
@@ -117,7 +127,7 @@ func columnWidths(table [][]string) (widths []float64) {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], 20+charWidth*float64(len([]rune(shown(cell)))))
+			widths[i] = max(widths[i], 20+charWidth*float64(min(maxCell, len([]rune(shown(cell))))))
 		}
 	}
 	return widths
