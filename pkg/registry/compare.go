@@ -15,6 +15,7 @@ import (
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/parallel"
+	"github.com/charmhub-actions/upload-resource/pkg/registry/layercheck"
 )
 
 var (
@@ -162,11 +163,8 @@ func (r *Repository) readLayer(
 	defer func() { _ = blob.Close() }()
 	var size atomic.Int64 // decompressors read from goroutines of their own
 	counted := bufio.NewReader(io.TeeReader(blob, byteCounter(func(n int64) { size.Add(n); add(n) })))
-	start, want := "\x1f\x8b", "gzip"
-	if c.mediaType == types.OCILayerZStd {
-		start, want = "\x28\xb5\x2f\xfd", "zstd"
-	}
-	if is, err := counted.Peek(len(start)); string(is) != start {
+	want := compressionOf(c.mediaType)
+	if start, err := counted.Peek(layercheck.MagicSize); layercheck.CompressionOf(start) != want {
 		return 0, diffID, errors.Join(fmt.Errorf("%w: not %s, as its type says", errIncomparable, want), err)
 	}
 	if r.decompress == nil {

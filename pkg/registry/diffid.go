@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/charmhub-actions/upload-resource/pkg/image"
+	"github.com/charmhub-actions/upload-resource/pkg/registry/layercheck"
 )
 
 // A layer has two digests: that of its blob, in the manifest, and its diff ID, in the config. The diff ID is the digest
@@ -76,13 +77,14 @@ func isUncompressed(t types.MediaType) bool {
 // isCompressed reports whether the media type is that of a compressed layer that any image may use.
 func isCompressed(t types.MediaType) bool { return compressionOf(t) != "" }
 
-// compressionOf returns the compression that the media type of a layer promises: "gzip", "zstd", or "" for any other.
+// compressionOf returns the compression that the media type of a layer promises: layercheck.Gzip, layercheck.Zstd,
+// or "" for any other.
 func compressionOf(t types.MediaType) string {
 	switch t { //nolint:exhaustive // no other type is a compressed layer's
 	case types.DockerLayer, types.OCILayer:
-		return "gzip"
+		return layercheck.Gzip
 	case types.OCILayerZStd:
-		return "zstd"
+		return layercheck.Zstd
 	}
 	return ""
 }

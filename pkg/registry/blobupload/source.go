@@ -1,7 +1,6 @@
 package blobupload
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,22 +28,6 @@ type passingError struct{ error }
 
 // Unwrap returns the refusal.
 func (e *passingError) Unwrap() error { return e.error }
-
-const (
-	gzipMagic = "\x1f\x8b"         // gzip's format begins with it (RFC 1952, section 2.3.1)
-	zstdMagic = "\x28\xb5\x2f\xfd" // zstd's format begins with it (RFC 8878, section 3.1.1)
-)
-
-// compressionOf returns the compression of a blob that begins so: "gzip", "zstd", or "" for any other.
-func compressionOf(start []byte) string {
-	switch {
-	case bytes.HasPrefix(start, []byte(gzipMagic)):
-		return "gzip"
-	case bytes.HasPrefix(start, []byte(zstdMagic)):
-		return "zstd"
-	}
-	return ""
-}
 
 // maxRead bounds the bytes of a read, and so what a check may hold in memory.
 const maxRead = 64 << 10
@@ -170,7 +153,7 @@ func (r *sourceReader) Close() error { return nil }
 // read reads bytes at an offset.
 func (s *source) read(p []byte, off int64) (n int, err error) {
 	if err = s.moveTo(off); err == nil {
-		n, err = io.ReadAtLeast(s.content, p, min(len(p), len(zstdMagic)))
+		n, err = io.ReadAtLeast(s.content, p, min(len(p), layercheck.MagicSize))
 		s.next += int64(n)
 	}
 	switch {
@@ -186,7 +169,7 @@ func (s *source) read(p []byte, off int64) (n int, err error) {
 		_, _ = s.hash.Write(fresh) // it never fails
 		s.check.Write(fresh)
 		if s.hashed == 0 {
-			s.compression = compressionOf(fresh)
+			s.compression = layercheck.CompressionOf(fresh)
 		}
 		s.hashed += beyond
 		s.fresh(s.hashed)

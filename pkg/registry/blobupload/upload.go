@@ -70,7 +70,7 @@ type Blob struct {
 // Sent is what was learned about a blob while it was sent. For a mounted blob it is the zero value.
 type Sent struct {
 	DiffID      v1.Hash // the digest of what the blob decompresses to; zero if it wasn't looked into
-	Compression string  // "gzip" or "zstd" if the blob begins as that format does, else ""
+	Compression string  // layercheck.CompressionOf the blob
 }
 
 // Send mounts or sends a blob. Progress is called with the number of further bytes that were sent; bytes that are sent
