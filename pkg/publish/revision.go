@@ -52,11 +52,13 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, earlier lis
 		log.Info("Dry run: would create a revision of " + t.name())
 		return r, nil
 	case !ok:
-		var existed bool
-		if found, existed, err = p.create(ctx, t, c, &r); err != nil {
+		made, err := p.create(ctx, t, c)
+		r.ContentSent = made.sent
+		if err != nil {
 			return r, err
 		}
-		r.Created = !existed && !earlier.had(found)
+		found = made.revision
+		r.Created = !made.existed && !earlier.had(found)
 	}
 	r.Revision = &found.Revision
 	if slices.Contains(c.revisionsDescribing, found.Revision) {
@@ -92,38 +94,39 @@ func (p *Publisher) revise(ctx context.Context, t Target, c content, earlier lis
 	return r, nil
 }
 
+// creation is what became of a request for a revision.
+type creation struct {
+	revision charmhub.Revision
+	existed  bool // the store says that the revision existed before
+	sent     bool // all of the content was sent, also if no revision was created
+}
+
 // create creates a revision with the content. If the store's answer is lost, it looks for the revision in the list.
-// Existed is true if the store says that the revision existed before. It sets result.ContentSent when the content was
-// sent.
-func (p *Publisher) create(
-	ctx context.Context,
-	t Target,
-	c content,
-	result *Revised,
-) (found charmhub.Revision, existed bool, err error) {
+func (p *Publisher) create(ctx context.Context, t Target, c content) (made creation, err error) {
 	listed := false
 	reviewed, err := upload.Uploader{Store: p.Store, Runner: p.Runner, Wait: p.Wait}.Create(ctx, upload.Content{
 		Title: "Sending to Charmhub", Name: c.name, Size: c.size, Open: c.verified,
 		Ask: func(ctx context.Context, uploadID string) (string, error) {
-			result.ContentSent = true
+			made.sent = true
 			return p.Store.CreateRevision(ctx, t.Charm, t.Resource, charmhub.NewRevision{
 				UploadID: uploadID, Type: c.kind, Architectures: c.architectures,
 			})
 		},
 		Find: func(ctx context.Context) (bool, error) {
 			revisions, err := p.Store.Revisions(ctx, t.Charm, t.Resource)
-			found, listed = c.find(revisions)
+			made.revision, listed = c.find(revisions)
 			return listed, err
 		},
 	})
 	if err != nil {
-		return found, false, createError(err)
+		return made, createError(err)
 	}
 	if listed {
-		return found, false, nil
+		return made, nil
 	}
-	found, err = p.created(ctx, t, c, reviewed)
-	return found, reviewed.Existed, err
+	made.existed = reviewed.Existed
+	made.revision, err = p.created(ctx, t, c, reviewed)
+	return made, err
 }
 
 // createError adds to an error what was being done, and whether the store may have created the revision.
