@@ -12,6 +12,10 @@ const AllArchitectures = "all"
 // debian lists Debian's names for the architectures that Charmhub has.
 var debian = []string{"amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"}
 
+// PlatformArchitectures lists the architectures that Charmhub has, by the names that platforms of images have for them
+// (Go's).
+var PlatformArchitectures = []string{"386", "amd64", "arm", "arm64", "ppc64le", "riscv64", "s390x"}
+
 // foreign maps the names of Go and the kernel to those of Debian.
 var foreign = map[string]string{
 	"386": "i386", "x86": "i386", "i686": "i386",

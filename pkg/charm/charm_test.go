@@ -26,6 +26,23 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestPlatformArchitectures: images can be for each architecture that Charmhub has, and for no other.
+func TestPlatformArchitectures(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for _, platform := range PlatformArchitectures {
+		name, ok := Architecture(platform)
+		if !ok {
+			t.Errorf("Charmhub has no %s", platform)
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, debian) {
+		t.Errorf("images can be for %q, Charmhub has %q", names, debian)
+	}
+}
+
 func TestArchitectures(t *testing.T) {
 	for name, want := range map[string]string{
 		"386": "i386", "amd64": "amd64", "arm": "armhf", "arm64": "arm64", "ppc64le": "ppc64el", "riscv64": "riscv64",

@@ -169,9 +169,6 @@ func (r *UploadReader) digest() []Part {
 	return nil
 }
 
-// linuxArchitectures are those that Charmhub knows, by the names that they have in platforms.
-var linuxArchitectures = []string{"386", "amd64", "arm", "arm64", "ppc64le", "riscv64", "s390x"}
-
 // Parts parses a line of an input and returns its images. An image with a tag but no digest is returned too, because
 // its registry matters for the login. About tells in complaints where the line is.
 func (r *UploadReader) Parts(about, line string) (parts []Part) {
@@ -179,9 +176,9 @@ func (r *UploadReader) Parts(about, line string) (parts []Part) {
 	if err != nil {
 		r.Complain("%s: %w", about, err)
 	}
-	if platform != nil && platform.OS == "linux" && !slices.Contains(linuxArchitectures, platform.Architecture) {
+	if platform != nil && platform.OS == "linux" && !slices.Contains(charm.PlatformArchitectures, platform.Architecture) {
 		r.Complain("%s: %q is for no architecture that Charmhub knows; write one of linux/%s", about, platform,
-			strings.Join(linuxArchitectures, ", linux/"))
+			strings.Join(charm.PlatformArchitectures, ", linux/"))
 	}
 	for _, ref := range refs {
 		parts = append(parts, Part{ref, platform})
