@@ -95,6 +95,14 @@ type reservedReader struct {
 	bytes int64
 }
 
+// HoldsMemory reports whether memory is reserved for a stream of [Bounds.Decompress] until it is closed. Such a stream
+// must not wait for another one, which may have to wait for the memory.
+func HoldsMemory(stream io.Reader) bool {
+	bounded, _ := stream.(boundedReader)
+	_, reserved := bounded.ReadCloser.(*reservedReader)
+	return reserved
+}
+
 // Close closes the stream and releases its memory. Further calls do nothing.
 func (r *reservedReader) Close() error {
 	if r.ReadCloser == nil {

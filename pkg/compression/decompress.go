@@ -61,7 +61,7 @@ func (b *Bounds) Decompress(r io.Reader) (content io.ReadCloser, compressed bool
 // The gzip decoder reads ahead of its reader by at most gzipBlocks blocks of gzipBlockSize bytes. This needs so little
 // memory that none is reserved.
 const (
-	gzipBlockSize = 256 << 10
+	gzipBlockSize = 128 << 10
 	gzipBlocks    = 4
 )
 

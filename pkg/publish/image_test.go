@@ -284,7 +284,7 @@ func TestImageIsPacked(t *testing.T) {
 	h.wantLog(t, "Packed "+src.ID.String()+": 1 layer compressed, 0 known to the registry")
 }
 
-// streamedSource is an engine that gives its blobs in one stream.
+// streamedSource gives its blobs in one stream, as an engine or a compressed archive does.
 type streamedSource struct {
 	*fakeSource
 	blobs    map[string]string // by what their digest is made of
@@ -301,32 +301,40 @@ func (s *streamedSource) Stream(_ context.Context, take func(v1.Descriptor, io.R
 	return s.broken
 }
 
-// An image that an engine exports in one stream is sent while it is exported, unless the repository has it, a platform
-// of it has to be selected first, or nothing may be sent.
-func TestStoredIsStreamed(t *testing.T) {
+// TestStreamed: an image that is exported or decompressed in one stream is sent meanwhile, unless the repository has
+// it, a platform of it has to be selected first, or nothing may be sent. An export is also read if its manifest isn't
+// known otherwise.
+func TestStreamed(t *testing.T) {
 	t.Parallel()
 	img := newImage(t, arm64)
 	large := strings.Repeat("large", smallBlob)
 	for name, test := range map[string]struct {
-		present, dry bool
-		platform     *v1.Platform
-		refused      error
-		streamed     int
-		early        int64
+		local, present, dry bool
+		platform            *v1.Platform
+		refused             error
+		streamed            int
+		early               int64
 	}{
-		"absent":        {streamed: 1, early: 3},
-		"early refused": {refused: errors.New("refused"), streamed: 1, early: 3},
-		"there":         {present: true},
-		"a platform":    {platform: &arm64},
-		"a dry run":     {dry: true, streamed: 1},
+		"absent":                 {streamed: 1, early: 3},
+		"early refused":          {refused: errors.New("refused"), streamed: 1, early: 3},
+		"there":                  {present: true},
+		"a platform":             {platform: &arm64},
+		"a dry run":              {dry: true, streamed: 1},
+		"an archive, absent":     {local: true, streamed: 1, early: 3},
+		"an archive, there":      {local: true, present: true},
+		"an archive, a platform": {local: true, platform: &arm64},
+		"an archive, a dry run":  {local: true, dry: true},
 	} {
 		h := newHouse(nil)
 		h.DryRun, h.repository.fail["SendBlob"] = test.dry, test.refused
 		if test.present {
 			h.repository.images[digestOf(t, img)] = img
 		}
-		src := &streamedSource{fakeSource: stored(t, img, nil), blobs: map[string]string{"a": "small", "b": large,
-			"c": large}}
+		from := stored(t, img, nil)
+		if test.local {
+			from = backed(t, img)
+		}
+		src := &streamedSource{fakeSource: from, blobs: map[string]string{"a": "small", "b": large, "c": large}}
 		h.publish(t, test.platform, h.add(t, "docker-daemon:"+someDigest, src))
 		if got := h.repository.early.Load(); src.streamed != test.streamed || got != test.early {
 			t.Errorf("%s: streamed %d times, %d blobs sent early; want %d, %d", name, src.streamed, got, test.streamed,

@@ -234,9 +234,18 @@ func (r *imageRun) read(
 	platform *v1.Platform,
 ) (*targetImage, error) {
 	opened := src.Identity()
+	stream := func() error { return nil }
 	if streamed, ok := src.(source.Streamed); ok && platform == nil {
-		if err := r.stream(ctx, streamed); err != nil {
-			return nil, fmt.Errorf("%s: %w", part.Text, err)
+		stream = func() error {
+			if err := r.stream(ctx, streamed); err != nil {
+				return fmt.Errorf("%s: %w", part.Text, err)
+			}
+			return nil
+		}
+	}
+	if !src.Local() { // the stream has the manifest, too
+		if err := stream(); err != nil {
+			return nil, err
 		}
 	}
 	m, err := src.Manifest(ctx)
@@ -253,7 +262,9 @@ func (r *imageRun) read(
 			return nil, explain([]*openedPart{part}, m, err)
 		}
 		found, err := r.repository.Find(ctx, image.Identity{Manifest: digest})
-		img.present = found.Image != nil
+		if img.present = found.Image != nil; err == nil && !img.present && !r.DryRun {
+			err = stream()
+		}
 		return img, err
 	}
 	images := src.Identity().Images
@@ -270,15 +281,15 @@ func (r *imageRun) read(
 	return img, nil
 }
 
-// stream reads an image that its engine exports as one stream. It sends each blob that the repository lacks while it
-// reads it, so the export is no faster than the registry. Manifests and configs are kept; Push sends them. In a dry run
-// nothing is sent.
+// stream reads an image whose store gives it as one stream: an engine's export, or a compressed archive. It sends each
+// blob that the repository lacks while it reads it, so the stream is no faster than the registry. Manifests and configs
+// are kept; Push sends them. In a dry run nothing is sent.
 func (r *imageRun) stream(ctx context.Context, src source.Streamed) error {
-	defer r.Runner.Group("Export the image")()
+	defer r.Runner.Group("Read the image")()
 	if r.DryRun {
 		return src.Stream(ctx, func(v1.Descriptor, io.Reader) {})
 	}
-	r.Runner.Logger().Info("Exporting the image from the engine, and sending each layer that the registry lacks")
+	r.Runner.Logger().Info("Reading the image as one stream, and sending each layer that the registry lacks")
 	small := make(chan struct{}, smallAtOnce)
 	return src.Stream(ctx, func(d v1.Descriptor, content io.Reader) {
 		if d.Size <= smallBlob { // held in memory, so that the export goes on while the blob is sent

@@ -18,9 +18,9 @@ import (
 	"github.com/charmhub-actions/upload-resource/pkg/spool"
 )
 
-// exportStore is a store over an engine's export of an image: an OCI layout in a tar stream. The whole stream is
-// written to a temporary file when the first manifest or blob is read, unless [exportStore.stream] has kept what is
-// read.
+// exportStore is a store over an OCI layout in a tar stream: an engine's export of an image, or a compressed archive.
+// The whole stream is written to a temporary file when the first manifest or blob is read, unless
+// [exportStore.stream] has kept what is read.
 type exportStore struct {
 	export openFunc
 
@@ -34,30 +34,35 @@ type exportStore struct {
 
 // stream exports the image once. It calls take for every blob that doesn't begin with {, as manifests, indexes and
 // configs do and layers don't, in the order of the export. Take may leave content unread. It keeps the other files,
-// unless they exceed image.MaxConfig bytes.
+// unless an earlier call has, or they exceed image.MaxConfig bytes.
 func (e *exportStore) stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error {
 	stream, err := e.export(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = stream.Close() }()
-	file, err := spool.New()
-	if err != nil {
-		return err
-	}
-	entries := newTarStream(stream)
-	kept := &keptDocuments{
-		file:       file,
-		spans:      map[string]span{},
-		seen:       entries.seen,
-		spoolAgain: func() (layout, error) { return e.spool(ctx) },
+	entries, kept := newTarStream(stream), e.kept
+	if kept == nil {
+		file, err := spool.New()
+		if err != nil {
+			return err
+		}
+		kept = &keptDocuments{
+			file:       file,
+			spans:      map[string]span{},
+			seen:       entries.seen,
+			spoolAgain: func() (layout, error) { return e.spool(ctx) },
+		}
 	}
 	for header, err := range entries.files() {
 		if err == nil {
 			err = kept.read(header, entries, take)
 		}
+		if err != nil && e.kept == nil {
+			err = errors.Join(err, kept.file.Close())
+		}
 		if err != nil {
-			return errors.Join(err, file.Close())
+			return err
 		}
 	}
 	e.kept = kept
@@ -73,15 +78,17 @@ type keptDocuments struct {
 	spoolAgain func() (layout, error)
 }
 
-// read keeps the file if it is a manifest, an index or a config. It calls take for any other blob.
+// read keeps the file if it is a manifest, an index or a config and isn't kept yet. It calls take for any other blob.
 func (k *keptDocuments) read(header *tar.Header, content io.Reader, take func(v1.Descriptor, io.Reader)) error {
 	buffered := bufio.NewReader(content)
 	first, _ := buffered.Peek(1)
 	digest, isBlob := blobOf(header.Name)
 	isDocument := !isBlob || bytes.Equal(first, []byte("{"))
+	_, isKept := k.spans[header.Name]
 	switch {
 	case !isDocument:
 		take(v1.Descriptor{Digest: digest, Size: header.Size}, buffered)
+	case isKept:
 	case header.Size <= image.MaxConfig:
 		k.spans[header.Name] = span{k.file.Size(), header.Size}
 		if _, err := io.Copy(k.file, buffered); err != nil {

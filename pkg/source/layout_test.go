@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -240,6 +241,50 @@ func TestLinkedBlobs(t *testing.T) {
 	} {
 		_, err := openArchive(t, "oci-archive:", "", imagetest.Tar(imagetest.Entry{Name: "blobs/a"}, entry))
 		imagetest.WantError(t, err, want)
+	}
+}
+
+// TestCompressedArchiveStream: an archive that is compressed by gzip gives the image's layers in one stream, as often
+// as it is asked to, without writing them to disk. What isn't taken from the stream can still be read. The
+// decompressors of other formats hold memory for which a layer's may wait, so such archives are decompressed first.
+func TestCompressedArchiveStream(t *testing.T) {
+	l, root := imagetest.Rich()
+	l["blobs/sha256/"+strings.Repeat("a", 64)] = []byte("of another image")
+	if src, err := openArchive(t, "", "", imagetest.Zstd(l.Tar())); err != nil {
+		t.Error(err)
+	} else if _, ok := src.(Streamed); ok {
+		t.Error("an archive that is compressed by zstd is streamed")
+	}
+	src, err := openArchive(t, "", "", imagetest.Gzip(l.Tar()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	streamed, ok := src.(*compressedArchive)
+	if !ok || !streamed.Local() || src.Identity().Digest() != root.Digest {
+		t.Fatalf("opened as %T, %s", src, src.Identity().Digest())
+	}
+	kept := streamed.content.kept.file.Size()
+	for range 2 {
+		given := 0
+		err := streamed.Stream(t.Context(), func(d v1.Descriptor, content io.Reader) {
+			raw, err := io.ReadAll(content)
+			if err != nil || int64(len(raw)) != d.Size || imagetest.Sum(raw) != d.Digest {
+				t.Errorf("%s of %d bytes: read %d, %v", d.Digest, d.Size, len(raw), err)
+			}
+			given++
+		})
+		if err != nil || given < 2 {
+			t.Fatalf("%d layers, error %v", given, err)
+		}
+	}
+	m := imageOf(t, src)
+	if _, err := image.Digests(m); err != nil || streamed.content.spoolFile != nil ||
+		streamed.content.kept.file.Size() != kept {
+		t.Errorf("error %v, %d bytes kept, %d before", err, streamed.content.kept.file.Size(), kept)
+	}
+	imagetest.SameTree(t, m, l)
+	if err := src.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/charmhub-actions/upload-resource/pkg/compression"
 	"github.com/charmhub-actions/upload-resource/pkg/image"
 	"github.com/charmhub-actions/upload-resource/pkg/spool"
 	"github.com/charmhub-actions/upload-resource/pkg/workspace"
@@ -97,8 +98,9 @@ func recogniseSaved(ctx context.Context, toc contents, open openFunc) Kind {
 }
 
 // openOCIArchive opens an OCI layout in a tar file. If the file isn't compressed, only the headers in it are read.
-// Otherwise there are no offsets to read at, and the archive is decompressed to a temporary file first. Closing the
-// image closes the file, as does an error.
+// Otherwise there are no offsets to read at: the archive is decompressed once for each use, or, if its decompressor
+// holds memory that a layer's may have to wait for, to a temporary file. Closing the image closes the file, as does an
+// error.
 func openOCIArchive(ctx context.Context, file *tarFile, selector string) (Source, error) {
 	stream, err := file.open(ctx)
 	if err != nil {
@@ -106,6 +108,10 @@ func openOCIArchive(ctx context.Context, file *tarFile, selector string) (Source
 	}
 	content, closer := io.NewSectionReader(file, 0, file.size), io.Closer(file)
 	if _, plain := stream.(contextSection); !plain {
+		if !compression.HoldsMemory(stream) {
+			_ = stream.Close() // only how it is compressed mattered
+			return openCompressed(ctx, file, selector)
+		}
 		spooled, err := spool.Copy(stream)
 		if err = errors.Join(err, stream.Close(), file.Close()); err != nil {
 			return nil, err
@@ -120,7 +126,7 @@ func openOCIArchive(ctx context.Context, file *tarFile, selector string) (Source
 }
 
 // openFiles opens the image in a layout that selector names. Closing the image closes the layout, as does an error.
-func openFiles(ctx context.Context, from files, selector string, closer io.Closer) (Source, error) {
+func openFiles(ctx context.Context, from files, selector string, closer io.Closer) (Backed, error) {
 	m, err := layout{from}.image(ctx, selector)
 	var digest v1.Hash
 	if err == nil {
@@ -133,4 +139,81 @@ func openFiles(ctx context.Context, from files, selector string, closer io.Close
 		return nil, errors.Join(err, closer.Close())
 	}
 	return &opened{digest: digest, image: m, local: true, close: closer.Close}, nil
+}
+
+// compressedArchive is an image in an OCI archive that is compressed as a whole. Its manifests and configs are kept
+// when it is opened. Its layers are decompressed again when they are needed.
+type compressedArchive struct {
+	Backed
+	content *exportStore
+}
+
+// openCompressed opens an OCI archive that is compressed as a whole. Closing the image closes the file, as does an
+// error.
+func openCompressed(ctx context.Context, file *tarFile, selector string) (Source, error) {
+	content := &exportStore{export: file.open}
+	closer := closers{content, file}
+	if err := content.stream(ctx, func(v1.Descriptor, io.Reader) {}); err != nil {
+		return nil, errors.Join(err, closer.Close())
+	}
+	kept, err := openFiles(ctx, content.kept, selector, closer)
+	if err != nil {
+		return nil, err
+	}
+	return &compressedArchive{kept, content}, nil
+}
+
+// Stream decompresses the archive once, and calls take for each layer of the image. See [Streamed].
+func (a *compressedArchive) Stream(ctx context.Context, take func(d v1.Descriptor, content io.Reader)) error {
+	m, err := a.Manifest(ctx)
+	if err != nil {
+		return err
+	}
+	layers := map[v1.Hash]bool{}
+	addLayers(layers, m)
+	return a.content.stream(ctx, func(d v1.Descriptor, content io.Reader) {
+		if layers[d.Digest] {
+			take(d, content)
+		}
+	})
+}
+
+// addLayers adds the digests of an image's layers to layers, or those of all images of an index. It leaves out what it
+// can't read.
+func addLayers(layers map[v1.Hash]bool, m image.ImageOrIndex) {
+	switch m := m.(type) {
+	case v1.Image:
+		if manifest, err := m.Manifest(); err == nil {
+			for _, d := range manifest.Layers {
+				layers[d.Digest] = true
+			}
+		}
+	case v1.ImageIndex:
+		manifest, err := m.IndexManifest()
+		if err != nil {
+			return
+		}
+		for _, d := range manifest.Manifests {
+			var child image.ImageOrIndex // stays nil for other artifacts, and for what can't be read
+			switch {
+			case d.MediaType.IsImage():
+				child, _ = m.Image(d.Digest)
+			case d.MediaType.IsIndex():
+				child, _ = m.ImageIndex(d.Digest)
+			}
+			addLayers(layers, child)
+		}
+	}
+}
+
+// closers closes several files.
+type closers []io.Closer
+
+// Close closes all of them.
+func (c closers) Close() error {
+	errs := make([]error, len(c))
+	for n, closer := range c {
+		errs[n] = closer.Close()
+	}
+	return errors.Join(errs...)
 }
