@@ -78,9 +78,12 @@ type keptDocuments struct {
 	spoolAgain func() (layout, error)
 }
 
+// blobBuffer is how many bytes of a blob are read at once.
+const blobBuffer = 256 << 10
+
 // read keeps the file if it is a manifest, an index or a config and isn't kept yet. It calls take for any other blob.
 func (k *keptDocuments) read(header *tar.Header, content io.Reader, take func(v1.Descriptor, io.Reader)) error {
-	buffered := bufio.NewReader(content)
+	buffered := bufio.NewReaderSize(content, blobBuffer)
 	first, _ := buffered.Peek(1)
 	digest, isBlob := blobOf(header.Name)
 	isDocument := !isBlob || bytes.Equal(first, []byte("{"))
