@@ -234,17 +234,10 @@ func (r *imageRun) read(
 	platform *v1.Platform,
 ) (*targetImage, error) {
 	opened := src.Identity()
-	stream := func() error { return nil }
-	if streamed, ok := src.(source.Streamed); ok && platform == nil {
-		stream = func() error {
-			if err := r.stream(ctx, streamed); err != nil {
-				return fmt.Errorf("%s: %w", part.Text, err)
-			}
-			return nil
-		}
-	}
-	if !src.Local() { // the stream has the manifest, too
-		if err := stream(); err != nil {
+	streamed, inOneStream := src.(source.Streamed)
+	inOneStream = inOneStream && platform == nil
+	if inOneStream && !src.Local() { // the stream has the manifest, too
+		if err := r.stream(ctx, part, streamed); err != nil {
 			return nil, err
 		}
 	}
@@ -262,8 +255,8 @@ func (r *imageRun) read(
 			return nil, explain([]*openedPart{part}, m, err)
 		}
 		found, err := r.repository.Find(ctx, image.Identity{Manifest: digest})
-		if img.present = found.Image != nil; err == nil && !img.present && !r.DryRun {
-			err = stream()
+		if img.present = found.Image != nil; inOneStream && err == nil && !img.present && !r.DryRun {
+			err = r.stream(ctx, part, streamed)
 		}
 		return img, err
 	}
@@ -284,8 +277,13 @@ func (r *imageRun) read(
 // stream reads an image whose store gives it as one stream: an engine's export, or a compressed archive. It sends each
 // blob that the repository lacks while it reads it, so the stream is no faster than the registry. Manifests and configs
 // are kept; Push sends them. In a dry run nothing is sent.
-func (r *imageRun) stream(ctx context.Context, src source.Streamed) error {
+func (r *imageRun) stream(ctx context.Context, part *openedPart, src source.Streamed) (err error) {
 	defer r.Runner.Group("Read the image")()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", part.Text, err)
+		}
+	}()
 	if r.DryRun {
 		return src.Stream(ctx, func(v1.Descriptor, io.Reader) {})
 	}

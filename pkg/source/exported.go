@@ -54,9 +54,11 @@ func (e *exportStore) stream(ctx context.Context, take func(d v1.Descriptor, con
 			spoolAgain: func() (layout, error) { return e.spool(ctx) },
 		}
 	}
+	buffered := bufio.NewReaderSize(entries, blobBuffer)
 	for header, err := range entries.files() {
 		if err == nil {
-			err = kept.read(header, entries, take)
+			buffered.Reset(entries)
+			err = kept.read(header, buffered, take)
 		}
 		if err != nil && e.kept == nil {
 			err = errors.Join(err, kept.file.Close())
@@ -82,19 +84,18 @@ type keptDocuments struct {
 const blobBuffer = 256 << 10
 
 // read keeps the file if it is a manifest, an index or a config and isn't kept yet. It calls take for any other blob.
-func (k *keptDocuments) read(header *tar.Header, content io.Reader, take func(v1.Descriptor, io.Reader)) error {
-	buffered := bufio.NewReaderSize(content, blobBuffer)
-	first, _ := buffered.Peek(1)
+func (k *keptDocuments) read(header *tar.Header, content *bufio.Reader, take func(v1.Descriptor, io.Reader)) error {
+	first, _ := content.Peek(1)
 	digest, isBlob := blobOf(header.Name)
 	isDocument := !isBlob || bytes.Equal(first, []byte("{"))
 	_, isKept := k.spans[header.Name]
 	switch {
 	case !isDocument:
-		take(v1.Descriptor{Digest: digest, Size: header.Size}, buffered)
+		take(v1.Descriptor{Digest: digest, Size: header.Size}, content)
 	case isKept:
 	case header.Size <= image.MaxConfig:
 		k.spans[header.Name] = span{k.file.Size(), header.Size}
-		if _, err := io.Copy(k.file, buffered); err != nil {
+		if _, err := io.Copy(k.file, content); err != nil {
 			return fmt.Errorf("cannot read the content to its end: %w", err)
 		}
 	}
